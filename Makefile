@@ -1,0 +1,51 @@
+# make setup   create .venv with everything pinned (first use takes some minutes)
+# make train   the main job; more settings: make train ARGS='total_steps=5 seed=1'
+# make test    lint, types, every test
+#
+# PYTHON=python3.11     the interpreter that .venv is made of
+# TORCH_SPEC=...        the torch to install, e.g. a local wheel or 'torch==2.13.0+cpu'
+# PIP_ARGS=...          more arguments for pip, e.g. an index of CPU builds
+
+PYTHON ?= python3
+TORCH_SPEC ?= torch==2.13.0
+PIP_ARGS ?=
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := requirements/cpu.lock.txt requirements/dev.lock.txt
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off $(PIP_ARGS)
+
+.PHONY: setup train test test-unit lint clean
+
+setup: $(STAMP)
+
+$(STAMP): $(LOCKS) pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON): set PYTHON to an interpreter of 3.11 or newer"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo "error: ajet needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V 2>&1 | head -n 1); set PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (some minutes on first use)"
+	@$(PIP) '$(TORCH_SPEC)'
+	@$(PIP) --no-deps $(addprefix -r ,$(LOCKS))
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+train: $(STAMP)
+	$(BIN)/python -m ajet.train workflow=werewolves 'trainable_targets=[seer,witch]' $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+test-unit: $(STAMP)
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,38 @@
+"""ajet: train the language model behind chosen roles of a multi-agent program.
+
+The names that a workflow author touches are exported here, and loaded only when asked for, so that
+`import ajet` and `--help` stay fast.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ajet.errors import PolicyError as PolicyError
+    from ajet.records import Task as Task
+    from ajet.tuner import AjetTuner as AjetTuner
+    from ajet.workflow import Workflow as Workflow
+    from ajet.workflow import WorkflowOutput as WorkflowOutput
+    from ajet.workflow import WorkflowTask as WorkflowTask
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AjetTuner": "ajet.tuner",
+    "PolicyError": "ajet.errors",
+    "Task": "ajet.records",
+    "Workflow": "ajet.workflow",
+    "WorkflowOutput": "ajet.workflow",
+    "WorkflowTask": "ajet.workflow",
+}
+__all__ = ["AjetTuner", "PolicyError", "Task", "Workflow", "WorkflowOutput", "WorkflowTask"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import an exported name on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ajet' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

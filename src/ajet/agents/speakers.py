@@ -1,0 +1,130 @@
+"""Who speaks for an agent: an engine with the policy's (or a frozen copy's) weights, or any other chat model.
+
+In: chat requests of one agent in one episode. Out: replies; every call lands in the episode's recorder.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from ajet.chat.renderer import ChatRenderer, Conversation
+from ajet.chat.types import ChatModel, ChatReply, ChatRequest
+from ajet.engine.base import Engine, SamplingRequest
+from ajet.errors import ContextOverflowError
+from ajet.randomness import derive_seed
+from ajet.recording import EpisodeRecorder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingSettings:
+    """How the policy samples, from `rollout.*`."""
+
+    temperature: float
+    max_tokens: int
+    """Most tokens of one reply."""
+
+
+class EngineSpeaker:
+    """Speaks with an engine's weights. One object an agent and episode; concurrent calls are fine."""
+
+    def __init__(
+        self,
+        *,
+        agent_name: str,
+        target_tag: str,
+        trained: bool,
+        engine: Engine,
+        renderer: ChatRenderer,
+        recorder: EpisodeRecorder,
+        sampling: SamplingSettings,
+        seed: int,
+    ) -> None:
+        """`seed` names this agent in this episode; each call derives its own from it."""
+        self._agent_name = agent_name
+        self._target_tag = target_tag
+        self._trained = trained
+        self._engine = engine
+        self._renderer = renderer
+        self._recorder = recorder
+        self._sampling = sampling
+        self._seed = seed
+        self._conversation = Conversation()
+        self._num_calls = 0
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """Sample a reply freely and parse it strictly.
+
+        Raises:
+            ContextOverflowError: the conversation outgrew the model's context.
+            EngineError: the engine failed.
+        """
+        seed = derive_seed(self._seed, self._num_calls)
+        self._num_calls += 1
+        prompt_ids = self._renderer.prompt_ids(request, self._conversation)
+        limit = self._sampling.max_tokens
+        try:
+            completion = await self._engine.generate(
+                SamplingRequest(
+                    prompt_ids=prompt_ids,
+                    max_tokens=limit if request.max_tokens is None else min(limit, request.max_tokens),
+                    temperature=self._sampling.temperature,
+                    seed=seed,
+                    stop_ids=self._renderer.stop_ids,
+                )
+            )
+        except ContextOverflowError:
+            self._recorder.context_overflows += 1
+            raise
+        reply = self._renderer.finish(request, prompt_ids, completion.token_ids, self._conversation)
+        self._recorder.add_sampled(
+            agent_name=self._agent_name,
+            target_tag=self._target_tag,
+            trained=self._trained,
+            messages=request.messages,
+            reply=self._renderer.reply_text(completion.token_ids),
+            prompt_ids=prompt_ids,
+            completion=completion,
+            format_error=reply.format_error,
+        )
+        return ChatReply(
+            content=reply.content,
+            tool_calls=reply.tool_calls,
+            finish_reason=completion.finish_reason,
+            format_error=reply.format_error,
+            num_prompt_tokens=len(prompt_ids),
+            num_sampled_tokens=len(completion.token_ids),
+        )
+
+
+class RecordedSpeaker:
+    """Another chat model's calls, kept as text so that an episode can be read as a whole."""
+
+    def __init__(self, model: ChatModel, *, agent_name: str, target_tag: str, recorder: EpisodeRecorder) -> None:
+        """`model` answers; the recorder listens."""
+        self._model = model
+        self._agent_name = agent_name
+        self._target_tag = target_tag
+        self._recorder = recorder
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """Pass on the request and keep the reply."""
+        reply = await self._model.chat(request)
+        self._recorder.add_text(
+            agent_name=self._agent_name,
+            target_tag=self._target_tag,
+            messages=request.messages,
+            reply=reply_as_text(reply),
+        )
+        return reply
+
+
+def reply_as_text(reply: ChatReply) -> str:
+    """A reply as the shipped model would write it: text, then each tool call in its tags."""
+    calls = "".join(
+        "<tool_call>"
+        + json.dumps({"name": call.name, "arguments": json.loads(call.arguments)}, ensure_ascii=False)
+        + "</tool_call>"
+        for call in reply.tool_calls
+    )
+    return reply.content + calls

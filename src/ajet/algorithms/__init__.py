@@ -1,0 +1,1 @@
+"""The learning rule as pure functions: advantages, weights, losses, filters."""

@@ -1,0 +1,84 @@
+"""The clipped surrogate with its corrections, a value a loss entry. Pure torch.
+
+An entry (E) is one sampled token of one row. Formulas: DESIGN §7; clipping after PPO (Schulman et al. 2017), k3 after
+Schulman's "Approximating KL divergence", TIS and MIS as truncated and masked importance sampling between the
+distribution sampled from (mu) and the trainer's old policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossSettings:
+    """Constants of the surrogate; None switches a correction off."""
+
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    kl_coef: float = 0.0
+    tis_cap: float | None = None
+    mis_low: float | None = None
+    mis_high: float | None = None
+
+    @property
+    def corrects_sampling(self) -> bool:
+        """Whether pi_old / mu is used, so that pi_old has to be computed apart from mu."""
+        return any(bound is not None for bound in (self.tis_cap, self.mis_low, self.mis_high))
+
+
+def k3(logp_E: Tensor, logp_ref_E: Tensor) -> Tensor:
+    """k3 estimate of KL(pi || ref): exp(-d) + d - 1 with d = logp - logp_ref; never negative."""
+    d = logp_E - logp_ref_E
+    return torch.exp(-d) + d - 1
+
+
+def clipped(logp_E: Tensor, logp_old_E: Tensor, advantage_E: Tensor, settings: LossSettings) -> Tensor:
+    """Where the clip is active, so that the entry has no gradient (1.0 or 0.0)."""
+    ratio = torch.exp(logp_E - logp_old_E)
+    low = (ratio < 1 - settings.clip_low) & (advantage_E < 0)
+    high = (ratio > 1 + settings.clip_high) & (advantage_E > 0)
+    return (low | high).to(logp_E.dtype)
+
+
+def sampling_correction(logp_old_E: Tensor, logp_mu_E: Tensor, settings: LossSettings) -> Tensor:
+    """The constant weight of each entry for pi_old != mu."""
+    ratio = torch.exp(logp_old_E - logp_mu_E)
+    weight = torch.ones_like(ratio) if settings.tis_cap is None else ratio.clamp(max=settings.tis_cap)
+    if settings.mis_low is not None:
+        weight = weight * (ratio >= settings.mis_low)
+    if settings.mis_high is not None:
+        weight = weight * (ratio <= settings.mis_high)
+    return weight.detach()
+
+
+def token_losses(
+    logp_E: Tensor,
+    logp_old_E: Tensor,
+    logp_mu_E: Tensor,
+    advantage_E: Tensor,
+    settings: LossSettings,
+    logp_ref_E: Tensor | None = None,
+) -> Tensor:
+    """-min(r A, clip(r) A), corrected, plus the KL penalty; one value an entry, to be weighted and summed.
+
+    Args:
+        logp_E: log-probabilities under the policy being trained, with gradient.
+        logp_old_E: under the policy before this batch's first optimizer step.
+        logp_mu_E: under the distribution sampled from, as the engine reported it.
+        advantage_E: advantages.
+        settings: constants.
+        logp_ref_E: under the reference model; required where `kl_coef` is not 0.
+    """
+    ratio = torch.exp(logp_E - logp_old_E)
+    bounded = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
+    loss = -torch.minimum(ratio * advantage_E, bounded * advantage_E)
+    if settings.corrects_sampling:
+        loss = loss * sampling_correction(logp_old_E, logp_mu_E, settings)
+    if settings.kl_coef:
+        assert logp_ref_E is not None, "a KL penalty needs the reference's log-probabilities"
+        loss = loss + settings.kl_coef * k3(logp_E, logp_ref_E)
+    return loss

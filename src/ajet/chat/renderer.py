@@ -1,0 +1,114 @@
+"""Chat requests -> prompt ids, sampled ids -> replies; cumulative by recorded prefix.
+
+A request whose messages extend an earlier request of the same agent and its reply continues the ids of that
+call: what was sampled stays what it was, and only the new suffix is tokenized. A request that rewrites
+history, or a template that renders old turns differently, is rendered afresh; both are exact, since every call
+records the prompt that it was sampled from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ajet.chat.messages import assistant_message, plain_messages
+from ajet.chat.tool_calls import ParsedReply, parse_reply
+from ajet.chat.types import ChatRequest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One finished call of an agent: what a later request may extend."""
+
+    messages: list[dict[str, Any]]
+    """Plain messages, the reply last."""
+    tools: list[Any]
+    ids: tuple[int, ...]
+    """Prompt and sampled ids."""
+
+
+@dataclass(slots=True)
+class Conversation:
+    """The finished calls of one agent in one episode."""
+
+    turns: list[Turn] = field(default_factory=list)
+
+
+class ChatRenderer:
+    """A tokenizer and its chat template, with the tool-call form `ajet.chat.tool_calls` reads."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """`tokenizer` must have a chat template and an end-of-turn token as `eos_token`."""
+        self._tokenizer = tokenizer
+        self._end_of_turn = str(tokenizer.eos_token)
+        self._end_of_turn_id = int(tokenizer.convert_tokens_to_ids(self._end_of_turn))
+        self.stop_ids: tuple[int, ...] = (self._end_of_turn_id,)
+        """Ids that end a reply."""
+
+    def prompt_ids(self, request: ChatRequest, conversation: Conversation) -> tuple[int, ...]:
+        """The ids to sample from: recorded ids where the request extends them, plus the new suffix."""
+        messages = plain_messages(request.messages)
+        tools = list(request.tools)
+        text = self._text(messages, tools, add_generation_prompt=True)
+        for turn in reversed(conversation.turns):
+            if not _extends(messages, turn.messages):
+                continue
+            suffix = self._suffix(text, turn)
+            if suffix is not None:
+                return self._closed(turn.ids) + self._encode(suffix)
+        return self._encode(text)
+
+    def finish(
+        self,
+        request: ChatRequest,
+        prompt_ids: tuple[int, ...],
+        sampled_ids: tuple[int, ...],
+        conversation: Conversation,
+    ) -> ParsedReply:
+        """Parse a completion strictly and remember the call as a turn that later requests may extend."""
+        text = self.reply_text(sampled_ids)
+        names = [str(tool["function"]["name"]) for tool in request.tools]
+        reply = parse_reply(text, tool_names=names, tool_choice=request.tool_choice)
+        messages = plain_messages(request.messages)
+        messages.append(assistant_message(reply.content, reply.tool_calls))
+        conversation.turns.append(Turn(messages=messages, tools=list(request.tools), ids=prompt_ids + sampled_ids))
+        return reply
+
+    def reply_text(self, sampled_ids: Sequence[int]) -> str:
+        """The reply as text, without the end-of-turn token."""
+        return str(self._tokenizer.decode(list(sampled_ids), skip_special_tokens=True))
+
+    def _suffix(self, text: str, turn: Turn) -> str | None:
+        """What `text` adds after the turn's end-of-turn token; None where the template rewrote the turn.
+
+        `text` was rendered with the new request's tools, the turn with its own: templates that list tools up
+        front differ here and start afresh, templates that list them last keep going.
+        """
+        rendered = self._text(turn.messages, turn.tools, add_generation_prompt=False)
+        end = rendered.rfind(self._end_of_turn)
+        if end < 0:
+            return None
+        end += len(self._end_of_turn)
+        return text[end:] if text.startswith(rendered[:end]) else None
+
+    def _closed(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """A reply that was cut off by its budget gets the end-of-turn token that the template would write."""
+        return ids if ids[-1] == self._end_of_turn_id else (*ids, self._end_of_turn_id)
+
+    def _text(self, messages: list[dict[str, Any]], tools: list[Any], *, add_generation_prompt: bool) -> str:
+        return str(
+            self._tokenizer.apply_chat_template(
+                messages, tools=tools or None, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        )
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+
+def _extends(messages: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> bool:
+    return len(messages) > len(earlier) and messages[: len(earlier)] == earlier

@@ -1,0 +1,90 @@
+"""Reply text -> tool calls, strictly: what does not parse is a format error in words, never repaired.
+
+The form is that of Qwen's and Hermes' templates and of the shipped model:
+`text<tool_call>{"name": "…", "arguments": {…}}</tool_call>`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ajet.chat.types import ToolCall
+
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedReply:
+    """Either usable (`format_error` None) or the whole raw text with the reason."""
+
+    content: str
+    tool_calls: tuple[ToolCall, ...]
+    format_error: str | None
+
+
+def parse_reply(text: str, *, tool_names: Sequence[str], tool_choice: str) -> ParsedReply:
+    """Split a reply into text and tool calls.
+
+    A missing call where one was required is a format error, too, but keeps the text as it is: agent
+    programs answer that case themselves.
+    """
+    if OPEN not in text and CLOSE not in text:
+        error = None
+        if tool_choice == "required" or tool_choice in tool_names:
+            error = f"a tool call was required ({', '.join(tool_names)}) and none was made"
+        return ParsedReply(content=text.strip(), tool_calls=(), format_error=error)
+    try:
+        if tool_choice == "none" or not tool_names:
+            raise _MalformedCall("a tool was called where none is allowed")
+        content, calls = _split(text, tool_names)
+        if tool_choice in tool_names and any(call.name != tool_choice for call in calls):
+            raise _MalformedCall(f"the tool to call is {tool_choice}")
+    except _MalformedCall as error:
+        note = f"{text.strip()}\n[format error: {error}]"
+        return ParsedReply(content=note, tool_calls=(), format_error=str(error))
+    return ParsedReply(content=content, tool_calls=tuple(calls), format_error=None)
+
+
+class _MalformedCall(ValueError):
+    pass
+
+
+def _split(text: str, tool_names: Sequence[str]) -> tuple[str, list[ToolCall]]:
+    pieces: list[str] = []
+    calls: list[ToolCall] = []
+    rest = text
+    while OPEN in rest:
+        before, rest = rest.split(OPEN, 1)
+        pieces.append(before)
+        if CLOSE not in rest:
+            raise _MalformedCall(f"{OPEN} is not closed by {CLOSE}")
+        body, rest = rest.split(CLOSE, 1)
+        calls.append(_parse_call(body, tool_names))
+    pieces.append(rest)
+    content = "".join(pieces)
+    if CLOSE in content:
+        raise _MalformedCall(f"{CLOSE} without {OPEN}")
+    return content.strip(), calls
+
+
+def _parse_call(body: str, tool_names: Sequence[str]) -> ToolCall:
+    try:
+        value = json.loads(body, object_pairs_hook=_unique_keys)
+    except json.JSONDecodeError as error:
+        raise _MalformedCall(f"the tool call is not valid JSON: {error.msg}") from error
+    if not isinstance(value, dict) or set(value) != {"name", "arguments"}:
+        raise _MalformedCall('a tool call is an object with exactly the keys "name" and "arguments"')
+    if value["name"] not in tool_names:
+        raise _MalformedCall(f"no tool is called {value['name']!r}; there is {', '.join(tool_names)}")
+    if not isinstance(value["arguments"], dict):
+        raise _MalformedCall('"arguments" must be an object')
+    return ToolCall(name=value["name"], arguments=json.dumps(value["arguments"], ensure_ascii=False))
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    keys = dict(pairs)
+    if len(keys) != len(pairs):
+        raise _MalformedCall("a key stands twice in the tool call")
+    return keys

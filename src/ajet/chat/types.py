@@ -1,0 +1,61 @@
+"""What an agent program asks of a model and what it gets, whatever the framework: OpenAI's chat shapes.
+
+Everything that can speak for an agent (the policy, a frozen copy, a scripted player, a remote API)
+is a `ChatModel`; the adapters in `ajet.agents` wrap one for each framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ajet.records import FinishReason
+
+Message = Mapping[str, Any]
+"""One message, OpenAI format: role, content (str), and tool_calls / tool_call_id / name where they apply."""
+ToolSchema = Mapping[str, Any]
+"""One tool, OpenAI format: {"type": "function", "function": {"name", "description", "parameters"}}."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """One parsed tool call."""
+
+    name: str
+    arguments: str
+    """A JSON object, as text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One model request."""
+
+    messages: Sequence[Message]
+    tools: Sequence[ToolSchema] = ()
+    tool_choice: str = "auto"
+    """`auto`, `none`, `required` or a tool's name. Never a grammar: sampling stays free."""
+    max_tokens: int | None = None
+    """Most tokens to sample; None leaves it to `rollout.max_tokens`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatReply:
+    """One model reply."""
+
+    content: str
+    """The text outside tool calls; the whole raw text if there was a format error."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: FinishReason = "stop"
+    format_error: str | None = None
+    """Why the reply's tool calls could not be used, in words that the agent can act on."""
+    num_prompt_tokens: int = 0
+    num_sampled_tokens: int = 0
+
+
+class ChatModel(Protocol):
+    """Speaks for one agent in one episode."""
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """Answer one request."""
+        ...

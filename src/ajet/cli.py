@@ -1,0 +1,227 @@
+"""What every entry point shares: arguments in, a validated config to the entry's action, an exit code out.
+
+Hydra composes, makes the run directory and runs sweeps. Around it, this wrapper checks every job of the
+command line before anything is created or loaded, turns Hydra's errors into one line, and gives each run a
+directory of its own. Exit codes: 0, 1 a run failed, 2 the command line cannot work, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, TypeVar
+
+import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from ajet.config.compose import VERSION_BASE, compose_tree
+from ajet.config.explain import FREE_KEYS, explain
+from ajet.config.store import SCHEMAS, conf_dir, group_options, groups, register
+from ajet.errors import AjetError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+C = TypeVar("C")
+
+
+def run_entry(
+    config_name: str,
+    load: Callable[[DictConfig, Sequence[str]], C],
+    action: Callable[[C], None],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run an entry point and return its exit code.
+
+    Args:
+        config_name: the primary YAML file under conf/, and the name of its schema.
+        load: (composed tree, overrides) -> validated config; raises `ConfigError`.
+        action: does the work of one job; an `AjetError` of one job does not stop the others of a sweep.
+        argv: the arguments without the program's name; None: those of this process.
+    """
+    # Hydra would otherwise print its errors itself, over several lines, and exit.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    overrides: list[str] = []
+    try:
+        arguments, flags = _read(sys.argv[1:] if argv is None else argv)
+        overrides = flags.overrides
+        if flags.help:
+            print(_help_text(config_name))
+            return 0
+        if _starts_jobs(flags):
+            arguments = [*_check_ahead(config_name, flags, load), *arguments]
+        return _hand_to_hydra(config_name, load, action, arguments)
+    except (AjetError, HydraException, OmegaConfBaseException) as error:
+        _report(explain(error, SCHEMAS[config_name], overrides))
+        return 2
+    except KeyboardInterrupt:
+        _report("interrupted")
+        return 130
+
+
+def _read(argv: Sequence[str]) -> tuple[list[str], argparse.Namespace]:
+    """The arguments in the order that Hydra reads them (overrides, then flags), and parsed."""
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    try:
+        parsed, unknown = parser.parse_known_intermixed_args([_as_hydra_reads(argument) for argument in argv])
+    except argparse.ArgumentError as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    if unknown:
+        raise ConfigError(f"unknown flag {unknown[0]}: settings are written key=value; flags are -m, --cfg job, --help")
+    if parsed.config_name is not None or parsed.config_path is not None:
+        raise ConfigError("--config-name and --config-path are fixed: add YAML files of your own with --config-dir")
+    flags = [_as_hydra_reads(argument) for argument in argv]
+    for override in parsed.overrides:
+        flags.remove(override)
+    return [*parsed.overrides, *flags], parsed
+
+
+def _as_hydra_reads(argument: str) -> str:
+    """Spare users two rules of Hydra's: `->` needs quotes, and a new key of a mapping needs `++`."""
+    key, equals, value = argument.partition("=")
+    if equals and "->" in value and not value.startswith(("'", '"')):
+        argument = f"{key}={_quoted(value)}"
+    if equals and any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS):
+        return f"++{argument}"
+    return argument
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _help_text(config_name: str) -> str:
+    """The primary file's help. Hydra's own rendering loads every plugin, for most of a second."""
+    primary = OmegaConf.load(conf_dir() / f"{config_name}.yaml")
+    listed = "\n".join(f"{group:<12} {', '.join(group_options(group))}" for group in groups())
+    return Template(OmegaConf.select(primary, "hydra.help.template")).substitute(APP_CONFIG_GROUPS=listed)
+
+
+def _starts_jobs(flags: argparse.Namespace) -> bool:
+    only_shows = flags.hydra_help or flags.cfg or flags.info or flags.shell_completion
+    return not only_shows and flags.experimental_rerun is None
+
+
+def _check_ahead(
+    config_name: str, flags: argparse.Namespace, load: Callable[[DictConfig, Sequence[str]], C]
+) -> list[str]:
+    """Validate every job of the command line; returns the overrides that place its output."""
+    parsed = OverridesParser.create().parse_overrides(flags.overrides)
+    fixed = [str(item.input_line) for item in parsed if not item.is_sweep_override()]
+    tree = compose_tree(
+        fixed if flags.multirun else flags.overrides, config_name=config_name, config_dir=flags.config_dir
+    )
+    if not flags.multirun and tree.hydra.mode != RunMode.MULTIRUN:
+        load(_job_tree(tree), flags.overrides)
+        return _place_run(tree, flags.overrides)
+    if OmegaConf.select(tree, "resume") is not None:
+        raise ConfigError("resume goes on with one run: drop -m")
+    # Other sweepers choose their values as they go; their jobs are validated when they start.
+    if str(tree.hydra.sweeper._target_).endswith(BasicSweeper.__name__):
+        params = [f"{key}={value}" for key, value in (tree.hydra.sweeper.params or {}).items()]
+        swept = OverridesParser.create().parse_overrides([*params, *flags.overrides])
+        for job in BasicSweeper.split_arguments(swept, max_batch_size=None)[0]:
+            load(_job_tree(compose_tree(job, config_name=config_name, config_dir=flags.config_dir)), job)
+    return _place_sweep(tree, flags.overrides)
+
+
+def _job_tree(tree: DictConfig) -> DictConfig:
+    """The tree that a job will see; the current directory stands in for its own, which does not exist yet."""
+    with read_write(tree.hydra.runtime), open_dict(tree.hydra.runtime):
+        tree.hydra.runtime.output_dir = os.getcwd()
+    HydraConfig.instance().set_config(tree)
+    job = tree.copy()
+    with open_dict(job):
+        del job["hydra"]
+    return job
+
+
+def _place_run(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """A directory that no other run has, or the one that is resumed."""
+    resume = OmegaConf.select(tree, "resume")
+    if resume is not None:
+        # The first start's record stays; each resume adds its own beside it.
+        record = f".hydra/resumed_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        return [f"hydra.run.dir={_quoted(resume)}", f"hydra.output_subdir={record}"]
+    directory = Path(tree.hydra.run.dir)
+    if _names(overrides, "hydra.run.dir"):
+        if (directory / "config.yaml").is_file():
+            raise ConfigError(f"{directory} holds a run already: resume={directory} goes on with it")
+        return []
+    return [f"hydra.run.dir={_quoted(str(_claim(directory)))}"]
+
+
+def _place_sweep(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
+    if _names(overrides, "hydra.sweep.dir"):
+        return []
+    return [f"hydra.sweep.dir={_quoted(str(_claim(Path(tree.hydra.sweep.dir))))}"]
+
+
+def _names(overrides: Sequence[str], key: str) -> bool:
+    return any(override.lstrip("+").startswith(f"{key}=") for override in overrides)
+
+
+def _claim(directory: Path) -> Path:
+    """Create the directory; where another process made it in the same second, one with a number added."""
+    for number in count(2):
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            stem = directory.name if number == 2 else directory.name.rpartition("_")[0]
+            directory = directory.with_name(f"{stem}_{number}")
+        else:
+            break
+    return directory
+
+
+def _hand_to_hydra(
+    config_name: str,
+    load: Callable[[DictConfig, Sequence[str]], C],
+    action: Callable[[C], None],
+    arguments: Sequence[str],
+) -> int:
+    """Let Hydra do what the arguments say; returns the exit code."""
+    exit_codes = [0]
+
+    def job(tree: DictConfig) -> None:
+        try:
+            action(load(tree, HydraConfig.get().overrides.task))
+        except AjetError as error:
+            _report(" ".join(str(error).split()))
+            exit_codes.append(2 if isinstance(error, ConfigError) else 1)
+
+    register()
+    with _process_arguments(arguments):
+        hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=config_name)(job)()
+    return max(exit_codes)
+
+
+@contextmanager
+def _process_arguments(arguments: Sequence[str]) -> Iterator[None]:
+    """Hydra reads `sys.argv`; put the arguments there while it runs."""
+    kept = sys.argv
+    sys.argv = [kept[0], *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = kept
+
+
+def _report(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)

@@ -1,0 +1,48 @@
+"""The learning rule: advantages, loss, its corrections, and the optimizer's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ajet.config.fields import one_of, ruled
+
+
+@dataclass
+class AlgorithmConfig:
+    """The algorithm group. Null switches a correction off."""
+
+    loss: str = one_of("grpo", "grpo", "dapo", "dr_grpo")
+    """How token losses are averaged: `grpo` mean over sequences of token means, `dapo` token mean over the
+    global batch, `dr_grpo` sum over sequences x `dr_grpo_max_length`."""
+    advantage: str = one_of("grpo", "grpo", "dr_grpo", "rloo")
+    """Baseline within a group: `grpo` (R - mean) / std, `dr_grpo` R - mean, `rloo` R - mean of the others."""
+    learning_rate: float = ruled(3e-4, above=0)
+    """Peak learning rate of AdamW."""
+    warmup_steps: int = ruled(0, at_least=0)
+    """Steps over which the learning rate rises from 0."""
+    lr_schedule: str = one_of("constant", "constant", "linear")
+    """After warm-up: stay, or fall to 0 at `total_steps`."""
+    weight_decay: float = ruled(0.0, at_least=0)
+    """AdamW's decoupled weight decay."""
+    clip_low: float = ruled(0.2, at_least=0, below=1)
+    """The ratio is clipped below at 1 - clip_low."""
+    clip_high: float = ruled(0.2, at_least=0)
+    """The ratio is clipped above at 1 + clip_high."""
+    kl_coef: float = ruled(0.0, at_least=0)
+    """Weight of the KL penalty (k3) to the starting model; 0 keeps no reference model."""
+    max_grad_norm: float = ruled(1.0, above=0)
+    """Gradients are scaled down to this global norm."""
+    num_minibatches: int = ruled(1, at_least=1)
+    """Optimizer steps a training step; must divide the tasks of a step."""
+    tis_cap: float | None = ruled(None, above=0)
+    """Truncated importance sampling: weight min(pi_old / mu, cap)."""
+    mis_low: float | None = ruled(None, at_least=0)
+    """Masked importance sampling: tokens with pi_old / mu below this are dropped."""
+    mis_high: float | None = ruled(None, above=0)
+    """Masked importance sampling: tokens with pi_old / mu above this are dropped."""
+    entropy_top_fraction: float | None = ruled(None, above=0, at_most=1)
+    """Train only on this share of the tokens, those of highest entropy."""
+    max_pack_tokens: int = ruled(2048, at_least=1)
+    """Most tokens in one forward pass; attention costs grow with its square."""
+    dr_grpo_max_length: int | None = ruled(None, at_least=1)
+    """The constant length that `loss=dr_grpo` divides by, in sampled tokens; null for other losses."""

@@ -1,0 +1,148 @@
+"""Overrides in, typed configuration out; and the resolved configuration to a file and back.
+
+`compose` is Hydra's, over ajet's YAML files. What leaves this module is either Hydra's own tree, for the
+entry points, or a plain `Config`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ajet.config.explain import explain, explain_missing
+from ajet.config.model import BUILTIN_PREFIX, resolve_model_path
+from ajet.config.root import Config, EvaluateConfig
+from ajet.config.store import SCHEMAS, conf_dir, register
+from ajet.config.validate import validate, validate_evaluation
+from ajet.errors import ConfigError
+
+VERSION_BASE = "1.3"
+CONTINUABLE = ("total_steps", "logger", "checkpoint", "eval.every", "eval.last")
+"""What a resumed run may change: none of it touches what was already computed."""
+T = TypeVar("T")
+
+
+def compose_tree(overrides: Sequence[str], *, config_name: str = "train", config_dir: str | None = None) -> DictConfig:
+    """Compose the groups as Hydra does, its own `hydra` node included.
+
+    Args:
+        overrides: as on the command line, e.g. `["workflow=signals", "seed=1"]`.
+        config_name: `train` or `evaluate`.
+        config_dir: one more folder of YAML files.
+
+    Raises:
+        ConfigError: a value has a shape that Hydra never expects, e.g. `engine=null`.
+        HydraException: an option or a key does not exist, or an override cannot be read.
+    """
+    register()
+    searched = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    with initialize_config_dir(str(conf_dir()), job_name=config_name, version_base=VERSION_BASE):
+        try:
+            return hydra_compose(config_name, [*overrides, *searched], return_hydra_config=True)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(explain(error, SCHEMAS[config_name], overrides)) from error
+
+
+def compose(overrides: Sequence[str], *, run_dir: str | Path) -> Config:
+    """A validated training configuration, for notebooks and tests.
+
+    Raises:
+        ConfigError: a setting cannot work.
+        HydraException: an option or a key does not exist.
+    """
+    tree = compose_tree(overrides)
+    with open_dict(tree):
+        del tree["hydra"]
+    tree.run_dir = str(run_dir)
+    return load_training(tree, overrides)
+
+
+def to_config(tree: DictConfig, schema: type[T]) -> T:
+    """A plain, typed object from a composed tree without its `hydra` node.
+
+    Raises:
+        ConfigError: a mandatory key has no value.
+        OmegaConfBaseException: a key is unknown to the schema or a value has the wrong type.
+    """
+    missing = OmegaConf.missing_keys(tree)
+    if missing:
+        raise ConfigError(explain_missing(sorted(missing)[0]))
+    # Merged anew into the schema: `+key=value` slips past the one that Hydra composed with.
+    typed = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(tree, resolve=True))
+    return cast(T, OmegaConf.to_object(typed))
+
+
+def load_training(tree: DictConfig, overrides: Sequence[str]) -> Config:
+    """The validated configuration of a new run, or of the run that `resume` names.
+
+    Args:
+        tree: composed, without its `hydra` node.
+        overrides: the command line's; a resumed run takes over only these, and only the harmless ones.
+
+    Raises:
+        ConfigError: a setting cannot work, or cannot change in a run that goes on.
+    """
+    resume = OmegaConf.select(tree, "resume")
+    config = to_config(tree, Config) if resume is None else _continued(Path(resume), tree, overrides)
+    validate(config)
+    _anchor_paths(config)
+    return config
+
+
+def _anchor_paths(config: Config) -> None:
+    """Make local paths absolute, so that a resume from another directory finds them."""
+    if not config.model.path.startswith(BUILTIN_PREFIX):
+        config.model.path = resolve_model_path(config.model.path)
+    source, arrow, name = config.workflow.entry.partition("->")
+    if source.endswith(".py"):
+        config.workflow.entry = f"{Path(source).resolve()}{arrow}{name}"
+
+
+def _continued(run: Path, tree: DictConfig, overrides: Sequence[str]) -> Config:
+    saved = OmegaConf.structured(load(run))
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.key_or_group.replace("/", ".")
+        if key == "resume" or key.startswith("hydra."):
+            continue
+        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in CONTINUABLE):
+            raise ConfigError(
+                f"resume goes on with a run as it was, so {key} cannot change; only {', '.join(CONTINUABLE)} can"
+            )
+        OmegaConf.update(saved, key, _resolved(tree, key))
+    saved.resume, saved.run_dir = str(run), str(tree.run_dir)
+    return to_config(saved, Config)
+
+
+def _resolved(tree: DictConfig, key: str) -> Any:
+    value = OmegaConf.select(tree, key)
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def save(config: Config, path: Path) -> None:
+    """Write the resolved configuration as YAML."""
+    OmegaConf.save(OmegaConf.structured(config), path)
+
+
+def load(run: Path) -> Config:
+    """The resolved configuration of a run directory, not validated again.
+
+    Raises:
+        ConfigError: no such run directory, or its config.yaml does not fit this version of ajet.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"{run} is not a run directory: it holds no config.yaml")
+    return to_config(cast(DictConfig, OmegaConf.load(path)), Config)
+
+
+def load_evaluation(tree: DictConfig, overrides: Sequence[str]) -> EvaluateConfig:
+    """The validated configuration of an evaluation; same arguments and errors as `load_training`."""
+    config = to_config(tree, EvaluateConfig)
+    validate_evaluation(config)
+    return config

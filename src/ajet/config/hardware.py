@@ -1,0 +1,23 @@
+"""The machine: device, threads, processes, number format of the arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ajet.config.fields import one_of, ruled
+
+
+@dataclass
+class HardwareConfig:
+    """The hardware group."""
+
+    device: str = one_of("cpu", "cpu", "cuda")
+    """Where sampling and training run."""
+    num_processes: int = ruled(1, at_least=1)
+    """Training processes (ranks), one a device; must divide the tasks of a step."""
+    sampling_threads: int | None = ruled(None, at_least=1)
+    """CPU threads while sampling; null: every core."""
+    training_threads: int | None = ruled(None, at_least=1)
+    """CPU threads while training; null: every core."""
+    mixed_precision: str = one_of("no", "no", "bf16")
+    """Accelerate's mixed precision in training."""

@@ -1,0 +1,76 @@
+"""Which language model is trained: where its checkpoint is, adapters, number format."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from ajet.config.fields import one_of, ruled
+from ajet.errors import ConfigError
+
+BUILTIN_PREFIX = "builtin:"
+_MODELS = Path(__file__).resolve().parent.parent / "models"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank adapters; with `rank` 0 all weights are trained."""
+
+    rank: int = ruled(0, at_least=0)
+    """Rank of the adapters; 0: none."""
+    alpha: float | None = ruled(None, above=0)
+    """Scale is alpha / rank; null with rank 0."""
+    targets: list[str] | None = None
+    """Names of the linear layers to adapt; null with rank 0."""
+
+
+@dataclass
+class ModelConfig:
+    """The model group."""
+
+    path: str = MISSING
+    """A directory in Hugging Face format, a hub id `owner/name`, or `builtin:tiny`."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """Adapters."""
+    dtype: str = one_of("float32", "float32", "bfloat16")
+    """Number format of the weights, in the engine and in training."""
+    max_context: int = ruled(4096, at_least=16)
+    """Most tokens of prompt and completion together."""
+
+
+def resolve_model_path(path: str) -> str:
+    """`model.path` as transformers and vLLM take it: an absolute directory or a hub id.
+
+    Raises:
+        ConfigError: no such directory, or it holds no `config.json`; nothing is looked up on a network.
+    """
+    if path.startswith(BUILTIN_PREFIX):
+        return str(_builtin_checkpoint(path.removeprefix(BUILTIN_PREFIX)))
+    directory = Path(path).expanduser()
+    if directory.is_dir():
+        if not (directory / "config.json").is_file():
+            raise ConfigError(f"model.path={path} holds no config.json: name a Hugging Face checkpoint directory")
+        return str(directory.resolve())
+    if _HUB_ID.fullmatch(path):
+        return path
+    raise ConfigError(
+        f"model.path={path} does not exist: give a checkpoint directory, a hub id such as Qwen/Qwen3-0.6B, "
+        f"or {BUILTIN_PREFIX}{'|'.join(_builtin_names()) or 'tiny'}"
+    )
+
+
+def _builtin_checkpoint(name: str) -> Path:
+    if name not in _builtin_names():
+        raise ConfigError(
+            f"model.path={BUILTIN_PREFIX}{name} is not in this installation; "
+            f"built-in models: {', '.join(_builtin_names()) or 'none'}"
+        )
+    return _MODELS / name
+
+
+def _builtin_names() -> list[str]:
+    return sorted(config.parent.name for config in _MODELS.glob("*/config.json"))

@@ -1,0 +1,47 @@
+"""A resolved `Config` in, the few lines that tell a user what is about to happen out."""
+
+from __future__ import annotations
+
+from ajet.config.root import Config
+
+
+def plan(config: Config) -> list[str]:
+    """One line a topic: who is trained against whom, on what, how much, and where it goes."""
+    rollout, algorithm, hardware, evaluation = config.rollout, config.algorithm, config.hardware, config.eval
+    episodes = rollout.num_tasks * rollout.group_size
+    adapters = f"LoRA rank {config.model.lora.rank}" if config.model.lora.rank else "all weights"
+    threads = "every core" if hardware.sampling_threads is None else f"{hardware.sampling_threads} threads"
+    place = threads if hardware.device == "cpu" else f"{hardware.num_processes} processes"
+    moments = [
+        word
+        for word, on in (
+            ("before", evaluation.first),
+            (f"every {evaluation.every} steps", evaluation.every > 0),
+            ("after", evaluation.last),
+        )
+        if on
+    ]
+    evaluated = f"{evaluation.num_tasks} held-out tasks {', '.join(moments)}" if moments else "none"
+    lines = {
+        "workflow": f"{config.workflow.entry}: {_roles(config)}",
+        "model": f"{config.model.path}, {config.model.dtype}, {adapters}",
+        "algorithm": f"{algorithm.loss} loss, {algorithm.advantage} advantages, "
+        f"learning rate {algorithm.learning_rate:g}",
+        "rollout": f"{config.total_steps} steps of {rollout.num_tasks} tasks x {rollout.group_size} episodes "
+        f"({config.total_steps * episodes} in all), {min(rollout.concurrency, episodes)} at once",
+        "engine": f"{config.engine.name} on {hardware.device}, {place}",
+        "eval": evaluated,
+        "run": config.run_dir if config.resume is None else f"{config.run_dir} (resumed)",
+    }
+    return [f"{topic:<10} {line}" for topic, line in lines.items()]
+
+
+def _roles(config: Config) -> str:
+    """Who is trained and who plays the others."""
+    tags, targets = config.workflow.target_tags, config.trainable_targets
+    trained = ", ".join(targets) if targets else "every agent"
+    others = [tag for tag in tags if targets and tag not in targets]
+    speaker = "the workflow's own models" if config.opponent.name == "workflow" else config.opponent.name
+    if others:
+        return f"trains {trained}; {', '.join(others)} played by {speaker}"
+    return f"trains {trained}" if tags or not targets else f"trains {trained}; others played by {speaker}"

@@ -1,0 +1,69 @@
+"""The two root schemas: `Config` for training, `EvaluateConfig` for evaluating a finished run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from ajet.config.algorithm import AlgorithmConfig
+from ajet.config.checkpoint import CheckpointConfig
+from ajet.config.engine import EngineConfig
+from ajet.config.eval import EvalConfig
+from ajet.config.fields import one_of, ruled
+from ajet.config.hardware import HardwareConfig
+from ajet.config.logger import LoggerConfig
+from ajet.config.model import ModelConfig
+from ajet.config.opponent import OpponentConfig
+from ajet.config.paths import PathsConfig
+from ajet.config.rollout import RolloutConfig
+from ajet.config.workflow import WorkflowConfig
+
+
+@dataclass
+class Config:
+    """One training run."""
+
+    workflow: WorkflowConfig = field(default_factory=WorkflowConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    opponent: OpponentConfig = field(default_factory=OpponentConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    trainable_targets: list[str] | None = None
+    """Tags to train; null: every agent, or what the workflow's class says."""
+    seed: int = ruled(0, at_least=0)
+    """Every random stream of the run derives from it."""
+    total_steps: int = ruled(20, at_least=1)
+    """Training steps of the whole run, those before a resume included."""
+    resume: str | None = None
+    """A run directory to go on with; its config.yaml replaces everything but a few keys."""
+    run_dir: str = MISSING
+    """This run's directory."""
+
+
+@dataclass
+class EvaluateConfig:
+    """One evaluation of a run's checkpoint against its starting model. Null: as the run had it."""
+
+    run: str = MISSING
+    """The run directory."""
+    checkpoint: str | None = None
+    """A step number, or `start` for the starting model; null: the newest checkpoint."""
+    num_tasks: int | None = ruled(None, at_least=2)
+    """Held-out tasks; an interval needs at least two."""
+    seed_offset: int | None = ruled(None, at_least=1)
+    """Held-out task numbers start here; another offset gives other seeds."""
+    opponent: OpponentConfig | None = None
+    """What plays the untrained roles, e.g. opponent=random."""
+    confidence: float | None = ruled(None, above=0, below=1)
+    """Coverage of the intervals."""
+    console: str = one_of("rich", "rich", "plain", "none")
+    """Where progress is shown; as `logger.console`."""
+    output_dir: str = MISSING
+    """Where this evaluation's files go: a new folder in the run directory."""

@@ -1,0 +1,37 @@
+"""Where Hydra finds ajet's configuration: the typed schemas and the folder of YAML files."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+
+from ajet.config.root import Config, EvaluateConfig
+
+SCHEMAS: dict[str, type] = {"train": Config, "evaluate": EvaluateConfig}
+"""Root schema by the name of its primary YAML file."""
+
+
+@cache
+def register() -> None:
+    """Make the schemas known to Hydra as `train_schema` and `evaluate_schema`; once, for it takes 40 ms."""
+    for name, schema in SCHEMAS.items():
+        ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+
+
+def conf_dir() -> Path:
+    """The YAML files: inside the package when installed from a wheel, else in the repository."""
+    package = Path(__file__).resolve().parent.parent
+    shipped = package / "conf"
+    return shipped if shipped.is_dir() else package.parent.parent / "conf"
+
+
+def group_options(group: str) -> list[str]:
+    """The options of a config group, sorted; empty if there is no such group."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def groups() -> list[str]:
+    """The config groups, sorted, Hydra's own left out."""
+    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name != "hydra")

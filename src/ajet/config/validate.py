@@ -1,0 +1,278 @@
+"""Settings that contradict each other, and knobs that nothing would read: a `Config` in, one error out.
+
+Every message is one sentence that names the setting and what to choose instead. Nothing here imports a
+model, a workflow or torch, so that a mistake shows within a second. Rules on single values are in
+`fields.py`; tags of a workflow that does not declare them are checked when it is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ajet.config.engine import EngineConfig
+from ajet.config.fields import broken_rules
+from ajet.config.model import resolve_model_path
+from ajet.config.opponent import OpponentConfig
+from ajet.config.root import Config, EvaluateConfig
+from ajet.config.workflow import BUILTIN_WORKFLOWS
+from ajet.errors import ConfigError
+
+ENGINE_KNOBS: dict[str, tuple[str, ...]] = {
+    "vllm": (
+        "max_concurrency",
+        "kv_cache_gib",
+        "block_size",
+        "gpu_memory_utilization",
+        "tensor_parallel_size",
+        "enforce_eager",
+    ),
+    "transformers": ("max_concurrency",),
+    "scripted": (),
+}
+"""The nullable engine settings that each engine reads."""
+OPENAI_KNOBS = ("base_url", "model", "api_key_env", "temperature", "max_tokens", "timeout_s")
+"""The opponent settings that only `opponent=openai` reads."""
+
+
+def validate(config: Config) -> None:
+    """Check a training configuration.
+
+    Raises:
+        ConfigError: the first thing found that cannot work, and what to change.
+    """
+    for sentence in broken_rules(config):
+        raise ConfigError(sentence)
+    checks: tuple[Callable[[Config], None], ...] = (
+        _check_workflow,
+        _check_targets,
+        _check_opponent,
+        _check_batch,
+        _check_algorithm,
+        _check_engine,
+        _check_model,
+        _check_eval,
+        _check_logger,
+    )
+    for check in checks:
+        check(config)
+
+
+def validate_evaluation(config: EvaluateConfig) -> None:
+    """Check an evaluation's own settings; the run directory's contents are checked when it is read.
+
+    Raises:
+        ConfigError: the first thing found that cannot work, and what to change.
+    """
+    for sentence in broken_rules(config):
+        raise ConfigError(sentence)
+    if not (Path(config.run) / "config.yaml").is_file():
+        raise ConfigError(f"run={config.run} is not a run directory: it holds no config.yaml")
+    if config.checkpoint not in (None, "start") and not str(config.checkpoint).isdigit():
+        raise ConfigError(f"checkpoint={config.checkpoint} must be a step number, `start` or null (the newest)")
+    if config.opponent is not None:
+        check_opponent_knobs(config.opponent)
+
+
+def check_opponent_knobs(opponent: OpponentConfig) -> None:
+    """Refuse opponent settings that the named opponent would not read.
+
+    Raises:
+        ConfigError: a setting that would be ignored, or one that is missing.
+    """
+    if opponent.name != "openai":
+        for knob in OPENAI_KNOBS:
+            if getattr(opponent, knob) is not None:
+                raise ConfigError(
+                    f"opponent.{knob} has no effect with opponent={opponent.name}: drop it or choose opponent=openai"
+                )
+    if opponent.params and opponent.name != "scripted":
+        raise ConfigError(
+            f"opponent.params has no effect with opponent={opponent.name}: drop it or choose opponent=scripted"
+        )
+    if opponent.name == "openai":
+        for knob in ("base_url", "model"):
+            if getattr(opponent, knob) is None:
+                raise ConfigError(f"opponent=openai needs opponent.{knob}: set opponent.{knob}=...")
+        if opponent.api_key_env is not None and opponent.api_key_env not in os.environ:
+            raise ConfigError(
+                f"opponent.api_key_env={opponent.api_key_env} is not set in the environment: export it, "
+                "or set opponent.api_key_env=null for a server without keys"
+            )
+
+
+def _check_workflow(config: Config) -> None:
+    entry = config.workflow.entry
+    if entry in BUILTIN_WORKFLOWS:
+        return
+    if "->" not in entry and ":" not in entry:
+        raise ConfigError(
+            f"workflow.entry={entry} is neither built in ({', '.join(BUILTIN_WORKFLOWS)}) nor of the form "
+            "path/file.py->Class, package.module->Class or package.module:Class"
+        )
+    source = entry.partition("->")[0]
+    if source.endswith(".py") and not Path(source).is_file():
+        raise ConfigError(f"workflow.entry={entry}: no file {source}")
+
+
+def _check_targets(config: Config) -> None:
+    targets, tags = config.trainable_targets, config.workflow.target_tags
+    if targets is not None:
+        named = f"among {', '.join(tags)}" if tags else "that the workflow uses"
+        if not targets:
+            raise ConfigError(f"trainable_targets=[] trains nobody: name tags {named}, or null for every agent")
+        if len(set(targets)) < len(targets):
+            raise ConfigError(f"trainable_targets={_listed(targets)} names a tag twice")
+        unknown = [tag for tag in targets if tags and tag not in tags]
+        if unknown:
+            raise ConfigError(f"trainable_targets: unknown tag {', '.join(unknown)}; choose {named}")
+    trained = set(tags if targets is None else targets)
+    sides = [side for side in config.workflow.hostile if trained.intersection(side)]
+    if len(sides) > 1:
+        raise ConfigError(
+            f"trainable_targets={'null' if targets is None else _listed(targets)} trains hostile sides "
+            f"together; choose tags of one side: {' or '.join(_listed(side) for side in sides)}"
+        )
+
+
+def _check_opponent(config: Config) -> None:
+    opponent, workflow = config.opponent, config.workflow
+    check_opponent_knobs(opponent)
+    trained = workflow.target_tags if config.trainable_targets is None else config.trainable_targets
+    untrained = [tag for tag in workflow.target_tags if tag not in trained]
+    if not untrained:
+        return
+    absent = {"scripted": not workflow.scripted, "workflow": not workflow.has_own_models}
+    if absent.get(opponent.name, False):
+        lacks = "scripted players" if opponent.name == "scripted" else "models of its own"
+        choices = [name for name in ("scripted", "random", "frozen", "openai", "workflow") if not absent.get(name)]
+        raise ConfigError(
+            f"opponent={opponent.name}: the workflow has no {lacks} for {', '.join(untrained)}; "
+            f"choose opponent={'|'.join(choices)}"
+        )
+
+
+def _check_batch(config: Config) -> None:
+    num_tasks, ranks = config.rollout.num_tasks, config.hardware.num_processes
+    minibatches = config.algorithm.num_minibatches
+    if num_tasks % ranks:
+        raise ConfigError(
+            f"rollout.num_tasks={num_tasks} does not divide over hardware.num_processes={ranks}: "
+            f"choose a multiple of {ranks}"
+        )
+    if (num_tasks // ranks) % minibatches:
+        share = num_tasks // ranks
+        raise ConfigError(
+            f"algorithm.num_minibatches={minibatches} does not divide the {share} tasks of a step"
+            f"{' and rank' if ranks > 1 else ''} (rollout.num_tasks={num_tasks}): "
+            f"choose one of {', '.join(str(n) for n in range(1, share + 1) if share % n == 0)}"
+        )
+    available = config.workflow.num_train_tasks
+    if available is not None and available < num_tasks:
+        raise ConfigError(
+            f"rollout.num_tasks={num_tasks} is more than workflow.num_train_tasks={available}: "
+            f"choose at most {available}"
+        )
+
+
+def _check_algorithm(config: Config) -> None:
+    algorithm = config.algorithm
+    if algorithm.loss == "dr_grpo" and algorithm.dr_grpo_max_length is None:
+        raise ConfigError("algorithm.loss=dr_grpo needs algorithm.dr_grpo_max_length, e.g. 512")
+    if algorithm.loss != "dr_grpo" and algorithm.dr_grpo_max_length is not None:
+        raise ConfigError(
+            f"algorithm.dr_grpo_max_length has no effect with algorithm.loss={algorithm.loss}: "
+            "set it to null or choose algorithm.loss=dr_grpo"
+        )
+    low, high = algorithm.mis_low, algorithm.mis_high
+    if (low is None) != (high is None):
+        raise ConfigError("algorithm.mis_low and algorithm.mis_high go together: set both or neither")
+    if low is not None and high is not None:
+        if low >= high:
+            raise ConfigError(f"algorithm.mis_low={low} must be below algorithm.mis_high={high}")
+        if algorithm.tis_cap is not None:
+            raise ConfigError(
+                "algorithm.tis_cap and algorithm.mis_low/mis_high correct the same thing: set one of them"
+            )
+    if algorithm.warmup_steps > config.total_steps:
+        raise ConfigError(
+            f"algorithm.warmup_steps={algorithm.warmup_steps} is more than total_steps={config.total_steps}"
+        )
+
+
+def _check_engine(config: Config) -> None:
+    engine, device = config.engine, config.hardware.device
+    readable = ENGINE_KNOBS[engine.name]
+    for knob in ENGINE_KNOBS["vllm"]:
+        if knob not in readable and getattr(engine, knob) is not None:
+            owners = [name for name, knobs in ENGINE_KNOBS.items() if knob in knobs]
+            raise ConfigError(
+                f"engine.{knob} has no effect with engine={engine.name}: drop it or choose engine={'|'.join(owners)}"
+            )
+    if "max_concurrency" in readable and engine.max_concurrency is None:
+        raise ConfigError(f"engine={engine.name} needs engine.max_concurrency, e.g. 64")
+    if engine.name == "vllm":
+        _check_vllm(engine, device, config.hardware.num_processes)
+
+
+def _check_vllm(engine: EngineConfig, device: str, num_processes: int) -> None:
+    if device == "cpu":
+        for knob in ("gpu_memory_utilization", "tensor_parallel_size"):
+            if getattr(engine, knob) is not None:
+                raise ConfigError(
+                    f"engine.{knob} has no effect with hardware.device=cpu: choose engine=vllm or hardware=gpu1"
+                )
+        if engine.kv_cache_gib is None:
+            raise ConfigError("engine=vllm on the CPU needs engine.kv_cache_gib, e.g. 1")
+        return
+    if engine.kv_cache_gib is not None:
+        raise ConfigError(
+            "engine.kv_cache_gib has no effect with hardware.device=cuda: choose engine=vllm_gpu, "
+            "which takes engine.gpu_memory_utilization"
+        )
+    if engine.gpu_memory_utilization is None:
+        raise ConfigError("engine=vllm on a GPU needs engine.gpu_memory_utilization, e.g. 0.4")
+    if num_processes % (engine.tensor_parallel_size or 1):
+        raise ConfigError(
+            f"engine.tensor_parallel_size={engine.tensor_parallel_size} does not divide "
+            f"hardware.num_processes={num_processes}"
+        )
+
+
+def _check_model(config: Config) -> None:
+    model = config.model
+    for knob in ("alpha", "targets"):
+        value = getattr(model.lora, knob)
+        if model.lora.rank == 0 and value is not None:
+            raise ConfigError(
+                f"model.lora.{knob} has no effect with model.lora.rank=0: set a rank, e.g. 32, or drop it"
+            )
+        if model.lora.rank > 0 and not value:
+            raise ConfigError(f"model.lora.rank={model.lora.rank} needs model.lora.{knob}")
+    if config.rollout.max_tokens >= model.max_context:
+        raise ConfigError(
+            f"rollout.max_tokens={config.rollout.max_tokens} leaves no room for a prompt: choose fewer than "
+            f"model.max_context={model.max_context}"
+        )
+    resolve_model_path(model.path)
+
+
+def _check_eval(config: Config) -> None:
+    drawn = config.workflow.num_train_tasks or config.total_steps * config.rollout.num_tasks
+    if config.eval.seed_offset < drawn:
+        raise ConfigError(
+            f"eval.seed_offset={config.eval.seed_offset} would evaluate on training tasks: choose at least {drawn}"
+        )
+
+
+def _check_logger(config: Config) -> None:
+    wandb = config.logger.wandb
+    if wandb.mode == "disabled" and (wandb.group is not None or wandb.name is not None):
+        raise ConfigError("logger.wandb.group and logger.wandb.name have no effect with logger.wandb.mode=disabled")
+    if wandb.mode == "online" and "WANDB_API_KEY" not in os.environ and not (Path.home() / ".netrc").is_file():
+        raise ConfigError("logger.wandb.mode=online needs WANDB_API_KEY in the environment; or choose auto, offline")
+
+
+def _listed(tags: Sequence[str]) -> str:
+    return f"[{','.join(tags)}]"

@@ -1,0 +1,81 @@
+"""The contract that every sampling engine keeps; `tests/engine_contract.py` holds them all to it.
+
+In: prompt ids and sampling settings. Out: a `Completion`. Text, chat templates and agents are unknown here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ajet.errors import ContextOverflowError
+from ajet.records import Completion
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingRequest:
+    """One prompt to continue by plain temperature sampling; no filter changes the distribution."""
+
+    prompt_ids: tuple[int, ...]
+    """At least one id."""
+    max_tokens: int
+    """Most ids to sample; cut down to what the context has room for."""
+    temperature: float
+    """> 0; logits are divided by it before the softmax."""
+    seed: int
+    """Of this request alone: the same seed, prompt and weights give the same ids, whatever else runs.
+    Any integer; taken modulo 2**63."""
+    stop_ids: tuple[int, ...] = ()
+    """Sampling one of these ends the completion; the id is kept as the last one."""
+
+    def __post_init__(self) -> None:
+        assert self.prompt_ids and self.max_tokens >= 1 and self.temperature > 0, self
+
+    def budget(self, max_context: int) -> int:
+        """How many ids may be sampled: `max_tokens`, or the room that the prompt leaves if that is less.
+
+        Raises:
+            ContextOverflowError: the prompt alone fills the context.
+        """
+        room = max_context - len(self.prompt_ids)
+        if room <= 0:
+            raise ContextOverflowError(
+                f"a prompt of {len(self.prompt_ids)} tokens leaves no room in a context of {max_context}: "
+                "shorten the conversation or raise model.max_context"
+            )
+        return min(self.max_tokens, room)
+
+
+class Engine(Protocol):
+    """A model that samples. Engines run on the caller's event loop, so that scheduling is reproducible."""
+
+    max_context: int
+    """Most tokens of prompt and completion together."""
+    policy_version: int
+    """Number of weight updates so far."""
+
+    async def generate(self, request: SamplingRequest) -> Completion:
+        """Sample a completion. Many calls may wait at once; they are batched.
+
+        Cancelling the caller aborts the request.
+
+        Raises:
+            ContextOverflowError: the prompt alone fills the context.
+            EngineError: the engine failed.
+        """
+        ...
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]], policy_version: int) -> None:
+        """Put new weights in place, by Hugging Face parameter name, and forget cached prefixes.
+
+        Must not be called while requests are running.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds. A closed engine is not used again."""
+        ...

@@ -1,0 +1,142 @@
+"""What batching engines share: many coroutines wait on one model that is stepped on their own event loop.
+
+In: sampling requests from coroutines. Out: their completions, as the subclass's `_step` finishes them.
+No thread and no timer takes part, so one program gives the same batches, and the same results, every time.
+Left out on purpose: fairness and priorities. Requests start in order of arrival.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from ajet.engine.base import SamplingRequest
+from ajet.errors import EngineError
+from ajet.records import Completion
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+QUIET_YIELDS = 8
+"""Turns of the event loop without a new request after which a batch counts as complete. An agent needs a
+few turns from a reply to its next request; a turn costs microseconds, a small batch a whole model step."""
+
+
+@contextmanager
+def torch_threads(num_threads: int | None) -> Iterator[None]:
+    """Run with that many torch threads, then give the caller its own count back; None changes nothing."""
+    if num_threads is None:
+        yield
+        return
+    previous = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(previous)
+
+
+class SteppedEngine(ABC):
+    """An engine whose model advances all running requests by one token at a time."""
+
+    def __init__(self, *, max_context: int, num_threads: int | None) -> None:
+        self.max_context = max_context
+        self.policy_version = 0
+        self._num_threads = num_threads
+        self._waiting: dict[int, asyncio.Future[Completion]] = {}
+        self._num_requests = 0
+        self._pump: asyncio.Task[None] | None = None
+        self._unusable: str | None = None
+
+    @abstractmethod
+    def _add(self, key: int, request: SamplingRequest, max_tokens: int) -> None:
+        """Queue a request that may sample up to `max_tokens` ids."""
+
+    @abstractmethod
+    def _step(self) -> list[tuple[int, Completion]]:
+        """Advance the model by one step; return what finished, by key."""
+
+    @abstractmethod
+    def _abort(self, key: int) -> None:
+        """Forget an unfinished request."""
+
+    @abstractmethod
+    def _load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Put new weights in place; nothing is running."""
+
+    async def generate(self, request: SamplingRequest) -> Completion:
+        """See `Engine.generate`."""
+        max_tokens = request.budget(self.max_context)
+        if self._unusable is not None:
+            raise EngineError(self._unusable)
+        loop = asyncio.get_running_loop()
+        key = self._num_requests
+        self._num_requests += 1
+        self._add(key, request, max_tokens)
+        future: asyncio.Future[Completion] = loop.create_future()
+        self._waiting[key] = future
+        if self._pump is None:
+            self._pump = loop.create_task(self._run())
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # Absent where the model finished it, or failed, in the same turn as the cancellation.
+            if self._waiting.pop(key, None) is not None:
+                self._abort(key)
+            raise
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]], policy_version: int) -> None:
+        """See `Engine.update_weights`.
+
+        Raises:
+            EngineError: requests are running, the engine failed before, or the weights do not fit the model.
+        """
+        if self._unusable is not None:
+            raise EngineError(self._unusable)
+        if self._waiting:
+            raise EngineError(f"weights cannot change while {len(self._waiting)} requests are running")
+        self._load(weights)
+        self.policy_version = policy_version
+
+    def close(self) -> None:
+        """Free what the engine holds; whoever still waits gets an `EngineError`."""
+        self._fail("the engine was closed")
+
+    async def _run(self) -> None:
+        """Step while anyone waits. Ends with the last request; the next one starts it anew."""
+        try:
+            while self._waiting:
+                await self._gather_requests()
+                if self._waiting:
+                    with torch_threads(self._num_threads):
+                        finished = self._step()
+                    for key, completion in finished:
+                        future = self._waiting.pop(key)
+                        if not future.done():
+                            future.set_result(completion)
+        except Exception as error:
+            # The boundary to somebody else's model: its state is unknown now, so it is not stepped again.
+            self._fail(f"the sampling engine failed ({type(error).__name__}: {error})", error)
+        finally:
+            self._pump = None
+
+    async def _gather_requests(self) -> None:
+        quiet = 0
+        while quiet < QUIET_YIELDS:
+            num_before = self._num_requests
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if self._num_requests == num_before else 0
+
+    def _fail(self, message: str, cause: Exception | None = None) -> None:
+        self._unusable = message
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                error = EngineError(message)
+                error.__cause__ = cause
+                future.set_exception(error)

@@ -1,0 +1,1 @@
+"""The small model that ships with ajet, and the recipe that made it."""

@@ -1,0 +1,1 @@
+"""Models behind roles that are not trained."""

@@ -1,0 +1,97 @@
+"""`opponent=openai`: any OpenAI-compatible URL behind the roles that are not trained.
+
+The reply's own tool calls are taken as the server gives them; nothing is recorded as tokens, since nothing
+here is trained. Failures are the server's: they end the episode as infrastructure failures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from openai import AsyncOpenAI, OpenAIError
+
+from ajet.chat.types import ChatReply, ChatRequest, Message, ToolCall
+from ajet.errors import EngineError
+
+
+class OpenAIPlayer:
+    """Speaks through a chat-completions API."""
+
+    def __init__(self, client: AsyncOpenAI, *, model: str, temperature: float | None, max_tokens: int | None) -> None:
+        """`client` carries URL, key and timeout; None leaves a sampling setting to the server."""
+        self._client = client
+        self._model = model
+        self._sampling: dict[str, Any] = {}
+        if temperature is not None:
+            self._sampling["temperature"] = temperature
+        if max_tokens is not None:
+            self._sampling["max_tokens"] = max_tokens
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """Ask the server.
+
+        Raises:
+            EngineError: it did not answer as a chat-completions server does.
+        """
+        arguments: dict[str, Any] = {"messages": _wire_messages(request.messages), **self._sampling}
+        if request.tools:
+            arguments["tools"] = list(request.tools)
+            arguments["tool_choice"] = _wire_tool_choice(request.tool_choice)
+        if request.max_tokens is not None:
+            arguments["max_tokens"] = request.max_tokens
+        try:
+            completion = await self._client.chat.completions.create(model=self._model, **arguments)
+        except OpenAIError as error:
+            raise EngineError(f"The opponent's server failed: {error}") from error
+        choice = completion.choices[0]
+        calls = [
+            ToolCall(name=call.function.name, arguments=call.function.arguments)
+            for call in choice.message.tool_calls or []
+        ]
+        return _checked(choice.message.content or "", calls)
+
+
+def _checked(content: str, calls: list[ToolCall]) -> ChatReply:
+    """Malformed arguments of a remote model are shown to the agent as text, like the policy's own."""
+    for call in calls:
+        try:
+            valid = isinstance(json.loads(call.arguments), dict)
+        except json.JSONDecodeError:
+            valid = False
+        if not valid:
+            error = f"the arguments of {call.name} are not a JSON object"
+            return ChatReply(content=f"{content}{call.arguments}\n[format error: {error}]", format_error=error)
+    return ChatReply(content=content, tool_calls=tuple(calls))
+
+
+def _wire_tool_choice(tool_choice: str) -> Any:
+    if tool_choice in ("auto", "none", "required"):
+        return tool_choice
+    return {"type": "function", "function": {"name": tool_choice}}
+
+
+def _wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Plain messages with the call ids that the API wants: results follow their calls in order."""
+    wire: list[dict[str, Any]] = []
+    open_ids: list[str] = []
+    for message in messages:
+        copy = dict(message)
+        if copy.get("tool_calls"):
+            copy["tool_calls"] = [
+                {
+                    "id": f"call_{len(wire)}_{i}",
+                    "type": "function",
+                    "function": {
+                        "name": call["function"]["name"],
+                        "arguments": json.dumps(call["function"]["arguments"]),
+                    },
+                }
+                for i, call in enumerate(copy["tool_calls"])
+            ]
+            open_ids = [call["id"] for call in copy["tool_calls"]]
+        elif copy["role"] == "tool":
+            copy["tool_call_id"] = open_ids.pop(0) if open_ids else "call_unknown"
+        wire.append(copy)
+    return wire

@@ -1,0 +1,70 @@
+"""The append-only record of one episode's calls.
+
+Whoever speaks (policy, opponent) appends; the episode runner reads once at the end. Nothing is edited or removed:
+a retry of an episode gets a recorder of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ajet.records import Call, Completion
+
+
+class EpisodeRecorder:
+    """Collects the calls of one attempt at one episode, in the order in which they finished."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._calls: list[Call] = []
+        self.context_overflows = 0
+        """Requests whose prompt did not fit into the context."""
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """All calls so far."""
+        return tuple(self._calls)
+
+    def add_sampled(
+        self,
+        *,
+        agent_name: str,
+        target_tag: str,
+        trained: bool,
+        messages: Sequence[Mapping[str, Any]],
+        reply: str,
+        prompt_ids: tuple[int, ...],
+        completion: Completion,
+        format_error: str | None,
+    ) -> None:
+        """Append a call that an engine answered, tokens included."""
+        self._calls.append(
+            Call(
+                index=len(self._calls),
+                agent_name=agent_name,
+                target_tag=target_tag,
+                trained=trained,
+                messages=messages,
+                reply=reply,
+                prompt_ids=prompt_ids,
+                sampled_ids=completion.token_ids,
+                logprobs=completion.logprobs,
+                finish_reason=completion.finish_reason,
+                policy_version=completion.policy_version,
+                format_error=format_error,
+            )
+        )
+
+    def add_text(self, *, agent_name: str, target_tag: str, messages: Sequence[Mapping[str, Any]], reply: str) -> None:
+        """Append a call that a player without tokens answered (scripted, random, remote)."""
+        self._calls.append(
+            Call(
+                index=len(self._calls),
+                agent_name=agent_name,
+                target_tag=target_tag,
+                trained=False,
+                messages=messages,
+                reply=reply,
+            )
+        )

@@ -1,0 +1,145 @@
+"""The records that flow through one training step: tasks in, calls and episodes out, samples to train on.
+
+All are frozen, slotted and keyword-only. A record holds what happened; nothing here computes.
+Left out on purpose: tensors (training makes its own) and configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+EpisodeStatus = Literal["ok", "policy_error", "infra_error", "timeout", "cancelled"]
+EPISODE_STATUSES: tuple[EpisodeStatus, ...] = ("ok", "policy_error", "infra_error", "timeout", "cancelled")
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One problem to play. Its `task_id` names it across epochs, runs and machines."""
+
+    task_id: str
+    """Stable id, unique within a split."""
+    main_query: str = ""
+    """The question, for tasks that are one question."""
+    init_messages: Sequence[Mapping[str, Any]] = ()
+    """Messages that a conversation starts from, OpenAI format."""
+    env_type: str = ""
+    """The environment's name, for workflows that serve several."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever the workflow needs, e.g. `random_number` for seeded games."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What an engine sampled for one prompt."""
+
+    token_ids: tuple[int, ...]
+    """Sampled ids, the end-of-turn id included if it was sampled."""
+    logprobs: tuple[float, ...]
+    """log pi(id) of each sampled id under the distribution sampled from, after temperature; same length."""
+    finish_reason: FinishReason
+    """`stop`: a stop id was sampled (it is the last id); `length`: the budget ran out."""
+    policy_version: int
+    """Number of weight updates that the sampling weights had seen."""
+
+    def __post_init__(self) -> None:
+        assert len(self.token_ids) == len(self.logprobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One model request of one agent. An untrained agent's call keeps its text and has no tokens.
+
+    Example: prompt_ids=(5, 6, 7), sampled_ids=(8, 2), logprobs=(-0.1, -0.7): two tokens to train on.
+    """
+
+    index: int
+    """Order within the episode, from 0, over all agents."""
+    agent_name: str
+    target_tag: str
+    trained: bool
+    """Whether the policy spoke and its tokens are to be trained on."""
+    messages: Sequence[Mapping[str, Any]]
+    """The request as the agent program sent it, OpenAI format; for reading, not for training."""
+    reply: str
+    """The reply as text, special tokens included for the policy."""
+    prompt_ids: tuple[int, ...] = ()
+    sampled_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    """One per sampled id, from the engine."""
+    finish_reason: FinishReason = "stop"
+    policy_version: int = 0
+    format_error: str | None = None
+    """Why the reply could not be parsed, if it could not."""
+
+    def __post_init__(self) -> None:
+        assert len(self.sampled_ids) == len(self.logprobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """One run of a workflow on a task."""
+
+    task: Task
+    repeat: int
+    """Which of the group's episodes this is, from 0."""
+    status: EpisodeStatus
+    rewards: Mapping[str, float]
+    """Reward by agent name, trained agents only; empty unless status is `ok` or `policy_error`."""
+    agent_tags: Mapping[str, str]
+    """target_tag by agent name of every trained agent, those that never spoke included."""
+    calls: tuple[Call, ...]
+    is_success: bool | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    log_metrics: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+    """One line on what went wrong, for any status but `ok`."""
+    num_attempts: int = 1
+    """1 + the retries that it took."""
+    duration_s: float = 0.0
+    """Wall time of the last attempt, seconds."""
+    num_context_overflows: int = 0
+    """Requests that did not fit into the model's context."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the episode carries a reward and may be trained on."""
+        return self.status in ("ok", "policy_error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeGroup:
+    """The episodes of one task in one step: what a baseline is computed over."""
+
+    task: Task
+    episodes: tuple[Episode, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSample:
+    """One row to train on: a prompt-and-sampled token sequence of one agent in one episode.
+
+    Calls of one agent that extend each other token by token form one row with several sampled spans;
+    others form rows of their own. How an episode is cut into rows changes no gradient.
+
+    Example: ids (5, 6, 8, 2, 9, 4) with mask (0, 0, 1, 1, 0, 1): a call sampled (8, 2), the program
+    appended 9, and a second call sampled (4).
+    """
+
+    episode_key: tuple[str, int]
+    """(task_id, repeat)."""
+    agent_name: str
+    target_tag: str
+    token_ids: tuple[int, ...]
+    """T ids, oldest first."""
+    loss_mask: tuple[bool, ...]
+    """T flags: this id was sampled by the policy in this row."""
+    logprobs: tuple[float, ...]
+    """T values: log-probability at sampling time where the mask is set, else 0.0."""
+    advantage: float
+    """Advantage of every sampled token of this row."""
+
+    def __post_init__(self) -> None:
+        assert len(self.token_ids) == len(self.loss_mask) == len(self.logprobs)

@@ -1,0 +1,75 @@
+"""Who speaks for each agent of one episode, and with which randomness.
+
+In: the run's engines and opponent, one episode's identity. Out: a `ChatModel` an agent, all recording into the
+episode's recorder. Built anew for every attempt.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ajet.agents.speakers import EngineSpeaker, RecordedSpeaker, SamplingSettings
+from ajet.chat.renderer import ChatRenderer
+from ajet.chat.types import ChatModel
+from ajet.engine.base import Engine
+from ajet.randomness import derive_rng, derive_seed
+from ajet.recording import EpisodeRecorder
+
+PlayerMaker = Callable[[str, str, random.Random], ChatModel]
+"""(agent_name, target_tag, rng of this agent in this episode) -> an opponent's model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voices:
+    """What a run can speak with; shared by all its episodes."""
+
+    policy_engine: Engine
+    frozen_engine: Engine | None
+    """The starting checkpoint, where `opponent=frozen`."""
+    make_player: PlayerMaker | None
+    """Scripted, random or remote opponents; None with `frozen` and `workflow`."""
+    renderer: ChatRenderer
+    sampling: SamplingSettings
+
+
+@dataclass(slots=True, kw_only=True)
+class EpisodeCast:
+    """One attempt's agents. `key` (run seed, split, task, repeat, attempt) seeds them, each by its name."""
+
+    voices: Voices
+    recorder: EpisodeRecorder
+    key: tuple[str | int, ...]
+    trained_agents: dict[str, str] = field(default_factory=dict)
+    """target_tag by name of the agents that the policy plays, as the workflow asked for them."""
+
+    def policy(self, agent_name: str, target_tag: str) -> ChatModel:
+        """The model being trained."""
+        self.trained_agents[agent_name] = target_tag
+        return self._sampled(agent_name, target_tag, self.voices.policy_engine, trained=True)
+
+    def opponent(self, agent_name: str, target_tag: str) -> ChatModel | None:
+        """The configured opponent, or None."""
+        if self.voices.frozen_engine is not None:
+            return self._sampled(agent_name, target_tag, self.voices.frozen_engine, trained=False)
+        if self.voices.make_player is None:
+            return None
+        player = self.voices.make_player(agent_name, target_tag, derive_rng(*self.key, agent_name))
+        return RecordedSpeaker(player, agent_name=agent_name, target_tag=target_tag, recorder=self.recorder)
+
+    def agent_tags(self) -> Mapping[str, str]:
+        """A copy of `trained_agents`."""
+        return dict(self.trained_agents)
+
+    def _sampled(self, agent_name: str, target_tag: str, engine: Engine, *, trained: bool) -> ChatModel:
+        return EngineSpeaker(
+            agent_name=agent_name,
+            target_tag=target_tag,
+            trained=trained,
+            engine=engine,
+            renderer=self.voices.renderer,
+            recorder=self.recorder,
+            sampling=self.voices.sampling,
+            seed=derive_seed(*self.key, agent_name),
+        )

@@ -1,0 +1,55 @@
+"""Groups of episodes, many at once: concurrency, retries, progress.
+
+In: tasks. Out: one `EpisodeGroup` a task, in the order of the tasks, with all its episodes whatever became of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ajet.records import Episode, EpisodeGroup, Task
+from ajet.rollout.runner import EpisodeRunner
+
+RETRIED = ("infra_error", "timeout")
+"""Statuses that say nothing about the policy, so the episode is played again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutScheduler:
+    """Plays groups with bounded concurrency. Episodes start in order, so runs of one seed schedule alike."""
+
+    runner: EpisodeRunner
+    concurrency: int
+    """Episodes at once."""
+    max_retries: int
+    """Further attempts at an episode that failed for no fault of the policy."""
+    on_episode: Callable[[Episode], None] = field(default=lambda episode: None)
+    """Called as each episode ends, for progress displays."""
+
+    async def collect(self, tasks: Sequence[Task], *, group_size: int, stream: str) -> list[EpisodeGroup]:
+        """Play `group_size` episodes of every task.
+
+        Raises:
+            ConfigError: from the first episode that met it; the others are cancelled.
+        """
+        slots = asyncio.Semaphore(self.concurrency)
+        async with asyncio.TaskGroup() as running:
+            plays = [
+                [running.create_task(self._play(slots, task, repeat, stream)) for repeat in range(group_size)]
+                for task in tasks
+            ]
+        return [
+            EpisodeGroup(task=task, episodes=tuple(play.result() for play in group))
+            for task, group in zip(tasks, plays, strict=True)
+        ]
+
+    async def _play(self, slots: asyncio.Semaphore, task: Task, repeat: int, stream: str) -> Episode:
+        async with slots:
+            for attempt in range(self.max_retries + 1):
+                episode = await self.runner.run(task, repeat=repeat, stream=stream, attempt=attempt)
+                if episode.status not in RETRIED:
+                    break
+        self.on_episode(episode)
+        return episode

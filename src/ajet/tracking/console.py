@@ -1,0 +1,179 @@
+"""What the researcher sees while a run goes on: step, phase, ETA, reward per tag, games/s, tokens/s.
+
+`RichDisplay` draws a live line on a terminal; `PlainDisplay` prints a line a step, for logs; `SilentDisplay` nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class Display(Protocol):
+    """Shows a run's progress."""
+
+    def start(self, *, first_step: int, total_steps: int) -> None:
+        """The run begins, or goes on, at this step."""
+        ...
+
+    def phase(self, name: str, num_items: int = 0) -> None:
+        """A phase of the step begins; `num_items` episodes are expected in it."""
+        ...
+
+    def advance(self) -> None:
+        """One of the phase's items is done."""
+        ...
+
+    def step_done(self, step: int, metrics: Mapping[str, float]) -> None:
+        """A step is logged."""
+        ...
+
+    def say(self, text: str) -> None:
+        """One line to the reader."""
+        ...
+
+    def table(self, table: Table) -> None:
+        """A table to the reader."""
+        ...
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        ...
+
+
+def step_line(step: int, total_steps: int, metrics: Mapping[str, float]) -> str:
+    """One step in a line: `step 3/20  reward seer 0.41 witch 0.41  1.9 games/s  2100 tokens/s  34 s`."""
+    rewards = [
+        f"{name.split('/')[1]} {value:.3f}"
+        for name, value in metrics.items()
+        if name.startswith("reward/") and name.endswith("/mean")
+    ]
+    return (
+        f"step {step + 1}/{total_steps}  reward {' '.join(rewards)}  "
+        f"{metrics['rate/episodes_per_s']:.1f} games/s  {metrics['rate/sampled_tokens_per_s']:.0f} tokens/s  "
+        f"{metrics['time/step']:.0f} s"
+    )
+
+
+class PlainDisplay:
+    """One line a step on standard output."""
+
+    def __init__(self, console: Console) -> None:
+        """`console` says where to."""
+        self._console = console
+        self._total_steps = 0
+
+    def start(self, *, first_step: int, total_steps: int) -> None:
+        """Remember the length of the run."""
+        self._total_steps = total_steps
+
+    def phase(self, name: str, num_items: int = 0) -> None:
+        """Evaluations take long enough to be announced."""
+        if name == "eval":
+            self.say(f"evaluating on {num_items} held-out episodes")
+
+    def advance(self) -> None:
+        """Nothing to show."""
+
+    def step_done(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Print the step's line."""
+        self.say(step_line(step, self._total_steps, metrics))
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def table(self, table: Table) -> None:
+        """Print a table."""
+        self._console.print(table)
+
+    def stop(self) -> None:
+        """Nothing to undo."""
+
+
+class RichDisplay(PlainDisplay):
+    """A live progress bar above the lines of finished steps."""
+
+    def __init__(self, console: Console) -> None:
+        """`console` must be a terminal."""
+        super().__init__(console)
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._steps: TaskID | None = None
+        self._items: TaskID | None = None
+        self._done = 0
+        self._phase_started = 0.0
+
+    def start(self, *, first_step: int, total_steps: int) -> None:
+        """Begin the live display."""
+        super().start(first_step=first_step, total_steps=total_steps)
+        self._progress.start()
+        self._steps = self._progress.add_task("steps", total=total_steps, completed=first_step, note="")
+        self._items = self._progress.add_task("starting", total=1, note="")
+
+    def phase(self, name: str, num_items: int = 0) -> None:
+        """Show the phase, with a bar if its items are counted."""
+        self._done, self._phase_started = 0, time.perf_counter()
+        if self._items is not None:
+            self._progress.reset(self._items, total=num_items or None, description=name, note="")
+
+    def advance(self) -> None:
+        """Move the phase's bar on and show its rate."""
+        self._done += 1
+        if self._items is not None:
+            rate = self._done / max(time.perf_counter() - self._phase_started, 1e-6)
+            self._progress.update(self._items, advance=1, note=f"{rate:.1f} games/s")
+
+    def step_done(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Print the step's line and move the bar on."""
+        super().step_done(step, metrics)
+        if self._steps is not None:
+            self._progress.update(self._steps, completed=step + 1)
+
+    def stop(self) -> None:
+        """End the live display."""
+        self._progress.stop()
+
+
+class SilentDisplay:
+    """Shows nothing."""
+
+    def start(self, *, first_step: int, total_steps: int) -> None:
+        """Nothing."""
+
+    def phase(self, name: str, num_items: int = 0) -> None:
+        """Nothing."""
+
+    def advance(self) -> None:
+        """Nothing."""
+
+    def step_done(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def table(self, table: Table) -> None:
+        """Nothing."""
+
+    def stop(self) -> None:
+        """Nothing."""
+
+
+def make_display(kind: str) -> Display:
+    """`rich`, `plain` or `none`; `rich` falls back to `plain` where there is no terminal."""
+    if kind == "none":
+        return SilentDisplay()
+    console = Console()
+    return RichDisplay(console) if kind == "rich" and console.is_terminal else PlainDisplay(console)

@@ -1,0 +1,113 @@
+"""Where metrics go: `metrics.jsonl` always, Weights & Biases and the console as configured.
+
+Each logger takes one dict of numbers a step; `CompositeLogger` hands it to all. Left out: deciding what to measure.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from ajet.errors import ConfigError
+
+
+class MetricLogger(Protocol):
+    """Takes the metrics of one step."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write one step."""
+        ...
+
+    def close(self) -> None:
+        """Finish writing."""
+        ...
+
+
+class JsonlLogger:
+    """`metrics.jsonl`: one JSON object a step, `step` first, flushed as it is written."""
+
+    def __init__(self, path: Path, *, keep_below_step: int | None = None) -> None:
+        """Append to `path`; on resume, lines from `keep_below_step` on are dropped first, they are run again."""
+        if keep_below_step is not None and path.exists():
+            _drop_from(path, keep_below_step)
+        self._file = path.open("a", encoding="utf-8")
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append one line; a number that is not finite becomes null, as JSON has no other word for it."""
+        line = {"step": step} | {k: v if math.isfinite(v) else None for k, v in metrics.items()}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _drop_from(path: Path, step: int) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < step]
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(kept), encoding="utf-8")
+    partial.rename(path)
+
+
+class WandbLogger:
+    """Weights & Biases; offline runs lie in the run directory and can be synced later."""
+
+    def __init__(
+        self,
+        *,
+        run_dir: Path,
+        mode: str,
+        project: str,
+        name: str,
+        group: str | None,
+        run_id: str,
+        config: Mapping[str, Any],
+    ) -> None:
+        """`run_id` is stable over resumes, so that a resumed run goes on in the same W&B run."""
+        import wandb
+
+        if mode == "online" and not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+            raise ConfigError("logger.wandb.mode=online needs WANDB_API_KEY: set it, or choose offline or disabled.")
+        self._run = wandb.init(
+            dir=str(run_dir),
+            mode=mode,  # type: ignore[arg-type]
+            project=project,
+            name=name,
+            group=group,
+            id=run_id,
+            resume="allow" if mode == "online" else None,
+            config=dict(config),
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log one step under the same names."""
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        """Finish the W&B run."""
+        self._run.finish()
+
+
+class CompositeLogger:
+    """Hands every step to several loggers."""
+
+    def __init__(self, loggers: Sequence[MetricLogger]) -> None:
+        """The loggers, in the order in which they are called."""
+        self._loggers = list(loggers)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log to all."""
+        for logger in self._loggers:
+            logger.log(step, metrics)
+
+    def close(self) -> None:
+        """Close all."""
+        for logger in self._loggers:
+            logger.close()

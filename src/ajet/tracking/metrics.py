@@ -1,0 +1,89 @@
+"""Episodes -> metric names and numbers, per tag, as DESIGN §5 names them. Pure.
+
+Never averaged across tags under one name. Left out: what training itself measures (it comes from the policy's step
+with names of its own).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from statistics import fmean, stdev
+
+from ajet.records import EPISODE_STATUSES, Episode, EpisodeGroup
+
+Metrics = dict[str, float]
+
+
+def episode_metrics(groups: Sequence[EpisodeGroup]) -> Metrics:
+    """Counts and means over the episodes of one collection.
+
+    `episode/<status>` are counts; `reward/<tag>/*` are over episodes, each counted once however many agents and
+    calls it had; `workflow/<name>` are means over the episodes that reported the name.
+    """
+    episodes = [episode for group in groups for episode in group.episodes]
+    metrics: Metrics = {
+        f"episode/{status}": float(sum(e.status == status for e in episodes)) for status in EPISODE_STATUSES
+    }
+    metrics["episode/retries"] = float(sum(e.num_attempts - 1 for e in episodes))
+    metrics["episode/context_overflows"] = float(sum(e.num_context_overflows for e in episodes))
+    usable = [episode for episode in episodes if episode.usable]
+    successes = [float(e.is_success) for e in usable if e.is_success is not None]
+    if successes:
+        metrics["episode/success_rate"] = fmean(successes)
+    if usable:
+        metrics["episode/turns_mean"] = fmean(sum(call.trained for call in e.calls) for e in usable)
+        metrics["episode/calls_mean"] = fmean(len(e.calls) for e in usable)
+    metrics |= _reward_metrics(usable) | _format_metrics(usable) | _workflow_metrics(usable)
+    return metrics
+
+
+def tag_rewards(episode: Episode) -> dict[str, float]:
+    """The episode's reward by tag: the mean over the tag's trained agents."""
+    by_tag: dict[str, list[float]] = defaultdict(list)
+    for name, reward in episode.rewards.items():
+        by_tag[episode.agent_tags[name]].append(reward)
+    return {tag: fmean(rewards) for tag, rewards in by_tag.items()}
+
+
+def _reward_metrics(usable: Iterable[Episode]) -> Metrics:
+    by_tag: dict[str, list[float]] = defaultdict(list)
+    for episode in usable:
+        for tag, reward in tag_rewards(episode).items():
+            by_tag[tag].append(reward)
+    metrics: Metrics = {}
+    for tag, rewards in sorted(by_tag.items()):
+        metrics[f"reward/{tag}/mean"] = fmean(rewards)
+        metrics[f"reward/{tag}/std"] = stdev(rewards) if len(rewards) > 1 else 0.0
+    return metrics
+
+
+def _format_metrics(usable: Iterable[Episode]) -> Metrics:
+    """Share of sampled replies that could not be parsed, by tag."""
+    errors: dict[str, list[float]] = defaultdict(list)
+    tokens: dict[str, list[float]] = defaultdict(list)
+    for episode in usable:
+        for call in episode.calls:
+            if call.trained:
+                errors[call.target_tag].append(float(call.format_error is not None))
+                tokens[call.target_tag].append(float(len(call.sampled_ids)))
+    metrics = {f"format/{tag}/error_rate": fmean(values) for tag, values in sorted(errors.items())}
+    metrics |= {f"tokens/{tag}/per_call_mean": fmean(values) for tag, values in sorted(tokens.items())}
+    return metrics
+
+
+def _workflow_metrics(usable: Iterable[Episode]) -> Metrics:
+    by_name: dict[str, list[float]] = defaultdict(list)
+    for episode in usable:
+        for name, value in episode.log_metrics.items():
+            by_name[name].append(float(value))
+    return {f"workflow/{name}": fmean(values) for name, values in sorted(by_name.items())}
+
+
+def token_metrics(groups: Sequence[EpisodeGroup]) -> Metrics:
+    """Tokens of the policy's calls: `tokens/sampled`, and `tokens/prompt` counted once a call."""
+    calls = [call for group in groups for e in group.episodes for call in e.calls if call.trained]
+    return {
+        "tokens/sampled": float(sum(len(call.sampled_ids) for call in calls)),
+        "tokens/prompt": float(sum(len(call.prompt_ids) for call in calls)),
+    }

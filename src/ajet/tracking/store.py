@@ -1,0 +1,99 @@
+"""The trajectory store: one parquet file a step, one row a call, enough to read every game and recheck every loss.
+
+Written whole and renamed, so a reader never sees half a file. Read back by `ajet.analysis`, the viewer and anyone
+with a parquet reader.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ajet.records import Call, Episode, EpisodeGroup
+
+SCHEMA = pa.schema(
+    [
+        ("step", pa.int32()),
+        ("split", pa.string()),
+        ("task", pa.string()),
+        ("episode", pa.string()),
+        ("repeat", pa.int32()),
+        ("agent", pa.string()),
+        ("tag", pa.string()),
+        ("call_index", pa.int32()),
+        ("trained", pa.bool_()),
+        ("messages", pa.string()),
+        ("reply", pa.string()),
+        ("format_error", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("sampled_ids", pa.list_(pa.int32())),
+        ("logprobs", pa.list_(pa.float32())),
+        ("advantage", pa.float32()),
+        ("reward", pa.float32()),
+        ("success", pa.bool_()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("metadata", pa.string()),
+        ("policy_version", pa.int32()),
+    ]
+)
+"""`messages` and `metadata` are JSON; advantage and reward are null for agents that are not trained."""
+
+Advantages = Mapping[tuple[str, int, str], float]
+"""By (task_id, repeat, agent name)."""
+
+
+class TrajectoryStore:
+    """Writes `trajectories/*.parquet` of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is made on the first write."""
+        self._folder = folder
+
+    def write(self, groups: Sequence[EpisodeGroup], advantages: Advantages, *, step: int, split: str) -> Path:
+        """Write one collection as `<split>_<step>.parquet` and return its path."""
+        rows = [
+            _row(episode, call, advantages, step=step, split=split)
+            for group in groups
+            for episode in group.episodes
+            for call in episode.calls
+        ]
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{split}_{step:06d}.parquet"
+        partial = path.with_suffix(".partial")
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial, compression="zstd")
+        partial.rename(path)
+        return path
+
+
+def _row(episode: Episode, call: Call, advantages: Advantages, *, step: int, split: str) -> dict[str, Any]:
+    trained = call.trained
+    return {
+        "step": step,
+        "split": split,
+        "task": episode.task.task_id,
+        "episode": f"{episode.task.task_id}/{episode.repeat}",
+        "repeat": episode.repeat,
+        "agent": call.agent_name,
+        "tag": call.target_tag,
+        "call_index": call.index,
+        "trained": trained,
+        "messages": json.dumps(list(call.messages), ensure_ascii=False),
+        "reply": call.reply,
+        "format_error": call.format_error,
+        "prompt_ids": call.prompt_ids,
+        "sampled_ids": call.sampled_ids,
+        "logprobs": call.logprobs,
+        "advantage": advantages.get((episode.task.task_id, episode.repeat, call.agent_name)) if trained else None,
+        "reward": episode.rewards.get(call.agent_name) if trained else None,
+        "success": episode.is_success,
+        "status": episode.status,
+        "error": episode.error,
+        "metadata": json.dumps(dict(episode.metadata), ensure_ascii=False, default=str),
+        "policy_version": call.policy_version,
+    }

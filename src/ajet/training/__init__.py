@@ -1,0 +1,1 @@
+"""Training: batches, packs, the policy and its optimizer, checkpoints, the loop."""

@@ -1,0 +1,34 @@
+"""Wall time by phase, for `time/<phase>` and the closing table."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class PhaseClock:
+    """Adds up seconds by phase, of the current step and of the whole run."""
+
+    def __init__(self) -> None:
+        """Everything at zero."""
+        self.step: dict[str, float] = defaultdict(float)
+        """Seconds by phase since `next_step`."""
+        self.run: dict[str, float] = defaultdict(float)
+        """Seconds by phase since the start."""
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a block, also when it raises."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - started
+            self.step[name] += elapsed
+            self.run[name] += elapsed
+
+    def next_step(self) -> None:
+        """Start the step's sums anew."""
+        self.step = defaultdict(float)

@@ -1,0 +1,203 @@
+"""The training loop: evaluate, collect, advantages, samples, pack, update, sync weights, log, save.
+
+In: parts that `assemble` has put together. Out: a run directory. The loop knows no concrete engine, workflow or logger.
+A line of `metrics.jsonl` with step s holds what was measured with the policy after s updates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ajet.config.root import Config
+from ajet.data.seeds import SeedTasks
+from ajet.engine.base import Engine
+from ajet.errors import RunInterruptedError
+from ajet.evaluation import Evaluation, evaluation_from_json, play_held_out
+from ajet.records import EpisodeGroup
+from ajet.rollout.runtime import Interrupted, RolloutRuntime
+from ajet.rollout.scheduler import RolloutScheduler
+from ajet.tracking.console import Display
+from ajet.tracking.loggers import MetricLogger
+from ajet.tracking.metrics import Metrics, episode_metrics, token_metrics
+from ajet.tracking.store import TrajectoryStore
+from ajet.training.batch import BatchSettings, TrainingBatch, build_batch
+from ajet.training.checkpoint import CheckpointFolder
+from ajet.training.clock import PhaseClock
+from ajet.training.policy import TrainablePolicy
+from ajet.training.summary import comparison, results_table, times_table, write_summary
+
+
+@dataclass(slots=True, kw_only=True)
+class Trainer:
+    """One run, from its first evaluation to its summary."""
+
+    config: Config
+    tasks: SeedTasks
+    runtime: RolloutRuntime
+    scheduler: RolloutScheduler
+    engine: Engine
+    policy: TrainablePolicy
+    batch_settings: BatchSettings
+    checkpoints: CheckpointFolder
+    store: TrajectoryStore
+    logger: MetricLogger
+    display: Display
+    close: Callable[[], None]
+    """Frees engines and connections; called once, however the run ends."""
+    num_steps_done: int = 0
+    """Training steps done so far, those of the run that is being resumed included."""
+    before: Evaluation | None = None
+    """The evaluation of the starting policy, once there is one."""
+    clock: PhaseClock = field(default_factory=PhaseClock)
+
+    def run(self) -> float | None:
+        """Train to `total_steps`.
+
+        Returns:
+            The final held-out score, or None if the run does not evaluate at its end.
+
+        Raises:
+            RunInterruptedError: Ctrl-C; the state is saved and the message says how to go on.
+        """
+        self.display.start(first_step=self.num_steps_done, total_steps=self.config.total_steps)
+        try:
+            with self.runtime:
+                return self._run()
+        finally:
+            self.display.stop()
+            self.logger.close()
+            self.close()
+
+    def _run(self) -> float | None:
+        try:
+            while self.num_steps_done < self.config.total_steps:
+                self._step()
+                if self.runtime.interrupted:
+                    raise Interrupted
+                if self._save_due():
+                    self._save()
+            after = self._evaluate() if self.config.eval.last else None
+        except Interrupted:
+            self._save()
+            raise RunInterruptedError(
+                f"interrupted after step {self.num_steps_done}; the state is saved, go on with: "
+                f"python -m ajet.train resume={self.config.run_dir}"
+            ) from None
+        self._save()
+        return self._conclude(after)
+
+    def _step(self) -> None:
+        """One step: what DESIGN §2 draws, a call a line."""
+        self.clock.next_step()
+        step = self.num_steps_done
+        metrics = self._evaluate_if_due()
+        groups = self._collect()
+        batch = self._credit_and_pack(groups)
+        metrics |= self._update(batch)
+        self.num_steps_done = step + 1
+        self._sync_weights()
+        metrics |= episode_metrics(groups) | token_metrics(groups) | batch.metrics
+        self._log(step, metrics, groups, batch)
+
+    def _evaluate_if_due(self) -> Metrics:
+        step, settings = self.num_steps_done, self.config.eval
+        if step == 0 and settings.first and self.before is None:
+            self.before = self._evaluate()
+            return _eval_metrics(self.before)
+        if step > 0 and settings.every > 0 and step % settings.every == 0:
+            return _eval_metrics(self._evaluate())
+        return {}
+
+    def _evaluate(self) -> Evaluation:
+        settings = self.config.eval
+        tasks = self.tasks.held_out_tasks(settings.num_tasks, offset=settings.seed_offset)
+        self.display.phase("eval", len(tasks) * settings.repeats)
+        with self.clock.phase("eval"):
+            evaluation, groups = self.runtime.run(play_held_out(self.scheduler, tasks, repeats=settings.repeats))
+        if self.config.logger.trajectories_every:
+            self.store.write(groups, {}, step=self.num_steps_done, split="eval")
+        return evaluation
+
+    def _collect(self) -> list[EpisodeGroup]:
+        settings = self.config.rollout
+        tasks = self.tasks.train_tasks(self.num_steps_done, settings.num_tasks)
+        self.display.phase("rollout", len(tasks) * settings.group_size)
+        with self.clock.phase("rollout"):
+            return self.runtime.run(self.scheduler.collect(tasks, group_size=settings.group_size, stream="train"))
+
+    def _credit_and_pack(self, groups: list[EpisodeGroup]) -> TrainingBatch:
+        self.display.phase("packing")
+        return build_batch(groups, self.batch_settings, self.clock)
+
+    def _update(self, batch: TrainingBatch) -> Metrics:
+        self.display.phase("update")
+        with self.clock.phase("update"):
+            return self.policy.train_batch(batch.minibatches)
+
+    def _sync_weights(self) -> None:
+        with self.clock.phase("sync"):
+            self.engine.update_weights(self.policy.merged_weights(), self.num_steps_done)
+
+    def _log(self, step: int, metrics: Metrics, groups: list[EpisodeGroup], batch: TrainingBatch) -> None:
+        with self.clock.phase("log"):
+            every = self.config.logger.trajectories_every
+            if every and step % every == 0:
+                self.store.write(groups, batch.advantages, step=step, split="train")
+        seconds = dict(self.clock.step)
+        metrics |= {f"time/{phase}": value for phase, value in seconds.items()}
+        metrics["time/step"] = sum(seconds.values())
+        metrics["rate/episodes_per_s"] = sum(len(group.episodes) for group in groups) / seconds["rollout"]
+        metrics["rate/sampled_tokens_per_s"] = metrics["tokens/sampled"] / seconds["rollout"]
+        self.logger.log(step, metrics)
+        self.display.step_done(step, metrics)
+
+    def _save_due(self) -> bool:
+        every = self.config.checkpoint.every
+        return every > 0 and self.num_steps_done % every == 0
+
+    def _save(self) -> None:
+        """Save the state after `num_steps_done` steps, unless it is saved already."""
+        if self.num_steps_done in self.checkpoints.steps():
+            return
+        with self.clock.phase("save"):
+            self.checkpoints.save(
+                self.num_steps_done,
+                save_model=self.policy.save_model,
+                trainer_state={
+                    "num_steps_done": self.num_steps_done,
+                    "policy": self.policy.state_dict(),
+                    "before": None if self.before is None else self.before.to_json(),
+                },
+            )
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `_save` wrote, all but the weights, which the policy was loaded with."""
+        self.num_steps_done = state["num_steps_done"]
+        self.policy.load_state_dict(state["policy"])
+        self.before = None if state["before"] is None else evaluation_from_json(state["before"])
+        self.engine.update_weights(self.policy.merged_weights(), self.num_steps_done)
+
+    def _conclude(self, after: Evaluation | None) -> float | None:
+        """Log the final evaluation, write `summary.json`, show the closing table."""
+        run_dir = Path(self.config.run_dir)
+        confidence = self.config.eval.confidence
+        summary: dict[str, Any] = {"num_steps": self.num_steps_done, "wall_time_s": dict(self.clock.run)}
+        if after is not None:
+            self.logger.log(self.num_steps_done, _eval_metrics(after))
+            summary["after"] = after.to_json()
+        if after is not None and self.before is not None:
+            rows = comparison(self.before, after, confidence=confidence)
+            summary |= {"confidence": confidence, "comparison": rows, "before": self.before.to_json()}
+            self.display.table(results_table(rows, confidence=confidence))
+        self.display.table(times_table(self.clock.run))
+        write_summary(run_dir / "summary.json", summary)
+        self.display.say(f"run directory: {run_dir}")
+        return None if after is None or not after.scores else fmean(after.scores.values())
+
+
+def _eval_metrics(evaluation: Evaluation) -> Metrics:
+    return {f"eval/{name}": value for name, value in evaluation.metrics.items()}

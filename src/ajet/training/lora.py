@@ -1,0 +1,43 @@
+"""Low-rank adapters (peft) and the plain weights that engines and checkpoints want, adapters merged in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor
+
+
+def with_lora(model: Any, *, rank: int, alpha: float, targets: Sequence[str]) -> PeftModel:
+    """The model with adapters on the named linear layers; only they are trained."""
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), task_type="CAUSAL_LM")
+    return get_peft_model(model, config)
+
+
+def base_of(model: Any) -> Any:
+    """The transformers model beneath the adapters, or the model itself."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+@torch.no_grad()
+def merged_state(model: Any) -> dict[str, Tensor]:
+    """Hugging Face names and tensors; an output head that is tied to the embedding is left out.
+
+    Adapted layers are added up into new tensors, so the trained ones stay untouched.
+    """
+    base = base_of(model)
+    tied = set(base.all_tied_weights_keys) if base.config.tie_word_embeddings else set()
+    deltas = {
+        name: layer.get_delta_weight("default") for name, layer in base.named_modules() if isinstance(layer, LoraLayer)
+    }
+    state: dict[str, Tensor] = {}
+    for name, tensor in base.state_dict().items():
+        if "lora_" in name or name in tied:
+            continue
+        plain = name.replace(".base_layer.", ".")
+        module = name.removesuffix(".base_layer.weight")
+        state[plain] = tensor + deltas[module] if module in deltas else tensor
+    return state

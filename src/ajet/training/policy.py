@@ -1,0 +1,248 @@
+"""The policy being trained: log-probabilities of packs, gradients, the optimizer's step, weights for the engine.
+
+In: minibatches of packs. Out: changed weights and statistics by tag. Accelerate places the model, scales precision and
+adds gradients up over ranks; they are reduced once an optimizer step and not by backward hooks, since ranks may have
+different numbers of packs. Left out: what a batch is and how it was credited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from ajet.algorithms.filters import top_entropy_mask
+from ajet.algorithms.losses import LossSettings, clipped, k3, token_losses
+from ajet.training.lora import base_of, merged_state
+from ajet.training.packing import Pack, ancestor_mask
+
+ADAM_BETAS = (0.9, 0.95)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerSettings:
+    """AdamW and its schedule."""
+
+    learning_rate: float
+    weight_decay: float
+    warmup_steps: int
+    """Optimizer steps over which the rate rises linearly."""
+    decay_steps: int | None
+    """Optimizer steps at whose end the rate reaches 0, warm-up included; None keeps it constant."""
+    max_grad_norm: float
+
+
+def rate_factor(step: int, settings: OptimizerSettings) -> float:
+    """The learning rate of optimizer step `step` (from 0) as a share of its peak."""
+    if step < settings.warmup_steps:
+        return (step + 1) / (settings.warmup_steps + 1)
+    if settings.decay_steps is None:
+        return 1.0
+    left = settings.decay_steps - step
+    return max(0.0, left / max(1, settings.decay_steps - settings.warmup_steps))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackOutput:
+    """What a forward pass says about a pack's entries."""
+
+    logp_E: Tensor
+    """log pi(target) at `rollout.temperature`, with gradient."""
+    entropy_E: Tensor
+    """Entropy of the predicting distribution, without gradient."""
+
+
+class TrainablePolicy:
+    """A causal language model and its optimizer."""
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        accelerator: Accelerator,
+        temperature: float,
+        loss: LossSettings,
+        optimizer: OptimizerSettings,
+        reference: Any | None,
+        entropy_top_fraction: float | None,
+        tags: Sequence[str],
+        num_threads: int | None,
+    ) -> None:
+        """`model` and `reference` are transformers causal LMs that take 4-D attention masks (sdpa)."""
+        self._accelerator = accelerator
+        self._temperature = temperature
+        self._loss = loss
+        self._settings = optimizer
+        self._entropy_top_fraction = entropy_top_fraction
+        self._tags = tuple(tags)
+        self._num_threads = num_threads
+        self.model = model.to(accelerator.device).eval()
+        self._reference = None if reference is None else reference.to(accelerator.device).eval()
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        adam = AdamW(trained, lr=optimizer.learning_rate, betas=ADAM_BETAS, weight_decay=optimizer.weight_decay)
+        self._optimizer: Any = accelerator.prepare(adam)
+        self._scheduler = LambdaLR(adam, lambda step: rate_factor(step, optimizer))
+        self._trained = trained
+
+    def forward(self, pack: Pack, model: Any | None = None) -> PackOutput:
+        """Log-probabilities and entropies of a pack's entries; the head runs on distinct predictors only."""
+        device = self._accelerator.device
+        distinct, entry = torch.from_numpy(pack.predictors).unique(return_inverse=True)
+        mask = torch.from_numpy(ancestor_mask(pack.parents))[None, None].to(device)
+        with self._accelerator.autocast():
+            logits = (model or self.model)(
+                input_ids=torch.from_numpy(pack.token_ids)[None].to(device),
+                position_ids=torch.from_numpy(pack.positions)[None].to(device),
+                attention_mask=mask,
+                logits_to_keep=distinct.to(device),
+                use_cache=False,
+            ).logits[0]
+        logp = torch.log_softmax(logits.float() / self._temperature, dim=-1)
+        entropy = -(logp.detach().exp() * logp.detach()).sum(-1)
+        entry = entry.to(device)
+        targets = torch.from_numpy(pack.targets).to(device)
+        return PackOutput(logp_E=logp[entry, targets], entropy_E=entropy[entry])
+
+    def train_batch(self, minibatches: Sequence[Sequence[Pack]]) -> dict[str, float]:
+        """One optimizer step a minibatch.
+
+        Returns:
+            Metrics by their final names: `policy/<tag>/*`, `policy/*`.
+        """
+        previous_threads = torch.get_num_threads()
+        if self._num_threads is not None:
+            torch.set_num_threads(self._num_threads)
+        try:
+            sums = _TagSums(self._tags)
+            old = self._old_logps(minibatches)
+            norms = [self._optimizer_step(packs, old, sums) for packs in minibatches if self._anything(packs)]
+        finally:
+            torch.set_num_threads(previous_threads)
+        metrics = sums.metrics(self._accelerator)
+        metrics["policy/optimizer_steps"] = float(len(norms))
+        if norms:
+            metrics["policy/grad_norm"] = sum(norms) / len(norms)
+        metrics["policy/learning_rate"] = float(self._scheduler.get_last_lr()[0])
+        return metrics
+
+    def _anything(self, packs: Sequence[Pack]) -> bool:
+        """Whether any rank has something to learn from; Adam's momentum must not move weights on nothing."""
+        count = torch.tensor(len(packs), device=self._accelerator.device)
+        return bool(self._accelerator.reduce(count, reduction="sum") > 0)
+
+    def _old_logps(self, minibatches: Sequence[Sequence[Pack]]) -> dict[int, Tensor]:
+        """By id of pack: log-probabilities before the first step, where they must be told apart from the engine's."""
+        if not self._loss.corrects_sampling:
+            return {}
+        with torch.no_grad():
+            return {id(pack): self.forward(pack).logp_E for packs in minibatches for pack in packs}
+
+    def _optimizer_step(self, packs: Sequence[Pack], old: dict[int, Tensor], sums: _TagSums) -> float:
+        for pack in packs:
+            self._accelerator.backward(self._pack_loss(pack, old.get(id(pack)), sums))
+        for parameter in self._trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        if self._accelerator.num_processes > 1:
+            for parameter in self._trained:
+                parameter.grad = self._accelerator.reduce(parameter.grad, reduction="sum")
+        norm = self._accelerator.clip_grad_norm_(self._trained, self._settings.max_grad_norm)
+        self._optimizer.step()
+        self._scheduler.step()
+        self._optimizer.zero_grad()
+        return float(norm)
+
+    def _pack_loss(self, pack: Pack, old: Tensor | None, sums: _TagSums) -> Tensor:
+        device = self._accelerator.device
+        output = self.forward(pack)
+        mu = torch.from_numpy(pack.logprobs).to(device, torch.float32)
+        advantage = torch.from_numpy(pack.advantages).to(device, torch.float32)
+        weight = torch.from_numpy(pack.weights).to(device, torch.float32)
+        if self._entropy_top_fraction is not None:
+            weight = weight * top_entropy_mask(output.entropy_E, self._entropy_top_fraction)
+        reference = None
+        if self._reference is not None:
+            with torch.no_grad():
+                reference = self.forward(pack, self._reference).logp_E
+        old_E = mu if old is None else old
+        losses = token_losses(output.logp_E, old_E, mu, advantage, self._loss, reference)
+        loss = (weight * losses).sum()
+        with torch.no_grad():
+            logp = output.logp_E.detach()
+            sums.add(
+                torch.from_numpy(pack.tags),
+                entropy=output.entropy_E,
+                clip_fraction=clipped(logp, old_E, advantage, self._loss),
+                mismatch_kl=k3(mu, logp if old is None else old_E),
+                kl_ref=torch.zeros_like(logp) if reference is None else k3(logp, reference),
+                credit=(weight * advantage).abs(),
+                gap=(logp - mu).abs(),
+                loss=(weight * losses).detach(),
+            )
+        return loss
+
+    def merged_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """(Hugging Face name, tensor) of every parameter the engine holds, adapters merged in."""
+        yield from merged_state(self.model).items()
+
+    def save_model(self, folder: Path) -> None:
+        """Write the model in Hugging Face format, adapters merged in."""
+        base_of(self.model).save_pretrained(folder, state_dict=merged_state(self.model))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs besides the starting model: what is trained, optimizer, schedule."""
+        return {
+            "parameters": [parameter.detach().cpu() for parameter in self._trained],
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        with torch.no_grad():
+            for parameter, saved in zip(self._trained, state["parameters"], strict=True):
+                parameter.copy_(saved)
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scheduler.load_state_dict(state["scheduler"])
+
+
+_SUMMED = ("count", "entropy", "clip_fraction", "mismatch_kl", "kl_ref", "credit", "gap", "loss")
+
+
+class _TagSums:
+    """Sums over entries by tag, for means that add up over packs, minibatches and ranks."""
+
+    def __init__(self, tags: Sequence[str]) -> None:
+        self._tags = tuple(tags)
+        # All names from the start: every rank must reduce the same, packs or none.
+        self._sums = {name: torch.zeros(len(self._tags), dtype=torch.float64) for name in _SUMMED}
+        self._largest_gap = 0.0
+
+    def add(self, tag_E: Tensor, **values: Tensor) -> None:
+        """Add one pack's entries."""
+        self._sums["count"] += torch.bincount(tag_E, minlength=len(self._tags)).double()
+        for name, value_E in values.items():
+            self._sums[name] += torch.bincount(tag_E, weights=value_E.cpu().double(), minlength=len(self._tags))
+        self._largest_gap = max(self._largest_gap, float(values["gap"].max()))
+
+    def metrics(self, accelerator: Accelerator) -> dict[str, float]:
+        """Means by tag over all ranks."""
+        stacked = torch.stack([self._sums[name] for name in _SUMMED]).to(accelerator.device)
+        total = dict(zip(_SUMMED, accelerator.reduce(stacked, reduction="sum"), strict=True))
+        credit = float(total["credit"].sum())
+        metrics = {"policy/loss": float(total["loss"].sum()), "policy/max_logprob_gap": self._largest_gap}
+        for i, tag in enumerate(self._tags):
+            count = float(total["count"][i])
+            if count == 0:
+                continue
+            for name in ("entropy", "clip_fraction", "mismatch_kl", "kl_ref"):
+                metrics[f"policy/{tag}/{name}"] = float(total[name][i]) / count
+            metrics[f"policy/{tag}/grad_weight"] = float(total["credit"][i]) / credit if credit else 0.0
+        return metrics

@@ -1,0 +1,75 @@
+"""What a run proved: `summary.json` and the closing table, from two evaluations of the same held-out tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from ajet.evaluation import Evaluation, Interval, mean_interval, paired_difference
+
+
+def comparison(before: Evaluation, after: Evaluation, *, confidence: float) -> dict[str, dict[str, Interval]]:
+    """Before, after and paired difference, of the score and of each trained tag's reward.
+
+    Returns:
+        {"score" | "reward/<tag>": {"before" | "after" | "difference": Interval}}
+    """
+    pairs = {"score": (before.scores, after.scores)}
+    for tag in before.rewards:
+        pairs[f"reward/{tag}"] = (before.rewards[tag], after.rewards.get(tag, {}))
+    return {
+        name: {
+            "before": mean_interval(list(old.values()), confidence=confidence),
+            "after": mean_interval(list(new.values()), confidence=confidence),
+            "difference": paired_difference(old, new, confidence=confidence),
+        }
+        for name, (old, new) in pairs.items()
+    }
+
+
+def write_summary(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `summary.json` whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2, default=_plain) + "\n", encoding="utf-8")
+    partial.rename(path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Interval):
+        return asdict(value)
+    raise TypeError(f"{type(value).__name__} does not belong in a summary")
+
+
+def results_table(rows: Mapping[str, Mapping[str, Interval]], *, confidence: float) -> Table:
+    """The closing table: one row a measure, with the paired difference and its interval."""
+    table = Table(title="the same held-out tasks before and after", title_justify="left")
+    for heading in ("held-out", "before", "after", f"difference [{confidence:.0%} interval]", "pairs"):
+        table.add_column(heading)
+    for name, row in rows.items():
+        difference = row["difference"]
+        table.add_row(
+            name,
+            f"{row['before'].mean:.3f}",
+            f"{row['after'].mean:.3f}",
+            f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]",
+            str(difference.num),
+        )
+    return table
+
+
+def times_table(seconds: Mapping[str, float]) -> Table:
+    """Wall time by phase."""
+    table = Table(title="wall time", title_justify="left")
+    table.add_column("phase")
+    table.add_column("seconds", justify="right")
+    table.add_column("share", justify="right")
+    total = sum(seconds.values())
+    for phase, value in sorted(seconds.items(), key=lambda item: -item[1]):
+        table.add_row(phase, f"{value:.1f}", f"{value / total:.0%}" if total else "")
+    table.add_row("all", f"{total:.1f}", "")
+    return table

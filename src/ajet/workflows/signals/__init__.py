@@ -1,0 +1,1 @@
+"""A Lewis signalling game: the framework's hello world."""

@@ -1,0 +1,199 @@
+"""Entry points as a user meets them: exit codes, one-line errors, run directories, sweeps, help."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ajet.cli import run_entry
+from ajet.config.compose import load_evaluation, load_training, save
+from ajet.config.root import Config, EvaluateConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# A real entry point whose action writes down what it was given.
+RECORDING_ENTRY = """
+import sys
+from pathlib import Path
+from ajet.cli import run_entry
+from ajet.config.compose import load_training, save
+from ajet.errors import EngineError
+
+def record(config):
+    if config.seed == 13:
+        raise EngineError("seed 13 has no engine")
+    save(config, Path(config.run_dir) / "config.yaml")
+    print("RUN", config.seed, config.run_dir)
+
+sys.exit(run_entry("train", load_training, record))
+"""
+
+
+def run_python(arguments: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run this interpreter on ajet's source in another directory."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def run_recorder(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run_python(["-c", RECORDING_ENTRY, *arguments], cwd)
+
+
+def main_job(checkpoint: Path) -> list[str]:
+    return ["workflow=werewolves", "trainable_targets=[seer,witch]", f"model.path={checkpoint}"]
+
+
+def never(config: object) -> None:
+    raise AssertionError("the action ran")
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The error line of a training command that must not start."""
+    assert run_entry("train", load_training, never, arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "error: workflow is missing: choose workflow="),
+        (["workflow=chess"], "choose one of custom, signals, werewolves"),
+        (["workflow=signals", "rollout.grup_size=2"], "did you mean group_size?"),
+        (["workflow=signals", "--verbose"], "unknown flag --verbose"),
+        (["workflow=signals", "--cfg", "everything"], "invalid choice: 'everything'"),
+        (["workflow=signals", "--config-name", "mine"], "--config-dir"),
+        (["workflow=signals", "engine=null"], "choose one of scripted, transformers"),
+        (["workflow=custom", "workflow.entry=nowhere.py->Game"], "no file nowhere.py"),
+        (["resume=nowhere"], "nowhere is not a run directory"),
+        (["-m", "resume=nowhere", "seed=1,2"], "resume goes on with one run: drop -m"),
+    ],
+)
+def test_a_command_that_cannot_work_ends_with_one_line_and_code_2(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in refused(arguments, capsys)
+
+
+def test_a_sweep_is_refused_as_a_whole_when_one_job_cannot_work(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(["-m", *main_job(checkpoint), "seed=1,-2"], capsys)
+    assert line == "error: seed must be at least 0, not -2"
+
+
+def test_a_refused_command_leaves_nothing_behind(tmp_path: Path) -> None:
+    done = run_python(["-m", "ajet.train", "workflow=werewolves", "trainable_targets=[]"], tmp_path)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_is_short_and_lists_groups_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_entry("train", load_training, never, ["--help"]) == 0
+    text = capsys.readouterr().out
+    assert "opponent     frozen, openai, random, scripted, workflow" in text
+    assert len(text.splitlines()) < 40
+
+
+def test_cfg_job_prints_the_composed_config_even_without_a_workflow(tmp_path: Path) -> None:
+    done = run_python(["-m", "ajet.train", "--cfg", "job", "seed=5"], tmp_path)
+    assert done.returncode == 0
+    assert "seed: 5" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tab_completion_knows_groups_and_options(tmp_path: Path) -> None:
+    line = "ajet-train opponent=f"
+    done = run_python(["-m", "ajet.train", "-sc", "query=bash"], tmp_path, COMP_LINE=line, COMP_POINT=str(len(line)))
+    assert done.stdout.split() == ["opponent=frozen"]
+
+
+def test_a_run_gets_a_dated_directory_with_hydras_record(tmp_path: Path, checkpoint: Path) -> None:
+    done = run_recorder(tmp_path, *main_job(checkpoint), "workflow.params.day_limit=3")
+    assert done.returncode == 0, done.stderr
+    (saved,) = tmp_path.glob("outputs/*/*/config.yaml")
+    assert (saved.parent / ".hydra" / "overrides.yaml").is_file()
+    assert f"run_dir: {saved.parent}" in saved.read_text()
+    assert "day_limit: 3" in saved.read_text()
+
+
+def test_runs_started_in_the_same_second_do_not_share_a_directory(tmp_path: Path, checkpoint: Path) -> None:
+    command = [sys.executable, "-c", RECORDING_ENTRY, *main_job(checkpoint)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    runs = [subprocess.Popen(command, cwd=tmp_path, env=environment) for _ in range(3)]
+    assert [run.wait(timeout=60) for run in runs] == [0, 0, 0]
+    assert len(list(tmp_path.glob("outputs/*/*/config.yaml"))) == 3
+
+
+def test_an_explicit_directory_that_holds_a_run_is_not_written_over(tmp_path: Path, checkpoint: Path) -> None:
+    arguments = [*main_job(checkpoint), "hydra.run.dir=mine"]
+    assert run_recorder(tmp_path, *arguments).returncode == 0
+    again = run_recorder(tmp_path, *arguments)
+    assert (again.returncode, again.stderr) == (
+        2,
+        "error: mine holds a run already: resume=mine goes on with it\n",
+    )
+
+
+def test_resume_alone_runs_again_in_the_same_directory(tmp_path: Path, checkpoint: Path) -> None:
+    run_recorder(tmp_path, *main_job(checkpoint), "seed=7", "hydra.run.dir=mine")
+    done = run_recorder(tmp_path, "resume=mine", "total_steps=50")
+    assert done.stdout == f"RUN 7 {tmp_path / 'mine'}\n", done.stderr
+    assert "total_steps: 50" in (tmp_path / "mine" / "config.yaml").read_text()
+    assert "seed=7" in (tmp_path / "mine" / ".hydra" / "overrides.yaml").read_text()
+    assert len(list((tmp_path / "mine" / ".hydra").glob("resumed_*/overrides.yaml"))) == 1
+
+
+def test_a_sweep_goes_on_when_one_job_fails_and_says_so(tmp_path: Path, checkpoint: Path) -> None:
+    done = run_recorder(tmp_path, *main_job(checkpoint), "-m", "seed=1,13,2")
+    assert done.returncode == 1
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("RUN")] == ["1", "2"]
+    assert done.stderr.count("error: seed 13 has no engine") == 1
+    jobs = tmp_path.glob("outputs/multirun/*/*/*/config.yaml")
+    assert sorted(path.parent.name for path in jobs) == ["0", "2"]
+
+
+def test_an_evaluation_goes_into_its_runs_directory(tmp_path: Path, checkpoint: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    save(Config(run_dir=str(run)), run / "config.yaml")
+    entry = (
+        "import sys; from ajet.cli import run_entry; from ajet.config.compose import load_evaluation\n"
+        "def show(config):\n"
+        "    print(config.output_dir, config.opponent.name, config.checkpoint, config.num_tasks)\n"
+        "sys.exit(run_entry('evaluate', load_evaluation, show))"
+    )
+    done = run_python(["-c", entry, f"run={run}", "opponent=random", "checkpoint=10"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(run / "evaluations"))
+    assert done.stdout.split()[1:] == ["random", "10", "None"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "error: run is missing: set it to a run directory"),
+        (["run=nowhere"], "run=nowhere is not a run directory"),
+        (["num_task=3"], "did you mean num_tasks?"),
+        (["opponent=strong"], "choose one of frozen, openai, random, scripted, workflow"),
+    ],
+)
+def test_an_evaluation_that_cannot_work_is_refused_in_the_same_way(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def action(config: EvaluateConfig) -> None:
+        never(config)
+
+    assert run_entry("evaluate", load_evaluation, action, arguments) == 2
+    assert words in capsys.readouterr().err

@@ -1,0 +1,272 @@
+"""Composition, typing and validation of the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+import yaml
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from ajet.config.compose import compose, load, save
+from ajet.config.explain import explain
+from ajet.config.fields import Rule
+from ajet.config.model import resolve_model_path
+from ajet.config.plan import plan
+from ajet.config.root import Config
+from ajet.config.store import SCHEMAS, conf_dir, group_options, groups
+from ajet.errors import AjetError, ConfigError
+
+SEER_AND_WITCH = ["workflow=werewolves", "trainable_targets=[seer,witch]"]
+
+
+def composed(checkpoint: Path, *overrides: str) -> Config:
+    """A config of the seer and the witch on a checkpoint that exists."""
+    model = [] if any(item.startswith("model") for item in overrides) else [f"model.path={checkpoint}"]
+    return compose([*SEER_AND_WITCH, *model, *overrides], run_dir="outputs/here")
+
+
+def refusal(checkpoint: Path, *overrides: str) -> str:
+    """The one line that a user would read."""
+    with pytest.raises((AjetError, HydraException, OmegaConfBaseException)) as caught:
+        composed(checkpoint, *overrides)
+    message = explain(caught.value, Config, overrides)
+    assert "\n" not in message
+    return message
+
+
+def test_the_main_job_composes_into_plain_dataclasses(checkpoint: Path) -> None:
+    config = composed(checkpoint)
+    assert config.trainable_targets == ["seer", "witch"]
+    assert config.workflow.entry == "werewolves"
+    assert (config.engine.name, config.opponent.name, config.algorithm.loss) == ("vllm", "scripted", "grpo")
+    assert type(config.workflow.params) is dict
+    assert type(config.workflow.target_tags) is list
+    assert config.run_dir == "outputs/here"
+
+
+@pytest.mark.parametrize(
+    ("group", "option"), [(group, option) for group in groups() for option in group_options(group)]
+)
+def test_every_option_of_every_group_gives_a_valid_config(group: str, option: str, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text("{}")
+    needs = {
+        "workflow=custom": ["workflow.entry=package.module:Class"],
+        "opponent=openai": ["opponent.base_url=http://localhost:1/v1", "opponent.model=any"],
+        "opponent=workflow": ["workflow.has_own_models=true"],
+        "engine=vllm_gpu": ["hardware=gpu1"],
+    }
+    chosen = f"{group}={option}"
+    job = {"workflow": ["trainable_targets=[seer]"], "experiment": []}.get(group, SEER_AND_WITCH)
+    if chosen == "workflow=signals":
+        job = []
+    config = compose([*job, chosen, f"model.path={checkpoint}", *needs.get(chosen, [])], run_dir=tmp_path)
+    assert plan(config)[0].startswith("workflow")
+
+
+def test_keys_that_other_peoples_scripts_rely_on_exist(checkpoint: Path) -> None:
+    promised = """workflow.entry trainable_targets seed total_steps resume run_dir model.path model.lora
+        engine.name engine.placement opponent.name rollout.num_tasks rollout.group_size rollout.concurrency
+        rollout.timeout_s rollout.max_retries rollout.temperature rollout.max_tokens algorithm.loss
+        algorithm.advantage algorithm.learning_rate eval.every eval.num_tasks checkpoint.every checkpoint.keep
+        logger.wandb.mode"""
+    config = composed(checkpoint)
+    for key in promised.split():
+        node: Any = config
+        for part in key.split("."):
+            assert part in {spec.name for spec in fields(node)}, key
+            node = getattr(node, part)
+
+
+def test_every_field_of_the_schema_is_documented() -> None:
+    folder = conf_dir().parent / "src" / "ajet" / "config"
+    source = "\n".join(path.read_text() for path in sorted(folder.glob("*.py")))
+    undocumented = []
+    pending: list[Any] = list(SCHEMAS.values())
+    while pending:
+        schema = pending.pop()
+        hints = get_type_hints(schema)
+        for spec in fields(schema):
+            pending += [hints[spec.name]] if is_dataclass(hints[spec.name]) else []
+            declaration = source.partition(f"class {schema.__name__}:")[2].partition("\nclass ")[0]
+            after = declaration.partition(f"\n    {spec.name}: ")[2].partition("\n")[2]
+            is_group = is_dataclass(hints[spec.name])
+            if not is_group and not after.lstrip().startswith('"""'):
+                undocumented.append(f"{schema.__name__}.{spec.name}")
+    assert undocumented == []
+
+
+def test_yaml_files_name_only_keys_that_the_schema_has() -> None:
+    for group in ("algorithm", "engine", "rollout", "opponent", "eval", "logger"):
+        schema = get_type_hints(Config)[group]
+        for path in (conf_dir() / group).glob("*.yaml"):
+            assert set(yaml.safe_load(path.read_text())) <= {spec.name for spec in fields(schema)}, path
+
+
+def test_parameters_of_workflow_and_opponent_are_free_mappings(checkpoint: Path) -> None:
+    config = composed(checkpoint, "++workflow.params.day_limit=3", "++opponent.params.accuracy=0.5")
+    assert config.workflow.params == {"day_limit": 3}
+    assert config.opponent.params == {"accuracy": 0.5}
+
+
+def test_hardware_picks_an_engine_unless_the_command_line_does(checkpoint: Path) -> None:
+    gpu = composed(checkpoint, "hardware=gpu8")
+    assert (gpu.engine.kv_cache_gib, gpu.engine.gpu_memory_utilization) == (None, 0.4)
+    assert composed(checkpoint, "hardware=gpu8", "engine=transformers").engine.name == "transformers"
+
+
+def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
+    config = composed(checkpoint, "model=qwen3_8b")
+    assert (config.hardware.num_processes, config.model.lora.rank, config.engine.name) == (8, 32, "vllm")
+    assert composed(checkpoint, "model=qwen3_0_6b", "hardware=cpu").engine.kv_cache_gib == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["trainable_targets=[]"], "trains nobody: name tags among werewolf, villager, seer, witch, hunter"),
+        (["trainable_targets=[sear]"], "unknown tag sear; choose among werewolf, villager, seer"),
+        (["trainable_targets=[seer,seer]"], "names a tag twice"),
+        (["trainable_targets=[seer,werewolf]"], "one side: [werewolf] or [villager,seer,witch,hunter]"),
+        (["trainable_targets=null"], "trainable_targets=null trains hostile sides together"),
+        (["trainable_targets=seer"], "trainable_targets must be a list, e.g. [a,b], not seer"),
+        (["trainable_targets=[seer"], "cannot read trainable_targets=[seer: close brackets"),
+        (["workflow=chess"], "workflow=chess: no such option; choose one of custom, signals, werewolves"),
+        (["workflow=custom", "workflow.entry=foo"], "neither built in (signals, werewolves)"),
+        (["workflow=custom", "workflow.entry='no.py->Game'"], "no file no.py"),
+        (["model=huge"], "choose one of hub, qwen3_0_6b"),
+        (["engine=null"], "choose one of scripted, transformers, vllm, vllm_gpu"),
+        (["rollout=[1]"], "rollout=[1]: no such option; choose one of default"),
+        (["rollout.grup_size=2"], "unknown key rollout.grup_size: did you mean group_size?"),
+        (["+rollout.extra=2"], "unknown key rollout.extra: keys of rollout: concurrency, group_size"),
+        (["wrkflow=signals"], "unknown key wrkflow: did you mean workflow?"),
+        (["seed"], "settings are written key=value"),
+        (["seed=1,2"], "write seed=[1,2] for a list, or add -m for a sweep"),
+        (["seed=-1"], "seed must be at least 0, not -1"),
+        (["seed=one"], "seed must be a whole number, not one"),
+        (["total_steps=0"], "total_steps must be at least 1"),
+        (["rollout.group_size=-3"], "rollout.group_size must be at least 2, not -3"),
+        (["rollout.group_size=null"], "rollout.group_size must be a whole number, not null"),
+        (["rollout.temperature=nan"], "rollout.temperature must be above 0, not nan"),
+        (["rollout.timeout_s=-1"], "rollout.timeout_s must be above 0"),
+        (["rollout.max_tokens=4096"], "leaves no room for a prompt"),
+        (["algorithm.loss=ppo"], "must be one of grpo, dapo, dr_grpo, not ppo"),
+        (["algorithm.num_minibatches=3"], "choose one of 1, 2, 4, 8, 16"),
+        (["hardware=gpu8", "rollout.num_tasks=12"], "choose a multiple of 8"),
+        (["workflow.num_train_tasks=8"], "choose at most 8"),
+        (["algorithm.dr_grpo_max_length=9"], "has no effect with algorithm.loss=grpo"),
+        (["algorithm.loss=dr_grpo"], "needs algorithm.dr_grpo_max_length"),
+        (["algorithm.mis_low=0.5"], "set both or neither"),
+        (["algorithm.warmup_steps=99"], "more than total_steps=20"),
+        (["engine.gpu_memory_utilization=0.5"], "has no effect with hardware.device=cpu"),
+        (["engine=scripted", "engine.kv_cache_gib=1"], "has no effect with engine=scripted"),
+        (["hardware=gpu1", "engine=vllm"], "choose engine=vllm_gpu"),
+        (["engine.placement=apart"], "engine.placement must be colocated, not apart"),
+        (["model.path=nowhere"], "model.path=nowhere does not exist: give a checkpoint directory"),
+        (["model.path=builtin:huge"], "builtin:huge is not in this installation"),
+        (["model=hub"], "model.path is missing: set it to a checkpoint directory or a hub id"),
+        (["model.lora.alpha=8"], "has no effect with model.lora.rank=0"),
+        (["opponent.base_url=http://x"], "has no effect with opponent=scripted"),
+        (["opponent=openai"], "opponent=openai needs opponent.base_url"),
+        (["opponent=random", "++opponent.params.accuracy=1"], "has no effect with opponent=random"),
+        (
+            ["opponent=workflow"],
+            "no models of its own for werewolf, villager, hunter; choose opponent=scripted|",
+        ),
+        (["workflow.scripted=false"], "has no scripted players for werewolf, villager, hunter"),
+        (["eval.seed_offset=100"], "would evaluate on training tasks: choose at least 320"),
+        (
+            ["logger.wandb.mode=disabled", "logger.wandb.name=x"],
+            "have no effect with logger.wandb.mode=disabled",
+        ),
+        (["rollout.num_tasks=${nothing}"], "rollout.num_tasks: Interpolation key 'nothing' not found"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line_that_says_what_to_change(
+    overrides: list[str], words: str, checkpoint: Path
+) -> None:
+    assert words in refusal(checkpoint, *overrides)
+
+
+def test_a_missing_workflow_is_answered_with_the_choices() -> None:
+    with pytest.raises(ConfigError, match=r"choose workflow=custom\|signals\|werewolves"):
+        compose([], run_dir="x")
+
+
+def test_a_key_variable_that_is_not_exported_is_refused(checkpoint: Path) -> None:
+    openai = ["opponent=openai", "opponent.base_url=http://x", "opponent.model=m"]
+    assert "export it" in refusal(checkpoint, *openai, "opponent.api_key_env=AJET_TEST_UNSET")
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "bad", "complaint"),
+    [
+        (Rule(at_least=1), 1, 0, "must be at least 1, not 0"),
+        (Rule(above=0, below=1), 0.5, 1.0, "must be above 0 and below 1, not 1.0"),
+        (Rule(above=0, at_most=1), 1, 1.5, "must be above 0 and at most 1, not 1.5"),
+        (Rule(choices=("a", "b")), "b", "c", "must be one of a, b, not c"),
+    ],
+)
+def test_a_rule_names_its_bounds(rule: Rule, good: object, bad: object, complaint: str) -> None:
+    assert rule.complaint(good) is None
+    assert rule.complaint(None) is None
+    assert rule.complaint(bad) == complaint
+
+
+def test_a_saved_config_is_read_back_equal(checkpoint: Path, tmp_path: Path) -> None:
+    config = composed(checkpoint, "++workflow.params.day_limit=3")
+    save(config, tmp_path / "config.yaml")
+    assert load(tmp_path) == config
+
+
+def test_a_resumed_run_keeps_its_config_and_takes_over_what_is_harmless(checkpoint: Path, tmp_path: Path) -> None:
+    first = composed(checkpoint, "seed=7", "total_steps=4")
+    save(first, tmp_path / "config.yaml")
+    again = compose([f"resume={tmp_path}", "total_steps=9", "logger=plain"], run_dir=tmp_path)
+    assert (again.seed, again.total_steps, again.trainable_targets) == (7, 9, ["seer", "witch"])
+    assert (again.logger.console, again.run_dir, again.resume) == ("plain", str(tmp_path), str(tmp_path))
+    assert again.model == first.model
+
+
+def test_a_resumed_run_refuses_to_change_what_was_computed(checkpoint: Path, tmp_path: Path) -> None:
+    save(composed(checkpoint), tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match=r"rollout\.group_size cannot change; only total_steps, logger"):
+        compose([f"resume={tmp_path}", "rollout.group_size=4"], run_dir=tmp_path)
+    with pytest.raises(ConfigError, match="is not a run directory"):
+        compose([f"resume={tmp_path / 'nothing'}"], run_dir=tmp_path)
+
+
+def test_a_model_path_is_a_directory_a_hub_id_or_an_error(checkpoint: Path, tmp_path: Path) -> None:
+    assert resolve_model_path(str(checkpoint)) == str(checkpoint)
+    assert resolve_model_path("Qwen/Qwen3-0.6B") == "Qwen/Qwen3-0.6B"
+    with pytest.raises(ConfigError, match=r"holds no config\.json"):
+        resolve_model_path(str(tmp_path))
+
+
+def test_local_paths_become_absolute_so_that_a_run_can_go_on_from_elsewhere(checkpoint: Path) -> None:
+    (checkpoint / "game.py").touch()
+    here = Path.cwd()
+    away = Path(*[".."] * (len(here.parts) - 1))
+    relative = away / checkpoint.relative_to(checkpoint.anchor)
+    config = compose(
+        [
+            "workflow=custom",
+            f"workflow.entry='{relative}/game.py->Game'",
+            f"model.path={relative}",
+        ],
+        run_dir="x",
+    )
+    assert config.model.path == str(checkpoint.resolve())
+    assert config.workflow.entry == f"{checkpoint.resolve()}/game.py->Game"
+
+
+def test_the_plan_says_who_is_trained_against_whom_and_how_much(checkpoint: Path) -> None:
+    lines = plan(composed(checkpoint, "opponent=frozen", "total_steps=5"))
+    assert lines[0] == "workflow   werewolves: trains seer, witch; werewolf, villager, hunter played by frozen"
+    assert lines[3] == "rollout    5 steps of 16 tasks x 8 episodes (640 in all), 64 at once"
+    assert len(lines) == 7

@@ -1,0 +1,144 @@
+"""The rooms of src/ajet and who may import whom, enforced over the source; and what stays unloaded."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "ajet"
+
+# Room -> rooms it may import besides itself and BASE. A room imports only from rows above its own;
+# `workflow` and `tuner` share a row, for they name each other's types.
+# `engine.base` is the contract of engines; only `assemble` may import the concrete ones.
+BASE = {"errors", "randomness"}
+SPEAKING = {"records", "config", "engine.base", "chat", "recording", "workflow", "tuner"}
+PLAYING = SPEAKING | {"agents", "opponents", "data", "rollout"}
+TABLE: dict[str, set[str]] = {
+    "errors": set(),
+    "randomness": set(),
+    "records": set(),
+    "config": set(),
+    "timeline": {"records"},
+    "algorithms": {"records", "config"},
+    "engine": {"records", "config"},
+    "chat": {"records"},
+    "recording": {"records"},
+    "workflow": {"records", "config", "recording", "chat", "tuner"},
+    "tuner": {"records", "config", "recording", "chat", "workflow"},
+    "agents": SPEAKING - {"config"},
+    "opponents": {"records", "chat", "agents", "workflow"},
+    "data": {"records", "config"},
+    "workflows": {"records", "config", "chat", "workflow", "tuner", "agents", "opponents", "data"},
+    "rollout": SPEAKING | {"agents", "opponents", "data"},
+    "tracking": {"records", "config"},
+    "evaluation": {"records", "config", "data", "rollout", "tracking"},
+    "training": PLAYING | {"timeline", "algorithms", "tracking", "evaluation"},
+    "models": PLAYING | {"timeline", "workflows", "training"},
+    "analysis": {"records", "tracking.store"},
+    "assemble": PLAYING
+    | {"timeline", "algorithms", "engine", "workflows", "tracking", "evaluation", "training", "models"},
+    "cli": {"config"},
+    "train": {"cli", "config", "assemble"},
+    "evaluate": {"cli", "config", "assemble"},
+    "": {"records", "workflow", "tuner"},  # ajet/__init__.py, for its lazy exports
+}
+# Heavy package -> the rooms that may import it, at any depth.
+HEAVY: dict[str, set[str]] = {
+    "torch": {"algorithms", "engine", "training", "models", "assemble"},
+    "vllm": {"engine"},
+    "accelerate": {"training", "models", "assemble"},
+    "agentscope": {"agents", "workflows"},
+    "wandb": {"tracking"},
+    "hydra": {"config", "cli"},
+    "omegaconf": {"config", "cli"},
+}
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Every absolute module name that a file imports, in functions and under TYPE_CHECKING too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            # `from ajet import tuner` may name a module; `from ajet.tuner import x` may not.
+            if node.module == "ajet":
+                yield from (f"ajet.{alias.name}" for alias in node.names)
+            else:
+                yield node.module or ""
+
+
+def room_of(path: Path) -> str:
+    """The table's row of a source file."""
+    first = path.relative_to(SOURCE).parts[0]
+    return "" if first == "__init__.py" else first.removesuffix(".py")
+
+
+def is_allowed(room: str, module: str) -> bool:
+    """Whether a room may import an ajet module."""
+    target = module.removeprefix("ajet").removeprefix(".")
+    allowed = TABLE[room] | BASE | {room}
+    return any(target == entry or target.startswith(f"{entry}.") for entry in allowed)
+
+
+SOURCES = sorted(SOURCE.rglob("*.py"))
+IDS = [str(path.relative_to(SOURCE)) for path in SOURCES]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=IDS)
+def test_a_module_imports_only_from_the_rooms_above_its_own(path: Path) -> None:
+    room = room_of(path)
+    assert room in TABLE, f"{path} is in no room of the table"
+    ours = [module for module in imported_modules(path) if module.partition(".")[0] == "ajet"]
+    assert [module for module in ours if not is_allowed(room, module)] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=IDS)
+def test_heavy_packages_stay_in_their_rooms(path: Path) -> None:
+    heavy = {module.partition(".")[0] for module in imported_modules(path)} & set(HEAVY)
+    assert [package for package in sorted(heavy) if room_of(path) not in HEAVY[package]] == []
+
+
+def test_the_table_points_upwards_only() -> None:
+    rows = list(TABLE)
+    for room, allowed in TABLE.items():
+        shared = {"workflow", "tuner"} if room in ("workflow", "tuner") else set()
+        above = {name.partition(".")[0] for name in allowed} - shared
+        assert all(rows.index(name) < rows.index(room) for name in above), room
+
+
+def test_experiments_are_not_imported_by_the_library() -> None:
+    imports = {module.partition(".")[0] for path in SOURCES for module in imported_modules(path)}
+    assert imports.isdisjoint({"experiments", "notebooks", "tests"})
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import ajet",
+        "import ajet.workflow",
+        "from ajet.train import main; main(['--help'])",
+        "from ajet.train import main; main(['workflow=werewolves', '--cfg', 'job'])",
+        "from ajet.train import main; main(['workflow=werewolves', 'trainable_targets=[]'])",
+        "from ajet.evaluate import main; main(['--help'])",
+    ],
+)
+def test_light_commands_load_neither_torch_nor_vllm_nor_agentscope(statement: str) -> None:
+    heavy = {"torch", "vllm", "agentscope", "transformers", "accelerate", "wandb"}
+    check = f"import sys; print('LOADED', sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r})\n{statement}\n{check}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.endswith("LOADED []\n"), done.stdout + done.stderr

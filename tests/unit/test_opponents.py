@@ -1,0 +1,55 @@
+"""Random players are legal whatever the schema."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from enum import Enum
+from typing import Literal
+
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
+
+from ajet.chat.types import ChatRequest
+from ajet.opponents.random import RandomPlayer
+
+
+class Mood(Enum):
+    GOOD = "good"
+    BAD = "bad"
+
+
+class Move(BaseModel):
+    target: Literal["Player1", "Player2"]
+    save: bool
+    mood: Mood
+    count: int = Field(ge=2, le=4)
+    share: float = Field(ge=0, le=1)
+    poison: Literal["Player1"] | None
+    words: list[str] = Field(max_length=2)
+
+
+TOOL = {"type": "function", "function": {"name": "move", "parameters": Move.model_json_schema()}}
+
+
+@given(st.integers(0, 10_000))
+def test_a_random_reply_fits_the_schema(seed: int) -> None:
+    request = ChatRequest(messages=[], tools=[TOOL], tool_choice="required")
+    reply = asyncio.run(RandomPlayer(random.Random(seed)).chat(request))
+    Move.model_validate(json.loads(reply.tool_calls[0].arguments))
+    assert reply.content
+
+
+def test_no_tool_is_called_where_none_is_allowed() -> None:
+    request = ChatRequest(messages=[], tools=[TOOL], tool_choice="none")
+    assert not asyncio.run(RandomPlayer(random.Random(0)).chat(request)).tool_calls
+
+
+def test_every_choice_is_met_in_time() -> None:
+    player = RandomPlayer(random.Random(1))
+    request = ChatRequest(messages=[], tools=[TOOL], tool_choice="move")
+    moves = [Move.model_validate_json(asyncio.run(player.chat(request)).tool_calls[0].arguments) for _ in range(60)]
+    assert {move.target for move in moves} == {"Player1", "Player2"} and {move.save for move in moves} == {True, False}
+    assert {move.count for move in moves} == {2, 3, 4} and {move.poison for move in moves} == {None, "Player1"}

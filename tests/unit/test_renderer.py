@@ -1,0 +1,124 @@
+"""Prompts: recorded ids are reused where a request extends them, and nothing is ever re-tokenized."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from ajet.chat.messages import plain_messages
+from ajet.chat.renderer import ChatRenderer, Conversation
+from ajet.chat.types import ChatRequest
+from ajet.errors import WorkflowError
+from ajet.models.tokenizer import train_tokenizer
+
+SYSTEM = {"role": "system", "content": "You are Player4."}
+ASK = {"role": "user", "content": "Whom do you see? Player1 Player2"}
+
+
+def tool(*targets: str) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": {"target": {"type": "string", "enum": list(targets)}}}
+    return {"type": "function", "function": {"name": "see", "description": "", "parameters": parameters}}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return train_tokenizer(["You are Player4. I see Player1 Player2"] * 9, vocab_size=320, max_context=512)
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+
+CALL_TEXT = 'I see.<tool_call>{"name": "see", "arguments": {"target": "Player2"}}</tool_call>'
+
+
+def test_the_template_shows_roles_tools_and_the_choices(tokenizer: PreTrainedTokenizerBase) -> None:
+    request = ChatRequest(messages=[SYSTEM, ASK], tools=[tool("Player1", "Player2")])
+    text = tokenizer.decode(ChatRenderer(tokenizer).prompt_ids(request, Conversation()))
+    assert text == (
+        "<|system|>You are Player4.<|end|><|user|>Whom do you see? Player1 Player2<|end|>"
+        "<|tools|>see(target: Player1 Player2)<|end|><|assistant|>"
+    )
+
+
+def test_a_player_name_is_one_token_and_the_same_one_in_prose_and_json(tokenizer: PreTrainedTokenizerBase) -> None:
+    (name,) = encode(tokenizer, "Player2")
+    assert name in encode(tokenizer, "I see Player2 and") and name in encode(tokenizer, '{"target": "Player2"}')
+
+
+def test_a_request_that_extends_a_recorded_call_starts_with_its_very_ids(tokenizer: PreTrainedTokenizerBase) -> None:
+    renderer, conversation = ChatRenderer(tokenizer), Conversation()
+    first = ChatRequest(messages=[SYSTEM, ASK], tools=[tool("Player1", "Player2")], tool_choice="required")
+    prompt = renderer.prompt_ids(first, conversation)
+    # An odd tokenization that no encoder would choose, as a model may sample it: one token a byte.
+    sampled = tuple(i for char in "I see." for i in encode(tokenizer, char))
+    sampled += encode(tokenizer, CALL_TEXT.removeprefix("I see.")) + renderer.stop_ids
+    assert sampled != encode(tokenizer, CALL_TEXT) + renderer.stop_ids
+    reply = renderer.finish(first, prompt, sampled, conversation)
+    assert reply.format_error is None
+    answer = {
+        "role": "assistant",
+        "content": [{"text": "I see."}],
+        "tool_calls": [
+            {"id": "x", "type": "function", "function": {"name": "see", "arguments": '{"target": "Player2"}'}}
+        ],
+    }
+    result = {"role": "tool", "tool_call_id": "x", "content": "done"}
+    second = ChatRequest(messages=[SYSTEM, ASK, answer, result], tools=[tool("Player1")])
+    ids = renderer.prompt_ids(second, conversation)
+    assert ids[: len(prompt + sampled)] == prompt + sampled
+    suffix = tokenizer.decode(ids[len(prompt + sampled) :])
+    assert suffix == "<|tool|>done<|end|><|tools|>see(target: Player1)<|end|><|assistant|>"
+
+
+def test_a_reply_cut_off_by_its_budget_is_closed_before_the_next_message(tokenizer: PreTrainedTokenizerBase) -> None:
+    renderer, conversation = ChatRenderer(tokenizer), Conversation()
+    first = ChatRequest(messages=[SYSTEM, ASK])
+    prompt = renderer.prompt_ids(first, conversation)
+    renderer.finish(first, prompt, encode(tokenizer, "I see"), conversation)
+    more = [SYSTEM, ASK, {"role": "assistant", "content": "I see"}, {"role": "user", "content": "Go on"}]
+    ids = renderer.prompt_ids(ChatRequest(messages=more), conversation)
+    assert tokenizer.decode(ids[len(prompt) :]) == "I see<|end|><|user|>Go on<|end|><|assistant|>"
+
+
+def test_a_request_that_rewrites_history_is_rendered_afresh(tokenizer: PreTrainedTokenizerBase) -> None:
+    renderer, conversation = ChatRenderer(tokenizer), Conversation()
+    first = ChatRequest(messages=[SYSTEM, ASK])
+    prompt = renderer.prompt_ids(first, conversation)
+    renderer.finish(first, prompt, encode(tokenizer, "I see") + renderer.stop_ids, conversation)
+    folded = [SYSTEM, {"role": "user", "content": "Earlier you said: I see. Go on"}]
+    ids = renderer.prompt_ids(ChatRequest(messages=folded), conversation)
+    assert ids == ChatRenderer(tokenizer).prompt_ids(ChatRequest(messages=folded), Conversation())
+
+
+def test_a_template_that_lists_tools_first_starts_afresh_when_the_tools_change() -> None:
+    tokenizer = train_tokenizer(["see"], vocab_size=300, max_context=512)
+    tokenizer.chat_template = (
+        "{% if tools %}T:{{ tools[0].function.parameters.properties.target.enum | join(',') }}<|end|>{% endif %}"
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    renderer, conversation = ChatRenderer(tokenizer), Conversation()
+    first = ChatRequest(messages=[ASK], tools=[tool("Player1")])
+    prompt = renderer.prompt_ids(first, conversation)
+    renderer.finish(first, prompt, encode(tokenizer, "I see") + renderer.stop_ids, conversation)
+    more = [ASK, {"role": "assistant", "content": "I see"}, ASK]
+    ids = renderer.prompt_ids(ChatRequest(messages=more, tools=[tool("Player2")]), conversation)
+    assert tokenizer.decode(ids).startswith("T:Player2")
+
+
+def test_messages_of_every_framework_become_one_form() -> None:
+    openai_form = {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}
+    dashscope_form = {"role": "user", "content": [{"text": "a"}, {"text": "b"}], "name": "x"}
+    assert plain_messages([openai_form]) == plain_messages([dashscope_form]) == [{"role": "user", "content": "a\nb"}]
+    assert plain_messages([{"role": "assistant", "content": None}]) == [{"role": "assistant", "content": ""}]
+
+
+def test_a_picture_is_refused_in_words() -> None:
+    picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+    with pytest.raises(WorkflowError, match="text only"):
+        plain_messages([picture])
+    with pytest.raises(WorkflowError, match="system, user, assistant, tool"):
+        plain_messages([{"role": "wizard", "content": ""}])

@@ -1,0 +1,205 @@
+"""Episodes: every outcome is data, retries are counted, and one seed plays alike every time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from ajet.agents.agentscope import AgentScopeModel
+from ajet.agents.speakers import SamplingSettings
+from ajet.chat.renderer import ChatRenderer
+from ajet.chat.types import ChatModel
+from ajet.config.root import Config
+from ajet.engine.scripted import ScriptedEngine
+from ajet.errors import ConfigError, PolicyError, WorkflowError
+from ajet.models.tokenizer import train_tokenizer
+from ajet.opponents.random import RandomPlayer
+from ajet.records import Episode, EpisodeGroup, Task
+from ajet.rollout.cast import Voices
+from ajet.rollout.event_loop import RolloutLoop
+from ajet.rollout.runner import EpisodeRunner, rewards_by_agent
+from ajet.rollout.scheduler import RolloutScheduler
+from ajet.tuner import AjetTuner
+from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+
+TASK = Task(task_id="t", metadata={"random_number": 7})
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return train_tokenizer(["hello"], vocab_size=280, max_context=256)
+
+
+class Chatter(Workflow):
+    """Two agents who each say something twice, with the tiny sleeps that frameworks make."""
+
+    trainable_targets: list[str] | None = ["a"]
+    own_model: Any = None
+
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        texts = await asyncio.gather(*(self._talk(tuner, tag) for tag in ("a", "b")))
+        return WorkflowOutput(reward={"a": float(len(texts[0]) % 2)}, is_success=True, metadata={"texts": texts})
+
+    async def _talk(self, tuner: AjetTuner, tag: str) -> str:
+        model = tuner.as_agentscope_model(agent_name=tag, target_tag=tag, debug_model=self.own_model)
+        said = []
+        for turn in range(2):
+            response = await model([{"role": "user", "content": f"turn {turn}"}])
+            await asyncio.sleep(0.001)
+            said.append("".join(block["text"] for block in response.content))
+        return " ".join(said)
+
+
+class Failing(Workflow):
+    """Fails in the way it is told to."""
+
+    error: Any = None
+    sleep_s: float = 0.0
+    output: Any = None
+
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        tuner.as_agentscope_model(agent_name="a", target_tag="a")
+        await asyncio.sleep(self.sleep_s)
+        if self.error is not None:
+            raise self.error
+        return self.output  # type: ignore[no-any-return]
+
+
+def random_player(name: str, tag: str, rng: random.Random) -> ChatModel:
+    return RandomPlayer(rng)
+
+
+def scheduler(
+    tokenizer: PreTrainedTokenizerBase,
+    make_workflow: Callable[[], Workflow],
+    *,
+    opponent: Callable[[str, str, random.Random], ChatModel] | None = random_player,
+    max_retries: int = 0,
+    timeout_s: float = 30.0,
+    max_context: int = 256,
+    concurrency: int = 3,
+) -> RolloutScheduler:
+    voices = Voices(
+        policy_engine=ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
+        frozen_engine=None,
+        make_player=opponent,
+        renderer=ChatRenderer(tokenizer),
+        sampling=SamplingSettings(temperature=1.0, max_tokens=12),
+    )
+    runner = EpisodeRunner(
+        config=Config(),
+        make_workflow=make_workflow,
+        voices=voices,
+        agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),
+        timeout_s=timeout_s,
+        policy_error_reward=-0.5,
+    )
+    return RolloutScheduler(runner=runner, concurrency=concurrency, max_retries=max_retries)
+
+
+def collect(rollouts: RolloutScheduler, *, group_size: int = 1) -> list[EpisodeGroup]:
+    with asyncio.Runner(loop_factory=RolloutLoop) as runner:
+        return runner.run(rollouts.collect([TASK], group_size=group_size, stream="train"))
+
+
+def one_episode(rollouts: RolloutScheduler) -> Episode:
+    (group,) = collect(rollouts)
+    return group.episodes[0]
+
+
+def test_an_episode_records_trained_calls_with_tokens_and_the_others_as_text(tokenizer: Any) -> None:
+    episode = one_episode(scheduler(tokenizer, Chatter))
+    assert episode.status == "ok" and episode.agent_tags == {"a": "a"} and set(episode.rewards) == {"a"}
+    trained = [call for call in episode.calls if call.trained]
+    assert [call.agent_name for call in trained] == ["a", "a"]
+    assert all(call.sampled_ids and len(call.sampled_ids) == len(call.logprobs) for call in trained)
+    others = [call for call in episode.calls if not call.trained]
+    assert len(others) == 2 and all(not call.sampled_ids and call.reply for call in others)
+
+
+def test_one_seed_plays_alike_twice_and_repeats_differ(tokenizer: Any) -> None:
+    first = collect(scheduler(tokenizer, Chatter), group_size=5)[0].episodes
+    again = collect(scheduler(tokenizer, Chatter), group_size=5)[0].episodes
+    assert [e.calls for e in first] == [e.calls for e in again]
+    assert len({e.calls[0].sampled_ids for e in first} | {e.calls[1].sampled_ids for e in first}) > 2
+
+
+def test_an_agents_randomness_does_not_depend_on_what_else_runs(tokenizer: Any) -> None:
+    alone = collect(scheduler(tokenizer, Chatter, concurrency=1), group_size=3)[0].episodes
+    crowd = collect(scheduler(tokenizer, Chatter, concurrency=9), group_size=3)[0].episodes
+    ids = [[c.sampled_ids for c in e.calls if c.trained] for e in alone]
+    assert ids == [[c.sampled_ids for c in e.calls if c.trained] for e in crowd]
+
+
+def test_a_policy_error_is_scored_and_not_retried(tokenizer: Any) -> None:
+    rollouts = scheduler(tokenizer, lambda: Failing(error=PolicyError("illegal")), max_retries=3)
+    episode = one_episode(rollouts)
+    assert episode.status == "policy_error" and episode.rewards == {"a": -0.5}
+    assert episode.num_attempts == 1 and episode.error is not None and "illegal" in episode.error
+
+
+def test_any_other_exception_is_retried_then_kept_as_an_infrastructure_failure(tokenizer: Any) -> None:
+    episode = one_episode(scheduler(tokenizer, lambda: Failing(error=KeyError("x")), max_retries=2))
+    assert episode.status == "infra_error" and not episode.rewards and episode.num_attempts == 3
+    assert episode.error is not None and "KeyError" in episode.error and "test_rollout.py" in episode.error
+
+
+def test_a_slow_episode_times_out(tokenizer: Any) -> None:
+    episode = one_episode(scheduler(tokenizer, lambda: Failing(sleep_s=5.0), timeout_s=0.05))
+    assert episode.status == "timeout" and not episode.usable
+
+
+def test_a_retry_that_works_counts_its_attempts(tokenizer: Any) -> None:
+    errors = iter([KeyError("first"), None])
+    make = lambda: Failing(error=next(errors), output=WorkflowOutput(reward=1.0))  # noqa: E731
+    episode = one_episode(scheduler(tokenizer, make, max_retries=2))
+    assert episode.status == "ok" and episode.num_attempts == 2 and episode.rewards == {"a": 1.0}
+
+
+@pytest.mark.parametrize("output", [WorkflowOutput(), WorkflowOutput(reward=float("nan")), {"reward": 1.0}])
+def test_an_output_without_a_usable_reward_is_no_reward(tokenizer: Any, output: Any) -> None:
+    episode = one_episode(scheduler(tokenizer, lambda: Failing(output=output)))
+    assert episode.status == "infra_error" and not episode.rewards
+
+
+def test_a_setting_that_cannot_work_stops_the_run(tokenizer: Any) -> None:
+    with pytest.raises(ExceptionGroup) as raised:
+        collect(scheduler(tokenizer, Chatter, opponent=None))
+    (error,) = raised.value.exceptions
+    assert isinstance(error, ConfigError) and "opponent=scripted" in str(error)
+
+
+def test_a_workflows_own_model_speaks_where_no_opponent_is_set(tokenizer: Any) -> None:
+    class Own:
+        async def __call__(self, messages: list[dict[str, Any]]) -> Any:
+            return type("Response", (), {"content": [{"text": "mine"}]})
+
+    episode = one_episode(scheduler(tokenizer, lambda: Chatter(own_model=Own()), opponent=None))
+    assert episode.metadata["texts"][1] == "mine mine"
+
+
+def test_a_conversation_that_outgrows_the_context_is_counted(tokenizer: Any) -> None:
+    episode = one_episode(scheduler(tokenizer, Chatter, max_context=8))
+    assert episode.status == "infra_error" and episode.num_context_overflows == 1
+
+
+@pytest.mark.parametrize(
+    ("reward", "expected"),
+    [
+        (2, {"P1": 2.0, "P2": 2.0}),
+        ({"seer": 1.0, "witch": 0.0}, {"P1": 1.0, "P2": 0.0}),
+        ({"seer": 1.0, "witch": 0.0, "P2": 0.5}, {"P1": 1.0, "P2": 0.5}),
+    ],
+)
+def test_rewards_are_given_to_all_by_tag_or_by_name(reward: Any, expected: Mapping[str, float]) -> None:
+    assert rewards_by_agent(reward, {"P1": "seer", "P2": "witch"}) == expected
+
+
+def test_a_trained_agent_without_a_reward_is_named() -> None:
+    with pytest.raises(WorkflowError, match="'P2'.*'witch'"):
+        rewards_by_agent({"seer": 1.0}, {"P1": "seer", "P2": "witch"})

@@ -1,0 +1,74 @@
+"""Replies are parsed strictly: usable, or an error in words."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ajet.agents.speakers import reply_as_text
+from ajet.chat.tool_calls import parse_reply
+from ajet.chat.types import ChatReply, ToolCall
+
+GOOD = '<tool_call>{"name": "vote", "arguments": {"target": "Player3"}}</tool_call>'
+
+
+def test_text_beside_a_tool_call_is_kept_as_content() -> None:
+    reply = parse_reply(f"I know.{GOOD}", tool_names=["vote"], tool_choice="required")
+    assert reply.content == "I know."
+    assert reply.tool_calls == (ToolCall(name="vote", arguments='{"target": "Player3"}'),)
+    assert reply.format_error is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('<tool_call>{"name": "vote", "arguments": {"target": "Player3"}', "not closed"),
+        ('<tool_call>{"name": "vote", "arguments": {target: 3}}</tool_call>', "not valid JSON"),
+        ('<tool_call>{"name": "fly", "arguments": {}}</tool_call>', "no tool is called 'fly'"),
+        ('<tool_call>{"name": "vote"}</tool_call>', "exactly the keys"),
+        ('<tool_call>{"name": "vote", "arguments": [1]}</tool_call>', "must be an object"),
+        ('<tool_call>{"name": "vote", "name": "vote", "arguments": {}}</tool_call>', "twice"),
+        ("x</tool_call>", "without"),
+    ],
+)
+def test_a_malformed_call_is_shown_with_the_reason_and_not_repaired(text: str, reason: str) -> None:
+    reply = parse_reply(text, tool_names=["vote"], tool_choice="required")
+    assert reply.tool_calls == ()
+    assert reply.format_error is not None and reason in reply.format_error
+    assert text.strip() in reply.content and reply.format_error in reply.content
+
+
+def test_a_missing_call_is_an_error_only_where_one_was_required() -> None:
+    assert parse_reply("hello", tool_names=["vote"], tool_choice="auto").format_error is None
+    assert parse_reply("hello", tool_names=["vote"], tool_choice="none").format_error is None
+    required = parse_reply("hello", tool_names=["vote"], tool_choice="required")
+    assert required.format_error is not None and required.content == "hello"
+
+
+def test_a_call_is_an_error_where_none_is_allowed() -> None:
+    assert parse_reply(GOOD, tool_names=["vote"], tool_choice="none").format_error is not None
+
+
+def test_another_tool_than_the_named_one_is_an_error() -> None:
+    reply = parse_reply(GOOD, tool_names=["vote", "say"], tool_choice="say")
+    assert reply.format_error is not None and "say" in reply.format_error
+
+
+json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v), max_leaves=5)
+
+
+@given(
+    content=st.text(alphabet=st.characters(blacklist_characters="<>", blacklist_categories=("Cs",))).map(str.strip),
+    arguments=st.dictionaries(st.text(), json_values, max_size=3),
+)
+def test_what_is_written_as_text_is_read_back(content: str, arguments: dict[str, object]) -> None:
+    written = ChatReply(content=content, tool_calls=(ToolCall(name="vote", arguments=json.dumps(arguments)),))
+    if "<tool_call>" in json.dumps(arguments) or "</tool_call>" in json.dumps(arguments):
+        return
+    read = parse_reply(reply_as_text(written), tool_names=["vote"], tool_choice="required")
+    assert read.format_error is None
+    assert read.content == content
+    assert json.loads(read.tool_calls[0].arguments) == arguments
