@@ -31,12 +31,16 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
     return tuple(tokenizer.encode(text, add_special_tokens=False))
 
 
+def text_of(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> str:
+    return str(tokenizer.decode(list(ids)))
+
+
 CALL_TEXT = 'I see.<tool_call>{"name": "see", "arguments": {"target": "Player2"}}</tool_call>'
 
 
 def test_the_template_shows_roles_tools_and_the_choices(tokenizer: PreTrainedTokenizerBase) -> None:
     request = ChatRequest(messages=[SYSTEM, ASK], tools=[tool("Player1", "Player2")])
-    text = tokenizer.decode(ChatRenderer(tokenizer).prompt_ids(request, Conversation()))
+    text = text_of(tokenizer, ChatRenderer(tokenizer).prompt_ids(request, Conversation()))
     assert text == (
         "<|system|>You are Player4.<|end|><|user|>Whom do you see? Player1 Player2<|end|>"
         "<|tools|>see(target: Player1 Player2)<|end|><|assistant|>"
@@ -69,7 +73,7 @@ def test_a_request_that_extends_a_recorded_call_starts_with_its_very_ids(tokeniz
     second = ChatRequest(messages=[SYSTEM, ASK, answer, result], tools=[tool("Player1")])
     ids = renderer.prompt_ids(second, conversation)
     assert ids[: len(prompt + sampled)] == prompt + sampled
-    suffix = tokenizer.decode(ids[len(prompt + sampled) :])
+    suffix = text_of(tokenizer, ids[len(prompt + sampled) :])
     assert suffix == "<|tool|>done<|end|><|tools|>see(target: Player1)<|end|><|assistant|>"
 
 
@@ -80,7 +84,7 @@ def test_a_reply_cut_off_by_its_budget_is_closed_before_the_next_message(tokeniz
     renderer.finish(first, prompt, encode(tokenizer, "I see"), conversation)
     more = [SYSTEM, ASK, {"role": "assistant", "content": "I see"}, {"role": "user", "content": "Go on"}]
     ids = renderer.prompt_ids(ChatRequest(messages=more), conversation)
-    assert tokenizer.decode(ids[len(prompt) :]) == "I see<|end|><|user|>Go on<|end|><|assistant|>"
+    assert text_of(tokenizer, ids[len(prompt) :]) == "I see<|end|><|user|>Go on<|end|><|assistant|>"
 
 
 def test_a_request_that_rewrites_history_is_rendered_afresh(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -106,7 +110,7 @@ def test_a_template_that_lists_tools_first_starts_afresh_when_the_tools_change()
     renderer.finish(first, prompt, encode(tokenizer, "I see") + renderer.stop_ids, conversation)
     more = [ASK, {"role": "assistant", "content": "I see"}, ASK]
     ids = renderer.prompt_ids(ChatRequest(messages=more, tools=[tool("Player2")]), conversation)
-    assert tokenizer.decode(ids).startswith("T:Player2")
+    assert text_of(tokenizer, ids).startswith("T:Player2")
 
 
 def test_messages_of_every_framework_become_one_form() -> None:

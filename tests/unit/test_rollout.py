@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
 from ajet.agents.agentscope import AgentScopeModel
@@ -38,7 +39,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 class Chatter(Workflow):
     """Two agents who each say something twice, with the tiny sleeps that frameworks make."""
 
-    trainable_targets: list[str] | None = ["a"]
+    trainable_targets: list[str] | None = Field(default=["a"])
     own_model: Any = None
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
@@ -201,5 +202,5 @@ def test_rewards_are_given_to_all_by_tag_or_by_name(reward: Any, expected: Mappi
 
 
 def test_a_trained_agent_without_a_reward_is_named() -> None:
-    with pytest.raises(WorkflowError, match="'P2'.*'witch'"):
+    with pytest.raises(WorkflowError, match=r"'P2'.*'witch'"):
         rewards_by_agent({"seer": 1.0}, {"P1": "seer", "P2": "witch"})

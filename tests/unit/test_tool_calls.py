@@ -61,7 +61,7 @@ json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text()
 
 
 @given(
-    content=st.text(alphabet=st.characters(blacklist_characters="<>", blacklist_categories=("Cs",))).map(str.strip),
+    content=st.text(alphabet=st.characters(exclude_characters="<>", exclude_categories=["Cs"])).map(str.strip),
     arguments=st.dictionaries(st.text(), json_values, max_size=3),
 )
 def test_what_is_written_as_text_is_read_back(content: str, arguments: dict[str, object]) -> None:

@@ -45,7 +45,7 @@ class ChatRenderer:
         """`tokenizer` must have a chat template and an end-of-turn token as `eos_token`."""
         self._tokenizer = tokenizer
         self._end_of_turn = str(tokenizer.eos_token)
-        self._end_of_turn_id = int(tokenizer.convert_tokens_to_ids(self._end_of_turn))
+        (self._end_of_turn_id,) = tokenizer.encode(self._end_of_turn, add_special_tokens=False)
         self.stop_ids: tuple[int, ...] = (self._end_of_turn_id,)
         """Ids that end a reply."""
 

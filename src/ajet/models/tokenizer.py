@@ -66,7 +66,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, max_context: int) 
     )
     tokenizer.train_from_iterator(_between_markers(texts), trainer)
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in TEXT_TOKENS])
-    fast = PreTrainedTokenizerFast(
+    fast: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=max_context
     )
     fast.add_special_tokens({"additional_special_tokens": list(ROLE_TOKENS)})

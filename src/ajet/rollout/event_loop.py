@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any
+from typing import TypeVarTuple
 
 _MOMENT_S = 0.01
+Ts = TypeVarTuple("Ts")
 
 
 class RolloutLoop(asyncio.SelectorEventLoop):
     """A selector loop whose momentary timers fire on its next turn."""
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """As asyncio's, with delays under ten milliseconds counted as none."""
         return super().call_later(delay if delay >= _MOMENT_S else 0.0, callback, *args, context=context)

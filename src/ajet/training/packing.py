@@ -1,9 +1,9 @@
 """Rows -> packs: unique tokens of shared-prefix subtrees under a budget. Pure numpy.
 
 In: training rows and their token weights. Out: packs. In a pack each token of the tree stands once, at the position
-of its depth, and attends to its ancestors only; what is trained are *entries*, one a sampled token of a row, so two rows
-that sampled the same token bring two entries to one node. Splitting repeats a shared prefix where that is cheaper than
-attention, which grows with the square of a pack. Left out: tensors and devices.
+of its depth, and attends to its ancestors only; what is trained are *entries*, one a sampled token of a row, so two
+rows that sampled the same token bring two entries to one node. Splitting repeats a shared prefix where that is cheaper
+than attention, which grows with the square of a pack. Left out: tensors and devices.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ajet.timeline import build_tree
 
 TOKEN_COST = 1.0
 PAIR_COST = 1.0 / 3000
-"""Cost of a token, and of a pair of tokens in dense attention, in tokens: measured on two cores with the shipped model."""
+"""Cost of a token, and of a pair of tokens in dense attention; measured on two cores with the shipped model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,8 @@ def build_packs(
     """
     order = sorted(range(len(samples)), key=lambda i: samples[i].token_ids)
     bundles: list[list[int]] = []
-    size, previous = 0, ()
+    size = 0
+    previous: tuple[int, ...] = ()
     for i in order:
         ids = samples[i].token_ids
         new = len(ids) - _shared_prefix(previous, ids)

@@ -94,7 +94,7 @@ class TrainablePolicy:
     def forward(self, pack: Pack, model: Any | None = None) -> PackOutput:
         """Log-probabilities and entropies of a pack's entries; the head runs on distinct predictors only."""
         device = self._accelerator.device
-        distinct, entry = torch.from_numpy(pack.predictors).unique(return_inverse=True)
+        distinct, entry = torch.unique(torch.from_numpy(pack.predictors), return_inverse=True)
         mask = torch.from_numpy(ancestor_mask(pack.parents))[None, None].to(device)
         with self._accelerator.autocast():
             logits = (model or self.model)(

@@ -46,7 +46,8 @@ def load_workflow(entry: str) -> type[Workflow]:
             n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Workflow) and v is not Workflow
         ]
         raise ConfigError(
-            f"workflow.entry={entry}: {place} has no Workflow called {class_name!r}; it has {', '.join(names) or 'none'}."
+            f"workflow.entry={entry}: {place} has no Workflow called {class_name!r}; "
+            f"it has {', '.join(names) or 'none'}."
         )
     return loaded
 
