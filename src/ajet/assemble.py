@@ -23,12 +23,16 @@ from ajet.algorithms.aggregation import BatchTotals
 from ajet.algorithms.losses import LossSettings
 from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel
+from ajet.config.compose import load as load_config
 from ajet.config.model import resolve_model_path
-from ajet.config.root import Config
+from ajet.config.root import Config, EvaluateConfig
+from ajet.config.validate import validate
 from ajet.data.seeds import SeedTasks
 from ajet.engine.base import Engine
 from ajet.errors import ConfigError
+from ajet.evaluation.paired import PairedEvaluation
 from ajet.opponents.random import RandomPlayer
+from ajet.randomness import derive_seed
 from ajet.rollout.cast import PlayerMaker, Voices
 from ajet.rollout.runner import EpisodeRunner
 from ajet.rollout.runtime import RolloutRuntime
@@ -39,7 +43,7 @@ from ajet.tracking.store import TrajectoryStore
 from ajet.training.batch import BatchSettings
 from ajet.training.checkpoint import CheckpointFolder, load_trainer_state
 from ajet.training.loop import Trainer
-from ajet.training.lora import with_lora
+from ajet.training.lora import merged_state, with_lora
 from ajet.training.policy import OptimizerSettings, TrainablePolicy
 from ajet.workflow import Workflow
 from ajet.workflows.loading import load_workflow
@@ -81,6 +85,48 @@ def build_trainer(config: Config) -> Trainer:
         trainer.restore(load_trainer_state(checkpoints.newest()))
     trainer.logger = make_logger(config, resumed_at=trainer.num_steps_done if config.resume else None)
     return trainer
+
+
+def build_evaluation(request: EvaluateConfig) -> PairedEvaluation:
+    """Everything that comparing a run's checkpoint with its starting model needs."""
+    run_dir = Path(request.run)
+    config = load_config(run_dir)
+    if request.opponent is not None:
+        config.opponent = request.opponent
+    config.logger.console = request.console
+    validate(config)
+    workflow = load_workflow(config.workflow.entry)
+    make_workflow = workflow_maker(workflow, config)
+    model_path = resolve_model_path(config.model.path)
+    checkpoint = _checkpoint_model(run_dir, request.checkpoint, model_path)
+    display = make_display(request.console)
+    display.say("loading the model and the engine")
+    tasks = SeedTasks(run_seed=config.seed).held_out_tasks(
+        request.num_tasks or config.eval.num_tasks, offset=request.seed_offset or config.eval.seed_offset
+    )
+    with ExitStack() as opened:
+        engine = make_engine(config, model_path)
+        opened.callback(engine.close)
+        return PairedEvaluation(
+            name=checkpoint.parent.name if checkpoint != Path(model_path) else "start",
+            tasks=tasks,
+            repeats=config.eval.repeats,
+            confidence=request.confidence or config.eval.confidence,
+            engine=engine,
+            load_weights=lambda: merged_state(_load_model(config, str(checkpoint))).items(),
+            runtime=RolloutRuntime(),
+            scheduler=make_scheduler(config, workflow, make_workflow, model_path, engine, display, opened),
+            display=display,
+            output_dir=Path(request.output_dir),
+            close=opened.pop_all().close,
+        )
+
+
+def _checkpoint_model(run_dir: Path, checkpoint: str | None, model_path: str) -> Path:
+    if checkpoint == "start":
+        return Path(model_path)
+    folder = CheckpointFolder(run_dir, keep=1)
+    return (folder.newest() if checkpoint is None else folder.at(int(checkpoint))) / "model"
 
 
 def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Workflow]:
@@ -251,6 +297,7 @@ def make_policy(config: Config, model_path: str, accelerator: Accelerator, tags:
     num_optimizer_steps = config.total_steps * algorithm.num_minibatches
     return TrainablePolicy(
         model,
+        tokenizer=AutoTokenizer.from_pretrained(model_path),
         accelerator=accelerator,
         temperature=config.rollout.temperature,
         loss=LossSettings(
@@ -328,6 +375,4 @@ def make_logger(config: Config, *, resumed_at: int | None) -> MetricLogger:
 
 def _run_id(run_dir: Path) -> str:
     """The same for every process that goes on with this run directory."""
-    from ajet.randomness import derive_seed
-
     return f"{derive_seed(str(run_dir.resolve())):016x}"

@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ajet.config.compose import VERSION_BASE, compose_tree
 from ajet.config.explain import FREE_KEYS, explain
 from ajet.config.store import SCHEMAS, conf_dir, group_options, groups, register
-from ajet.errors import AjetError, ConfigError
+from ajet.errors import AjetError, ConfigError, RunInterruptedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +55,7 @@ def run_entry(
     """
     # Hydra would otherwise print its errors itself, over several lines, and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a NUMA warning that nobody can act upon
     overrides: list[str] = []
     try:
         arguments, flags = _read(sys.argv[1:] if argv is None else argv)
@@ -204,12 +205,18 @@ def _hand_to_hydra(
             action(load(tree, HydraConfig.get().overrides.task))
         except AjetError as error:
             _report(" ".join(str(error).split()))
-            exit_codes.append(2 if isinstance(error, ConfigError) else 1)
+            exit_codes.append(_exit_code(error))
 
     register()
     with _process_arguments(arguments):
         hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=config_name)(job)()
     return max(exit_codes)
+
+
+def _exit_code(error: AjetError) -> int:
+    if isinstance(error, RunInterruptedError):
+        return 130
+    return 2 if isinstance(error, ConfigError) else 1
 
 
 @contextmanager

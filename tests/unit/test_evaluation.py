@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from ajet.evaluation import evaluation_from_json, mean_interval, paired_difference, score_groups
+from ajet.evaluation.scores import evaluation_from_json, mean_interval, paired_difference, score_groups
 from ajet.records import Episode, EpisodeGroup, Task
 
 

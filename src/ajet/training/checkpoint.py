@@ -14,8 +14,6 @@ import torch
 
 from ajet.errors import RunDirectoryError
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-
 
 class CheckpointFolder:
     """`checkpoints/` of one run directory."""

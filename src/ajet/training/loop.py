@@ -16,7 +16,8 @@ from ajet.config.root import Config
 from ajet.data.seeds import SeedTasks
 from ajet.engine.base import Engine
 from ajet.errors import RunInterruptedError
-from ajet.evaluation import Evaluation, evaluation_from_json, play_held_out
+from ajet.evaluation.scores import Evaluation, evaluation_from_json, play_held_out
+from ajet.evaluation.summary import comparison, results_table, times_table, write_summary
 from ajet.records import EpisodeGroup
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler
@@ -28,7 +29,6 @@ from ajet.training.batch import BatchSettings, TrainingBatch, build_batch
 from ajet.training.checkpoint import CheckpointFolder
 from ajet.training.clock import PhaseClock
 from ajet.training.policy import TrainablePolicy
-from ajet.training.summary import comparison, results_table, times_table, write_summary
 
 
 @dataclass(slots=True, kw_only=True)

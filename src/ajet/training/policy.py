@@ -66,6 +66,7 @@ class TrainablePolicy:
         self,
         model: Any,
         *,
+        tokenizer: Any,
         accelerator: Accelerator,
         temperature: float,
         loss: LossSettings,
@@ -76,6 +77,7 @@ class TrainablePolicy:
         num_threads: int | None,
     ) -> None:
         """`model` and `reference` are transformers causal LMs that take 4-D attention masks (sdpa)."""
+        self._tokenizer = tokenizer
         self._accelerator = accelerator
         self._temperature = temperature
         self._loss = loss
@@ -180,7 +182,7 @@ class TrainablePolicy:
                 torch.from_numpy(pack.tags),
                 entropy=output.entropy_E,
                 clip_fraction=clipped(logp, old_E, advantage, self._loss),
-                mismatch_kl=k3(mu, logp if old is None else old_E),
+                mismatch_kl=k3(mu.double(), (logp if old is None else old_E).double()),
                 kl_ref=torch.zeros_like(logp) if reference is None else k3(logp, reference),
                 credit=(weight * advantage).abs(),
                 gap=(logp - mu).abs(),
@@ -193,7 +195,8 @@ class TrainablePolicy:
         yield from merged_state(self.model).items()
 
     def save_model(self, folder: Path) -> None:
-        """Write the model in Hugging Face format, adapters merged in."""
+        """Write model and tokenizer in Hugging Face format, adapters merged in."""
+        self._tokenizer.save_pretrained(folder)
         base_of(self.model).save_pretrained(folder, state_dict=merged_state(self.model))
 
     def state_dict(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ajet.evaluation import Evaluation, Interval, mean_interval, paired_difference
+from ajet.evaluation.scores import Evaluation, Interval, mean_interval, paired_difference
 
 
 def comparison(before: Evaluation, after: Evaluation, *, confidence: float) -> dict[str, dict[str, Interval]]:
