@@ -112,8 +112,9 @@ def build_evaluation(request: EvaluateConfig) -> PairedEvaluation:
             tasks=tasks,
             repeats=config.eval.repeats,
             confidence=request.confidence or config.eval.confidence,
-            engine=engine,
-            load_weights=lambda: merged_state(_load_model(config, str(checkpoint))).items(),
+            take_checkpoint=lambda: engine.update_weights(
+                merged_state(_load_model(config, str(checkpoint))).items(), 1
+            ),
             runtime=RolloutRuntime(),
             scheduler=make_scheduler(config, workflow, make_workflow, model_path, engine, display, opened),
             display=display,

@@ -1,17 +1,15 @@
 """A finished run's checkpoint against its starting model, on the same held-out tasks.
 
-In: an engine that holds the starting weights, the checkpoint's weights, tasks. Out: `evaluation.json` and a table.
+In: a scheduler whose engine holds the starting weights, a way to the checkpoint, tasks. Out: `evaluation.json`, a table.
 Nothing of the run itself is changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ajet.engine.base import Engine
 from ajet.errors import RunInterruptedError
 from ajet.evaluation.scores import Evaluation, play_held_out
 from ajet.evaluation.summary import comparison, results_table, write_summary
@@ -20,9 +18,6 @@ from ajet.rollout.runtime import Interrupted, RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.tracking.console import Display
 from ajet.tracking.store import TrajectoryStore
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +29,8 @@ class PairedEvaluation:
     tasks: Sequence[Task]
     repeats: int
     confidence: float
-    engine: Engine
-    """Holds the starting weights."""
-    load_weights: Callable[[], Iterable[tuple[str, Tensor]]]
-    """The checkpoint's weights, by Hugging Face name."""
+    take_checkpoint: Callable[[], None]
+    """Puts the checkpoint's weights in place of the starting ones that the engine holds at first."""
     runtime: RolloutRuntime
     scheduler: RolloutScheduler
     display: Display
@@ -54,7 +47,7 @@ class PairedEvaluation:
         try:
             with self.runtime:
                 before = self._play(0)
-                self.engine.update_weights(self.load_weights(), 1)
+                self.take_checkpoint()
                 after = self._play(1)
         except Interrupted:
             raise RunInterruptedError("interrupted: the evaluation was dropped, the run is as it was") from None

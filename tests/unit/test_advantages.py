@@ -1,0 +1,87 @@
+"""Baselines per (task, tag), over episodes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.factories import TASK, make_call, make_episode, make_group
+
+from ajet.algorithms.advantages import group_advantages
+from ajet.records import EpisodeGroup
+
+rewards_lists = st.lists(st.floats(-5, 5), min_size=2, max_size=6)
+
+
+def test_grpo_divides_by_the_sample_deviation_plus_epsilon() -> None:
+    # Rewards 0, 0, 1: mean 1/3, std sqrt(1/3) = 0.57735.
+    values = group_advantages(make_group(0, 0, 1), "grpo").values
+    assert values[2, "P1"] == pytest.approx((2 / 3) / (math.sqrt(1 / 3) + 1e-4))
+    assert values[0, "P1"] == pytest.approx((-1 / 3) / (math.sqrt(1 / 3) + 1e-4))
+
+
+def test_dr_grpo_only_centres_and_rloo_leaves_the_episode_itself_out() -> None:
+    assert group_advantages(make_group(0, 0, 1), "dr_grpo").values[2, "P1"] == pytest.approx(2 / 3)
+    rloo = group_advantages(make_group(0, 0, 1), "rloo").values
+    assert rloo[2, "P1"] == 1.0 and rloo[0, "P1"] == -0.5
+
+
+def test_a_flat_group_and_a_singleton_contribute_zero_and_are_named() -> None:
+    flat = group_advantages(make_group(1, 1, 1), "grpo")
+    assert set(flat.values.values()) == {0.0} and flat.zero_std_tags == {"seer"} and not flat.singleton_tags
+    single = group_advantages(make_group(1), "rloo")
+    assert single.values == {(0, "P1"): 0.0} and single.singleton_tags == {"seer"}
+
+
+def test_every_tag_has_a_baseline_of_its_own() -> None:
+    tags = {"P1": "seer", "P2": "witch"}
+    group = EpisodeGroup(
+        task=TASK,
+        episodes=(
+            make_episode(0, {"P1": 0.0, "P2": 5.0}, tags=tags),
+            make_episode(1, {"P1": 2.0, "P2": 5.0}, tags=tags),
+        ),
+    )
+    result = group_advantages(group, "dr_grpo")
+    assert result.values == {(0, "P1"): -1.0, (1, "P1"): 1.0, (0, "P2"): 0.0, (1, "P2"): 0.0}
+    assert result.zero_std_tags == {"witch"} and result.of_tag("seer") == [-1.0, 1.0]
+
+
+def test_agents_of_one_tag_count_as_one_value_an_episode() -> None:
+    tags = {"P1": "wolf", "P2": "wolf"}
+    group = EpisodeGroup(
+        task=TASK,
+        episodes=(
+            make_episode(0, {"P1": 1.0, "P2": 0.0}, tags=tags),
+            make_episode(1, {"P1": 1.0}, tags={"P1": "wolf"}),
+        ),
+    )
+    # Episode means .5 and 1: baseline .75, though three agents average .67.
+    assert group_advantages(group, "dr_grpo").values[0, "P2"] == -0.75
+
+
+def test_a_lost_episode_is_no_part_of_the_baseline() -> None:
+    lost = make_episode(2, {}, tags={"P1": "seer"}, status="timeout")
+    group = EpisodeGroup(task=TASK, episodes=(*make_group(0, 1).episodes, lost))
+    result = group_advantages(group, "dr_grpo")
+    assert result.values == {(0, "P1"): -0.5, (1, "P1"): 0.5}
+
+
+@given(rewards_lists, st.sampled_from(["grpo", "dr_grpo", "rloo"]))
+def test_advantages_of_a_group_sum_to_zero(rewards: list[float], kind: str) -> None:
+    values = group_advantages(make_group(*rewards), kind).values  # type: ignore[arg-type]
+    assert sum(values.values()) == pytest.approx(0.0, abs=1e-6)
+
+
+@given(rewards_lists, st.data())
+def test_how_many_calls_an_episode_made_changes_nothing(rewards: list[float], data: st.DataObject) -> None:
+    talkative = EpisodeGroup(
+        task=TASK,
+        episodes=tuple(
+            make_episode(i, {"P1": r}, *[make_call((1,), (2,))] * data.draw(st.integers(0, 5)))
+            for i, r in enumerate(rewards)
+        ),
+    )
+    assert group_advantages(talkative, "grpo").values == group_advantages(make_group(*rewards), "grpo").values

@@ -1,0 +1,90 @@
+"""Weights and losses, with numbers one can check by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.factories import make_sample
+
+from ajet.algorithms.aggregation import BatchTotals, batch_totals, token_weights
+from ajet.algorithms.filters import drop_zero_advantage, top_entropy_mask
+from ajet.algorithms.losses import LossSettings, clipped, k3, sampling_correction, token_losses
+
+
+def logs(*probabilities: float) -> torch.Tensor:
+    return torch.tensor(probabilities).log()
+
+
+def test_grpo_weighs_every_sequence_alike_and_its_tokens_alike() -> None:
+    short, long = make_sample((1, 2), (0, 1)), make_sample((1, 2, 3, 4), (0, 1, 1, 1), repeat=1)
+    weights = token_weights([short, long], "grpo", batch_totals([short, long]))
+    assert weights == [1 / 2, 1 / 6]
+
+
+def test_dapo_weighs_every_token_of_the_global_batch_alike() -> None:
+    samples = [make_sample((1, 2), (0, 1)), make_sample((1, 2, 3), (0, 1, 1), repeat=1)]
+    assert token_weights(samples, "dapo", BatchTotals(num_sequences=4, num_tokens=8)) == [1 / 8, 1 / 8]
+
+
+def test_dr_grpo_divides_by_a_constant_length() -> None:
+    samples = [make_sample((1, 2), (0, 1)), make_sample((1, 2, 3), (0, 1, 1), repeat=1)]
+    assert token_weights(samples, "dr_grpo", batch_totals(samples), max_length=10) == [1 / 20, 1 / 20]
+
+
+@given(st.integers(1, 4), st.sampled_from(["grpo", "dapo", "dr_grpo"]))
+def test_cutting_a_sequence_into_rows_changes_no_weight(num_rows: int, kind: str) -> None:
+    other = make_sample((9, 9, 9), (0, 1, 1), repeat=1)
+    whole = make_sample(range(num_rows * 2), [n % 2 for n in range(num_rows * 2)])
+    cut = [make_sample((2 * n, 2 * n + 1), (0, 1)) for n in range(num_rows)]
+    one = token_weights([whole, other], kind, batch_totals([whole, other]), max_length=7)  # type: ignore[arg-type]
+    many = token_weights([*cut, other], kind, batch_totals([*cut, other]), max_length=7)  # type: ignore[arg-type]
+    assert many == [one[0]] * num_rows + [one[1]]
+
+
+def test_on_policy_the_loss_is_minus_the_advantage_and_its_gradient_that_of_the_log_probability() -> None:
+    logp = logs(0.5, 0.25).requires_grad_()
+    loss = token_losses(logp, logp.detach(), logp.detach(), torch.tensor([2.0, -1.0]), LossSettings())
+    assert loss.tolist() == [-2.0, 1.0]
+    loss.sum().backward()
+    assert logp.grad is not None and logp.grad.tolist() == [-2.0, 1.0]
+
+
+def test_the_ratio_is_clipped_only_where_it_would_go_further() -> None:
+    # Ratios 1.5, 1.5, 0.5, 0.5 with advantages +, -, +, -: clipped are the first (1.2) and the last (0.8).
+    logp, old = logs(0.6, 0.6, 0.2, 0.2), logs(0.4, 0.4, 0.4, 0.4)
+    advantage = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    settings = LossSettings(clip_low=0.2, clip_high=0.2)
+    assert token_losses(logp, old, old, advantage, settings).tolist() == pytest.approx([-1.2, 1.5, -0.5, 0.8])
+    assert clipped(logp, old, advantage, settings).tolist() == [1.0, 0.0, 0.0, 1.0]
+
+
+def test_k3_is_zero_at_equality_and_positive_elsewhere() -> None:
+    # d = log(.5/.25) = log 2: exp(-d) + d - 1 = .5 + .6931 - 1.
+    assert k3(logs(0.5), logs(0.25)).item() == pytest.approx(math.log(2) - 0.5)
+    assert k3(logs(0.3), logs(0.3)).item() == 0.0
+
+
+def test_the_kl_penalty_is_added_with_its_coefficient() -> None:
+    logp = logs(0.5)
+    loss = token_losses(logp, logp, logp, torch.tensor([0.0]), LossSettings(kl_coef=0.1), logs(0.25))
+    assert loss.item() == pytest.approx(0.1 * (math.log(2) - 0.5))
+
+
+def test_sampling_corrections_cap_or_drop_by_the_ratio_of_old_policy_to_sampler() -> None:
+    old, mu = logs(0.2, 0.4, 0.8), logs(0.4, 0.4, 0.2)  # ratios .5, 1, 4
+    assert sampling_correction(old, mu, LossSettings(tis_cap=2.0)).tolist() == pytest.approx([0.5, 1.0, 2.0])
+    assert sampling_correction(old, mu, LossSettings(mis_low=0.6, mis_high=3.0)).tolist() == [0.0, 1.0, 0.0]
+
+
+def test_the_entropy_mask_keeps_the_most_uncertain_share() -> None:
+    assert top_entropy_mask(torch.tensor([0.1, 0.9, 0.5, 0.2]), 0.5).tolist() == [0.0, 1.0, 1.0, 0.0]
+    assert top_entropy_mask(torch.tensor([0.1]), 0.2).tolist() == [1.0]
+
+
+def test_rows_without_advantage_are_dropped() -> None:
+    kept = drop_zero_advantage([make_sample((1, 2), (0, 1), advantage=a) for a in (0.0, -1.0)])
+    assert [sample.advantage for sample in kept] == [-1.0]

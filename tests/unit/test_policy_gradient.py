@@ -1,0 +1,183 @@
+"""Packs: every entry once, the budget kept, and the very gradient of unmerged rows."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.factories import make_sample, samples_strategy, tiny_qwen
+from transformers import AutoModelForCausalLM
+
+from ajet.algorithms.aggregation import batch_totals, token_weights
+from ajet.algorithms.losses import LossSettings, token_losses
+from ajet.models.tokenizer import train_tokenizer
+from ajet.records import TrainingSample
+from ajet.training.lora import merged_state, with_lora
+from ajet.training.packing import Pack, ancestor_mask, build_packs
+from ajet.training.policy import OptimizerSettings, TrainablePolicy, rate_factor
+
+TAGS = ("seer", "witch")
+LOSS = LossSettings(clip_low=0.2, clip_high=0.3)
+RATE = OptimizerSettings(learning_rate=1e-2, weight_decay=0.0, warmup_steps=0, decay_steps=None, max_grad_norm=1e9)
+
+
+def make_policy(model: Any, *, loss: LossSettings = LOSS, reference: Any = None) -> TrainablePolicy:
+    return TrainablePolicy(
+        model,
+        tokenizer=train_tokenizer([], vocab_size=300, max_context=64),
+        accelerator=Accelerator(cpu=True),
+        temperature=0.7,
+        loss=loss,
+        optimizer=RATE,
+        reference=reference,
+        entropy_top_fraction=None,
+        tags=TAGS,
+        num_threads=1,
+    )
+
+
+def pack(samples: list[TrainingSample], *, max_tokens: int = 40) -> list[Pack]:
+    return build_packs(samples, token_weights(samples, "grpo", batch_totals(samples)), TAGS, max_tokens=max_tokens)
+
+
+def unmerged_gradient(model: Any, samples: list[TrainingSample]) -> dict[str, torch.Tensor]:
+    """Row by row, plain causal attention, the formula written out."""
+    model.zero_grad()
+    weights = token_weights(samples, "grpo", batch_totals(samples))
+    for sample, weight in zip(samples, weights, strict=True):
+        ids = torch.tensor([sample.token_ids])
+        logp = torch.log_softmax(model(input_ids=ids).logits[0].float() / 0.7, dim=-1)
+        for t, masked in enumerate(sample.loss_mask):
+            if masked:
+                value = logp[t - 1, sample.token_ids[t]]
+                old, advantage = torch.tensor(sample.logprobs[t]), torch.tensor(sample.advantage)
+                (weight * token_losses(value, old, old, advantage, LOSS)).backward(retain_graph=True)
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def merged_gradient(model: Any, samples: list[TrainingSample], *, max_tokens: int = 40) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    policy = make_policy(model)
+    for one in pack(samples, max_tokens=max_tokens):
+        output = policy.forward(one)
+        old, advantage = torch.from_numpy(one.logprobs).float(), torch.from_numpy(one.advantages).float()
+        losses = token_losses(output.logp_E, old, old, advantage, LOSS)
+        (torch.from_numpy(one.weights).float() * losses).sum().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def relative_error(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    size = sum(float(g.square().sum()) for g in other.values()) ** 0.5
+    gap = sum(float((one[name] - other[name]).square().sum()) for name in other) ** 0.5
+    return gap / max(size, 1e-6)
+
+
+@settings(deadline=None, max_examples=25)
+@given(samples_strategy(), st.sampled_from([1, 8, 1000]))
+def test_the_merged_gradient_is_the_unmerged_one(samples: list[TrainingSample], max_tokens: int) -> None:
+    model = tiny_qwen()
+    assert (
+        relative_error(merged_gradient(model, samples, max_tokens=max_tokens), unmerged_gradient(model, samples)) < 1e-5
+    )
+
+
+def test_a_trajectory_cut_into_rows_has_the_gradient_of_the_whole() -> None:
+    whole = make_sample((1, 2, 3, 4, 5, 6), (0, 1, 1, 0, 1, 1))
+    cut = [make_sample((1, 2, 3), (0, 1, 1)), make_sample((1, 2, 3, 4, 5, 6), (0, 0, 0, 0, 1, 1))]
+    other = make_sample((1, 2, 7), (0, 1, 1), repeat=1, advantage=-1.0)
+    model = tiny_qwen()
+    assert relative_error(merged_gradient(model, [*cut, other]), merged_gradient(model, [whole, other])) < 1e-5
+
+
+@given(samples_strategy(), st.integers(1, 30))
+def test_every_sampled_token_is_one_entry_and_the_budget_holds(samples: list[TrainingSample], max_tokens: int) -> None:
+    packs = pack(samples, max_tokens=max_tokens)
+    wanted = Counter(
+        (sample.token_ids[t], sample.logprobs[t], TAGS.index(sample.target_tag))
+        for sample in samples
+        for t, masked in enumerate(sample.loss_mask)
+        if masked
+    )
+    found = Counter(
+        (int(token), float(logprob), int(tag))
+        for one in packs
+        for token, logprob, tag in zip(one.targets, one.logprobs, one.tags, strict=True)
+    )
+    assert found == wanted
+    longest = max(len(sample.token_ids) for sample in samples)
+    assert all(len(one.token_ids) <= max(max_tokens, longest) for one in packs)
+    assert sum(one.num_row_tokens for one in packs) == sum(len(sample.token_ids) for sample in samples)
+
+
+def test_a_token_attends_to_its_ancestors_and_itself_only() -> None:
+    (one,) = pack([make_sample((5, 6, 7), (0, 0, 1)), make_sample((5, 6, 9), (0, 0, 1), repeat=1)])
+    assert one.token_ids.tolist() == [5, 6, 7, 9] and one.positions.tolist() == [0, 1, 2, 2]
+    assert ancestor_mask(one.parents).astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]]
+    assert one.predictors.tolist() == [1, 1] and one.targets.tolist() == [7, 9]
+
+
+def test_an_update_raises_what_was_rewarded_and_lowers_what_was_not() -> None:
+    samples = [
+        make_sample((1, 2, 3), (0, 0, 1), advantage=1.0),
+        make_sample((1, 2, 4), (0, 0, 1), repeat=1, tag="witch", advantage=-1.0),
+    ]
+    policy = make_policy(tiny_qwen())
+    (one,) = pack(samples)
+    before = policy.forward(one).logp_E.detach()
+    on_policy = Pack(**{name: getattr(one, name) for name in one.__slots__} | {"logprobs": before.double().numpy()})
+    metrics = policy.train_batch([[on_policy]])
+    change = (policy.forward(one).logp_E - before).detach()
+    assert change[one.tags == 0].item() > 0 > change[one.tags == 1].item()
+    assert metrics["policy/seer/mismatch_kl"] == pytest.approx(0.0, abs=1e-12)
+    assert metrics["policy/max_logprob_gap"] < 1e-6
+    assert metrics["policy/seer/grad_weight"] == pytest.approx(0.5)
+    assert metrics["policy/optimizer_steps"] == 1.0
+
+
+def test_a_batch_with_nothing_to_learn_moves_no_weight() -> None:
+    policy = make_policy(tiny_qwen())
+    policy.train_batch([pack([make_sample((1, 2, 3), (0, 0, 1))])])  # gives Adam a momentum
+    before = {name: tensor.clone() for name, tensor in policy.merged_weights()}
+    metrics = policy.train_batch([[]])
+    assert metrics["policy/optimizer_steps"] == 0.0
+    assert all(torch.equal(before[name], tensor) for name, tensor in policy.merged_weights())
+
+
+def test_state_saved_and_loaded_goes_on_identically() -> None:
+    batch = [pack([make_sample((1, 2, 3), (0, 0, 1)), make_sample((1, 2, 4), (0, 0, 1), advantage=-1.0)])]
+    one, other = make_policy(tiny_qwen()), make_policy(tiny_qwen(seed=1))
+    one.train_batch(batch)
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    one.train_batch(batch)
+    other.train_batch(batch)
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(one.merged_weights(), other.merged_weights(), strict=True))
+
+
+def test_the_learning_rate_warms_up_and_falls_as_told() -> None:
+    rule = OptimizerSettings(learning_rate=1, weight_decay=0, warmup_steps=3, decay_steps=7, max_grad_norm=1)
+    assert [rate_factor(step, rule) for step in range(8)] == [0.25, 0.5, 0.75, 1.0, 0.75, 0.5, 0.25, 0.0]
+
+
+def test_adapters_are_merged_into_plain_weights_that_give_the_same_outputs(tmp_path: Path) -> None:
+    base = tiny_qwen()
+    names = set(merged_state(base))
+    model = with_lora(base, rank=2, alpha=4.0, targets=["q_proj", "down_proj"])
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)  # B starts at zero, which would hide a wrong merge
+    state = merged_state(model)
+    assert set(state) == names
+    policy = make_policy(model)
+    policy.save_model(tmp_path)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    ids = torch.tensor([[1, 2, 3, 4]])
+    assert torch.allclose(plain(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-5)
+    assert np.isclose(sum(p.requires_grad for p in model.parameters()), 8)
