@@ -94,7 +94,6 @@ def tiny_qwen(*, vocab_size: int = 12, seed: int = 0) -> Any:
         head_dim=16,
         max_position_embeddings=128,
         tie_word_embeddings=True,
-        attn_implementation="sdpa",
     )
     return Qwen3ForCausalLM(config).float().eval()
 
@@ -105,7 +104,8 @@ def samples_strategy(draw: st.DrawFn, *, vocab_size: int = 12, max_rows: int = 6
     rows: list[TrainingSample] = []
     for _ in range(draw(st.integers(1, max_rows))):
         prefix: tuple[int, ...] = ()
-        if rows and draw(st.booleans()):
+        branches: bool = draw(st.booleans())
+        if rows and branches:
             parent = draw(st.sampled_from(rows))
             prefix = parent.token_ids[: draw(st.integers(0, len(parent.token_ids)))]
         tail = draw(st.lists(st.integers(0, vocab_size - 1), min_size=2, max_size=6))

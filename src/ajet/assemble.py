@@ -305,6 +305,7 @@ def make_policy(config: Config, model_path: str, accelerator: Accelerator, tags:
             clip_low=algorithm.clip_low,
             clip_high=algorithm.clip_high,
             kl_coef=algorithm.kl_coef,
+            entropy_coef=algorithm.entropy_coef,
             tis_cap=algorithm.tis_cap,
             mis_low=algorithm.mis_low,
             mis_high=algorithm.mis_high,
@@ -345,7 +346,7 @@ def batch_settings(config: Config, tags: tuple[str, ...], accelerator: Accelerat
         max_pack_tokens=algorithm.max_pack_tokens,
         dr_grpo_max_length=algorithm.dr_grpo_max_length,
         tags=tags,
-        keep_zero_advantage=algorithm.kl_coef > 0,
+        keep_zero_advantage=algorithm.kl_coef > 0 or algorithm.entropy_coef > 0,
         sum_over_ranks=sum_over_ranks,
     )
 

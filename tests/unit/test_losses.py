@@ -74,6 +74,13 @@ def test_the_kl_penalty_is_added_with_its_coefficient() -> None:
     assert loss.item() == pytest.approx(0.1 * (math.log(2) - 0.5))
 
 
+def test_the_entropy_bonus_is_taken_off_with_its_coefficient() -> None:
+    logp = logs(0.5)
+    settings = LossSettings(entropy_coef=0.1)
+    loss = token_losses(logp, logp, logp, torch.tensor([0.0]), settings, entropy_E=torch.tensor([2.0]))
+    assert loss.item() == pytest.approx(-0.2)
+
+
 def test_sampling_corrections_cap_or_drop_by_the_ratio_of_old_policy_to_sampler() -> None:
     old, mu = logs(0.2, 0.4, 0.8), logs(0.4, 0.4, 0.2)  # ratios .5, 1, 4
     assert sampling_correction(old, mu, LossSettings(tis_cap=2.0)).tolist() == pytest.approx([0.5, 1.0, 2.0])

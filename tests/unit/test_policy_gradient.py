@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,8 @@ def merged_gradient(model: Any, samples: list[TrainingSample], *, max_tokens: in
 
 
 def relative_error(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    size = sum(float(g.square().sum()) for g in other.values()) ** 0.5
-    gap = sum(float((one[name] - other[name]).square().sum()) for name in other) ** 0.5
+    size = math.sqrt(sum(float(g.square().sum()) for g in other.values()))
+    gap = math.sqrt(sum(float((one[name] - other[name]).square().sum()) for name in other))
     return gap / max(size, 1e-6)
 
 

@@ -44,7 +44,8 @@ def conversations(draw: st.DrawFn) -> list[Call]:
         agent = draw(st.sampled_from(["P1", "P2"]))
         earlier = [call for call in calls if call.agent_name == agent]
         prompt = tuple(draw(ids))
-        if earlier and draw(st.booleans()):
+        extends: bool = draw(st.booleans())
+        if earlier and extends:
             last = draw(st.sampled_from(earlier))
             prompt = last.prompt_ids + last.sampled_ids + prompt
         calls.append(make_call(prompt, draw(ids), agent=agent, index=index))

@@ -20,6 +20,7 @@ class LossSettings:
     clip_low: float = 0.2
     clip_high: float = 0.2
     kl_coef: float = 0.0
+    entropy_coef: float = 0.0
     tis_cap: float | None = None
     mis_low: float | None = None
     mis_high: float | None = None
@@ -62,8 +63,9 @@ def token_losses(
     advantage_E: Tensor,
     settings: LossSettings,
     logp_ref_E: Tensor | None = None,
+    entropy_E: Tensor | None = None,
 ) -> Tensor:
-    """-min(r A, clip(r) A), corrected, plus the KL penalty; one value an entry, to be weighted and summed.
+    """-min(r A, clip(r) A), corrected, plus KL penalty, minus entropy bonus; a value an entry, to be weighted and summed.
 
     Args:
         logp_E: log-probabilities under the policy being trained, with gradient.
@@ -72,6 +74,7 @@ def token_losses(
         advantage_E: advantages.
         settings: constants.
         logp_ref_E: under the reference model; required where `kl_coef` is not 0.
+        entropy_E: of the predicting distributions, with gradient; required where `entropy_coef` is not 0.
     """
     ratio = torch.exp(logp_E - logp_old_E)
     bounded = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
@@ -81,4 +84,7 @@ def token_losses(
     if settings.kl_coef:
         assert logp_ref_E is not None, "a KL penalty needs the reference's log-probabilities"
         loss = loss + settings.kl_coef * k3(logp_E, logp_ref_E)
+    if settings.entropy_coef:
+        assert entropy_E is not None, "an entropy bonus needs the entropies"
+        loss = loss - settings.entropy_coef * entropy_E
     return loss

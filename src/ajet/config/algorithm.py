@@ -30,6 +30,8 @@ class AlgorithmConfig:
     """The ratio is clipped above at 1 + clip_high."""
     kl_coef: float = ruled(0.0, at_least=0)
     """Weight of the KL penalty (k3) to the starting model; 0 keeps no reference model."""
+    entropy_coef: float = ruled(0.0, at_least=0)
+    """Weight of the entropy bonus, which keeps a policy exploring."""
     max_grad_norm: float = ruled(1.0, above=0)
     """Gradients are scaled down to this global norm."""
     num_minibatches: int = ruled(1, at_least=1)

@@ -1,6 +1,6 @@
 """A finished run's checkpoint against its starting model, on the same held-out tasks.
 
-In: a scheduler whose engine holds the starting weights, a way to the checkpoint, tasks. Out: `evaluation.json`, a table.
+In: a scheduler whose engine holds the starting weights, a way to the checkpoint. Out: `evaluation.json` and a table.
 Nothing of the run itself is changed.
 """
 

@@ -96,15 +96,16 @@ def _weighted_loss(model: Any, rows: list[Row]) -> Tensor:
     length = max(len(ids) for ids, _ in rows)
     ids = torch.zeros(len(rows), length, dtype=torch.long)
     weights = torch.zeros(len(rows), length)
-    for i, (row, weight) in enumerate(rows):
+    for i, (row, row_weights) in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row)
-        weights[i, : len(row)] = torch.tensor(weight)
+        weights[i, : len(row)] = torch.tensor(row_weights)
     # Causal attention never looks at the padding behind a row, and padding has no weight.
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = model(input_ids=ids).logits
     losses = cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     weight = weights[:, 1:].flatten()
-    return (losses * weight).sum() / weight.sum()
+    total: Tensor = (losses * weight).sum() / weight.sum()
+    return total
 
 
 def _save(path: Path, model: Any, optimizer: Any, step: int, losses: list[float]) -> None:

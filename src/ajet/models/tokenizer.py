@@ -9,7 +9,7 @@ before the reply, so that a request with other tools still extends the last one 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -48,8 +48,13 @@ CHAT_TEMPLATE = """
 """
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int, max_context: int) -> PreTrainedTokenizerFast:
-    """Learn merges from `texts` (any order gives the same vocabulary) and attach the chat template."""
+def train_tokenizer(
+    texts: Iterable[str], *, vocab_size: int, max_context: int, phrases: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
+    """Learn merges from `texts` (any order gives the same vocabulary) and attach the chat template.
+
+    `phrases` become one token each: what an agent framework always writes whole need not be spelled.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -64,8 +69,8 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, max_context: int) 
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_between_markers(texts), trainer)
-    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in TEXT_TOKENS])
+    tokenizer.train_from_iterator(_between_markers(texts, phrases), trainer)
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in (*TEXT_TOKENS, *phrases)])
     fast: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=max_context
     )
@@ -74,8 +79,8 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, max_context: int) 
     return fast
 
 
-def _between_markers(texts: Iterable[str]) -> Iterator[str]:
+def _between_markers(texts: Iterable[str], phrases: Sequence[str]) -> Iterator[str]:
     """The texts without the tokens that are added whole, so that no merge reaches across one."""
-    markers = re.compile("|".join(re.escape(token) for token in (PAD, END, *ROLE_TOKENS, *TEXT_TOKENS)))
+    markers = re.compile("|".join(re.escape(token) for token in (PAD, END, *ROLE_TOKENS, *TEXT_TOKENS, *phrases)))
     for text in texts:
         yield from filter(None, markers.split(text))

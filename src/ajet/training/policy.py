@@ -56,7 +56,7 @@ class PackOutput:
     logp_E: Tensor
     """log pi(target) at `rollout.temperature`, with gradient."""
     entropy_E: Tensor
-    """Entropy of the predicting distribution, without gradient."""
+    """Entropy of the predicting distribution, with gradient."""
 
 
 class TrainablePolicy:
@@ -107,7 +107,7 @@ class TrainablePolicy:
                 use_cache=False,
             ).logits[0]
         logp = torch.log_softmax(logits.float() / self._temperature, dim=-1)
-        entropy = -(logp.detach().exp() * logp.detach()).sum(-1)
+        entropy = -(logp.exp() * logp).sum(-1)
         entry = entry.to(device)
         targets = torch.from_numpy(pack.targets).to(device)
         return PackOutput(logp_E=logp[entry, targets], entropy_E=entropy[entry])
@@ -168,19 +168,19 @@ class TrainablePolicy:
         advantage = torch.from_numpy(pack.advantages).to(device, torch.float32)
         weight = torch.from_numpy(pack.weights).to(device, torch.float32)
         if self._entropy_top_fraction is not None:
-            weight = weight * top_entropy_mask(output.entropy_E, self._entropy_top_fraction)
+            weight = weight * top_entropy_mask(output.entropy_E.detach(), self._entropy_top_fraction)
         reference = None
         if self._reference is not None:
             with torch.no_grad():
                 reference = self.forward(pack, self._reference).logp_E
         old_E = mu if old is None else old
-        losses = token_losses(output.logp_E, old_E, mu, advantage, self._loss, reference)
+        losses = token_losses(output.logp_E, old_E, mu, advantage, self._loss, reference, output.entropy_E)
         loss = (weight * losses).sum()
         with torch.no_grad():
             logp = output.logp_E.detach()
             sums.add(
                 torch.from_numpy(pack.tags),
-                entropy=output.entropy_E,
+                entropy=output.entropy_E.detach(),
                 clip_fraction=clipped(logp, old_E, advantage, self._loss),
                 mismatch_kl=k3(mu.double(), (logp if old is None else old_E).double()),
                 kl_ref=torch.zeros_like(logp) if reference is None else k3(logp, reference),

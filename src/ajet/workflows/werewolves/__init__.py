@@ -1,0 +1,1 @@
+"""The werewolves party game: hidden roles, night actions, discussion and votes."""

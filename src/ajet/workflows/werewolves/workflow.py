@@ -1,0 +1,155 @@
+"""Werewolves as a trainable workflow: AgentScope agents led through the game.
+
+In: a task's `random_number`, which alone deals the roles, so that all episodes of a task share roles and seats.
+Out: 1 for a win of the trained side, 0 for a loss, and how the game went. An agent's messages only ever grow at their
+end, so that each request extends the last one token by token (a test says when not: after a reply without a tool call).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+from agentscope.agent import ReActAgent
+from agentscope.formatter import OpenAIMultiAgentFormatter
+from agentscope.message import Msg
+from agentscope.pipeline import MsgHub
+from pydantic import Field, model_validator
+
+from ajet.chat.types import ChatModel
+from ajet.errors import WorkflowError
+from ajet.tuner import AjetTuner
+from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+from ajet.workflows.werewolves import prompts
+from ajet.workflows.werewolves.decisions import Ask
+from ajet.workflows.werewolves.game import HUNTER, ROLES, SEER, VILLAGER, WEREWOLF, WITCH, Game, deal_roles
+from ajet.workflows.werewolves.params import scripted_params
+from ajet.workflows.werewolves.play import Answer, Driver, Table
+from ajet.workflows.werewolves.rewards import reward, trained_side
+from ajet.workflows.werewolves.scripted import ScriptedPlayer
+
+
+class Werewolves(Workflow):
+    """One game; trains werewolves, or any roles of the other side."""
+
+    target_tags: ClassVar[tuple[str, ...]] = ROLES
+    num_werewolves: int = Field(default=3, ge=1)
+    num_villagers: int = Field(default=3, ge=0)
+    has_seer: bool = True
+    has_witch: bool = True
+    has_hunter: bool = True
+    day_limit: int = Field(default=8, ge=1)
+    """Days after which the werewolves have won."""
+    discussion_rounds: int = Field(default=1, ge=0)
+    """How often everyone speaks before a vote."""
+    public_votes: bool = True
+    """Whether everyone hears who voted for whom."""
+    free_speech: bool = False
+    """Whether a statement may carry words of the player's own; for larger models."""
+    explain_rules: bool = False
+    """Whether the system prompt explains the game; for models that were not trained on it."""
+    max_iters: int = Field(default=3, ge=1)
+    """Model calls an agent may make for one decision, before it counts as none."""
+
+    @model_validator(mode="after")
+    def _check_table(self) -> Self:
+        """ValueError for a table that cannot be played, ConfigError for targets that cannot be trained."""
+        deal_roles(self.role_counts(), random_number=0)
+        trained_side(self.trainable_targets, [role for role, count in self.role_counts().items() if count])
+        return self
+
+    def role_counts(self) -> dict[str, int]:
+        """Players by role."""
+        return {
+            WEREWOLF: self.num_werewolves,
+            VILLAGER: self.num_villagers,
+            SEER: int(self.has_seer),
+            WITCH: int(self.has_witch),
+            HUNTER: int(self.has_hunter),
+        }
+
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        """Play one game.
+
+        Raises:
+            WorkflowError: the task has no `random_number`.
+        """
+        side = trained_side(self.trainable_targets)
+        number = workflow_task.task.metadata.get("random_number")
+        if not isinstance(number, int):
+            raise WorkflowError("A werewolves task needs metadata['random_number'], an integer that deals the roles.")
+        roles = deal_roles(self.role_counts(), number)
+        table = AgentTable([self._agent(seat, roles, tuner) for seat in range(len(roles))])
+        report = await self.driver(roles, table, number).play()
+        won = reward(report.winner, side)
+        return WorkflowOutput(
+            reward=won,
+            is_success=won == 1.0,
+            metadata={
+                "roles": {prompts.player_name(seat): role for seat, role in enumerate(roles)},
+                "winner": report.winner,
+                "events": list(report.events),
+            },
+            log_metrics=dict(report.metrics),
+        )
+
+    def driver(self, roles: Sequence[str], table: Table, random_number: int) -> Driver:
+        """What leads a game by this workflow's settings."""
+        return Driver(
+            game=Game(roles=tuple(roles), day_limit=self.day_limit),
+            table=table,
+            random_number=random_number,
+            discussion_rounds=self.discussion_rounds,
+            public_votes=self.public_votes,
+            free_speech=self.free_speech,
+        )
+
+    def _agent(self, seat: int, roles: Sequence[str], tuner: AjetTuner) -> ReActAgent:
+        name, role = prompts.player_name(seat), roles[seat]
+        rules = prompts.rules(self.day_limit) if self.explain_rules else ""
+        agent = ReActAgent(
+            name=name,
+            sys_prompt=prompts.system_prompt(seat, roles, rules),
+            model=tuner.as_agentscope_model(agent_name=name, target_tag=role),
+            # Without the usual preface: it would cost tokens and say nothing.
+            formatter=OpenAIMultiAgentFormatter(conversation_history_prompt=""),
+            max_iters=self.max_iters,
+        )
+        agent.set_console_output_enabled(False)
+        return agent
+
+    @classmethod
+    def scripted_player(
+        cls, *, agent_name: str, target_tag: str, rng: random.Random, params: Mapping[str, float]
+    ) -> ChatModel:
+        """A player that reads its requests only; `params` are those of `ScriptedParams`."""
+        return ScriptedPlayer(rng=rng, params=scripted_params(params))
+
+
+class AgentTable:
+    """AgentScope agents by seat."""
+
+    def __init__(self, agents: Sequence[ReActAgent]) -> None:
+        """One agent a seat."""
+        self._agents = list(agents)
+
+    async def ask(self, seat: int, text: str, ask: Ask) -> Answer:
+        """Let an agent answer with a structured reply."""
+        agent = self._agents[seat]
+        num_before = await agent.memory.size()
+        message = Msg(prompts.MODERATOR, text, "user")
+        reply = await agent(message, structured_model=ask.model())
+        metadata = reply.metadata or {}
+        if metadata.get("_is_interrupted"):
+            # The agent turns a cancellation into a reply; the episode's timeout and Ctrl-C mean it.
+            raise asyncio.CancelledError
+        added = (await agent.memory.get_memory())[num_before:]
+        return Answer(fields=metadata or None, num_calls=sum(turn.role == "assistant" for turn in added))
+
+    async def tell(self, seats: Sequence[int], speaker: str, text: str) -> None:
+        """Announce to the agents at these seats."""
+        announcement = Msg(speaker, text, "user")
+        async with MsgHub([self._agents[seat] for seat in seats], announcement, enable_auto_broadcast=False):
+            pass

@@ -1,0 +1,269 @@
+"""The workflow with real AgentScope agents: it plays the bare game, message by message, and bears bad players."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from ajet.agents.agentscope import AgentScopeModel
+from ajet.chat.messages import assistant_message, plain_messages
+from ajet.chat.types import ChatModel, ChatReply, ChatRequest, ToolCall
+from ajet.config.root import Config
+from ajet.errors import ConfigError, WorkflowError
+from ajet.records import Task
+from ajet.tuner import AjetTuner
+from ajet.workflow import WorkflowOutput, WorkflowTask
+from ajet.workflows.werewolves import prompts
+from ajet.workflows.werewolves.bare import BareTable
+from ajet.workflows.werewolves.game import deal_roles
+from ajet.workflows.werewolves.workflow import Werewolves
+
+PlayerMaker = Callable[[str, str, random.Random], ChatModel]
+
+
+@dataclass
+class Overheard:
+    """A player whose requests and replies are kept."""
+
+    player: ChatModel
+    requests: list[ChatRequest] = field(default_factory=list)
+    replies: list[ChatReply] = field(default_factory=list)
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        self.requests.append(request)
+        self.replies.append(await self.player.chat(request))
+        return self.replies[-1]
+
+
+def scripted(agent_name: str, target_tag: str, rng: random.Random) -> ChatModel:
+    return Werewolves.scripted_player(agent_name=agent_name, target_tag=target_tag, rng=rng, params={"sense": 0.5})
+
+
+@dataclass
+class OneCast:
+    """Everyone is played by what `make` makes, seeded by the game's name and the agent's."""
+
+    key: str
+    make: PlayerMaker = scripted
+    players: dict[str, Overheard] = field(default_factory=dict)
+
+    def policy(self, agent_name: str, target_tag: str) -> ChatModel:
+        rng = random.Random(f"{self.key}/{agent_name}")
+        self.players[agent_name] = Overheard(self.make(agent_name, target_tag, rng))
+        return self.players[agent_name]
+
+    def opponent(self, agent_name: str, target_tag: str) -> ChatModel:
+        return self.policy(agent_name, target_tag)
+
+
+async def play(number: int, cast: OneCast, **params: Any) -> WorkflowOutput:
+    workflow = Werewolves(**{"trainable_targets": ["seer", "witch"], **params})
+    tuner = AjetTuner(
+        config=Config(),
+        trainable_targets=workflow.trainable_targets,
+        cast=cast,
+        agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),
+    )
+    task = Task(task_id=f"game-{number}", metadata={"random_number": number})
+    return await workflow.execute(WorkflowTask(task=task), tuner)
+
+
+async def play_bare(number: int, cast: OneCast) -> Any:
+    workflow = Werewolves(trainable_targets=["seer", "witch"])
+    roles = deal_roles(workflow.role_counts(), number)
+    seats = range(len(roles))
+    players = [cast.policy(prompts.player_name(seat), roles[seat]) for seat in seats]
+    table = BareTable(players, [prompts.system_prompt(seat, roles) for seat in seats])
+    return table, await workflow.driver(roles, table, number).play()
+
+
+def test_agents_and_bare_models_play_the_same_twenty_games() -> None:
+    for number in range(20):
+        cast, bare_cast = OneCast(key=str(number)), OneCast(key=str(number))
+        output = asyncio.run(play(number, cast))
+        table, report = asyncio.run(play_bare(number, bare_cast))
+        assert output.metadata["events"] == list(report.events)
+        assert output.log_metrics == report.metrics
+        assert output.reward == float(report.winner == "good") and output.is_success == (report.winner == "good")
+        for seat, player in enumerate(table.players):
+            overheard = cast.players[prompts.player_name(seat)]
+            # Who dies in the first night is never asked.
+            last = plain_messages(overheard.requests[-1].messages) if overheard.requests else []
+            assert last == player.messages[: len(last)]
+            bare = bare_cast.players[prompts.player_name(seat)].requests
+            asked = [request.tools[0]["function"]["parameters"] for request in overheard.requests]
+            assert [properties(schema) for schema in asked] == [
+                properties(request.tools[0]["function"]["parameters"]) for request in bare
+            ]
+
+
+def properties(schema: Any) -> dict[str, dict[str, Any]]:
+    """A schema's fields without titles, which AgentScope takes away."""
+    fields = schema["properties"].items()
+    return {name: {key: value for key, value in part.items() if key != "title"} for name, part in fields}
+
+
+def test_each_request_extends_the_last_one_and_its_reply() -> None:
+    cast = OneCast(key="0")
+    asyncio.run(play(0, cast))
+    num_pairs = 0
+    for player in cast.players.values():
+        for i, (request, reply) in enumerate(zip(player.requests, player.replies, strict=True)):
+            if i + 1 < len(player.requests):
+                so_far = [*plain_messages(request.messages), assistant_message(reply.content, reply.tool_calls)]
+                assert plain_messages(player.requests[i + 1].messages)[: len(so_far)] == so_far
+                num_pairs += 1
+    assert num_pairs > 30
+
+
+def test_concurrent_games_of_one_seed_share_roles_and_do_not_meet() -> None:
+    async def all_at_once() -> list[WorkflowOutput]:
+        return list(await asyncio.gather(*[play(5, OneCast(key=key)) for key in ("a", "b", "a")]))
+
+    first, second, again = asyncio.run(all_at_once())
+    assert first.metadata["roles"] == second.metadata["roles"]
+    assert first.metadata["events"] != second.metadata["events"]
+    assert first == again
+
+
+class Garbler:
+    """Says nothing that can be used, in a way that changes from call to call."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        calls: list[tuple[ToolCall, ...]] = [
+            (),
+            (ToolCall(name="generate_response", arguments='{"target": "Player77"}'),),
+            (ToolCall(name="generate_response", arguments="{}"),),
+            (ToolCall(name="generate_response", arguments='{"say": 3, "save": "perhaps"}'),),
+        ]
+        return ChatReply(content=self.rng.choice(["Hm.", ""]), tool_calls=self.rng.choice(calls))
+
+
+def test_a_player_who_never_gives_a_usable_reply_costs_default_moves_and_no_crash() -> None:
+    def make(agent_name: str, target_tag: str, rng: random.Random) -> ChatModel:
+        return Garbler(rng) if target_tag in ("seer", "werewolf") else scripted(agent_name, target_tag, rng)
+
+    output = asyncio.run(play(3, OneCast(key="3", make=make), day_limit=2))
+    assert output.metadata["winner"] in ("good", "werewolves")
+    assert output.log_metrics["default_move_seer"] == 1.0 and output.log_metrics["default_move_villager"] == 0.0
+    assert output.log_metrics["extra_calls"] > 0
+
+
+class Wordless:
+    """Plays as scripted without a word beside the tool call."""
+
+    def __init__(self, player: ChatModel) -> None:
+        self.player = player
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        reply = await self.player.chat(request)
+        return ChatReply(content="" if reply.tool_calls else "Done.", tool_calls=reply.tool_calls)
+
+
+def test_a_player_without_words_decides_all_the_same_with_one_more_call() -> None:
+    def make(agent_name: str, target_tag: str, rng: random.Random) -> ChatModel:
+        return Wordless(scripted(agent_name, target_tag, rng))
+
+    output = asyncio.run(play(3, OneCast(key="3", make=make)))
+    assert output.log_metrics["default_moves"] == 0
+    assert output.log_metrics["extra_calls"] == output.log_metrics["decisions"]
+
+
+class Speaker:
+    """Plays as scripted, and adds words where it may."""
+
+    def __init__(self, player: ChatModel) -> None:
+        self.player = player
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        reply = await self.player.chat(request)
+        call = reply.tool_calls[0]
+        arguments = call.arguments.replace('"words": ""', '"words": "Trust me."')
+        return ChatReply(content=reply.content, tool_calls=(ToolCall(name=call.name, arguments=arguments),))
+
+
+def test_free_speech_is_heard_by_the_others() -> None:
+    def make(agent_name: str, target_tag: str, rng: random.Random) -> ChatModel:
+        return Speaker(scripted(agent_name, target_tag, rng))
+
+    cast = OneCast(key="3", make=make)
+    output = asyncio.run(play(3, cast, free_speech=True, explain_rules=True))
+    assert output.log_metrics["default_moves"] == 0
+    said = [line for line in output.metadata["events"] if "Trust me." in line]
+    assert said and all(": I " in line for line in said)
+    assert "Good wins" in str(cast.players["Player1"].requests[0].messages[0]["content"])
+
+
+def test_cancelling_an_episode_ends_it() -> None:
+    class Stuck:
+        async def chat(self, request: ChatRequest) -> ChatReply:
+            await asyncio.sleep(60)
+            raise AssertionError("unreachable")
+
+    async def impatient() -> None:
+        async with asyncio.timeout(0.05):
+            await play(0, OneCast(key="0", make=lambda agent_name, target_tag, rng: Stuck()))
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(impatient())
+
+
+def test_an_error_of_a_model_is_not_swallowed() -> None:
+    class Broken:
+        async def chat(self, request: ChatRequest) -> ChatReply:
+            raise WorkflowError("no more tokens")
+
+    with pytest.raises(WorkflowError, match="no more tokens"):
+        asyncio.run(play(0, OneCast(key="0", make=lambda agent_name, target_tag, rng: Broken())))
+
+
+def test_small_tables_play_and_the_wolves_can_be_the_trained_side() -> None:
+    small = {"num_werewolves": 2, "num_villagers": 2, "has_hunter": False, "trainable_targets": ["werewolf"]}
+    output = asyncio.run(play(2, OneCast(key="2"), **small))
+    assert sorted(output.metadata["roles"].values()) == [
+        "seer",
+        "villager",
+        "villager",
+        "werewolf",
+        "werewolf",
+        "witch",
+    ]
+    assert output.reward == float(output.metadata["winner"] == "werewolves")
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "reason"),
+    [
+        ({"trainable_targets": None}, ConfigError, "hostile sides"),
+        ({"trainable_targets": ["werewolf", "witch"]}, ConfigError, "hostile sides"),
+        ({"trainable_targets": ["hunter"], "has_hunter": False}, ConfigError, "has no hunter"),
+        ({"trainable_targets": ["seer"], "num_werewolves": 6}, ValidationError, "fewer of them"),
+        ({"trainable_targets": ["seer"], "day_limit": 0}, ValidationError, "day_limit"),
+    ],
+)
+def test_a_table_that_cannot_work_is_refused_at_once(
+    params: dict[str, Any], error: type[Exception], reason: str
+) -> None:
+    with pytest.raises(error, match=reason):
+        Werewolves(**params)
+
+
+def test_a_task_without_a_number_is_refused() -> None:
+    workflow = Werewolves(trainable_targets=["seer"])
+    tuner = AjetTuner(
+        config=Config(),
+        trainable_targets=["seer"],
+        cast=OneCast(key=""),
+        agentscope_adapter=lambda model, name: model,
+    )
+    with pytest.raises(WorkflowError, match="random_number"):
+        asyncio.run(workflow.execute(WorkflowTask(task=Task(task_id="t")), tuner))
