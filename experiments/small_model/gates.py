@@ -2,9 +2,9 @@
 
     python experiments/small_model/gates.py [--model builtin:tiny] [--games 200]
 
-Prints, for the seer and the witch and for the werewolves: format errors, replies without a usable decision, recited notes
-that are right, a known werewolf announced and voted, win rate; and the same for scripted players as sensible as its
-teachers, for comparison. For signals: the mean reward, whose chance level is one in the number of objects.
+Prints, for the seer and the witch and for the werewolves: format errors, replies without a usable decision, recited
+notes that are right, a known werewolf announced and voted, win rate. For signals: the mean reward, whose chance level
+is one in the number of objects.
 """
 
 from __future__ import annotations

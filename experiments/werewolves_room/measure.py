@@ -29,6 +29,7 @@ from ajet.workflows.werewolves.scripted import ScriptedPlayer
 NINE = {"werewolf": 3, "villager": 3, "seer": 1, "witch": 1, "hunter": 1}
 SIX = {"werewolf": 2, "villager": 2, "seer": 1, "witch": 1}
 FIVE = {"werewolf": 1, "villager": 2, "seer": 1, "witch": 1}
+DAY_LIMIT = 8
 NOTES_ONLY = {"insight": 0.0}
 """A trained role that uses its notes and nothing that it would have to work out from the votes."""
 TEAM = {"wolf_agreement": 1.0, "wolf_hunt": 1.0}
@@ -76,7 +77,7 @@ async def _play_one(case: Case, number: int, outcome: Outcome) -> None:
     players = [_player(case, role, derive_rng("room", number, seat)) for seat, role in enumerate(roles)]
     table = BareTable(players, [prompts.system_prompt(seat, roles) for seat in range(len(roles))])
     driver = Driver(
-        game=Game(roles=roles, day_limit=8),
+        game=Game(roles=roles, day_limit=DAY_LIMIT),
         table=table,
         random_number=number,
         discussion_rounds=1,
@@ -189,9 +190,8 @@ def main() -> None:
 
 
 def _show_costs(outcome: Outcome) -> None:
-    print(
-        "\n### Calls and characters a game (seer and witch 50% sensible)\n\n| role | calls | characters |\n|---|---|---|"
-    )
+    print("\n### Calls and characters a game (seer and witch 50% sensible)\n")
+    print("| role | calls | characters |\n|---|---|---|")
     for role in NINE:
         calls, characters = outcome.mean(f"calls of a {role}"), outcome.mean(f"characters of a {role}")
         print(f"| {role} | {calls:.1f} | {characters:.0f} |")

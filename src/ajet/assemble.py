@@ -39,6 +39,7 @@ from ajet.rollout.runtime import RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.tracking.console import Display, make_display
 from ajet.tracking.loggers import CompositeLogger, JsonlLogger, MetricLogger, WandbLogger
+from ajet.tracking.provenance import write_provenance
 from ajet.tracking.store import TrajectoryStore
 from ajet.training.batch import BatchSettings
 from ajet.training.checkpoint import CheckpointFolder, load_trainer_state
@@ -55,18 +56,18 @@ def build_trainer(config: Config) -> Trainer:
     """Everything a training run needs, the state of the resumed run included."""
     workflow = load_workflow(config.workflow.entry)
     make_workflow = workflow_maker(workflow, config)
-    tags = trained_tags(make_workflow())
     model_path = resolve_model_path(config.model.path)
     display = make_display(config.logger.console)
     display.say("loading the model and the engine")
     accelerator = make_accelerator(config)
     run_dir = Path(config.run_dir)
+    write_provenance(run_dir)
     checkpoints = CheckpointFolder(run_dir, keep=config.checkpoint.keep)
     with ExitStack() as opened:
         engine = make_engine(config, model_path)
         opened.callback(engine.close)
         scheduler = make_scheduler(config, workflow, make_workflow, model_path, engine, display, opened)
-        policy = make_policy(config, model_path, accelerator, tags)
+        policy = make_policy(config, model_path, accelerator)
         trainer = Trainer(
             config=config,
             tasks=SeedTasks(run_seed=config.seed, num_distinct=config.workflow.num_train_tasks),
@@ -74,7 +75,7 @@ def build_trainer(config: Config) -> Trainer:
             scheduler=scheduler,
             engine=engine,
             policy=policy,
-            batch_settings=batch_settings(config, tags, accelerator),
+            batch_settings=batch_settings(config, accelerator),
             checkpoints=checkpoints,
             store=TrajectoryStore(run_dir / "trajectories"),
             logger=CompositeLogger([]),
@@ -156,16 +157,6 @@ def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Wor
                 f"trainable_targets: {workflow.__name__} has no tag {tag!r}; it has {', '.join(known_tags)}"
             )
     return lambda: workflow(**params)
-
-
-def trained_tags(workflow: Workflow) -> tuple[str, ...]:
-    """The tags to keep statistics for.
-
-    Raises:
-        ConfigError: every agent is trained and the workflow does not name its tags.
-    """
-    tags = workflow.trainable_targets or list(workflow.target_tags)
-    return tuple(tags)
 
 
 def make_accelerator(config: Config) -> Accelerator:
@@ -285,7 +276,7 @@ def _openai_player(config: Config) -> PlayerMaker:
     return lambda name, tag, rng: player
 
 
-def make_policy(config: Config, model_path: str, accelerator: Accelerator, tags: tuple[str, ...]) -> TrainablePolicy:
+def make_policy(config: Config, model_path: str, accelerator: Accelerator) -> TrainablePolicy:
     """The model to train, its adapters, reference and optimizer."""
     algorithm = config.algorithm
     model = _load_model(config, model_path)
@@ -319,7 +310,6 @@ def make_policy(config: Config, model_path: str, accelerator: Accelerator, tags:
         ),
         reference=_load_model(config, model_path) if algorithm.kl_coef else None,
         entropy_top_fraction=algorithm.entropy_top_fraction,
-        tags=tags,
         num_threads=config.hardware.training_threads,
     )
 
@@ -330,7 +320,7 @@ def _load_model(config: Config, model_path: str) -> Any:
     )
 
 
-def batch_settings(config: Config, tags: tuple[str, ...], accelerator: Accelerator) -> BatchSettings:
+def batch_settings(config: Config, accelerator: Accelerator) -> BatchSettings:
     """How batches are made; totals are added up over ranks."""
 
     def sum_over_ranks(totals: BatchTotals) -> BatchTotals:
@@ -345,7 +335,6 @@ def batch_settings(config: Config, tags: tuple[str, ...], accelerator: Accelerat
         num_minibatches=algorithm.num_minibatches,
         max_pack_tokens=algorithm.max_pack_tokens,
         dr_grpo_max_length=algorithm.dr_grpo_max_length,
-        tags=tags,
         keep_zero_advantage=algorithm.kl_coef > 0 or algorithm.entropy_coef > 0,
         sum_over_ranks=sum_over_ranks,
     )

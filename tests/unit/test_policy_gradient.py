@@ -40,7 +40,6 @@ def make_policy(model: Any, *, loss: LossSettings = LOSS, reference: Any = None)
         optimizer=RATE,
         reference=reference,
         entropy_top_fraction=None,
-        tags=TAGS,
         num_threads=1,
     )
 
@@ -134,7 +133,7 @@ def test_an_update_raises_what_was_rewarded_and_lowers_what_was_not() -> None:
     (one,) = pack(samples)
     before = policy.forward(one).logp_E.detach()
     on_policy = Pack(**{name: getattr(one, name) for name in one.__slots__} | {"logprobs": before.double().numpy()})
-    metrics = policy.train_batch([[on_policy]])
+    metrics = policy.train_batch([[on_policy]], TAGS)
     change = (policy.forward(one).logp_E - before).detach()
     assert change[one.tags == 0].item() > 0 > change[one.tags == 1].item()
     assert metrics["policy/seer/mismatch_kl"] == pytest.approx(0.0, abs=1e-12)
@@ -145,9 +144,9 @@ def test_an_update_raises_what_was_rewarded_and_lowers_what_was_not() -> None:
 
 def test_a_batch_with_nothing_to_learn_moves_no_weight() -> None:
     policy = make_policy(tiny_qwen())
-    policy.train_batch([pack([make_sample((1, 2, 3), (0, 0, 1))])])  # gives Adam a momentum
+    policy.train_batch([pack([make_sample((1, 2, 3), (0, 0, 1))])], TAGS)  # gives Adam a momentum
     before = {name: tensor.clone() for name, tensor in policy.merged_weights()}
-    metrics = policy.train_batch([[]])
+    metrics = policy.train_batch([[]], TAGS)
     assert metrics["policy/optimizer_steps"] == 0.0
     assert all(torch.equal(before[name], tensor) for name, tensor in policy.merged_weights())
 
@@ -155,10 +154,10 @@ def test_a_batch_with_nothing_to_learn_moves_no_weight() -> None:
 def test_state_saved_and_loaded_goes_on_identically() -> None:
     batch = [pack([make_sample((1, 2, 3), (0, 0, 1)), make_sample((1, 2, 4), (0, 0, 1), advantage=-1.0)])]
     one, other = make_policy(tiny_qwen()), make_policy(tiny_qwen(seed=1))
-    one.train_batch(batch)
+    one.train_batch(batch, TAGS)
     other.load_state_dict(copy.deepcopy(one.state_dict()))
-    one.train_batch(batch)
-    other.train_batch(batch)
+    one.train_batch(batch, TAGS)
+    other.train_batch(batch, TAGS)
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(one.merged_weights(), other.merged_weights(), strict=True))
 
 

@@ -65,7 +65,7 @@ def token_losses(
     logp_ref_E: Tensor | None = None,
     entropy_E: Tensor | None = None,
 ) -> Tensor:
-    """-min(r A, clip(r) A), corrected, plus KL penalty, minus entropy bonus; a value an entry, to be weighted and summed.
+    """-min(r A, clip(r) A), corrected, plus KL penalty, minus entropy bonus: a value an entry, to be weighted.
 
     Args:
         logp_E: log-probabilities under the policy being trained, with gradient.

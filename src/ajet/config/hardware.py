@@ -1,4 +1,4 @@
-"""The machine: device, threads, processes, number format of the arithmetic."""
+"""The machine: device, threads, number format of the arithmetic. One process; several are not supported yet."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ class HardwareConfig:
 
     device: str = one_of("cpu", "cpu", "cuda")
     """Where sampling and training run."""
-    num_processes: int = ruled(1, at_least=1)
-    """Training processes (ranks), one a device; must divide the tasks of a step."""
     sampling_threads: int | None = ruled(None, at_least=1)
     """CPU threads while sampling; null: every core."""
     training_threads: int | None = ruled(None, at_least=1)

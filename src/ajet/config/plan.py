@@ -11,7 +11,6 @@ def plan(config: Config) -> list[str]:
     episodes = rollout.num_tasks * rollout.group_size
     adapters = f"LoRA rank {config.model.lora.rank}" if config.model.lora.rank else "all weights"
     threads = "every core" if hardware.sampling_threads is None else f"{hardware.sampling_threads} threads"
-    place = threads if hardware.device == "cpu" else f"{hardware.num_processes} processes"
     moments = [
         word
         for word, on in (
@@ -29,7 +28,7 @@ def plan(config: Config) -> list[str]:
         f"learning rate {algorithm.learning_rate:g}",
         "rollout": f"{config.total_steps} steps of {rollout.num_tasks} tasks x {rollout.group_size} episodes "
         f"({config.total_steps * episodes} in all), {min(rollout.concurrency, episodes)} at once",
-        "engine": f"{config.engine.name} on {hardware.device}, {place}",
+        "engine": f"{config.engine.name} on {hardware.device}" + (f", {threads}" if hardware.device == "cpu" else ""),
         "eval": evaluated,
         "run": config.run_dir if config.resume is None else f"{config.run_dir} (resumed)",
     }

@@ -154,19 +154,12 @@ def _check_opponent(config: Config) -> None:
 
 
 def _check_batch(config: Config) -> None:
-    num_tasks, ranks = config.rollout.num_tasks, config.hardware.num_processes
-    minibatches = config.algorithm.num_minibatches
-    if num_tasks % ranks:
+    num_tasks, minibatches = config.rollout.num_tasks, config.algorithm.num_minibatches
+    if num_tasks % minibatches:
         raise ConfigError(
-            f"rollout.num_tasks={num_tasks} does not divide over hardware.num_processes={ranks}: "
-            f"choose a multiple of {ranks}"
-        )
-    if (num_tasks // ranks) % minibatches:
-        share = num_tasks // ranks
-        raise ConfigError(
-            f"algorithm.num_minibatches={minibatches} does not divide the {share} tasks of a step"
-            f"{' and rank' if ranks > 1 else ''} (rollout.num_tasks={num_tasks}): "
-            f"choose one of {', '.join(str(n) for n in range(1, share + 1) if share % n == 0)}"
+            f"algorithm.num_minibatches={minibatches} does not divide the tasks of a step "
+            f"(rollout.num_tasks={num_tasks}): "
+            f"choose one of {', '.join(str(n) for n in range(1, num_tasks + 1) if num_tasks % n == 0)}"
         )
     available = config.workflow.num_train_tasks
     if available is not None and available < num_tasks:
@@ -213,10 +206,10 @@ def _check_engine(config: Config) -> None:
     if "max_concurrency" in readable and engine.max_concurrency is None:
         raise ConfigError(f"engine={engine.name} needs engine.max_concurrency, e.g. 64")
     if engine.name == "vllm":
-        _check_vllm(engine, device, config.hardware.num_processes)
+        _check_vllm(engine, device)
 
 
-def _check_vllm(engine: EngineConfig, device: str, num_processes: int) -> None:
+def _check_vllm(engine: EngineConfig, device: str) -> None:
     if device == "cpu":
         for knob in ("gpu_memory_utilization", "tensor_parallel_size"):
             if getattr(engine, knob) is not None:
@@ -233,11 +226,6 @@ def _check_vllm(engine: EngineConfig, device: str, num_processes: int) -> None:
         )
     if engine.gpu_memory_utilization is None:
         raise ConfigError("engine=vllm on a GPU needs engine.gpu_memory_utilization, e.g. 0.4")
-    if num_processes % (engine.tensor_parallel_size or 1):
-        raise ConfigError(
-            f"engine.tensor_parallel_size={engine.tensor_parallel_size} does not divide "
-            f"hardware.num_processes={num_processes}"
-        )
 
 
 def _check_model(config: Config) -> None:

@@ -1,7 +1,7 @@
 """Short documents that teach a small transformer to copy: notes in, the same notes and one of their names out.
 
-In: a tokenizer. Out: rows in the chat format, growing from one noted name among few to several among many lines of noise.
-A model that only ever saw whole games learned to guess names instead of looking them up.
+In: a tokenizer. Out: rows in the chat format, from notes alone to notes behind many lines of noise. A model that only
+ever saw whole games learned to guess names instead of looking them up.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ def _row(tokenizer: Any, renderer: ChatRenderer, rng: random.Random, *, num_nois
     }
     request = ChatRequest(
         messages=[
-            {"role": "system", "content": f"You are {rng.choice(names)}, the {rng.choice(('seer', 'witch', 'villager'))}."},
+            {
+                "role": "system",
+                "content": f"You are {rng.choice(names)}, the {rng.choice(('seer', 'witch', 'villager'))}.",
+            },
             {"role": "user", "content": "<history>\n" + "\n".join(lines) + "\n</history>"},
         ],
         tools=[tool],

@@ -61,7 +61,7 @@ def fit(model: Any, stages: Sequence[tuple[float, list[Row]]], settings: FitSett
             group["lr"] = settings.learning_rate * _rate(step, settings)
         rows = next(rows for share, rows in stages if step < share * settings.num_steps)
         loss = _weighted_loss(model, _batch(rows, step, settings))
-        loss.backward()
+        torch.autograd.backward([loss])
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -1,9 +1,10 @@
 """How the shipped small model is made: `python -m ajet.models.recipe out=<folder>`.
 
 In: nothing but seeds. Out: a checkpoint in Hugging Face format, `recipe.json` with every number of its making. Steps:
-transcripts of scripted play in the real workflows (every decision sensible or random by a coin, so good and bad ones lie
-side by side) → a tokenizer → short documents that teach copying → fitting. The same seeds give the same model on
-the same machine, and a recipe that was cut off goes on where it was. The gates are measured apart (`gates.py`).
+transcripts of scripted play in the real workflows (every decision sensible or random by a coin, so good and bad ones
+lie side by side), a tokenizer, short documents that teach copying, fitting. The same seeds give the same model on the
+same machine, and a recipe that was cut off goes on where it was. What the model can do is measured apart, by
+`experiments/small_model/gates.py`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ NUM_TOKENIZER_GAMES = 60
 COPY_SHARE = 0.25
 """Share of the fit that is copying documents alone; later they are a tenth of the rows."""
 
-ARCHITECTURE = {
+ARCHITECTURE: dict[str, Any] = {
     "hidden_size": 192,
     "intermediate_size": 512,
     "num_hidden_layers": 4,
@@ -68,7 +69,13 @@ ARCHITECTURE = {
 
 def werewolves_table(rng: random.Random) -> Workflow:
     """Mostly the nine-player table, sometimes smaller ones."""
-    sizes = ({}, {}, {}, {"num_werewolves": 2, "num_villagers": 2, "has_hunter": False}, {"num_werewolves": 2, "num_villagers": 1})
+    sizes: tuple[dict[str, Any], ...] = (
+        {},
+        {},
+        {},
+        {"num_werewolves": 2, "num_villagers": 2, "has_hunter": False},
+        {"num_werewolves": 2, "num_villagers": 1},
+    )
     return load_workflow("werewolves")(**rng.choice(sizes), trainable_targets=["seer"])
 
 
@@ -118,9 +125,7 @@ def play_in_parallel(game: str, tokenizer_folder: Path, num_games: int, num_proc
 
 def fit_rows(samples: Sequence[TrainingSample]) -> list[Row]:
     """Rows with weights, shortest first."""
-    rows = [
-        (s.token_ids, (0.0, *(1.0 if masked else PROMPT_WEIGHT for masked in s.loss_mask[1:]))) for s in samples
-    ]
+    rows = [(s.token_ids, (0.0, *(1.0 if masked else PROMPT_WEIGHT for masked in s.loss_mask[1:]))) for s in samples]
     return sorted(rows, key=lambda row: (len(row[0]), row[0]))
 
 

@@ -29,8 +29,6 @@ class BatchSettings:
     num_minibatches: int
     max_pack_tokens: int
     dr_grpo_max_length: int | None
-    tags: tuple[str, ...]
-    """Every trained tag."""
     keep_zero_advantage: bool
     """Whether rows without advantage still have a gradient (a KL penalty)."""
     sum_over_ranks: Callable[[BatchTotals], BatchTotals]
@@ -43,6 +41,8 @@ class TrainingBatch:
 
     minibatches: list[list[Pack]]
     """Packs by optimizer step."""
+    tags: tuple[str, ...]
+    """The tags that packs point into."""
     advantages: Mapping[tuple[str, int, str], float]
     """By (task_id, repeat, agent name), for the trajectory store."""
     metrics: dict[str, float]
@@ -55,14 +55,15 @@ def build_batch(groups: Sequence[EpisodeGroup], settings: BatchSettings, clock: 
     with clock.phase("pack"):
         chunks = _chunks(list(zip(groups, credited, strict=True)), settings.num_minibatches)
         samples = [[row for group, credit in chunk for row in _rows(group, credit)] for chunk in chunks]
-        minibatches = [_packs(rows, settings) for rows in samples]
+        tags = tuple(sorted({row.target_tag for rows in samples for row in rows}))
+        minibatches = [_packs(rows, tags, settings) for rows in samples]
     advantages = {
         (group.task.task_id, repeat, agent): value
         for group, credit in zip(groups, credited, strict=True)
         for (repeat, agent), value in credit.values.items()
     }
     metrics = _credit_metrics(credited) | _token_metrics(samples, minibatches)
-    return TrainingBatch(minibatches=minibatches, advantages=advantages, metrics=metrics)
+    return TrainingBatch(minibatches=minibatches, tags=tags, advantages=advantages, metrics=metrics)
 
 
 def _chunks(items: list[T], num: int) -> list[list[T]]:
@@ -79,7 +80,7 @@ def _rows(group: EpisodeGroup, credit: GroupAdvantages) -> list[TrainingSample]:
     return rows
 
 
-def _packs(rows: list[TrainingSample], settings: BatchSettings) -> list[Pack]:
+def _packs(rows: list[TrainingSample], tags: tuple[str, ...], settings: BatchSettings) -> list[Pack]:
     totals = settings.sum_over_ranks(batch_totals(rows))
     kept = rows if settings.keep_zero_advantage else drop_zero_advantage(rows)
     weights = dict(
@@ -89,7 +90,7 @@ def _packs(rows: list[TrainingSample], settings: BatchSettings) -> list[Pack]:
             strict=True,
         )
     )
-    return build_packs(kept, [weights[id(row)] for row in kept], settings.tags, max_tokens=settings.max_pack_tokens)
+    return build_packs(kept, [weights[id(row)] for row in kept], tags, max_tokens=settings.max_pack_tokens)
 
 
 def _credit_metrics(credited: Sequence[GroupAdvantages]) -> dict[str, float]:

@@ -136,7 +136,7 @@ class Trainer:
     def _update(self, batch: TrainingBatch) -> Metrics:
         self.display.phase("update")
         with self.clock.phase("update"):
-            return self.policy.train_batch(batch.minibatches)
+            return self.policy.train_batch(batch.minibatches, batch.tags)
 
     def _sync_weights(self) -> None:
         with self.clock.phase("sync"):

