@@ -19,7 +19,7 @@ from ajet.workflows.werewolves import prompts
 from ajet.workflows.werewolves.bare import BareTable
 from ajet.workflows.werewolves.decisions import Ask
 from ajet.workflows.werewolves.game import ROLES, Game, deal_roles
-from ajet.workflows.werewolves.params import ScriptedParams, scripted_params
+from ajet.workflows.werewolves.params import DECISIONS_OF, ScriptedParams, scripted_params
 from ajet.workflows.werewolves.play import Driver
 from ajet.workflows.werewolves.prompts import Decision
 from ajet.workflows.werewolves.reading import read
@@ -228,7 +228,5 @@ def test_whole_games_are_legal_and_recite_only_what_was_asked_with(number: int, 
 
 
 def test_every_role_can_be_asked_for_everything_it_decides() -> None:
-    from ajet.workflows.werewolves.params import DECISIONS_OF
-
     assert set(DECISIONS_OF) == set(ROLES)
     assert {d for decisions in DECISIONS_OF.values() for d in decisions} == set(prompts.REQUESTS)

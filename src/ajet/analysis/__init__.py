@@ -1,0 +1,1 @@
+"""Run directories -> numbers and plots. Needs no torch."""
