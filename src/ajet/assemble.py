@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from ajet.agents.agentscope import AgentScopeModel
 from ajet.agents.speakers import SamplingSettings
@@ -49,6 +51,10 @@ from ajet.training.policy import OptimizerSettings, TrainablePolicy
 from ajet.workflow import Workflow
 from ajet.workflows.loading import load_workflow
 
+# Loading and saving take a moment each; bars for them would tear up the run's own display.
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+os.environ.setdefault("WANDB_SILENT", "true")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 

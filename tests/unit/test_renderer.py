@@ -43,7 +43,7 @@ def test_the_template_shows_roles_tools_and_the_choices(tokenizer: PreTrainedTok
     text = text_of(tokenizer, ChatRenderer(tokenizer).prompt_ids(request, Conversation()))
     assert text == (
         "<|system|>You are Player4.<|end|><|user|>Whom do you see? Player1 Player2<|end|>"
-        "<|tools|>see(target: Player1 Player2)<|end|><|assistant|>"
+        "<|tools|>see(target: Player1, Player2)<|end|><|assistant|>"
     )
 
 

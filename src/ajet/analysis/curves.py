@@ -1,6 +1,6 @@
 """Reward curves per tag of one or several runs: `python -m ajet.analysis.curves <run dir> … --out curves.png`.
 
-In: `metrics.jsonl` of runs that differ in their seed. Out: a panel a tag, every run and their mean. Works while a run is
+In: `metrics.jsonl` of runs that differ in their seed. Out: a panel a tag, all runs and their mean. Works while a run is
 still going.
 """
 

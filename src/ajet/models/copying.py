@@ -13,52 +13,79 @@ from ajet.chat.renderer import ChatRenderer, Conversation
 from ajet.chat.types import ChatRequest
 from ajet.randomness import derive_rng
 from ajet.records import TrainingSample
+from ajet.workflows.werewolves import prompts
+from ajet.workflows.werewolves.game import ROLES
 
 NUM_PLAYERS = 9
-LABELS = ("Seen werewolf", "Seen good", "Called werewolf", "Claimed seer", "Attacked", "Proposed")
-NOISE = ("I pass.", "I suspect {}.", "{} is out.", "Nobody died.", "I am the seer. {} is good.")
+LABELS = (
+    prompts.SEEN_WEREWOLF,
+    prompts.SEEN_GOOD,
+    prompts.CALLED_WEREWOLF,
+    prompts.CLAIMED_SEER,
+    prompts.ATTACKED,
+    prompts.PROPOSED,
+)
+NOISE = ("I pass.", "I suspect {}.", "I am the seer. {} is good.", "I am the seer. {} is werewolf.")
+NEWS = ("{} is voted out, villager.", "Day 2. {} died, seer.", "Nobody is voted out.", "{} is good.", "{} is werewolf.")
+MAX_NOISE = 10
 
 
 def copying_rows(tokenizer: Any, *, num_rows: int, seed: int) -> list[TrainingSample]:
     """Rows whose reply repeats a note and then names somebody from it in a tool call."""
     renderer = ChatRenderer(tokenizer)
     rng = derive_rng("copying", seed)
-    return [_row(tokenizer, renderer, rng, num_noise=rng.randint(0, 8 * (i + 1) // num_rows)) for i in range(num_rows)]
+    noise = [rng.randint(0, MAX_NOISE * (i + 1) // num_rows) for i in range(num_rows)]
+    return [_row(tokenizer, renderer, rng, num_noise=n) for n in noise]
 
 
 def _row(tokenizer: Any, renderer: ChatRenderer, rng: random.Random, *, num_noise: int) -> TrainingSample:
-    names = [f"Player{i + 1}" for i in range(NUM_PLAYERS)]
-    noted = rng.sample(names, rng.randint(1, 3))
-    note = f"{rng.choice(LABELS)}: {' '.join(noted)}."
-    lines = [f"{rng.choice(names)}: {rng.choice(NOISE).format(rng.choice(names))}" for _ in range(num_noise)]
-    lines.append(f"Moderator: Day {rng.randint(1, 5)}. Vote. {note}")
-    choices = sorted({*noted, *rng.sample(names, rng.randint(1, 6))})
-    tool = {
-        "type": "function",
-        "function": {
-            "name": "generate_response",
-            "parameters": {"properties": {"target": {"type": "string", "enum": [*choices, "nobody"]}}},
-        },
-    }
+    me, *seats = rng.sample(range(NUM_PLAYERS), NUM_PLAYERS)
+    noted = sorted(rng.sample(seats, rng.randint(0, 3)))
+    first, second = rng.sample(LABELS, 2)
+    # The second note is a decoy, except where the first one names nobody.
+    decoy = sorted(rng.sample([seat for seat in seats if seat not in noted], rng.randint(0, 2)))
+    notes = [prompts.note(first, noted), prompts.note(second, decoy)]
+    decision: prompts.Decision = rng.choice(("vote", "say", "check", "attack"))
+    lines = [_noise(rng, seats) for _ in range(num_noise)]
+    lines.append(f"{prompts.MODERATOR}: {prompts.request(decision, rng.randint(1, 5), notes)}")
+    named = noted or decoy
+    target = prompts.player_name(named[0]) if named else prompts.NOBODY
+    fields = {"say": rng.choice(prompts.STATEMENTS)} if decision == "say" else {}
+    recited = notes[0] if noted or not decoy else " ".join(notes)
+    arguments = "".join(f'"{name}": "{value}", ' for name, value in fields.items()) + f'"target": "{target}"'
+    reply = f'{recited}<tool_call>{{"name": "generate_response", "arguments": {{{arguments}}}}}</tool_call>'
     request = ChatRequest(
         messages=[
-            {
-                "role": "system",
-                "content": f"You are {rng.choice(names)}, the {rng.choice(('seer', 'witch', 'villager'))}.",
-            },
+            {"role": "system", "content": f"You are {prompts.player_name(me)}, the {rng.choice(ROLES)}."},
             {"role": "user", "content": "<history>\n" + "\n".join(lines) + "\n</history>"},
         ],
-        tools=[tool],
+        tools=[_tool(rng, seats, named, with_say=decision == "say")],
     )
     prompt = renderer.prompt_ids(request, Conversation())
-    call = f'<tool_call>{{"name": "generate_response", "arguments": {{"target": "{noted[0]}"}}}}</tool_call>'
-    reply = (*tokenizer.encode(note + call, add_special_tokens=False), *renderer.stop_ids)
+    ids = (*tokenizer.encode(reply, add_special_tokens=False), *renderer.stop_ids)
     return TrainingSample(
         episode_key=("copying", 0),
         agent_name="",
         target_tag="copying",
-        token_ids=prompt + reply,
-        loss_mask=(False,) * len(prompt) + (True,) * len(reply),
-        logprobs=(0.0,) * (len(prompt) + len(reply)),
+        token_ids=prompt + ids,
+        loss_mask=(False,) * len(prompt) + (True,) * len(ids),
+        logprobs=(0.0,) * (len(prompt) + len(ids)),
         advantage=1.0,
     )
+
+
+def _noise(rng: random.Random, seats: list[int]) -> str:
+    name = prompts.player_name(rng.choice(seats))
+    if rng.random() < 0.3:
+        return f"{prompts.MODERATOR}: {rng.choice(NEWS).format(name)}"
+    return f"{prompts.player_name(rng.choice(seats))}: {rng.choice(NOISE).format(name)}"
+
+
+def _tool(rng: random.Random, seats: list[int], named: list[int], *, with_say: bool) -> dict[str, Any]:
+    legal = sorted({*named, *rng.sample(seats, rng.randint(1, len(seats)))})
+    targets = {"type": "string", "enum": [*map(prompts.player_name, legal), prompts.NOBODY]}
+    say = {"say": {"type": "string", "enum": list(prompts.STATEMENTS)}} if with_say else {}
+    return {
+        "type": "function",
+        "function": {"name": "generate_response", "parameters": {"properties": {**say, "target": targets}}},
+    }

@@ -50,7 +50,7 @@ PHRASES = (
     "Moderator: ",
 )
 """What AgentScope and the moderator write around every decision, one token each."""
-NUM_TOKENIZER_GAMES = 60
+NUM_TOKENIZER_GAMES = 40
 COPY_SHARE = 0.25
 """Share of the fit that is copying documents alone; later they are a tenth of the rows."""
 
@@ -85,8 +85,8 @@ def signals_table(rng: random.Random) -> Workflow:
 
 
 def werewolves_params(tag: str, rng: random.Random) -> dict[str, float]:
-    """Every role decides sensibly with the same probability."""
-    return {"sense": SENSE}
+    """Every role decides sensibly with the same probability, and for reasons that its own notes show."""
+    return {"sense": SENSE, "insight": 0.0}
 
 
 def signals_params(tag: str, rng: random.Random) -> dict[str, float]:

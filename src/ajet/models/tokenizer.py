@@ -37,7 +37,7 @@ CHAT_TEMPLATE = """
 {%- for tool in tools -%}
 {{ tool.function.name }}(
 {%- for name, schema in (tool.function.parameters.properties or {}).items() -%}
-{{ name }}: {{ (schema.enum or [schema.const or schema.type or "any"]) | join(" ") }}{{ "" if loop.last else "; " }}
+{{ name }}: {{ (schema.enum or [schema.const or schema.type or "any"]) | join(", ") }}{{ "" if loop.last else "; " }}
 {%- endfor -%}
 )
 {%- endfor -%}

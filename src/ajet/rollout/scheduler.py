@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ajet.errors import ConfigError
 from ajet.records import Episode, EpisodeGroup, Task
 from ajet.rollout.runner import EpisodeRunner
 
@@ -35,11 +36,18 @@ class RolloutScheduler:
             ConfigError: from the first episode that met it; the others are cancelled.
         """
         slots = asyncio.Semaphore(self.concurrency)
-        async with asyncio.TaskGroup() as running:
-            plays = [
-                [running.create_task(self._play(slots, task, repeat, stream)) for repeat in range(group_size)]
-                for task in tasks
-            ]
+        try:
+            async with asyncio.TaskGroup() as running:
+                plays = [
+                    [running.create_task(self._play(slots, task, repeat, stream)) for repeat in range(group_size)]
+                    for task in tasks
+                ]
+        except ExceptionGroup as failures:
+            unworkable = failures.subgroup(ConfigError)
+            if unworkable is None:
+                raise
+            # Every episode fails alike: the first one's sentence is the user's.
+            raise unworkable.exceptions[0] from None
         return [
             EpisodeGroup(task=task, episodes=tuple(play.result() for play in group))
             for task, group in zip(tasks, plays, strict=True)
