@@ -26,6 +26,7 @@ from ajet.algorithms.losses import LossSettings
 from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel
 from ajet.config.compose import load as load_config
+from ajet.config.logger import WandbConfig
 from ajet.config.model import resolve_model_path
 from ajet.config.root import Config, EvaluateConfig
 from ajet.config.validate import validate
@@ -101,6 +102,7 @@ def build_evaluation(request: EvaluateConfig) -> PairedEvaluation:
     if request.opponent is not None:
         config.opponent = request.opponent
     config.logger.console = request.console
+    config.logger.wandb = WandbConfig(mode="disabled")
     validate(config)
     workflow = load_workflow(config.workflow.entry)
     make_workflow = workflow_maker(workflow, config)
@@ -285,13 +287,15 @@ def _openai_player(config: Config) -> PlayerMaker:
 def make_policy(config: Config, model_path: str, accelerator: Accelerator) -> TrainablePolicy:
     """The model to train, its adapters, reference and optimizer."""
     algorithm = config.algorithm
-    model = _load_model(config, model_path)
-    if config.model.lora.rank:
-        assert config.model.lora.alpha is not None and config.model.lora.targets is not None
-        torch.manual_seed(config.seed)  # peft draws the adapters from torch's global generator
-        model = with_lora(
-            model, rank=config.model.lora.rank, alpha=config.model.lora.alpha, targets=config.model.lora.targets
-        )
+    lora = config.model.lora
+    # Updates are small against the weights and round away in bfloat16: what is trained is float32. With adapters only
+    # these are (peft sees to it), and the frozen rest stays small.
+    model = _load_model(config, model_path, torch.float32 if not lora.rank else None)
+    if lora.rank:
+        assert lora.alpha is not None and lora.targets is not None
+        with torch.random.fork_rng():  # peft draws the adapters from torch's global generator
+            torch.manual_seed(config.seed)
+            model = with_lora(model, rank=lora.rank, alpha=lora.alpha, targets=lora.targets)
     num_optimizer_steps = config.total_steps * algorithm.num_minibatches
     return TrainablePolicy(
         model,
@@ -315,15 +319,22 @@ def make_policy(config: Config, model_path: str, accelerator: Accelerator) -> Tr
             max_grad_norm=algorithm.max_grad_norm,
         ),
         reference=_load_model(config, model_path) if algorithm.kl_coef else None,
-        entropy_top_fraction=algorithm.entropy_top_fraction,
         num_threads=config.hardware.training_threads,
     )
 
 
-def _load_model(config: Config, model_path: str) -> Any:
-    return AutoModelForCausalLM.from_pretrained(
-        model_path, dtype=DTYPES[config.model.dtype], attn_implementation="sdpa"
-    )
+def _load_model(config: Config, model_path: str, dtype: torch.dtype | None = None) -> Any:
+    """The checkpoint in `dtype`, or in the configured one.
+
+    Raises:
+        ConfigError: there is no such checkpoint.
+    """
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            model_path, dtype=dtype or DTYPES[config.model.dtype], attn_implementation="sdpa"
+        )
+    except OSError as error:
+        raise ConfigError(f"model.path={config.model.path} cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
 def batch_settings(config: Config, accelerator: Accelerator) -> BatchSettings:

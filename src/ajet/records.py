@@ -108,6 +108,13 @@ class Episode:
         """Whether the episode carries a reward and may be trained on."""
         return self.status in ("ok", "policy_error")
 
+    def tag_rewards(self) -> dict[str, float]:
+        """Reward by target_tag: the mean over the tag's trained agents, so an episode counts once a tag."""
+        by_tag: dict[str, list[float]] = {}
+        for name, reward in self.rewards.items():
+            by_tag.setdefault(self.agent_tags[name], []).append(reward)
+        return {tag: sum(rewards) / len(rewards) for tag, rewards in by_tag.items()}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeGroup:

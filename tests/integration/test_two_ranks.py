@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator, debug_launcher
+from tests.factories import make_sample, tiny_qwen
 
 from ajet.algorithms.aggregation import batch_totals, token_weights
 from ajet.algorithms.losses import LossSettings
 from ajet.models.tokenizer import train_tokenizer
 from ajet.training.packing import Pack, build_packs
 from ajet.training.policy import OptimizerSettings, TrainablePolicy
-from tests.factories import make_sample, tiny_qwen
 
 TAGS = ("seer", "witch")
 SAMPLES = [
@@ -41,7 +41,6 @@ def step(indices: range) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
             learning_rate=1e-2, weight_decay=0.0, warmup_steps=0, decay_steps=None, max_grad_norm=1.0
         ),
         reference=None,
-        entropy_top_fraction=None,
         num_threads=1,
     )
     metrics = policy.train_batch([packs(indices)], TAGS)

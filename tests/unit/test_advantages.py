@@ -46,7 +46,7 @@ def test_every_tag_has_a_baseline_of_its_own() -> None:
     )
     result = group_advantages(group, "dr_grpo")
     assert result.values == {(0, "P1"): -1.0, (1, "P1"): 1.0, (0, "P2"): 0.0, (1, "P2"): 0.0}
-    assert result.zero_std_tags == {"witch"} and result.of_tag("seer") == [-1.0, 1.0]
+    assert result.zero_std_tags == {"witch"} and result.by_tag["seer"] == (-1.0, 1.0)
 
 
 def test_agents_of_one_tag_count_as_one_value_an_episode() -> None:

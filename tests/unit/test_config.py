@@ -178,7 +178,7 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
             "no models of its own for werewolf, villager, hunter; choose opponent=scripted|",
         ),
         (["workflow.scripted=false"], "has no scripted players for werewolf, villager, hunter"),
-        (["eval.seed_offset=100"], "would evaluate on training tasks: choose at least 320"),
+        (["eval.seed_offset=1073741824"], "leaves the held-out seeds"),
         (
             ["logger.wandb.mode=disabled", "logger.wandb.name=x"],
             "have no effect with logger.wandb.mode=disabled",

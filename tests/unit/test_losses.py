@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.factories import make_sample
 
 from ajet.algorithms.aggregation import BatchTotals, batch_totals, token_weights
-from ajet.algorithms.filters import drop_zero_advantage, top_entropy_mask
+from ajet.algorithms.filters import drop_zero_advantage
 from ajet.algorithms.losses import LossSettings, clipped, k3, sampling_correction, token_losses
 
 
@@ -85,11 +85,6 @@ def test_sampling_corrections_cap_or_drop_by_the_ratio_of_old_policy_to_sampler(
     old, mu = logs(0.2, 0.4, 0.8), logs(0.4, 0.4, 0.2)  # ratios .5, 1, 4
     assert sampling_correction(old, mu, LossSettings(tis_cap=2.0)).tolist() == pytest.approx([0.5, 1.0, 2.0])
     assert sampling_correction(old, mu, LossSettings(mis_low=0.6, mis_high=3.0)).tolist() == [0.0, 1.0, 0.0]
-
-
-def test_the_entropy_mask_keeps_the_most_uncertain_share() -> None:
-    assert top_entropy_mask(torch.tensor([0.1, 0.9, 0.5, 0.2]), 0.5).tolist() == [0.0, 1.0, 1.0, 0.0]
-    assert top_entropy_mask(torch.tensor([0.1]), 0.2).tolist() == [1.0]
 
 
 def test_rows_without_advantage_are_dropped() -> None:

@@ -39,7 +39,6 @@ def make_policy(model: Any, *, loss: LossSettings = LOSS, reference: Any = None)
         loss=loss,
         optimizer=RATE,
         reference=reference,
-        entropy_top_fraction=None,
         num_threads=1,
     )
 

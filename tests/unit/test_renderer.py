@@ -126,3 +126,17 @@ def test_a_picture_is_refused_in_words() -> None:
         plain_messages([picture])
     with pytest.raises(WorkflowError, match="system, user, assistant, tool"):
         plain_messages([{"role": "wizard", "content": ""}])
+
+
+def test_a_malformed_reply_is_read_back_with_its_note_and_stray_special_tokens_are_shown(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    renderer, conversation = ChatRenderer(tokenizer), Conversation()
+    first = ChatRequest(messages=[SYSTEM, ASK], tools=[tool("Player1")], tool_choice="required")
+    prompt = renderer.prompt_ids(first, conversation)
+    sampled = encode(tokenizer, "<|user|>I see<tool_call>") + renderer.stop_ids
+    reply = renderer.finish(first, prompt, sampled, conversation)
+    assert reply.format_error is not None and reply.content.startswith("<|user|>I see")
+    more = [SYSTEM, ASK, {"role": "assistant", "content": reply.content}, ASK]
+    ids = renderer.prompt_ids(ChatRequest(messages=more, tools=[tool("Player1")]), conversation)
+    assert f"[format error: {reply.format_error}]" in text_of(tokenizer, ids)

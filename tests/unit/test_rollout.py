@@ -24,7 +24,7 @@ from ajet.records import Episode, EpisodeGroup, Task
 from ajet.rollout.cast import Voices
 from ajet.rollout.event_loop import RolloutLoop
 from ajet.rollout.runner import EpisodeRunner, rewards_by_agent
-from ajet.rollout.scheduler import RolloutScheduler
+from ajet.rollout.scheduler import RolloutScheduler, require_trained_play
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 
@@ -202,3 +202,54 @@ def test_rewards_are_given_to_all_by_tag_or_by_name(reward: Any, expected: Mappi
 def test_a_trained_agent_without_a_reward_is_named() -> None:
     with pytest.raises(WorkflowError, match=r"'P2'.*'witch'"):
         rewards_by_agent({"seer": 1.0}, {"P1": "seer", "P2": "witch"})
+
+
+class Stubborn(Workflow):
+    """Swallows its cancellation, as AgentScope's agents do, and returns a reward all the same."""
+
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        tuner.as_agentscope_model(agent_name="a", target_tag="a")
+        try:
+            await asyncio.sleep(5.0)
+        except asyncio.CancelledError:
+            asyncio.current_task().uncancel()  # type: ignore[union-attr]
+        return WorkflowOutput(reward=1.0, is_success=True)
+
+
+def test_a_program_that_swallows_its_cancellation_still_timed_out(tokenizer: Any) -> None:
+    episode = one_episode(scheduler(tokenizer, Stubborn, timeout_s=0.05))
+    assert episode.status == "timeout" and not episode.rewards and episode.is_success is None
+
+
+class Namesakes(Workflow):
+    """Asks for two models without naming them, or for one name with two tags."""
+
+    tags: list[str] | None = None
+
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        tags: list[str] | list[None] = self.tags or [None, None]
+        models = [tuner.as_agentscope_model(target_tag=tag) for tag in tags]
+        replies = [await model([{"role": "user", "content": "hello"}]) for model in models]
+        return WorkflowOutput(reward=float(len(replies)))
+
+
+def test_two_agents_of_one_name_do_not_draw_alike(tokenizer: Any) -> None:
+    first, second = one_episode(scheduler(tokenizer, Namesakes)).calls
+    assert first.prompt_ids == second.prompt_ids and first.sampled_ids != second.sampled_ids
+
+
+def test_one_name_with_two_tags_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(ConfigError, match="'x' and 'y'"):
+        collect(scheduler(tokenizer, lambda: Namesakes(tags=["x", "y"])))
+
+
+def test_a_collection_in_which_every_episode_failed_stops_the_run_with_the_first_error(tokenizer: Any) -> None:
+    groups = collect(scheduler(tokenizer, lambda: Failing(error=KeyError("x"))), group_size=2)
+    with pytest.raises(WorkflowError, match=r"All 2 episodes failed.*KeyError"):
+        require_trained_play(groups)
+
+
+def test_a_collection_in_which_nobody_was_trained_stops_the_run(tokenizer: Any) -> None:
+    groups = collect(scheduler(tokenizer, lambda: Chatter(trainable_targets=["nobody"])))
+    with pytest.raises(ConfigError, match="trainable_targets"):
+        require_trained_play(groups)

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from ajet.records import Episode, EpisodeGroup
+from ajet.records import EpisodeGroup
 
 AdvantageKind = Literal["grpo", "dr_grpo", "rloo"]
 STD_EPSILON = 1e-4
@@ -34,42 +34,34 @@ class GroupAdvantages:
     """Tags with fewer than two usable episodes: they contribute zero, too."""
     tags: frozenset[str]
     """Every trained tag of the group."""
-    agent_tags: Mapping[str, str]
-    """target_tag by agent name."""
-
-    def of_tag(self, tag: str) -> list[float]:
-        """The advantages of the tag's agents over the episodes."""
-        return [value for (_, name), value in self.values.items() if self.agent_tags[name] == tag]
+    by_tag: Mapping[str, tuple[float, ...]]
+    """The same advantages by tag, for metrics."""
 
 
 def group_advantages(group: EpisodeGroup, kind: AdvantageKind) -> GroupAdvantages:
     """Advantages of every trained agent in every usable episode of one task."""
     by_tag: dict[str, dict[int, float]] = defaultdict(dict)
     for episode in group.episodes:
-        for tag, reward in _tag_rewards(episode).items():
+        for tag, reward in episode.tag_rewards().items():
             by_tag[tag][episode.repeat] = reward
     flat = {tag for tag, rewards in by_tag.items() if len(rewards) > 1 and np.ptp(list(rewards.values())) < _SAME}
     single = {tag for tag, rewards in by_tag.items() if len(rewards) < 2}
     values: dict[tuple[int, str], float] = {}
+    by_role: dict[str, list[float]] = defaultdict(list)
     for episode in group.episodes:
         for name, reward in episode.rewards.items():
             tag = episode.agent_tags[name]
             silent = tag in single or (tag in flat and abs(reward - by_tag[tag][episode.repeat]) < _SAME)
-            values[episode.repeat, name] = 0.0 if silent else _advantage(reward, episode.repeat, by_tag[tag], kind)
+            value = 0.0 if silent else _advantage(reward, episode.repeat, by_tag[tag], kind)
+            values[episode.repeat, name] = value
+            by_role[tag].append(value)
     return GroupAdvantages(
         values=values,
         zero_std_tags=frozenset(flat),
         singleton_tags=frozenset(single),
         tags=frozenset(by_tag),
-        agent_tags={name: tag for episode in group.episodes for name, tag in episode.agent_tags.items()},
+        by_tag={tag: tuple(found) for tag, found in by_role.items()},
     )
-
-
-def _tag_rewards(episode: Episode) -> dict[str, float]:
-    by_tag: dict[str, list[float]] = defaultdict(list)
-    for name, reward in episode.rewards.items():
-        by_tag[episode.agent_tags[name]].append(reward)
-    return {tag: float(np.mean(rewards)) for tag, rewards in by_tag.items()}
 
 
 def _advantage(reward: float, repeat: int, rewards: Mapping[int, float], kind: AdvantageKind) -> float:

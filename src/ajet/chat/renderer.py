@@ -73,14 +73,19 @@ class ChatRenderer:
         text = self.reply_text(sampled_ids)
         names = [str(tool["function"]["name"]) for tool in request.tools]
         reply = parse_reply(text, tool_names=names, tool_choice=request.tool_choice)
+        if reply.format_error is not None and reply.content != text.strip():
+            # The agent is shown what was wrong. Continuing from the sampled ids would hide that note from the policy,
+            # so the next request starts from the turn before.
+            return reply
         messages = plain_messages(request.messages)
         messages.append(assistant_message(reply.content, reply.tool_calls))
         conversation.turns.append(Turn(messages=messages, tools=list(request.tools), ids=prompt_ids + sampled_ids))
         return reply
 
     def reply_text(self, sampled_ids: Sequence[int]) -> str:
-        """The reply as text, without the end-of-turn token."""
-        return str(self._tokenizer.decode(list(sampled_ids), skip_special_tokens=True))
+        """The reply as text, without the end-of-turn token at its end; any other special token is shown as it is."""
+        ends = bool(sampled_ids) and sampled_ids[-1] == self._end_of_turn_id
+        return str(self._tokenizer.decode(list(sampled_ids[:-1] if ends else sampled_ids), skip_special_tokens=False))
 
     def _suffix(self, text: str, turn: Turn) -> str | None:
         """What `text` adds after the turn's end-of-turn token; None where the template rewrote the turn.

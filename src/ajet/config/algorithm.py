@@ -42,8 +42,6 @@ class AlgorithmConfig:
     """Masked importance sampling: tokens with pi_old / mu below this are dropped."""
     mis_high: float | None = ruled(None, above=0)
     """Masked importance sampling: tokens with pi_old / mu above this are dropped."""
-    entropy_top_fraction: float | None = ruled(None, above=0, at_most=1)
-    """Train only on this share of the tokens, those of highest entropy."""
     max_pack_tokens: int = ruled(2048, at_least=1)
     """Most tokens in one forward pass; attention costs grow with its square."""
     dr_grpo_max_length: int | None = ruled(None, at_least=1)

@@ -35,7 +35,8 @@ class ScriptedEngine:
     def __init__(self, vocab_size: int, *, max_context: int, seed: int = 0) -> None:
         self.max_context = max_context
         self.policy_version = 0
-        self.logits_VV = LOGIT_SCALE * np.random.default_rng(seed).standard_normal((vocab_size, vocab_size))
+        self._vocab_size = vocab_size
+        self._seed = seed
 
     def log_distribution(self, previous_id: int, temperature: float) -> np.ndarray:
         """Log-probabilities of the next id, shape (V,), after temperature.
@@ -43,10 +44,11 @@ class ScriptedEngine:
         Raises:
             EngineError: `previous_id` is not in the vocabulary.
         """
-        vocab_size = len(self.logits_VV)
-        if not 0 <= previous_id < vocab_size:
-            raise EngineError(f"token id {previous_id} is outside the vocabulary of {vocab_size}")
-        logits_V = self.logits_VV[previous_id] / temperature
+        if not 0 <= previous_id < self._vocab_size:
+            raise EngineError(f"token id {previous_id} is outside the vocabulary of {self._vocab_size}")
+        # A row is drawn when it is needed: all of them would not fit for a real model's vocabulary.
+        row = np.random.default_rng((self._seed, previous_id)).standard_normal(self._vocab_size)
+        logits_V = LOGIT_SCALE * row / temperature
         logits_V = logits_V - logits_V.max()
         log_distribution_V: np.ndarray = logits_V - np.log(np.exp(logits_V).sum())
         return log_distribution_V

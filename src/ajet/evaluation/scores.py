@@ -15,8 +15,8 @@ from typing import Any
 from scipy import stats
 
 from ajet.records import Episode, EpisodeGroup, Task
-from ajet.rollout.scheduler import RolloutScheduler
-from ajet.tracking.metrics import Metrics, episode_metrics, tag_rewards
+from ajet.rollout.scheduler import RolloutScheduler, require_trained_play
+from ajet.tracking.metrics import Metrics, episode_metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +51,13 @@ class Evaluation:
 async def play_held_out(
     scheduler: RolloutScheduler, tasks: Sequence[Task], *, repeats: int
 ) -> tuple[Evaluation, list[EpisodeGroup]]:
-    """Play every task `repeats` times and score it."""
+    """Play every task `repeats` times and score it.
+
+    Raises:
+        WorkflowError, ConfigError: as `require_trained_play`.
+    """
     groups = await scheduler.collect(tasks, group_size=repeats, stream="eval")
+    require_trained_play(groups)
     return score_groups(groups), groups
 
 
@@ -67,7 +72,7 @@ def score_groups(groups: Sequence[EpisodeGroup]) -> Evaluation:
         scores[group.task.task_id] = fmean(_score(episode) for episode in usable)
         by_tag: dict[str, list[float]] = {}
         for episode in usable:
-            for tag, reward in tag_rewards(episode).items():
+            for tag, reward in episode.tag_rewards().items():
                 by_tag.setdefault(tag, []).append(reward)
         for tag, values in by_tag.items():
             rewards.setdefault(tag, {})[group.task.task_id] = fmean(values)
@@ -82,7 +87,7 @@ def score_groups(groups: Sequence[EpisodeGroup]) -> Evaluation:
 def _score(episode: Episode) -> float:
     if episode.is_success is not None:
         return float(episode.is_success)
-    return fmean(tag_rewards(episode).values())
+    return fmean(episode.tag_rewards().values())
 
 
 def mean_interval(values: Sequence[float], *, confidence: float) -> Interval:

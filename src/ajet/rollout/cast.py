@@ -7,6 +7,7 @@ episode's recorder. Built anew for every attempt.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from ajet.agents.speakers import EngineSpeaker, RecordedSpeaker, SamplingSetting
 from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel
 from ajet.engine.base import Engine
+from ajet.errors import ConfigError
 from ajet.randomness import derive_rng, derive_seed
 from ajet.recording import EpisodeRecorder
 
@@ -43,10 +45,20 @@ class EpisodeCast:
     key: tuple[str | int, ...]
     trained_agents: dict[str, str] = field(default_factory=dict)
     """target_tag by name of the agents that the policy plays, as the workflow asked for them."""
+    num_asked: Counter[str] = field(default_factory=Counter)
+    """Models handed out by agent name."""
 
     def policy(self, agent_name: str, target_tag: str) -> ChatModel:
-        """The model being trained."""
-        self.trained_agents[agent_name] = target_tag
+        """The model being trained.
+
+        Raises:
+            ConfigError: one agent name with two tags, whose rewards could not be told apart.
+        """
+        known = self.trained_agents.setdefault(agent_name, target_tag)
+        if known != target_tag:
+            raise ConfigError(
+                f"Agent {agent_name!r} has the tags {known!r} and {target_tag!r}: give each its own agent_name."
+            )
         return self._sampled(agent_name, target_tag, self.voices.policy_engine, trained=True)
 
     def opponent(self, agent_name: str, target_tag: str) -> ChatModel | None:
@@ -55,12 +67,17 @@ class EpisodeCast:
             return self._sampled(agent_name, target_tag, self.voices.frozen_engine, trained=False)
         if self.voices.make_player is None:
             return None
-        player = self.voices.make_player(agent_name, target_tag, derive_rng(*self.key, agent_name))
+        player = self.voices.make_player(agent_name, target_tag, derive_rng(*self.key, *self._named(agent_name)))
         return RecordedSpeaker(player, agent_name=agent_name, target_tag=target_tag, recorder=self.recorder)
 
     def agent_tags(self) -> Mapping[str, str]:
         """A copy of `trained_agents`."""
         return dict(self.trained_agents)
+
+    def _named(self, agent_name: str) -> tuple[str, int]:
+        """The agent's name, and how many models were asked for under it: two of one name must not draw alike."""
+        self.num_asked[agent_name] += 1
+        return agent_name, self.num_asked[agent_name]
 
     def _sampled(self, agent_name: str, target_tag: str, engine: Engine, *, trained: bool) -> ChatModel:
         return EngineSpeaker(
@@ -71,5 +88,5 @@ class EpisodeCast:
             renderer=self.voices.renderer,
             recorder=self.recorder,
             sampling=self.voices.sampling,
-            seed=derive_seed(*self.key, agent_name),
+            seed=derive_seed(*self.key, *self._named(agent_name)),
         )

@@ -43,7 +43,8 @@ class EpisodeRunner:
         Args:
             task: what to play.
             repeat: which episode of the group.
-            stream: names the randomness (`train` or `eval`), so that evaluation never disturbs training.
+            stream: names the randomness (`eval`, `train/<step>`), so that evaluation never disturbs training and a
+                task that comes again is played anew.
             attempt: from 0; a retry draws afresh.
 
         Raises:
@@ -77,7 +78,7 @@ class EpisodeRunner:
             rewards=rewards,
             agent_tags=cast.agent_tags(),
             calls=recorder.calls,
-            is_success=output.is_success if status == "ok" else None,
+            is_success=output.is_success if status == "ok" else False if status == "policy_error" else None,
             metadata=output.metadata,
             log_metrics=output.log_metrics,
             error=error,
@@ -90,17 +91,21 @@ class EpisodeRunner:
         self, workflow: Workflow, workflow_task: WorkflowTask, tuner: AjetTuner
     ) -> tuple[WorkflowOutput, EpisodeStatus, str | None]:
         nothing = WorkflowOutput()
+        too_late: tuple[WorkflowOutput, EpisodeStatus, str]
+        too_late = nothing, "timeout", f"not done after {self.timeout_s:g} s (rollout.timeout_s)"
+        deadline = asyncio.timeout(self.timeout_s)
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with deadline:
                 output = await workflow.execute(workflow_task, tuner)
         except ConfigError:
             raise
         except PolicyError as error:
             return nothing, "policy_error", _one_line(error)
-        except TimeoutError:
-            return nothing, "timeout", f"not done after {self.timeout_s:g} s (rollout.timeout_s)"
         except Exception as error:  # the boundary to code that users write: any failure is data
-            return nothing, "infra_error", _one_line(error)
+            return too_late if deadline.expired() else (nothing, "infra_error", _one_line(error))
+        if deadline.expired():
+            # The program swallowed the cancellation, as AgentScope's agents do: its output came too late all the same.
+            return too_late
         if not isinstance(output, WorkflowOutput):
             return nothing, "infra_error", f"execute returned {type(output).__name__}, not a WorkflowOutput"
         return output, "ok", None

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ajet.errors import ConfigError
+from ajet.errors import ConfigError, WorkflowError
 from ajet.records import Episode, EpisodeGroup, Task
 from ajet.rollout.runner import EpisodeRunner
 
@@ -61,3 +61,20 @@ class RolloutScheduler:
                     break
         self.on_episode(episode)
         return episode
+
+
+def require_trained_play(groups: Sequence[EpisodeGroup]) -> None:
+    """Stop a run that could go on for hours without learning anything.
+
+    Raises:
+        WorkflowError: every episode failed; the message says how the first one did.
+        ConfigError: no agent was trained: no tag of the workflow is among the trainable targets.
+    """
+    episodes = [episode for group in groups for episode in group.episodes]
+    if not any(episode.usable for episode in episodes):
+        raise WorkflowError(f"All {len(episodes)} episodes failed, the first with: {episodes[0].error}")
+    if not any(episode.agent_tags for episode in episodes):
+        raise ConfigError(
+            "No agent was trained in any episode: is a tag that the workflow uses among trainable_targets? "
+            "null trains every agent."
+        )

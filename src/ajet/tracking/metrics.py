@@ -38,18 +38,10 @@ def episode_metrics(groups: Sequence[EpisodeGroup]) -> Metrics:
     return metrics
 
 
-def tag_rewards(episode: Episode) -> dict[str, float]:
-    """The episode's reward by tag: the mean over the tag's trained agents."""
-    by_tag: dict[str, list[float]] = defaultdict(list)
-    for name, reward in episode.rewards.items():
-        by_tag[episode.agent_tags[name]].append(reward)
-    return {tag: fmean(rewards) for tag, rewards in by_tag.items()}
-
-
 def _reward_metrics(usable: Iterable[Episode]) -> Metrics:
     by_tag: dict[str, list[float]] = defaultdict(list)
     for episode in usable:
-        for tag, reward in tag_rewards(episode).items():
+        for tag, reward in episode.tag_rewards().items():
             by_tag[tag].append(reward)
     metrics: Metrics = {}
     for tag, rewards in sorted(by_tag.items()):

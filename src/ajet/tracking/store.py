@@ -43,6 +43,8 @@ SCHEMA = pa.schema(
     ]
 )
 """`messages` and `metadata` are JSON; advantage and reward are null for agents that are not trained."""
+NO_CALL = Call(index=-1, agent_name="", target_tag="", trained=False, messages=(), reply="")
+"""Stands for an episode that ended before its first call, so that its error is not lost."""
 
 Advantages = Mapping[tuple[str, int, str], float]
 """By (task_id, repeat, agent name)."""
@@ -61,7 +63,7 @@ class TrajectoryStore:
             _row(episode, call, advantages, step=step, split=split)
             for group in groups
             for episode in group.episodes
-            for call in episode.calls
+            for call in episode.calls or (NO_CALL,)
         ]
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{split}_{step:06d}.parquet"

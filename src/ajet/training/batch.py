@@ -98,7 +98,7 @@ def _credit_metrics(credited: Sequence[GroupAdvantages]) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for tag in sorted({tag for credit in credited for tag in credit.tags}):
         having = [credit for credit in credited if tag in credit.tags]
-        values = [abs(value) for credit in having for value in credit.of_tag(tag)]
+        values = [abs(value) for credit in having for value in credit.by_tag[tag]]
         metrics[f"advantage/{tag}/abs_mean"] = sum(values) / len(values)
         metrics[f"group/{tag}/zero_std_fraction"] = sum(tag in c.zero_std_tags for c in having) / len(having)
         metrics[f"group/{tag}/singleton_fraction"] = sum(tag in c.singleton_tags for c in having) / len(having)

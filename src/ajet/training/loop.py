@@ -20,7 +20,7 @@ from ajet.evaluation.scores import Evaluation, evaluation_from_json, play_held_o
 from ajet.evaluation.summary import comparison, results_table, times_table, write_summary
 from ajet.records import EpisodeGroup
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
-from ajet.rollout.scheduler import RolloutScheduler
+from ajet.rollout.scheduler import RolloutScheduler, require_trained_play
 from ajet.tracking.console import Display
 from ajet.tracking.loggers import MetricLogger
 from ajet.tracking.metrics import Metrics, episode_metrics, token_metrics
@@ -127,7 +127,11 @@ class Trainer:
         tasks = self.tasks.train_tasks(self.num_steps_done, settings.num_tasks)
         self.display.phase("rollout", len(tasks) * settings.group_size)
         with self.clock.phase("rollout"):
-            return self.runtime.run(self.scheduler.collect(tasks, group_size=settings.group_size, stream="train"))
+            groups = self.runtime.run(
+                self.scheduler.collect(tasks, group_size=settings.group_size, stream=f"train/{self.num_steps_done}")
+            )
+        require_trained_play(groups)
+        return groups
 
     def _credit_and_pack(self, groups: list[EpisodeGroup]) -> TrainingBatch:
         self.display.phase("packing")
@@ -170,14 +174,16 @@ class Trainer:
                 trainer_state={
                     "num_steps_done": self.num_steps_done,
                     "policy": self.policy.state_dict(),
+                    "wall_time_s": dict(self.clock.run),
                     "before": None if self.before is None else self.before.to_json(),
                 },
             )
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `_save` wrote, all but the weights, which the policy was loaded with."""
+        """Take over what `_save` wrote, and hand the weights to the engine."""
         self.num_steps_done = state["num_steps_done"]
         self.policy.load_state_dict(state["policy"])
+        self.clock.run.update(state["wall_time_s"])
         self.before = None if state["before"] is None else evaluation_from_json(state["before"])
         self.engine.update_weights(self.policy.merged_weights(), self.num_steps_done)
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from ajet.algorithms.filters import top_entropy_mask
 from ajet.algorithms.losses import LossSettings, clipped, k3, token_losses
 from ajet.training.lora import base_of, merged_state
 from ajet.training.packing import Pack, ancestor_mask
@@ -72,7 +71,6 @@ class TrainablePolicy:
         loss: LossSettings,
         optimizer: OptimizerSettings,
         reference: Any | None,
-        entropy_top_fraction: float | None,
         num_threads: int | None,
     ) -> None:
         """`model` and `reference` are transformers causal LMs that take 4-D attention masks (sdpa)."""
@@ -81,7 +79,6 @@ class TrainablePolicy:
         self._temperature = temperature
         self._loss = loss
         self._settings = optimizer
-        self._entropy_top_fraction = entropy_top_fraction
         self._num_threads = num_threads
         self.model = model.to(accelerator.device).eval()
         self._reference = None if reference is None else reference.to(accelerator.device).eval()
@@ -122,7 +119,11 @@ class TrainablePolicy:
         try:
             sums = _TagSums(tags)
             old = self._old_logps(minibatches)
-            norms = [self._optimizer_step(packs, old, sums) for packs in minibatches if self._anything(packs)]
+            norms: list[float] = []
+            for packs in minibatches:
+                if self._anything(packs):
+                    # After the first step the policy has moved, and its distance to the sampler means something else.
+                    norms.append(self._optimizer_step(packs, old, sums, on_policy=not norms))
         finally:
             torch.set_num_threads(previous_threads)
         metrics = sums.metrics(self._accelerator)
@@ -144,9 +145,11 @@ class TrainablePolicy:
         with torch.no_grad():
             return {id(pack): self.forward(pack).logp_E for packs in minibatches for pack in packs}
 
-    def _optimizer_step(self, packs: Sequence[Pack], old: dict[int, Tensor], sums: _TagSums) -> float:
+    def _optimizer_step(
+        self, packs: Sequence[Pack], old: dict[int, Tensor], sums: _TagSums, *, on_policy: bool
+    ) -> float:
         for pack in packs:
-            self._accelerator.backward(self._pack_loss(pack, old.get(id(pack)), sums))
+            self._accelerator.backward(self._pack_loss(pack, old.get(id(pack)), sums, on_policy=on_policy))
         for parameter in self._trained:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -159,14 +162,12 @@ class TrainablePolicy:
         self._optimizer.zero_grad()
         return float(norm)
 
-    def _pack_loss(self, pack: Pack, old: Tensor | None, sums: _TagSums) -> Tensor:
+    def _pack_loss(self, pack: Pack, old: Tensor | None, sums: _TagSums, *, on_policy: bool) -> Tensor:
         device = self._accelerator.device
         output = self.forward(pack)
         mu = torch.from_numpy(pack.logprobs).to(device, torch.float32)
         advantage = torch.from_numpy(pack.advantages).to(device, torch.float32)
         weight = torch.from_numpy(pack.weights).to(device, torch.float32)
-        if self._entropy_top_fraction is not None:
-            weight = weight * top_entropy_mask(output.entropy_E.detach(), self._entropy_top_fraction)
         reference = None
         if self._reference is not None:
             with torch.no_grad():
@@ -180,10 +181,11 @@ class TrainablePolicy:
                 torch.from_numpy(pack.tags),
                 entropy=output.entropy_E.detach(),
                 clip_fraction=clipped(logp, old_E, advantage, self._loss),
-                mismatch_kl=k3(mu.double(), (logp if old is None else old_E).double()),
+                mismatch_kl=k3(mu.double(), logp.double()) * on_policy,
+                on_policy=torch.full_like(logp, float(on_policy)),
                 kl_ref=torch.zeros_like(logp) if reference is None else k3(logp, reference),
                 credit=(weight * advantage).abs(),
-                gap=(logp - mu).abs(),
+                gap=(logp - mu).abs() * on_policy,
                 loss=(weight * losses).detach(),
             )
         return loss
@@ -214,7 +216,7 @@ class TrainablePolicy:
         self._scheduler.load_state_dict(state["scheduler"])
 
 
-_SUMMED = ("count", "entropy", "clip_fraction", "mismatch_kl", "kl_ref", "credit", "gap", "loss")
+_SUMMED = ("count", "on_policy", "entropy", "clip_fraction", "mismatch_kl", "kl_ref", "credit", "gap", "loss")
 
 
 class _TagSums:
@@ -243,7 +245,9 @@ class _TagSums:
             count = float(total["count"][i])
             if count == 0:
                 continue
-            for name in ("entropy", "clip_fraction", "mismatch_kl", "kl_ref"):
+            for name in ("entropy", "clip_fraction", "kl_ref"):
                 metrics[f"policy/{tag}/{name}"] = float(total[name][i]) / count
+            if total["on_policy"][i] > 0:
+                metrics[f"policy/{tag}/mismatch_kl"] = float(total["mismatch_kl"][i] / total["on_policy"][i])
             metrics[f"policy/{tag}/grad_weight"] = float(total["credit"][i]) / credit if credit else 0.0
         return metrics
