@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.factories import TASK, make_call, make_episode, make_group
 
-from ajet.algorithms.advantages import group_advantages
+from ajet.algorithms.advantages import AdvantageKind, group_advantages
 from ajet.records import EpisodeGroup
 
 rewards_lists = st.lists(st.floats(-5, 5), min_size=2, max_size=6)
@@ -60,6 +60,15 @@ def test_agents_of_one_tag_count_as_one_value_an_episode() -> None:
     )
     # Episode means .5 and 1: baseline .75, though three agents average .67.
     assert group_advantages(group, "dr_grpo").values[0, "P2"] == -0.75
+
+
+@pytest.mark.parametrize("kind", ["grpo", "dr_grpo", "rloo"])
+def test_a_flat_tag_contributes_zero_even_where_its_agents_differ(kind: AdvantageKind) -> None:
+    # Two wolves split one point in every episode: the tag's value is always .5, and dividing by its std would explode.
+    tags = {"P1": "wolf", "P2": "wolf"}
+    episodes = tuple(make_episode(i, {"P1": 1.0, "P2": 0.0}, tags=tags) for i in range(3))
+    result = group_advantages(EpisodeGroup(task=TASK, episodes=episodes), kind)
+    assert set(result.values.values()) == {0.0} and result.zero_std_tags == {"wolf"}
 
 
 def test_a_lost_episode_is_no_part_of_the_baseline() -> None:

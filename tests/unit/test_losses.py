@@ -8,11 +8,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.factories import make_sample
+from tests.factories import make_sample, samples_strategy
 
-from ajet.algorithms.aggregation import BatchTotals, batch_totals, token_weights
+from ajet.algorithms.aggregation import BatchTotals, LossKind, batch_totals, sequence_key, token_weights
 from ajet.algorithms.filters import drop_zero_advantage
 from ajet.algorithms.losses import LossSettings, clipped, k3, sampling_correction, token_losses
+from ajet.records import TrainingSample
+
+LOSS_KINDS: tuple[LossKind, ...] = ("grpo", "dapo", "dr_grpo")
 
 
 def logs(*probabilities: float) -> torch.Tensor:
@@ -43,6 +46,25 @@ def test_cutting_a_sequence_into_rows_changes_no_weight(num_rows: int, kind: str
     one = token_weights([whole, other], kind, batch_totals([whole, other]), max_length=7)  # type: ignore[arg-type]
     many = token_weights([*cut, other], kind, batch_totals([*cut, other]), max_length=7)  # type: ignore[arg-type]
     assert many == [one[0]] * num_rows + [one[1]]
+
+
+@given(samples_strategy(), st.data())
+def test_ranks_that_add_their_totals_up_weigh_their_rows_as_one_rank_would(
+    samples: list[TrainingSample], data: st.DataObject
+) -> None:
+    # Whole sequences go to a rank, as whole episodes do.
+    rank_of = {key: data.draw(st.integers(0, 1)) for key in dict.fromkeys(map(sequence_key, samples))}
+    shares = [[s for s in samples if rank_of[sequence_key(s)] == rank] for rank in (0, 1)]
+    parts = [batch_totals(share) for share in shares]
+    totals = BatchTotals(
+        num_sequences=sum(part.num_sequences for part in parts), num_tokens=sum(part.num_tokens for part in parts)
+    )
+    assert totals == batch_totals(samples)
+    for kind in LOSS_KINDS:
+        whole = token_weights(samples, kind, totals, max_length=7)
+        by_row = dict(zip(map(id, samples), whole, strict=True))
+        for share in shares:
+            assert token_weights(share, kind, totals, max_length=7) == [by_row[id(sample)] for sample in share]
 
 
 def test_on_policy_the_loss_is_minus_the_advantage_and_its_gradient_that_of_the_log_probability() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections import Counter
 from pathlib import Path
@@ -30,14 +31,16 @@ LOSS = LossSettings(clip_low=0.2, clip_high=0.3)
 RATE = OptimizerSettings(learning_rate=1e-2, weight_decay=0.0, warmup_steps=0, decay_steps=None, max_grad_norm=1e9)
 
 
-def make_policy(model: Any, *, loss: LossSettings = LOSS, reference: Any = None) -> TrainablePolicy:
+def make_policy(
+    model: Any, *, loss: LossSettings = LOSS, optimizer: OptimizerSettings = RATE, reference: Any = None
+) -> TrainablePolicy:
     return TrainablePolicy(
         model,
         tokenizer=train_tokenizer([], vocab_size=300, max_context=64),
         accelerator=Accelerator(cpu=True),
         temperature=0.7,
         loss=loss,
-        optimizer=RATE,
+        optimizer=optimizer,
         reference=reference,
         num_threads=1,
     )
@@ -139,6 +142,67 @@ def test_an_update_raises_what_was_rewarded_and_lowers_what_was_not() -> None:
     assert metrics["policy/max_logprob_gap"] < 1e-6
     assert metrics["policy/seer/grad_weight"] == pytest.approx(0.5)
     assert metrics["policy/optimizer_steps"] == 1.0
+
+
+def shifted(one: Pack, logp: torch.Tensor, by: float) -> Pack:
+    """The pack as if the engine had reported `logp + by`."""
+    return dataclasses.replace(one, logprobs=logp.detach().double().numpy() + by)
+
+
+def test_truncated_importance_sampling_scales_the_gradient_by_the_capped_ratio() -> None:
+    (one,) = pack([make_sample((1, 2, 3), (0, 0, 1), advantage=1.0)])
+    plain, corrected = make_policy(tiny_qwen()), make_policy(tiny_qwen(), loss=LossSettings(tis_cap=1.5))
+    logp = plain.forward(one).logp_E
+    on_policy = plain.train_batch([[shifted(one, logp, 0.0)]], TAGS)
+    # The engine sampled at half the trainer's probability: pi_old / mu = 2, capped at 1.5.
+    halved = corrected.train_batch([[shifted(one, logp, -math.log(2))]], TAGS)
+    assert halved["policy/grad_norm"] == pytest.approx(1.5 * on_policy["policy/grad_norm"], rel=1e-5)
+    assert halved["policy/seer/clip_fraction"] == 0.0
+    # k3 of ratio pi / mu = 2: 2 - 1 - log 2.
+    assert halved["policy/seer/mismatch_kl"] == pytest.approx(1 - math.log(2), rel=1e-5)
+    assert halved["policy/max_logprob_gap"] == pytest.approx(math.log(2), rel=1e-5)
+
+
+def test_the_second_optimizer_step_of_a_batch_is_clipped_against_the_sampler() -> None:
+    (one,) = pack([make_sample((1, 2, 3), (0, 0, 1), advantage=1.0)])
+    policy = make_policy(tiny_qwen())
+    same = shifted(one, policy.forward(one).logp_E, 0.0)
+    metrics = policy.train_batch([[same]] * 40, TAGS)
+    assert metrics["policy/optimizer_steps"] == 40.0
+    assert metrics["policy/seer/mismatch_kl"] == pytest.approx(0.0, abs=1e-12)  # of the first step only
+    assert 0 < metrics["policy/seer/clip_fraction"] < 1
+    assert policy.forward(one).logp_E.item() > same.logprobs.item() + math.log(1.3)
+
+
+def test_the_penalty_pulls_back_to_the_reference() -> None:
+    (one,) = pack([make_sample((1, 2, 3), (0, 0, 1), advantage=0.0)])
+    model, reference = tiny_qwen(seed=1), tiny_qwen(seed=2)
+    with torch.no_grad():
+        reference.lm_head.weight *= 20  # random models are nearly uniform, hence nearly alike
+    policy = make_policy(model, loss=LossSettings(kl_coef=1.0), reference=reference)
+    target = policy.forward(one, reference).logp_E.item()
+    same = shifted(one, policy.forward(one).logp_E, 0.0)
+    before = abs(policy.forward(one).logp_E.item() - target)
+    first = policy.train_batch([[same]], TAGS)
+    d = same.logprobs.item() - target
+    assert first["policy/seer/kl_ref"] == pytest.approx(math.exp(-d) + d - 1, rel=1e-4)
+    assert abs(policy.forward(one).logp_E.item() - target) < before
+
+
+def test_the_learning_rate_that_is_logged_is_the_one_that_was_used() -> None:
+    (one,) = pack([make_sample((1, 2, 3), (0, 0, 1))])
+    policy = make_policy(tiny_qwen(), optimizer=dataclasses.replace(RATE, learning_rate=0.4, decay_steps=2))
+    rates = [policy.train_batch([[one]], TAGS)["policy/learning_rate"] for _ in range(2)]
+    assert rates == pytest.approx([0.4, 0.2])
+
+
+def test_with_adapters_an_update_moves_them_alone_and_the_merged_weights_with_them() -> None:
+    model = with_lora(tiny_qwen(), rank=2, alpha=4.0, targets=["q_proj", "down_proj"])
+    policy = make_policy(model)
+    before = {name: tensor.clone() for name, tensor in policy.merged_weights()}
+    policy.train_batch([pack([make_sample((1, 2, 3), (0, 0, 1))])], TAGS)
+    moved = {name for name, tensor in policy.merged_weights() if not torch.equal(before[name], tensor)}
+    assert moved == {name for name in before if "q_proj.weight" in name or "down_proj.weight" in name}
 
 
 def test_a_batch_with_nothing_to_learn_moves_no_weight() -> None:

@@ -29,7 +29,7 @@ class GroupAdvantages:
     values: Mapping[tuple[int, str], float]
     """Advantage by (repeat, agent name), usable episodes only."""
     zero_std_tags: frozenset[str]
-    """Tags whose episodes all had the same reward: they contribute zero."""
+    """Tags whose episodes all had the same value: they contribute zero, also where the tag's agents differ."""
     singleton_tags: frozenset[str]
     """Tags with fewer than two usable episodes: they contribute zero, too."""
     tags: frozenset[str]
@@ -51,7 +51,7 @@ def group_advantages(group: EpisodeGroup, kind: AdvantageKind) -> GroupAdvantage
     for episode in group.episodes:
         for name, reward in episode.rewards.items():
             tag = episode.agent_tags[name]
-            silent = tag in single or (tag in flat and abs(reward - by_tag[tag][episode.repeat]) < _SAME)
+            silent = tag in single or tag in flat
             value = 0.0 if silent else _advantage(reward, episode.repeat, by_tag[tag], kind)
             values[episode.repeat, name] = value
             by_role[tag].append(value)

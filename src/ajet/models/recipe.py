@@ -2,7 +2,8 @@
 
 In: nothing but seeds. Out: a checkpoint in Hugging Face format, `recipe.json` with every number of its making. Steps:
 transcripts of scripted play in the real workflows (every decision sensible or random by a coin, so good and bad ones
-lie side by side), a tokenizer, short documents that teach copying, fitting. The same seeds give the same model on the
+lie side by side), a tokenizer, short documents that teach copying, fitting, and a
+second fit on games with slips, after which a model must go on. The same seeds give the same model on the
 same machine, and a recipe that was cut off goes on where it was. What the model can do is measured apart, by
 `experiments/small_model/gates.py`.
 """
@@ -15,6 +16,7 @@ import multiprocessing
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,8 @@ MAX_CONTEXT = 4096
 VOCAB_SIZE = 640
 SENSE = 0.35
 """Probability that a teacher's decision is sensible: the model starts as a partly sensible player."""
+SLIP = 0.06
+"""Probability that a teacher of the second fit answers wrongly; its slips are read, not imitated."""
 PROMPT_WEIGHT = 0.1
 """Weight of tokens that the model only reads; replies have weight 1."""
 PHRASES = (
@@ -100,7 +104,7 @@ TABLES: dict[str, tuple[Callable[[random.Random], Workflow], Callable[[str, rand
 }
 
 
-def play(game: str, tokenizer_folder: str, numbers: Sequence[int]) -> list[TrainingSample]:
+def play(game: str, tokenizer_folder: str, slip: float, numbers: Sequence[int]) -> list[TrainingSample]:
     """Transcripts of one workflow; a process of its own may run this."""
     torch.set_num_threads(1)
     make_workflow, make_params = TABLES[game]
@@ -110,16 +114,19 @@ def play(game: str, tokenizer_folder: str, numbers: Sequence[int]) -> list[Train
         tokenizer=AutoTokenizer.from_pretrained(tokenizer_folder),
         make_params=make_params,
         games=numbers,
-        stream=f"recipe-{game}",
+        stream=f"recipe-{game}" if slip == 0 else f"recipe-{game}-slips",
+        slip=slip,
     )
 
 
-def play_in_parallel(game: str, tokenizer_folder: Path, num_games: int, num_processes: int) -> list[TrainingSample]:
+def play_in_parallel(
+    game: str, tokenizer_folder: Path, num_games: int, num_processes: int, slip: float = 0.0
+) -> list[TrainingSample]:
     """The transcripts of games 0 to `num_games`, in that order."""
     size = -(-num_games // (4 * num_processes))
     chunks = [range(start, min(start + size, num_games)) for start in range(0, num_games, size)]
     with multiprocessing.get_context("spawn").Pool(num_processes) as pool:
-        parts = pool.map(partial(play, game, str(tokenizer_folder)), chunks, chunksize=1)
+        parts = pool.map(partial(play, game, str(tokenizer_folder), slip), chunks, chunksize=1)
     return [row for part in parts for row in part]
 
 
@@ -158,11 +165,13 @@ def main() -> None:
     """Make the model; progress and intermediate results lie in `<out>/.work`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder of the checkpoint")
-    parser.add_argument("--werewolves-games", type=int, default=1500)
-    parser.add_argument("--signals-games", type=int, default=3000)
-    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--werewolves-games", type=int, default=1300)
+    parser.add_argument("--signals-games", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=1150)
     parser.add_argument("--tokens-per-step", type=int, default=8192)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--slip-games", type=int, default=500)
+    parser.add_argument("--mending-steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
@@ -187,6 +196,10 @@ def main() -> None:
         seed=arguments.seed,
     )
     loss = fit(model, [(COPY_SHARE, copying), (1.0, mixed)], settings, work / "fit.pt")
+    slips = _kept(work, "werewolves", arguments.slip_games, arguments.processes, slip=SLIP)
+    mending = sorted([*fit_rows([*slips, *signals]), *copying[::10]], key=lambda row: len(row[0]))
+    mend = replace(settings, num_steps=arguments.mending_steps, learning_rate=settings.learning_rate / 3)
+    mended_loss = fit(model, [(1.0, mending)], mend, work / "mend.pt")
     model.float().save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
     record = {
@@ -196,18 +209,18 @@ def main() -> None:
         "sense": SENSE,
         "num_rows": {"werewolves": len(werewolves), "signals": len(signals), "copying": len(copying)},
         "num_tokens": sum(len(ids) for ids, _ in mixed),
-        "final_loss": loss,
+        "final_loss": {"fit": loss, "mending": mended_loss},
         "seconds": round(time.perf_counter() - started),
         "torch": torch.__version__,
     }
     (arguments.out / "recipe.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _kept(work: Path, game: str, num_games: int, num_processes: int) -> list[TrainingSample]:
+def _kept(work: Path, game: str, num_games: int, num_processes: int, slip: float = 0.0) -> list[TrainingSample]:
     """The game's transcripts, from an earlier start of this recipe if they are there."""
-    path = work / f"{game}_{num_games}.pt"
+    path = work / (f"{game}_{num_games}.pt" if slip == 0 else f"{game}_{num_games}_slips.pt")
     if not path.exists():
-        samples = play_in_parallel(game, work / "tokenizer", num_games, num_processes)
+        samples = play_in_parallel(game, work / "tokenizer", num_games, num_processes, slip)
         torch.save([(s.token_ids, s.loss_mask, s.target_tag) for s in samples], path)
     return [
         TrainingSample(

@@ -9,6 +9,7 @@ model learns the very format that it will be asked for. Left out: choosing the m
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,17 +46,24 @@ class Teacher:
     renderer: ChatRenderer
     recorder: EpisodeRecorder
     conversation: Conversation
+    slip: float
+    """Probability of answering wrongly on purpose. A slip is read later and never imitated: what is learned is to go
+    on after one."""
+    rng: random.Random
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Let the player decide; write its reply as the model should."""
         prompt_ids = self.renderer.prompt_ids(request, self.conversation)
         text = reply_as_text(await self.player.chat(request))
+        slips = bool(request.tools) and self.rng.random() < self.slip
+        if slips:
+            text = slipped(text, self.rng)
         ids = (*self.tokenizer.encode(text, add_special_tokens=False), *self.renderer.stop_ids)
         reply = self.renderer.finish(request, prompt_ids, ids, self.conversation)
         self.recorder.add_sampled(
             agent_name=self.agent_name,
             target_tag=self.target_tag,
-            trained=True,
+            trained=not slips,
             messages=request.messages,
             reply=text,
             prompt_ids=prompt_ids,
@@ -63,6 +71,14 @@ class Teacher:
             format_error=reply.format_error,
         )
         return ChatReply(content=reply.content, tool_calls=reply.tool_calls, format_error=reply.format_error)
+
+
+def slipped(text: str, rng: random.Random) -> str:
+    """A reply gone wrong as a model's may: another name, a call cut short, or no call at all."""
+    kind = rng.random()
+    if kind < 0.6:
+        return re.sub(r'"target": "\w+"', f'"target": "Player{rng.randint(1, 9)}"', text)
+    return text[: text.find("<tool_call>")] if kind < 0.8 else text[: rng.randint(len(text) // 2, len(text) - 1)]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,6 +90,7 @@ class TeacherCast:
     renderer: ChatRenderer
     recorder: EpisodeRecorder
     make_params: ParamsMaker
+    slip: float
     key: tuple[str | int, ...]
     agent_tags: dict[str, str]
 
@@ -93,6 +110,8 @@ class TeacherCast:
             renderer=self.renderer,
             recorder=self.recorder,
             conversation=Conversation(),
+            slip=self.slip,
+            rng=derive_rng(*self.key, agent_name, "slip"),
         )
 
     def opponent(self, agent_name: str, target_tag: str) -> ChatModel:
@@ -108,6 +127,7 @@ def play_transcripts(
     make_params: ParamsMaker,
     games: Iterable[int],
     stream: str,
+    slip: float = 0.0,
 ) -> list[TrainingSample]:
     """Play one game a number in `games` and return its rows, every agent's.
 
@@ -126,6 +146,7 @@ def play_transcripts(
                 renderer=renderer,
                 recorder=recorder,
                 make_params=make_params,
+                slip=slip,
                 key=(stream, game),
                 agent_tags={},
             )

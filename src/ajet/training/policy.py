@@ -118,6 +118,7 @@ class TrainablePolicy:
             torch.set_num_threads(self._num_threads)
         try:
             sums = _TagSums(tags)
+            rate = float(self._scheduler.get_last_lr()[0])
             old = self._old_logps(minibatches)
             norms: list[float] = []
             for packs in minibatches:
@@ -130,7 +131,8 @@ class TrainablePolicy:
         metrics["policy/optimizer_steps"] = float(len(norms))
         if norms:
             metrics["policy/grad_norm"] = sum(norms) / len(norms)
-        metrics["policy/learning_rate"] = float(self._scheduler.get_last_lr()[0])
+        # Of the first optimizer step; the schedule has moved on by now.
+        metrics["policy/learning_rate"] = rate
         return metrics
 
     def _anything(self, packs: Sequence[Pack]) -> bool:
@@ -179,13 +181,13 @@ class TrainablePolicy:
             logp = output.logp_E.detach()
             sums.add(
                 torch.from_numpy(pack.tags),
+                (logp - mu).abs() * on_policy,
                 entropy=output.entropy_E.detach(),
                 clip_fraction=clipped(logp, old_E, advantage, self._loss),
                 mismatch_kl=k3(mu.double(), logp.double()) * on_policy,
                 on_policy=torch.full_like(logp, float(on_policy)),
                 kl_ref=torch.zeros_like(logp) if reference is None else k3(logp, reference),
                 credit=(weight * advantage).abs(),
-                gap=(logp - mu).abs() * on_policy,
                 loss=(weight * losses).detach(),
             )
         return loss
@@ -216,7 +218,7 @@ class TrainablePolicy:
         self._scheduler.load_state_dict(state["scheduler"])
 
 
-_SUMMED = ("count", "on_policy", "entropy", "clip_fraction", "mismatch_kl", "kl_ref", "credit", "gap", "loss")
+_SUMMED = ("count", "on_policy", "entropy", "clip_fraction", "mismatch_kl", "kl_ref", "credit", "loss")
 
 
 class _TagSums:
@@ -228,19 +230,20 @@ class _TagSums:
         self._sums = {name: torch.zeros(len(self._tags), dtype=torch.float64) for name in _SUMMED}
         self._largest_gap = 0.0
 
-    def add(self, tag_E: Tensor, **values: Tensor) -> None:
-        """Add one pack's entries."""
+    def add(self, tag_E: Tensor, gap_E: Tensor, **values: Tensor) -> None:
+        """Add one pack's entries; of the gaps only the largest is kept."""
         self._sums["count"] += torch.bincount(tag_E, minlength=len(self._tags)).double()
         for name, value_E in values.items():
             self._sums[name] += torch.bincount(tag_E, weights=value_E.cpu().double(), minlength=len(self._tags))
-        self._largest_gap = max(self._largest_gap, float(values["gap"].max()))
+        self._largest_gap = max(self._largest_gap, float(gap_E.max()))
 
     def metrics(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means by tag over all ranks."""
+        """Means by tag, and the largest gap, over all ranks."""
         stacked = torch.stack([self._sums[name] for name in _SUMMED]).to(accelerator.device)
         total = dict(zip(_SUMMED, accelerator.reduce(stacked, reduction="sum"), strict=True))
+        gaps = accelerator.gather(torch.tensor([self._largest_gap], device=accelerator.device))
         credit = float(total["credit"].sum())
-        metrics = {"policy/loss": float(total["loss"].sum()), "policy/max_logprob_gap": self._largest_gap}
+        metrics = {"policy/loss": float(total["loss"].sum()), "policy/max_logprob_gap": float(gaps.max())}
         for i, tag in enumerate(self._tags):
             count = float(total["count"][i])
             if count == 0:

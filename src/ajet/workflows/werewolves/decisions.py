@@ -83,7 +83,7 @@ class Ask:
 class _Reply(BaseModel):
     """Base of the schemas: each is made once and asked for its JSON schema thousands of times."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
     json_schema: ClassVar[dict[str, Any]]
 
     @classmethod
