@@ -70,5 +70,17 @@ def test_rows_are_joined_where_that_is_cheaper_than_repeating_their_prefix(share
     # 8 + 8^2 / 8 = 16, joining the first (8 - s) + ((16 - s)^2 - 8^2) / 8, which is 18.1 at s = 3 and 14 at s = 4.
     one = make_sample(range(8), (0,) * 7 + (1,))
     other = make_sample((*range(shared), *range(20, 28 - shared)), (0,) * 7 + (1,), repeat=1)
-    packs = build_packs([one, other], [1.0, 1.0], TAGS, max_tokens=100, token_cost=1.0, pair_cost=0.125)
+    packs = build_packs([one, other], [1.0, 1.0], TAGS, max_tokens=100, pair_cost=0.125, pack_cost=0.0)
     assert len(packs) == num_packs
+
+
+def test_short_rows_that_share_nothing_still_save_the_cost_of_a_pass() -> None:
+    # A row of 2 joins U tokens at 2 + ((U + 2)^2 - U^2) / 8: 3.5 at U = 2, 4.5 at 4, 5.5 at 6. Apart: 2.5 + the pass.
+    rows = [make_sample((2 * i, 2 * i + 1), (0, 1), repeat=i) for i in range(6)]
+
+    def sizes(pack_cost: float) -> list[int]:
+        packs = build_packs(rows, [1.0] * 6, TAGS, max_tokens=100, pair_cost=0.125, pack_cost=pack_cost)
+        return [len(pack.token_ids) for pack in packs]
+
+    assert sizes(2.5) == [6, 6]
+    assert sizes(0.0) == [2] * 6
