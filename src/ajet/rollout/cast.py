@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ajet.agents.speakers import EngineSpeaker, RecordedSpeaker, SamplingSettings
@@ -69,10 +69,6 @@ class EpisodeCast:
             return None
         player = self.voices.make_player(agent_name, target_tag, derive_rng(*self.key, *self._named(agent_name)))
         return RecordedSpeaker(player, agent_name=agent_name, target_tag=target_tag, recorder=self.recorder)
-
-    def agent_tags(self) -> Mapping[str, str]:
-        """A copy of `trained_agents`."""
-        return dict(self.trained_agents)
 
     def _named(self, agent_name: str) -> tuple[str, int]:
         """The agent's name, and how many models were asked for under it: two of one name must not draw alike."""

@@ -76,7 +76,7 @@ class EpisodeRunner:
             repeat=repeat,
             status=status,
             rewards=rewards,
-            agent_tags=cast.agent_tags(),
+            agent_tags=dict(cast.trained_agents),
             calls=recorder.calls,
             is_success=output.is_success if status == "ok" else False if status == "policy_error" else None,
             metadata=output.metadata,

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
-
-from ajet.errors import ConfigError
 
 
 class MetricLogger(Protocol):
@@ -72,8 +69,6 @@ class WandbLogger:
         """`run_id` is stable over resumes, so that a resumed run goes on in the same W&B run."""
         import wandb
 
-        if mode == "online" and not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
-            raise ConfigError("logger.wandb.mode=online needs WANDB_API_KEY: set it, or choose offline or disabled.")
         self._run = wandb.init(
             dir=str(run_dir),
             mode=mode,  # type: ignore[arg-type]
