@@ -5,11 +5,29 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ajet.cli import run_entry
 from ajet.config.compose import load_training, save
 from ajet.config.plan import plan
 from ajet.config.root import Config
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def load(tree: DictConfig, overrides: Sequence[str]) -> Config:
+    """The validated configuration, with parameters that a built-in workflow takes.
+
+    Raises:
+        ConfigError: a setting cannot work.
+    """
+    config = load_training(tree, overrides)
+    # Loads pydantic and the workflow, which `--help` does without.
+    from ajet.workflows.parameters import check_parameters
+
+    check_parameters(config)
+    return config
 
 
 def train(config: Config) -> None:
@@ -24,7 +42,7 @@ def train(config: Config) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    return run_entry("train", load_training, train, argv)
+    return run_entry("train", load, train, argv)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from ajet.cli import run_entry
-from ajet.config.compose import load_evaluation, load_training, save
+from ajet.config.compose import compose, load_evaluation, load_training, save
 from ajet.config.root import Config, EvaluateConfig
+from ajet.evaluate import main as evaluate_main
+from ajet.train import main as train_main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +32,15 @@ def record(config):
     print("RUN", config.seed, config.run_dir)
 
 sys.exit(run_entry("train", load_training, record))
+"""
+
+# The entry point's own checks, without what would follow them.
+PARAMETERS_ENTRY = """
+import sys
+from ajet.cli import run_entry
+from ajet.train import load
+
+sys.exit(run_entry("train", load, lambda config: print("PLAYED")))
 """
 
 
@@ -84,6 +95,58 @@ def test_a_command_that_cannot_work_ends_with_one_line_and_code_2(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert words in refused(arguments, capsys)
+
+
+SIGNALS = ["workflow=signals", "trainable_targets=[speaker]"]
+WEREWOLVES = ["workflow=werewolves", "trainable_targets=[seer,witch]"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([*WEREWOLVES, "workflow.params.num_wolves=2"], "workflow.params.num_wolves is not a field of Werewolves; it"),
+        (
+            [*WEREWOLVES, "workflow.params.num_villagers=-1"],
+            "workflow.params.num_villagers=-1: Input should be greater",
+        ),
+        (
+            [*WEREWOLVES, "workflow.params.day_limit=soon"],
+            "workflow.params.day_limit=soon: Input should be a valid int",
+        ),
+        ([*WEREWOLVES, "workflow.params.num_werewolves=8"], "workflow.params: a table needs wolves, and fewer of them"),
+        (
+            [*WEREWOLVES, "workflow.params.has_seer=false"],
+            "trainable_targets: this table has no seer; choose [werewolf]",
+        ),
+        (
+            ["workflow=werewolves", "workflow.params.trainable_targets=[werewolf,seer]", "workflow.hostile=[]"],
+            "trains hostile sides together",
+        ),
+        ([*WEREWOLVES, "opponent.params.foo=1"], "opponent.params.foo: scripted werewolves players have follow"),
+        ([*WEREWOLVES, "opponent.params.sense=2"], "opponent.params.sense=2.0: a probability is between 0 and 1"),
+        ([*WEREWOLVES, "-m", "opponent.params.sense=.5,7"], "opponent.params.sense=7.0: a probability is"),
+        ([*WEREWOLVES, "-m", "workflow.params.day_limit=3,0"], "workflow.params.day_limit=0: Input should be greater"),
+        ([*SIGNALS, "workflow.params.num_words=1"], "workflow.params.num_words=1: Input should be greater"),
+        ([*SIGNALS, "opponent.params.foo=1"], "opponent.params.foo: scripted signals players have accuracy and code"),
+        ([*SIGNALS, "opponent.params.accuracy=-0.5"], "opponent.params.accuracy=-0.5: a probability is"),
+        ([*SIGNALS, "opponent.params.code=0.5"], "opponent.params.code=0.5: choose 0 (one code for both players) or 1"),
+    ],
+)
+def test_parameters_that_a_built_in_workflow_does_not_take_are_refused_before_anything_starts(
+    arguments: list[str], words: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    created = tmp_path / "run"
+    places = [f"hydra.run.dir={created}", f"hydra.sweep.dir={created}"]
+    assert train_main([*arguments, f"model.path={checkpoint}", *places]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and words in line
+    assert not created.exists()
+
+
+@pytest.mark.parametrize("arguments", [SIGNALS, [*SIGNALS, "opponent.params.code=1", "opponent.params.accuracy=0.5"]])
+def test_parameters_that_fit_pass(arguments: list[str], checkpoint: Path, tmp_path: Path) -> None:
+    done = run_python(["-c", PARAMETERS_ENTRY, *arguments, f"model.path={checkpoint}"], tmp_path)
+    assert (done.returncode, done.stdout) == (0, "PLAYED\n"), done.stderr
 
 
 def test_a_sweep_is_refused_as_a_whole_when_one_job_cannot_work(
@@ -197,3 +260,16 @@ def test_an_evaluation_that_cannot_work_is_refused_in_the_same_way(
 
     assert run_entry("evaluate", load_evaluation, action, arguments) == 2
     assert words in capsys.readouterr().err
+
+
+def test_an_opponent_that_cannot_play_the_run_is_refused(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    save(compose([*SIGNALS, f"model.path={checkpoint}"], run_dir=run), run / "config.yaml")
+    asked = [f"run={run}", "opponent=scripted", "opponent.params.foo=1"]
+    assert evaluate_main(asked) == 2
+    assert "opponent.params.foo: scripted signals players have accuracy" in capsys.readouterr().err
+    assert evaluate_main([f"run={run}", "opponent=workflow"]) == 2
+    assert "the workflow has no models of its own for listener" in capsys.readouterr().err

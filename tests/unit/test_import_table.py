@@ -38,13 +38,13 @@ TABLE: dict[str, set[str]] = {
     "tracking": {"records", "config"},
     "evaluation": {"records", "config", "data", "rollout", "tracking"},
     "training": PLAYING | {"timeline", "algorithms", "tracking", "evaluation"},
-    "models": PLAYING | {"timeline", "workflows", "training"},
     "analysis": {"records", "tracking.store"},
-    "assemble": PLAYING
-    | {"timeline", "algorithms", "engine", "workflows", "tracking", "evaluation", "training", "models"},
+    "assemble": PLAYING | {"timeline", "algorithms", "engine", "workflows", "tracking", "evaluation", "training"},
+    # The small model's recipe plays with what it made, as a run would.
+    "models": PLAYING | {"timeline", "workflows", "tracking", "evaluation", "training", "assemble"},
     "cli": {"config"},
-    "train": {"cli", "config", "assemble"},
-    "evaluate": {"cli", "config", "assemble"},
+    "train": {"cli", "config", "workflows", "assemble"},
+    "evaluate": {"cli", "config", "workflows", "evaluation", "assemble"},
     "": {"records", "workflow", "tuner"},  # ajet/__init__.py, for its lazy exports
 }
 # Heavy package -> the rooms that may import it, at any depth.
@@ -55,7 +55,7 @@ HEAVY: dict[str, set[str]] = {
     "agentscope": {"agents", "workflows"},
     "wandb": {"tracking"},
     "hydra": {"config", "cli"},
-    "omegaconf": {"config", "cli"},
+    "omegaconf": {"config", "cli", "train", "evaluate"},
 }
 
 
@@ -125,10 +125,17 @@ def test_experiments_are_not_imported_by_the_library() -> None:
         "from ajet.train import main; main(['--help'])",
         "from ajet.train import main; main(['workflow=werewolves', '--cfg', 'job'])",
         "from ajet.train import main; main(['workflow=werewolves', 'trainable_targets=[]'])",
+        "from ajet.train import main; main(['workflow=werewolves', 'trainable_targets=[seer]', {model}, "
+        "'workflow.params.num_villagers=-1'])",
+        "from ajet.train import main; main(['workflow=werewolves', 'trainable_targets=[seer]', {model}, "
+        "'opponent.params.foo=1'])",
+        "from ajet.train import main; main(['workflow=signals', 'trainable_targets=[speaker]', {model}, "
+        "'opponent.params.code=2'])",
         "from ajet.evaluate import main; main(['--help'])",
     ],
 )
-def test_light_commands_load_neither_torch_nor_vllm_nor_agentscope(statement: str) -> None:
+def test_light_commands_load_neither_torch_nor_vllm_nor_agentscope(statement: str, checkpoint: Path) -> None:
+    statement = statement.replace("{model}", repr(f"model.path={checkpoint}"))
     heavy = {"torch", "vllm", "agentscope", "transformers", "accelerate", "wandb"}
     check = f"import sys; print('LOADED', sorted({heavy} & set(sys.modules)))"
     done = subprocess.run(

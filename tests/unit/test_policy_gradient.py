@@ -189,6 +189,20 @@ def test_the_penalty_pulls_back_to_the_reference() -> None:
     assert abs(policy.forward(one).logp_E.item() - target) < before
 
 
+def test_entropy_is_reported_always_and_learned_from_only_where_a_bonus_is_paid() -> None:
+    (one,) = pack([make_sample((1, 2, 3), (0, 0, 1), advantage=0.0)])
+    reporting = make_policy(tiny_qwen())
+    paying = make_policy(tiny_qwen(), loss=LossSettings(entropy_coef=0.1))
+    assert not reporting.forward(one).entropy_E.requires_grad and paying.forward(one).entropy_E.requires_grad
+    assert torch.equal(reporting.forward(one).entropy_E, paying.forward(one).entropy_E)
+    with torch.no_grad():
+        assert not paying.forward(one).entropy_E.requires_grad
+    same = shifted(one, paying.forward(one).logp_E, 0.0)
+    metrics = [policy.train_batch([[same]], TAGS) for policy in (reporting, paying)]
+    assert metrics[0]["policy/grad_norm"] == 0 < metrics[1]["policy/grad_norm"]
+    assert metrics[0]["policy/seer/entropy"] == metrics[1]["policy/seer/entropy"] > 0
+
+
 def test_the_learning_rate_that_is_logged_is_the_one_that_was_used() -> None:
     (one,) = pack([make_sample((1, 2, 3), (0, 0, 1))])
     policy = make_policy(tiny_qwen(), optimizer=dataclasses.replace(RATE, learning_rate=0.4, decay_steps=2))

@@ -34,7 +34,7 @@ CPU_BATCHED_TOKENS = 4096
 """Default of `max_batched_tokens` on the CPU."""
 
 PROCESS_SETTINGS = {
-    # Decided before vLLM is imported. In process: weights are handed over by reference, steps are ours.
+    # In process: weights are handed over by reference, steps are ours.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
 PROCESS_DEFAULTS = {
@@ -42,6 +42,15 @@ PROCESS_DEFAULTS = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
 }
+ENGINE_SETTINGS: dict[str, Any] = {
+    "skip_tokenizer_init": True,
+    "generation_config": "vllm",  # else the checkpoint's top-p and top-k would be applied
+    "logprobs_mode": "processed_logprobs",  # after temperature
+    "enable_prefix_caching": True,
+    "disable_log_stats": True,
+    "use_tqdm_on_load": False,
+}
+"""What no caller may choose otherwise."""
 
 
 class VllmEngine(SteppedEngine):
@@ -79,11 +88,7 @@ class VllmEngine(SteppedEngine):
         max_batched_tokens: int | None = None,
     ) -> None:
         super().__init__(max_context=max_context, num_threads=num_threads)
-        os.environ.update(PROCESS_SETTINGS)
-        for name, value in PROCESS_DEFAULTS.items():
-            os.environ.setdefault(name, value)
-        # It only says that kernels for GPUs are absent on a CPU.
-        logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+        _prepare_process()
         from vllm import SamplingParams
         from vllm.engine.arg_utils import EngineArgs
         from vllm.inputs import tokens_input
@@ -102,9 +107,6 @@ class VllmEngine(SteppedEngine):
         self._llm = _start(
             EngineArgs(
                 model=model_path,
-                skip_tokenizer_init=True,
-                generation_config="vllm",  # else the checkpoint's top-p and top-k would be applied
-                logprobs_mode="processed_logprobs",  # after temperature
                 max_model_len=max_context,
                 max_num_seqs=max_concurrency,
                 max_num_batched_tokens=max_batched_tokens,
@@ -112,14 +114,12 @@ class VllmEngine(SteppedEngine):
                 dtype=dtype,
                 seed=seed,
                 enforce_eager=enforce_eager,
-                enable_prefix_caching=True,
                 block_size=block_size,
                 kv_cache_memory_bytes=None if kv_cache_gib is None else int(kv_cache_gib * 2**30),
                 gpu_memory_utilization=gpu_memory_utilization,
                 tensor_parallel_size=tensor_parallel_size,
                 distributed_executor_backend="uni" if tensor_parallel_size == 1 else "mp",
-                disable_log_stats=True,
-                use_tqdm_on_load=False,
+                **ENGINE_SETTINGS,
             ),
             num_threads,
         )
@@ -210,6 +210,15 @@ def _repack_tied_output_layer(model: Module) -> None:
         if isinstance(module, ParallelLMHead):
             assert isinstance(module.quant_method, UnquantizedEmbeddingMethod), module.quant_method
             module.quant_method.process_weights_after_loading(module)
+
+
+def _prepare_process() -> None:
+    """What has to be set before vLLM is imported."""
+    os.environ.update(PROCESS_SETTINGS)
+    for name, value in PROCESS_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    # It only says that kernels for GPUs are absent on a CPU.
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 
 
 def _start(args: EngineArgs, num_threads: int | None) -> Any:

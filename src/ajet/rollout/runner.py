@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ajet.chat.types import ChatModel
@@ -23,6 +23,23 @@ from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 
 if TYPE_CHECKING:
     from ajet.config.root import Config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """How a workflow's program ended, and what its trained agents get for it."""
+
+    status: EpisodeStatus
+    output: WorkflowOutput = field(default_factory=WorkflowOutput)
+    error: str | None = None
+    rewards: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_success(self) -> bool | None:
+        """What the workflow said; the policy's own fault is never one, and of a failure nothing is known."""
+        if self.status == "ok":
+            return self.output.is_success
+        return False if self.status == "policy_error" else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,37 +79,26 @@ class EpisodeRunner:
             agentscope_adapter=self.agentscope_adapter,
         )
         started = time.perf_counter()
-        output, status, error = await self._execute(workflow, WorkflowTask(task=task, repeat=repeat), tuner)
-        rewards: Mapping[str, float] = {}
-        if status == "ok":
-            try:
-                rewards = rewards_by_agent(output.reward, cast.trained_agents)
-            except WorkflowError as broken:
-                status, error = "infra_error", str(broken)
-        elif status == "policy_error":
-            rewards = dict.fromkeys(cast.trained_agents, self.policy_error_reward)
+        outcome = await self._execute(workflow, WorkflowTask(task=task, repeat=repeat), tuner)
+        outcome = self._rewarded(outcome, cast.trained_agents)
         return Episode(
             task=task,
             repeat=repeat,
-            status=status,
-            rewards=rewards,
+            status=outcome.status,
+            rewards=outcome.rewards,
             agent_tags=dict(cast.trained_agents),
             calls=recorder.calls,
-            is_success=output.is_success if status == "ok" else False if status == "policy_error" else None,
-            metadata=output.metadata,
-            log_metrics=output.log_metrics,
-            error=error,
+            is_success=outcome.is_success,
+            metadata=outcome.output.metadata,
+            log_metrics=outcome.output.log_metrics,
+            error=outcome.error,
             num_attempts=attempt + 1,
             duration_s=time.perf_counter() - started,
             num_context_overflows=recorder.context_overflows,
         )
 
-    async def _execute(
-        self, workflow: Workflow, workflow_task: WorkflowTask, tuner: AjetTuner
-    ) -> tuple[WorkflowOutput, EpisodeStatus, str | None]:
-        nothing = WorkflowOutput()
-        too_late: tuple[WorkflowOutput, EpisodeStatus, str]
-        too_late = nothing, "timeout", f"not done after {self.timeout_s:g} s (rollout.timeout_s)"
+    async def _execute(self, workflow: Workflow, workflow_task: WorkflowTask, tuner: AjetTuner) -> _Outcome:
+        too_late = _Outcome(status="timeout", error=f"not done after {self.timeout_s:g} s (rollout.timeout_s)")
         deadline = asyncio.timeout(self.timeout_s)
         try:
             async with deadline:
@@ -100,15 +106,27 @@ class EpisodeRunner:
         except ConfigError:
             raise
         except PolicyError as error:
-            return nothing, "policy_error", _one_line(error)
+            return _Outcome(status="policy_error", error=_one_line(error))
         except Exception as error:  # the boundary to code that users write: any failure is data
-            return too_late if deadline.expired() else (nothing, "infra_error", _one_line(error))
+            return too_late if deadline.expired() else _Outcome(status="infra_error", error=_one_line(error))
         if deadline.expired():
             # The program swallowed the cancellation, as AgentScope's agents do: its output came too late all the same.
             return too_late
         if not isinstance(output, WorkflowOutput):
-            return nothing, "infra_error", f"execute returned {type(output).__name__}, not a WorkflowOutput"
-        return output, "ok", None
+            returned = f"execute returned {type(output).__name__}, not a WorkflowOutput"
+            return _Outcome(status="infra_error", error=returned)
+        return _Outcome(status="ok", output=output)
+
+    def _rewarded(self, outcome: _Outcome, trained_agents: Mapping[str, str]) -> _Outcome:
+        """The outcome with its rewards; failures of the infrastructure have none."""
+        if outcome.status == "policy_error":
+            return replace(outcome, rewards=dict.fromkeys(trained_agents, self.policy_error_reward))
+        if outcome.status != "ok":
+            return outcome
+        try:
+            return replace(outcome, rewards=rewards_by_agent(outcome.output.reward, trained_agents))
+        except WorkflowError as broken:
+            return replace(outcome, status="infra_error", error=str(broken))
 
 
 def rewards_by_agent(reward: float | Mapping[str, float] | None, trained_agents: Mapping[str, str]) -> dict[str, float]:

@@ -55,7 +55,7 @@ class PackOutput:
     logp_E: Tensor
     """log pi(target) at `rollout.temperature`, with gradient."""
     entropy_E: Tensor
-    """Entropy of the predicting distribution, with gradient."""
+    """Entropy of the predicting distribution; with gradient only where the loss pays for entropy."""
 
 
 class TrainablePolicy:
@@ -102,7 +102,9 @@ class TrainablePolicy:
                 use_cache=False,
             ).logits[0]
         logp = torch.log_softmax(logits.float() / self._temperature, dim=-1)
-        entropy = -(logp.exp() * logp).sum(-1)
+        # Without a bonus it is only reported, and its graph would hold more tensors of the logits' size.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._loss.entropy_coef != 0):
+            entropy = -(logp.exp() * logp).sum(-1)
         entry = entry.to(device)
         targets = torch.from_numpy(pack.targets).to(device)
         return PackOutput(logp_E=logp[entry, targets], entropy_E=entropy[entry])

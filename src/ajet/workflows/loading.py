@@ -1,6 +1,7 @@
 """`workflow.entry` -> a `Workflow` subclass.
 
-The one place where a user's file is imported; agentscope's missing names are put in place before.
+The one place where a user's file is imported; agentscope's missing names are put in place before. Built-in workflows
+load without agentscope, torch or an engine.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def load_workflow(entry: str) -> type[Workflow]:
             f"workflow.entry={entry} names no workflow: give {', '.join(BUILTIN)}, package.module:Class, "
             "package.module->Class or path/file.py->Class."
         )
-    alias_mcp_names()
+    if entry not in BUILTIN:
+        alias_mcp_names()
     module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
     loaded = vars(module).get(class_name)
     if not (isinstance(loaded, type) and issubclass(loaded, Workflow)):

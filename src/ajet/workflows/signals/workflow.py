@@ -9,9 +9,18 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ajet.chat.types import ChatModel
+from ajet.errors import ConfigError
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
-from ajet.workflows.signals.game import OBJECTS, WORDS, ScriptedSignaller, listener_prompt, speaker_prompt
+from ajet.workflows.signals.game import (
+    DIALECTS,
+    OBJECTS,
+    SHARED_CODE,
+    WORDS,
+    ScriptedSignaller,
+    listener_prompt,
+    speaker_prompt,
+)
 
 
 class Signals(Workflow):
@@ -41,8 +50,24 @@ class Signals(Workflow):
     def scripted_player(
         cls, *, agent_name: str, target_tag: str, rng: random.Random, params: Mapping[str, float]
     ) -> ChatModel:
-        """A partner with a fixed code; `accuracy` (default 1) is how often it keeps to it."""
-        return ScriptedSignaller(rng=rng, accuracy=params.get("accuracy", 1.0))
+        """A partner with a fixed code; `accuracy` (default 1) is how often it keeps to it, `code` which of two.
+
+        Raises:
+            ConfigError: an unknown name, or a number that it cannot be.
+        """
+        for name, value in params.items():
+            if name not in ("accuracy", "code"):
+                raise ConfigError(f"opponent.params.{name}: scripted signals players have accuracy and code")
+            if name == "accuracy" and not 0 <= value <= 1:
+                raise ConfigError(f"opponent.params.accuracy={value}: a probability is between 0 and 1")
+            if name == "code" and value not in (SHARED_CODE, DIALECTS):
+                raise ConfigError(
+                    f"opponent.params.code={value}: choose {SHARED_CODE} (one code for both players) "
+                    f"or {DIALECTS} (each has its own)"
+                )
+        return ScriptedSignaller(
+            rng=rng, accuracy=params.get("accuracy", 1.0), code=int(params.get("code", SHARED_CODE))
+        )
 
 
 async def _ask(model: Any, prompt: str) -> str:

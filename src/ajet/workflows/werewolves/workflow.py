@@ -7,15 +7,10 @@ end, so that each request extends the last one token by token (a test says when 
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
-from agentscope.agent import ReActAgent
-from agentscope.formatter import OpenAIMultiAgentFormatter
-from agentscope.message import Msg
-from agentscope.pipeline import MsgHub
 from pydantic import Field, model_validator
 
 from ajet.chat.types import ChatModel
@@ -23,10 +18,9 @@ from ajet.errors import WorkflowError
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 from ajet.workflows.werewolves import prompts
-from ajet.workflows.werewolves.decisions import Ask
 from ajet.workflows.werewolves.game import HUNTER, ROLES, SEER, VILLAGER, WEREWOLF, WITCH, Game, deal_roles
 from ajet.workflows.werewolves.params import scripted_params
-from ajet.workflows.werewolves.play import Answer, Driver, Table
+from ajet.workflows.werewolves.play import Driver, Table
 from ajet.workflows.werewolves.rewards import reward, trained_side
 from ajet.workflows.werewolves.scripted import ScriptedPlayer
 
@@ -81,8 +75,7 @@ class Werewolves(Workflow):
         if not isinstance(number, int):
             raise WorkflowError("A werewolves task needs metadata['random_number'], an integer that deals the roles.")
         roles = deal_roles(self.role_counts(), number)
-        table = AgentTable([self._agent(seat, roles, tuner) for seat in range(len(roles))])
-        report = await self.driver(roles, table, number).play()
+        report = await self.driver(roles, self._agent_table(roles, tuner), number).play()
         won = reward(report.winner, side)
         return WorkflowOutput(
             reward=won,
@@ -106,19 +99,17 @@ class Werewolves(Workflow):
             free_speech=self.free_speech,
         )
 
-    def _agent(self, seat: int, roles: Sequence[str], tuner: AjetTuner) -> ReActAgent:
-        name, role = prompts.player_name(seat), roles[seat]
+    def _agent_table(self, roles: Sequence[str], tuner: AjetTuner) -> Table:
+        # AgentScope takes seconds to import, and this class is all that checking its parameters needs.
+        from ajet.workflows.werewolves.agent_table import AgentTable, make_agent
+
         rules = prompts.rules(self.day_limit) if self.explain_rules else ""
-        agent = ReActAgent(
-            name=name,
-            sys_prompt=prompts.system_prompt(seat, roles, rules),
-            model=tuner.as_agentscope_model(agent_name=name, target_tag=role),
-            # Without the usual preface: it would cost tokens and say nothing.
-            formatter=OpenAIMultiAgentFormatter(conversation_history_prompt=""),
-            max_iters=self.max_iters,
-        )
-        agent.set_console_output_enabled(False)
-        return agent
+        agents = []
+        for seat, role in enumerate(roles):
+            name = prompts.player_name(seat)
+            model = tuner.as_agentscope_model(agent_name=name, target_tag=role)
+            agents.append(make_agent(name, prompts.system_prompt(seat, roles, rules), model, max_iters=self.max_iters))
+        return AgentTable(agents)
 
     @classmethod
     def scripted_player(
@@ -126,30 +117,3 @@ class Werewolves(Workflow):
     ) -> ChatModel:
         """A player that reads its requests only; `params` are those of `ScriptedParams`."""
         return ScriptedPlayer(rng=rng, params=scripted_params(params))
-
-
-class AgentTable:
-    """AgentScope agents by seat."""
-
-    def __init__(self, agents: Sequence[ReActAgent]) -> None:
-        """One agent a seat."""
-        self._agents = list(agents)
-
-    async def ask(self, seat: int, text: str, ask: Ask) -> Answer:
-        """Let an agent answer with a structured reply."""
-        agent = self._agents[seat]
-        num_before = await agent.memory.size()
-        message = Msg(prompts.MODERATOR, text, "user")
-        reply = await agent(message, structured_model=ask.model())
-        metadata = reply.metadata or {}
-        if metadata.get("_is_interrupted"):
-            # The agent turns a cancellation into a reply; the episode's timeout and Ctrl-C mean it.
-            raise asyncio.CancelledError
-        added = (await agent.memory.get_memory())[num_before:]
-        return Answer(fields=metadata or None, num_calls=sum(turn.role == "assistant" for turn in added))
-
-    async def tell(self, seats: Sequence[int], speaker: str, text: str) -> None:
-        """Announce to the agents at these seats."""
-        announcement = Msg(speaker, text, "user")
-        async with MsgHub([self._agents[seat] for seat in seats], announcement, enable_auto_broadcast=False):
-            pass

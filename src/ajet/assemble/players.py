@@ -1,0 +1,100 @@
+"""Who plays and in which order: the config's rollout and opponent groups -> a scheduler of episodes."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from transformers import AutoTokenizer
+
+from ajet.agents.agentscope import AgentScopeModel
+from ajet.agents.speakers import SamplingSettings
+from ajet.assemble.engines import make_engine
+from ajet.chat.renderer import ChatRenderer
+from ajet.chat.types import ChatModel
+from ajet.config.root import Config
+from ajet.engine.base import Engine
+from ajet.errors import ConfigError
+from ajet.opponents.random import RandomPlayer
+from ajet.rollout.cast import PlayerMaker, Voices
+from ajet.rollout.runner import EpisodeRunner
+from ajet.rollout.scheduler import RolloutScheduler
+from ajet.tracking.console import Display
+from ajet.workflow import Workflow
+
+
+def make_scheduler(
+    config: Config,
+    workflow: type[Workflow],
+    make_workflow: Callable[[], Workflow],
+    model_path: str,
+    engine: Engine,
+    display: Display,
+    opened: ExitStack,
+) -> RolloutScheduler:
+    """The players and the order of play; a frozen opponent's engine is added to `opened`."""
+    frozen = None
+    if config.opponent.name == "frozen":
+        frozen = make_engine(config, model_path)
+        opened.callback(frozen.close)
+    voices = Voices(
+        policy_engine=engine,
+        frozen_engine=frozen,
+        make_player=player_maker(config, workflow),
+        renderer=ChatRenderer(AutoTokenizer.from_pretrained(model_path)),
+        sampling=SamplingSettings(temperature=config.rollout.temperature, max_tokens=config.rollout.max_tokens),
+    )
+    runner = EpisodeRunner(
+        config=config,
+        make_workflow=make_workflow,
+        voices=voices,
+        agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),
+        timeout_s=config.rollout.timeout_s,
+        policy_error_reward=config.rollout.policy_error_reward,
+    )
+    return RolloutScheduler(
+        runner=runner,
+        concurrency=config.rollout.concurrency,
+        max_retries=config.rollout.max_retries,
+        on_episode=lambda episode: display.advance(),
+    )
+
+
+def player_maker(config: Config, workflow: type[Workflow]) -> PlayerMaker | None:
+    """Makes the configured opponent for an agent; None where an engine or the workflow itself speaks."""
+    opponent = config.opponent
+    if opponent.name == "random":
+        return lambda name, tag, rng: RandomPlayer(rng)
+    if opponent.name == "openai":
+        return _openai_player(config)
+    if opponent.name != "scripted":
+        return None
+
+    def scripted(name: str, tag: str, rng: random.Random) -> ChatModel:
+        player = workflow.scripted_player(agent_name=name, target_tag=tag, rng=rng, params=opponent.params)
+        if player is None:
+            raise ConfigError(
+                f"{workflow.__name__} has no scripted players: choose opponent=random, frozen, openai or workflow"
+            )
+        return player
+
+    return scripted
+
+
+def _openai_player(config: Config) -> PlayerMaker:
+    from openai import AsyncOpenAI
+
+    from ajet.opponents.openai import OpenAIPlayer
+
+    opponent = config.opponent
+    key = os.environ.get(opponent.api_key_env) if opponent.api_key_env else "none"
+    if key is None:
+        raise ConfigError(f"opponent.api_key_env={opponent.api_key_env} is not set in the environment")
+    assert opponent.model is not None
+    client = AsyncOpenAI(base_url=opponent.base_url, api_key=key, timeout=opponent.timeout_s)
+    player = OpenAIPlayer(
+        client, model=opponent.model, temperature=opponent.temperature, max_tokens=opponent.max_tokens
+    )
+    return lambda name, tag, rng: player

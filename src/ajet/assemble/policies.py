@@ -1,0 +1,74 @@
+"""The config's model and algorithm groups -> the policy that is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ajet.algorithms.losses import LossSettings
+from ajet.config.root import Config
+from ajet.errors import ConfigError
+from ajet.training.lora import with_lora
+from ajet.training.policy import OptimizerSettings, TrainablePolicy
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def make_policy(config: Config, model_path: str, accelerator: Accelerator) -> TrainablePolicy:
+    """The model to train, its adapters, reference and optimizer."""
+    algorithm = config.algorithm
+    num_optimizer_steps = config.total_steps * algorithm.num_minibatches
+    return TrainablePolicy(
+        _trained_model(config, model_path),
+        tokenizer=AutoTokenizer.from_pretrained(model_path),
+        accelerator=accelerator,
+        temperature=config.rollout.temperature,
+        loss=LossSettings(
+            clip_low=algorithm.clip_low,
+            clip_high=algorithm.clip_high,
+            kl_coef=algorithm.kl_coef,
+            entropy_coef=algorithm.entropy_coef,
+            tis_cap=algorithm.tis_cap,
+            mis_low=algorithm.mis_low,
+            mis_high=algorithm.mis_high,
+        ),
+        optimizer=OptimizerSettings(
+            learning_rate=algorithm.learning_rate,
+            weight_decay=algorithm.weight_decay,
+            warmup_steps=algorithm.warmup_steps * algorithm.num_minibatches,
+            decay_steps=num_optimizer_steps if algorithm.lr_schedule == "linear" else None,
+            max_grad_norm=algorithm.max_grad_norm,
+        ),
+        reference=load_model(config, model_path) if algorithm.kl_coef else None,
+        num_threads=config.hardware.training_threads,
+    )
+
+
+def _trained_model(config: Config, model_path: str) -> Any:
+    """The model in float32, or as configured with adapters on it."""
+    lora = config.model.lora
+    if not lora.rank:
+        # Updates are small against the weights and would round away in bfloat16.
+        return load_model(config, model_path, torch.float32)
+    assert lora.alpha is not None and lora.targets is not None
+    model = load_model(config, model_path)  # frozen, so it may be small; peft keeps the adapters in float32
+    with torch.random.fork_rng():  # peft draws the adapters from torch's global generator
+        torch.manual_seed(config.seed)
+        return with_lora(model, rank=lora.rank, alpha=lora.alpha, targets=lora.targets)
+
+
+def load_model(config: Config, model_path: str, dtype: torch.dtype | None = None) -> Any:
+    """The checkpoint in `dtype`, or in the configured one.
+
+    Raises:
+        ConfigError: there is no such checkpoint.
+    """
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            model_path, dtype=dtype or DTYPES[config.model.dtype], attn_implementation="sdpa"
+        )
+    except OSError as error:
+        raise ConfigError(f"model.path={config.model.path} cannot be loaded: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,74 @@
+"""`workflow.params` and `opponent.params` -> workflow objects, or an error that says which names and values exist.
+
+Nothing here imports agentscope, torch or an engine, so that a mistake shows at once.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from ajet.config.root import Config
+from ajet.errors import ConfigError
+from ajet.workflow import Workflow
+from ajet.workflows.loading import BUILTIN, load_workflow
+
+
+def check_parameters(config: Config) -> None:
+    """Refuse parameters that a built-in workflow or its scripted players do not take.
+
+    A workflow of the user's own is checked when it is loaded for the run: its module may import anything.
+
+    Raises:
+        ConfigError: as `workflow_maker`; or `opponent.params` that scripted players refuse.
+    """
+    if config.workflow.entry not in BUILTIN:
+        return
+    workflow = load_workflow(config.workflow.entry)
+    workflow_maker(workflow, config)
+    if config.opponent.name == "scripted":
+        for tag in workflow.target_tags:
+            workflow.scripted_player(
+                agent_name=tag, target_tag=tag, rng=random.Random(0), params=config.opponent.params
+            )
+
+
+def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Workflow]:
+    """Fresh workflow objects with the config's parameters; its targets win over the class's.
+
+    Raises:
+        ConfigError: a parameter the workflow does not have or take, or an unknown tag.
+    """
+    params = dict(config.workflow.params)
+    unknown = sorted(set(params) - set(workflow.model_fields))
+    if unknown:
+        known = ", ".join(sorted(set(workflow.model_fields) - {"trainable_targets"}))
+        raise ConfigError(
+            f"workflow.params.{unknown[0]} is not a field of {workflow.__name__}; it has {known or 'none'}"
+        )
+    if config.trainable_targets is not None:
+        params["trainable_targets"] = list(config.trainable_targets)
+    try:
+        made = workflow(**params)
+    except ValueError as error:
+        raise ConfigError(_complaint(error)) from error
+    known_tags = workflow.target_tags
+    for tag in made.trainable_targets or ():
+        if known_tags and tag not in known_tags:
+            raise ConfigError(
+                f"trainable_targets: {workflow.__name__} has no tag {tag!r}; it has {', '.join(known_tags)}"
+            )
+    return lambda: workflow(**params)
+
+
+def _complaint(error: ValueError) -> str:
+    """One line: the first field that pydantic refused, its value and why."""
+    if not isinstance(error, ValidationError):
+        return f"workflow.params: {' '.join(str(error).split())}"
+    first = error.errors(include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:  # a rule on several fields, which its message names
+        return f"workflow.params: {message}"
+    return f"workflow.params.{'.'.join(map(str, first['loc']))}={first['input']}: {message}"

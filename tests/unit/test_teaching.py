@@ -1,0 +1,136 @@
+"""What the small model's teachers tell: all their replies with odds, and rows that keep these odds token by token."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from ajet.chat.types import ChatRequest
+from ajet.models.fitting import Row, weighted_loss
+from ajet.models.recipe import DECISION_WEIGHT, PROMPT_WEIGHT, make_row
+from ajet.models.transcripts import Transcript, odds_along, slipped
+from ajet.workflows.signals.game import (
+    DIALECTS,
+    OBJECTS,
+    SHARED_CODE,
+    WORDS,
+    ScriptedSignaller,
+    listener_prompt,
+    speaker_prompt,
+)
+from ajet.workflows.werewolves import prompts
+from ajet.workflows.werewolves.decisions import Ask
+from ajet.workflows.werewolves.params import scripted_params
+from ajet.workflows.werewolves.scripted import ScriptedPlayer
+
+
+def vote() -> ChatRequest:
+    """A villager votes between seats 2 and 4, or nobody; a seer has called seat 4 a werewolf."""
+    asked = prompts.request("vote", 1, [prompts.note(prompts.CALLED_WEREWOLF, [4])])
+    return ChatRequest(
+        messages=[
+            {"role": "system", "content": "You are Player1, the villager."},
+            {
+                "role": "user",
+                "content": f"<history>\nPlayer3: I am the seer. Player5 is werewolf.\nModerator: {asked}\n</history>",
+            },
+        ],
+        tools=[Ask(decision="vote", seats=(2, 4)).tool()],
+        tool_choice="required",
+    )
+
+
+def test_a_teachers_odds_are_the_share_of_its_replies() -> None:
+    player = ScriptedPlayer(rng=random.Random(0), params=scripted_params({"sense": 0.4, "follow": 1.0}))
+    odds = {reply.tool_calls[0].arguments: chance for reply, chance in player.choices(vote())}
+    # Sensible with 0.4 means Player5; the other 0.6 are spread over Player3, Player5 and nobody.
+    assert odds == pytest.approx(
+        {'{"target": "Player3"}': 0.2, '{"target": "Player5"}': 0.6, '{"target": "nobody"}': 0.2}
+    )
+    drawn = Counter(asyncio.run(player.chat(vote())).tool_calls[0].arguments for _ in range(2000))
+    for reply, chance in odds.items():
+        assert drawn[reply] / 2000 == pytest.approx(chance, abs=0.05)
+
+
+def test_odds_along_a_reply_are_those_of_the_alternatives_that_agree_so_far() -> None:
+    alternatives = [(1, 2, 9), (1, 3, 9), (4, 9)]
+    odds = odds_along((1, 3, 9), alternatives, (0.25, 0.25, 0.5))
+    assert odds == (((1, 0.5), (4, 0.5)), ((2, 0.5), (3, 0.5)), ((9, 1.0),))
+
+
+def test_a_row_weighs_reading_writing_and_deciding_differently() -> None:
+    transcript = Transcript(
+        token_ids=(5, 6, 7, 8), odds=(None, None, ((3, 0.25), (7, 0.75)), ((8, 1.0),)), target_tag="seer"
+    )
+    row = make_row(transcript)
+    assert row.places_E.tolist() == [1, 2, 2, 3] and row.targets_E.tolist() == [6, 3, 7, 8]
+    assert row.weights_E.tolist() == pytest.approx([PROMPT_WEIGHT, 0.25 * DECISION_WEIGHT, 0.75 * DECISION_WEIGHT, 1.0])
+
+
+def test_the_loss_is_the_weighted_cross_entropy_of_all_targets() -> None:
+    class Fixed:
+        """Predicts token t with probability (t + 1) / 6 everywhere, of three tokens."""
+
+        def __call__(self, input_ids: torch.Tensor) -> object:
+            logits = torch.tensor([1.0, 2.0, 3.0]).log().expand(*input_ids.shape, 3)
+            return type("Output", (), {"logits": logits})
+
+    first = Row(
+        ids_T=np.array([0, 1], np.int16),
+        places_E=np.array([1, 1], np.int16),
+        targets_E=np.array([0, 2], np.int16),
+        weights_E=np.array([1.0, 3.0], np.float32),
+    )
+    second = Row(
+        ids_T=np.array([0, 1, 2], np.int16),
+        places_E=np.array([2], np.int16),
+        targets_E=np.array([1], np.int16),
+        weights_E=np.array([2.0], np.float32),
+    )
+    expected = -(1 * np.log(1 / 6) + 3 * np.log(3 / 6) + 2 * np.log(2 / 6)) / 6
+    assert float(weighted_loss(Fixed(), [first, second])) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_slip_is_never_what_was_meant_to_be_said() -> None:
+    text = 'Seen good: nobody.<tool_call>{"name": "generate_response", "arguments": {"target": "Player2"}}</tool_call>'
+    kinds = Counter(slipped(text, random.Random(seed)) == text for seed in range(300))
+    assert kinds[False] > 250
+
+
+@pytest.mark.parametrize("code", [SHARED_CODE, DIALECTS])
+def test_a_signaller_keeps_to_its_code_as_often_as_it_is_told(code: int) -> None:
+    player = ScriptedSignaller(rng=random.Random(0), accuracy=0.4, code=code)
+    asked = ChatRequest(messages=[{"role": "user", "content": speaker_prompt("star", WORDS[:4])}])
+    odds = dict((reply.content, chance) for reply, chance in player.choices(asked))
+    assert sorted(odds.values()) == pytest.approx([0.15, 0.15, 0.15, 0.55])
+
+
+def test_the_dialects_understand_one_object_in_four_and_the_shared_code_all() -> None:
+    assert agreement(DIALECTS) == Fraction(1, 4)
+    assert agreement(SHARED_CODE) == 1
+    # Nor does a dialect agree with a partner who speaks the shared code.
+    assert said(DIALECTS, "star") != said(SHARED_CODE, "star")
+
+
+def agreement(code: int) -> Fraction:
+    """Share of four objects that the code's listener understands from the code's speaker."""
+    matches = [heard(code, said(code, thing)) == thing for thing in OBJECTS[:4]]
+    return Fraction(sum(matches), len(matches))
+
+
+def said(code: int, thing: str) -> str:
+    player = ScriptedSignaller(rng=random.Random(0), accuracy=1.0, code=code)
+    asked = ChatRequest(messages=[{"role": "user", "content": speaker_prompt(thing, WORDS[:4])}])
+    return asyncio.run(player.chat(asked)).content
+
+
+def heard(code: int, word: str) -> str:
+    player = ScriptedSignaller(rng=random.Random(0), accuracy=1.0, code=code)
+    asked = ChatRequest(messages=[{"role": "user", "content": listener_prompt(word, OBJECTS[:4])}])
+    return asyncio.run(player.chat(asked)).content
