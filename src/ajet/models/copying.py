@@ -11,8 +11,8 @@ from typing import Any
 
 from ajet.chat.renderer import ChatRenderer, Conversation
 from ajet.chat.types import ChatRequest
+from ajet.models.transcripts import Transcript
 from ajet.randomness import derive_rng
-from ajet.records import TrainingSample
 from ajet.workflows.werewolves import prompts
 from ajet.workflows.werewolves.game import ROLES
 
@@ -30,7 +30,7 @@ NEWS = ("{} is voted out, villager.", "Day 2. {} died, seer.", "Nobody is voted 
 MAX_NOISE = 10
 
 
-def copying_rows(tokenizer: Any, *, num_rows: int, seed: int) -> list[TrainingSample]:
+def copying_rows(tokenizer: Any, *, num_rows: int, seed: int) -> list[Transcript]:
     """Rows whose reply repeats a note and then names somebody from it in a tool call."""
     renderer = ChatRenderer(tokenizer)
     rng = derive_rng("copying", seed)
@@ -38,7 +38,7 @@ def copying_rows(tokenizer: Any, *, num_rows: int, seed: int) -> list[TrainingSa
     return [_row(tokenizer, renderer, rng, num_noise=n) for n in noise]
 
 
-def _row(tokenizer: Any, renderer: ChatRenderer, rng: random.Random, *, num_noise: int) -> TrainingSample:
+def _row(tokenizer: Any, renderer: ChatRenderer, rng: random.Random, *, num_noise: int) -> Transcript:
     me, *seats = rng.sample(range(NUM_PLAYERS), NUM_PLAYERS)
     noted = sorted(rng.sample(seats, rng.randint(0, 3)))
     first, second = rng.sample(LABELS, 2)
@@ -63,15 +63,8 @@ def _row(tokenizer: Any, renderer: ChatRenderer, rng: random.Random, *, num_nois
     )
     prompt = renderer.prompt_ids(request, Conversation())
     ids = (*tokenizer.encode(reply, add_special_tokens=False), *renderer.stop_ids)
-    return TrainingSample(
-        episode_key=("copying", 0),
-        agent_name="",
-        target_tag="copying",
-        token_ids=prompt + ids,
-        loss_mask=(False,) * len(prompt) + (True,) * len(ids),
-        logprobs=(0.0,) * (len(prompt) + len(ids)),
-        advantage=1.0,
-    )
+    odds = (*(None for _ in prompt), *(((token, 1.0),) for token in ids))
+    return Transcript(token_ids=prompt + ids, odds=odds, target_tag="copying")
 
 
 def _noise(rng: random.Random, seats: list[int]) -> str:

@@ -1,23 +1,26 @@
 """Transcripts to imitate: scripted players in the real workflows, recorded as the tokens a model would have read and
 written.
 
-In: a workflow, a tokenizer with a template, a number of games, how well each role is to play. Out: training rows with
-the replies marked. The games run through the same AgentScope agents, prompts and renderer as training does, so that the
-model learns the very format that it will be asked for. Left out: choosing the mixture (that is the recipe's).
+In: a workflow, a tokenizer with a template, a number of games, how well each role is to play. Out: texts with what to
+predict at each token of the replies: not only the reply that was drawn, but how probable the others were, which teaches
+a decision from far fewer games. The games run through the same AgentScope agents, prompts and renderer as training
+does, so that the model learns the very format that it will be asked for. Left out: choosing the mixture (that is the
+recipe's).
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ajet.agents.agentscope import AgentScopeModel
 from ajet.agents.speakers import reply_as_text
 from ajet.chat.renderer import ChatRenderer, Conversation
-from ajet.chat.types import ChatModel, ChatReply, ChatRequest
+from ajet.chat.types import ChatReply, ChatRequest
 from ajet.randomness import derive_rng
 from ajet.recording import EpisodeRecorder
 from ajet.records import Completion, Episode, Task, TrainingSample
@@ -35,42 +38,98 @@ ParamsMaker = Callable[[str, random.Random], Mapping[str, float]]
 """(target_tag, rng of the game) -> the scripted player's parameters in this game."""
 
 
+Odds = tuple[tuple[int, float], ...]
+"""(token id, probability) of what may come next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
+    """What one agent read and wrote in one game, or a part of it.
+
+    Example: ids (7, 8, 9) where 8 and 9 are a reply that might as well have begun with 5 have odds
+    (None, ((8, 0.5), (5, 0.5)), ((9, 1.0),)).
+    """
+
+    token_ids: tuple[int, ...]
+    odds: tuple[Odds | None, ...]
+    """What to predict at each position; None where the agent only read."""
+    target_tag: str
+
+
+@runtime_checkable
+class TeachingPlayer(Protocol):
+    """A scripted player that tells all it might do."""
+
+    def choices(self, request: ChatRequest) -> Sequence[tuple[ChatReply, float]]:
+        """Every possible reply and its probability."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teacher:
     """Speaks for one agent as its scripted player does, and records the tokens of doing so."""
 
-    player: ChatModel
+    player: TeachingPlayer
     agent_name: str
     target_tag: str
     tokenizer: PreTrainedTokenizerBase
     renderer: ChatRenderer
     recorder: EpisodeRecorder
     conversation: Conversation
+    odds_after: dict[tuple[int, ...], tuple[Odds, ...]]
+    """By prompt: the odds at each token of the reply that was given; filled while playing."""
     slip: float
     """Probability of answering wrongly on purpose. A slip is read later and never imitated: what is learned is to go
     on after one."""
     rng: random.Random
 
     async def chat(self, request: ChatRequest) -> ChatReply:
-        """Let the player decide; write its reply as the model should."""
+        """Draw one of the player's replies; write it as the model should."""
         prompt_ids = self.renderer.prompt_ids(request, self.conversation)
-        text = reply_as_text(await self.player.chat(request))
+        replies, weights = zip(*self.player.choices(request), strict=True)
+        texts = [reply_as_text(reply) for reply in replies]
+        (text,) = self.rng.choices(texts, weights)
         slips = bool(request.tools) and self.rng.random() < self.slip
         if slips:
-            text = slipped(text, self.rng)
-        ids = (*self.tokenizer.encode(text, add_special_tokens=False), *self.renderer.stop_ids)
+            ids = self._ids(slipped(text, self.rng))
+        else:
+            ids = self._ids(text)
+            self.odds_after[prompt_ids] = odds_along(ids, [self._ids(other) for other in texts], weights)
         reply = self.renderer.finish(request, prompt_ids, ids, self.conversation)
         self.recorder.add_sampled(
             agent_name=self.agent_name,
             target_tag=self.target_tag,
             trained=not slips,
             messages=request.messages,
-            reply=text,
+            reply=self.renderer.reply_text(ids),
             prompt_ids=prompt_ids,
             completion=Completion(token_ids=ids, logprobs=(0.0,) * len(ids), finish_reason="stop", policy_version=0),
             format_error=reply.format_error,
         )
         return ChatReply(content=reply.content, tool_calls=reply.tool_calls, format_error=reply.format_error)
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return (*self.tokenizer.encode(text, add_special_tokens=False), *self.renderer.stop_ids)
+
+
+def odds_along(
+    ids: tuple[int, ...], alternatives: Sequence[tuple[int, ...]], weights: Sequence[float]
+) -> tuple[Odds, ...]:
+    """The probability of each next token along `ids`, given the alternatives that agree with it so far.
+
+    Example: along (1, 2) of alternatives (1, 2) and (1, 3) with weights 0.25 and 0.75: ((1, 1.0),) and
+    ((2, 0.25), (3, 0.75)).
+    """
+    agreeing = list(zip(alternatives, weights, strict=True))
+    odds: list[Odds] = []
+    for depth, token in enumerate(ids):
+        mass: dict[int, float] = defaultdict(float)
+        for other, weight in agreeing:
+            mass[other[depth]] += weight
+        total = sum(mass.values())
+        odds.append(tuple((t, m / total) for t, m in sorted(mass.items())))
+        agreeing = [(other, weight) for other, weight in agreeing if other[depth] == token]
+    return tuple(odds)
 
 
 def slipped(text: str, rng: random.Random) -> str:
@@ -90,18 +149,19 @@ class TeacherCast:
     renderer: ChatRenderer
     recorder: EpisodeRecorder
     make_params: ParamsMaker
+    odds_after: dict[tuple[int, ...], tuple[Odds, ...]]
     slip: float
     key: tuple[str | int, ...]
     agent_tags: dict[str, str]
 
-    def policy(self, agent_name: str, target_tag: str) -> ChatModel:
+    def policy(self, agent_name: str, target_tag: str) -> Teacher:
         """A teacher for this agent."""
         self.agent_tags[agent_name] = target_tag
         rng = derive_rng(*self.key, agent_name)
         player = self.workflow.scripted_player(
             agent_name=agent_name, target_tag=target_tag, rng=rng, params=self.make_params(target_tag, rng)
         )
-        assert player is not None, f"{self.workflow.__name__} has no scripted players"
+        assert isinstance(player, TeachingPlayer), f"{self.workflow.__name__} has no scripted players that teach"
         return Teacher(
             player=player,
             agent_name=agent_name,
@@ -110,11 +170,12 @@ class TeacherCast:
             renderer=self.renderer,
             recorder=self.recorder,
             conversation=Conversation(),
+            odds_after=self.odds_after,
             slip=self.slip,
             rng=derive_rng(*self.key, agent_name, "slip"),
         )
 
-    def opponent(self, agent_name: str, target_tag: str) -> ChatModel:
+    def opponent(self, agent_name: str, target_tag: str) -> Teacher:
         """A teacher for this agent, too."""
         return self.policy(agent_name, target_tag)
 
@@ -128,13 +189,13 @@ def play_transcripts(
     games: Iterable[int],
     stream: str,
     slip: float = 0.0,
-) -> list[TrainingSample]:
+) -> list[Transcript]:
     """Play one game a number in `games` and return its rows, every agent's.
 
     `make_workflow` gets the game's generator, so that tables of different sizes can be mixed.
     """
     renderer = ChatRenderer(tokenizer)
-    rows: list[TrainingSample] = []
+    rows: list[Transcript] = []
     with RolloutRuntime() as runtime:
         for game in games:
             rng = derive_rng(stream, game)
@@ -146,6 +207,7 @@ def play_transcripts(
                 renderer=renderer,
                 recorder=recorder,
                 make_params=make_params,
+                odds_after={},
                 slip=slip,
                 key=(stream, game),
                 agent_tags={},
@@ -161,5 +223,15 @@ def play_transcripts(
             episode = Episode(
                 task=task, repeat=0, status="ok", rewards={}, agent_tags=cast.agent_tags, calls=recorder.calls
             )
-            rows += build_samples(episode, dict.fromkeys(cast.agent_tags, 1.0))
+            samples = build_samples(episode, dict.fromkeys(cast.agent_tags, 1.0))
+            rows += [_transcript(sample, cast.odds_after) for sample in samples]
     return rows
+
+
+def _transcript(sample: TrainingSample, odds_after: Mapping[tuple[int, ...], tuple[Odds, ...]]) -> Transcript:
+    odds: list[Odds | None] = [None] * len(sample.token_ids)
+    starts = [i for i in range(1, len(odds)) if sample.loss_mask[i] and not sample.loss_mask[i - 1]]
+    for start in starts:
+        reply = odds_after[sample.token_ids[:start]]
+        odds[start : start + len(reply)] = reply
+    return Transcript(token_ids=sample.token_ids, odds=tuple(odds), target_tag=sample.target_tag)

@@ -25,20 +25,42 @@ def listener_prompt(word: str, objects: tuple[str, ...]) -> str:
     return f"Word: {word}. Objects: {' '.join(objects)}. Pick one object."
 
 
+SHARED_CODE, DIALECTS = 0, 1
+"""Values of the scripted players' parameter `code`."""
+_SPEAKERS = ((0, 1, 2, 3, 4, 5, 6, 7), (1, 2, 3, 0, 5, 6, 7, 4))
+_LISTENERS = ((0, 1, 2, 3, 4, 5, 6, 7), (1, 3, 0, 2, 5, 7, 4, 6))
+"""By code: which word a speaker has for each object, and which object a listener takes each word for. With the
+dialects one object of four is understood, as by chance: two players who each hold to theirs do not start agreed."""
+_MEANINGS = tuple(
+    {thing: WORDS[word] for thing, word in zip(OBJECTS, words, strict=True)}
+    | {word: OBJECTS[seen] for word, seen in zip(WORDS, seens, strict=True)}
+    for words, seens in zip(_SPEAKERS, _LISTENERS, strict=True)
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptedSignaller:
-    """Speaks and understands the code in which word i means object i."""
+    """Speaks and understands one code."""
 
     rng: random.Random
     accuracy: float
     """Probability of following the code; otherwise any choice, uniformly."""
+    code: int = SHARED_CODE
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Read what the prompt shows and answer by the code."""
+        choices = self.choices(request)
+        return self.rng.choices([reply for reply, _ in choices], [chance for _, chance in choices])[0]
+
+    def choices(self, request: ChatRequest) -> list[tuple[ChatReply, float]]:
+        """Every reply that `chat` might give, with its probability."""
         shown, options = _read(str(request.messages[-1]["content"]))
-        code = dict(zip(OBJECTS, WORDS, strict=True)) | dict(zip(WORDS, OBJECTS, strict=True))
-        follows = self.rng.random() < self.accuracy and code.get(shown) in options
-        return ChatReply(content=code[shown] if follows else self.rng.choice(options))
+        meant = _MEANINGS[self.code].get(shown)
+        accuracy = self.accuracy if meant in options else 0.0
+        return [
+            (ChatReply(content=option), (1 - accuracy) / len(options) + accuracy * (option == meant))
+            for option in options
+        ]
 
 
 def _read(prompt: str) -> tuple[str, list[str]]:

@@ -2,7 +2,8 @@
 
 In: an agent's request, nothing else. Out: a reply in the form that a small model is to learn: the notes that matter,
 word for word, then one tool call. A share of the decisions (`ScriptedParams.sense`) is sensible (`judgement.py`), the
-rest are random among the legal ones; what is repeated from the notes is right either way.
+rest are random among the legal ones; what is repeated from the notes is right either way. A teacher is asked for all of
+its possible replies at once (`choices`): their probabilities teach more than one of them drawn.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from ajet.chat.types import ChatReply, ChatRequest, ToolCall
@@ -28,6 +30,8 @@ _RECITED: Mapping[Decision, Mapping[str, tuple[str, ...]]] = {
     "last_words": {"seer": (prompts.SEEN_WEREWOLF,), "werewolf": (prompts.CLAIMED_SEER,)},
     "vote": {"seer": (prompts.SEEN_WEREWOLF, prompts.CALLED_WEREWOLF), "werewolf": (prompts.CLAIMED_SEER,)},
 }
+_NUM_DRAWS = 4
+"""Draws of a sensible decision in `choices`; most decisions are no matter of luck."""
 _RECITED_BY_OTHERS = (prompts.CALLED_WEREWOLF,)
 
 
@@ -41,21 +45,33 @@ class ScriptedPlayer:
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Answer one request."""
         memory = read(request.messages)
-        text = recited_notes(memory)
         if not request.tools or request.tool_choice == "none":
-            return ChatReply(content=text)
-        (tool,) = request.tools
-        options = legal_options(tool["function"]["parameters"])
-        fields = self._decide(memory, options)
-        return ChatReply(
-            content=text, tool_calls=(ToolCall(name=tool["function"]["name"], arguments=json.dumps(fields)),)
-        )
-
-    def _decide(self, memory: Memory, options: Mapping[str, list[Any]]) -> dict[str, Any]:
+            return ChatReply(content=recited_notes(memory))
+        options = legal_options(request.tools[0]["function"]["parameters"])
         if self.rng.random() < self.params.sense_of(memory.role, memory.decision):
-            wanted = judgement.decide(memory, options, self.params, self.rng)
-            return {name: wanted[name] if wanted[name] in legal else NOBODY for name, legal in options.items()}
-        return {name: self.rng.choice(legal) for name, legal in options.items()}
+            return _reply(request, memory, self._sensible(memory, options))
+        return _reply(request, memory, {name: self.rng.choice(legal) for name, legal in options.items()})
+
+    def choices(self, request: ChatRequest) -> list[tuple[ChatReply, float]]:
+        """Every reply that `chat` might give, with its probability as a few draws of the sensible one tell."""
+        memory = read(request.messages)
+        if not request.tools or request.tool_choice == "none":
+            return [(ChatReply(content=recited_notes(memory)), 1.0)]
+        options = legal_options(request.tools[0]["function"]["parameters"])
+        sense = self.params.sense_of(memory.role, memory.decision)
+        every = [dict(zip(options, values, strict=True)) for values in product(*options.values())]
+        drawn = [self._sensible(memory, options) for _ in range(_NUM_DRAWS)]
+        odds = [(1 - sense) / len(every) + sense * drawn.count(fields) / _NUM_DRAWS for fields in every]
+        return [(_reply(request, memory, fields), chance) for fields, chance in zip(every, odds, strict=True)]
+
+    def _sensible(self, memory: Memory, options: Mapping[str, list[Any]]) -> dict[str, Any]:
+        wanted = judgement.decide(memory, options, self.params, self.rng)
+        return {name: wanted[name] if wanted[name] in legal else NOBODY for name, legal in options.items()}
+
+
+def _reply(request: ChatRequest, memory: Memory, fields: Mapping[str, Any]) -> ChatReply:
+    call = ToolCall(name=request.tools[0]["function"]["name"], arguments=json.dumps(fields))
+    return ChatReply(content=recited_notes(memory), tool_calls=(call,))
 
 
 def recited_notes(memory: Memory) -> str:
