@@ -64,10 +64,10 @@ def test_the_order_of_rows_changes_no_pack(samples: list[TrainingSample]) -> Non
     assert sizes(samples) == sizes(samples[::-1])
 
 
-@pytest.mark.parametrize(("shared", "num_packs"), [(0, 2), (3, 2), (4, 1), (6, 1)])
+@pytest.mark.parametrize(("shared", "num_packs"), [(0, 2), (5, 2), (6, 1), (7, 1)])
 def test_rows_are_joined_where_that_is_cheaper_than_repeating_their_prefix(shared: int, num_packs: int) -> None:
-    # Two rows of 8 that share s tokens, a token at 1 and a pair at 1/8: a pack of its own costs the second row
-    # 8 + 8^2 / 8 = 16, joining the first (8 - s) + ((16 - s)^2 - 8^2) / 8, which is 18.1 at s = 3 and 14 at s = 4.
+    # Two rows of 8 that share s tokens, a token at 1 and a pair at 1/8, at 1/16 where nothing branches: apart they cost
+    # 2 (8 + 8^2 / 16) = 24, joined U + U^2 / 8 with U = 16 - s: 26.1 at s = 5 and 22.5 at s = 6.
     one = make_sample(range(8), (0,) * 7 + (1,))
     other = make_sample((*range(shared), *range(20, 28 - shared)), (0,) * 7 + (1,), repeat=1)
     packs = build_packs([one, other], [1.0, 1.0], TAGS, max_tokens=100, pair_cost=0.125, pack_cost=0.0)
@@ -75,7 +75,7 @@ def test_rows_are_joined_where_that_is_cheaper_than_repeating_their_prefix(share
 
 
 def test_short_rows_that_share_nothing_still_save_the_cost_of_a_pass() -> None:
-    # A row of 2 joins U tokens at 2 + ((U + 2)^2 - U^2) / 8: 3.5 at U = 2, 4.5 at 4, 5.5 at 6. Apart: 2.5 + the pass.
+    # A row alone costs 2 + 2^2 / 16 = 2.25 and a pass; U joined tokens cost U + U^2 / 8: 6 at 4, 10.5 at 6, 16 at 8.
     rows = [make_sample((2 * i, 2 * i + 1), (0, 1), repeat=i) for i in range(6)]
 
     def sizes(pack_cost: float) -> list[int]:
