@@ -156,19 +156,26 @@ def _job_tree(tree: DictConfig) -> DictConfig:
 def _place_run(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
     """A directory that no other run has, or the one that is resumed."""
     resume = OmegaConf.select(tree, "resume")
+    if resume is not None and _names(overrides, "run_dir"):
+        raise ConfigError(f"resume={resume} goes on in that directory: drop run_dir")
     if resume is not None:
         # The first start's record stays; each resume adds its own beside it.
         record = f".hydra/resumed_{datetime.now():%Y-%m-%d_%H-%M-%S}"
         return [f"hydra.run.dir={_quoted(resume)}", f"hydra.output_subdir={record}"]
     directory = Path(tree.hydra.run.dir)
-    if _names(overrides, "hydra.run.dir"):
+    chosen = _names(overrides, "run_dir")
+    if chosen:
+        directory = Path(tree.run_dir)
+    if chosen or _names(overrides, "hydra.run.dir"):
         if (directory / "config.yaml").is_file():
             raise ConfigError(f"{directory} holds a run already: resume={directory} goes on with it")
-        return []
+        return [f"hydra.run.dir={_quoted(str(directory))}"] if chosen else []
     return [f"hydra.run.dir={_quoted(str(_claim(directory)))}"]
 
 
 def _place_sweep(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
+    if _names(overrides, "run_dir"):
+        raise ConfigError("run_dir would be the same for all jobs of a sweep: set hydra.sweep.dir")
     if _names(overrides, "hydra.sweep.dir"):
         return []
     return [f"hydra.sweep.dir={_quoted(str(_claim(Path(tree.hydra.sweep.dir))))}"]

@@ -182,12 +182,14 @@ def test_the_entry_point_trains_from_the_command_line(tmp_path: Path, capfd: pyt
 
 @pytest.mark.slow
 @pytest.mark.vllm
-def test_signals_trains_on_vllm_and_both_roles_come_to_say_legal_things(tmp_path: Path) -> None:
-    trained = run(tmp_path / "run", "experiment=signals", "total_steps=12", "algorithm.learning_rate=1e-3", *QUIET)
-    lines = metrics(trained)
-    assert all(line["policy/max_logprob_gap"] < 1e-5 for line in lines[:12] if line["policy/optimizer_steps"])
-    illegal = [line["workflow/illegal_words"] + line["workflow/illegal_picks"] for line in lines[:12]]
-    assert sum(illegal[6:]) <= sum(illegal[:6]) and sum(illegal[6:]) / 6 < 0.1
+def test_signals_learns_on_vllm(tmp_path: Path) -> None:
+    trained = run(tmp_path / "run", "experiment=signals", "total_steps=15", "eval.num_tasks=16", *QUIET)
+    lines = metrics(trained)[:15]
+    assert all(line["policy/max_logprob_gap"] < 1e-5 for line in lines if line["policy/optimizer_steps"])
+    rewards = [line["reward/speaker/mean"] for line in lines]
+    # Chance is 0.25 and 256 games a step leave a standard error of 0.03; it was 0.7 by then where it was measured.
+    assert rewards[0] < 0.35 and sum(rewards[-3:]) / 3 > 0.5
+    assert all(line["workflow/illegal_words"] + line["workflow/illegal_picks"] < 0.1 for line in lines)
 
 
 @pytest.mark.slow
@@ -205,8 +207,8 @@ def test_werewolves_trains_the_chosen_roles_on_vllm(tmp_path: Path) -> None:
     )
     first = metrics(played)[0]
     assert first["episode/ok"] == 16.0
-    # Some 250 replies with an error rate of one in a hundred: more than one in twenty would be another model.
-    assert first["format/seer/error_rate"] < 0.05 and first["format/witch/error_rate"] < 0.05
+    # Some 250 replies of which one in a thousand is malformed.
+    assert first["format/seer/error_rate"] < 0.02 and first["format/witch/error_rate"] < 0.02
     assert {"reward/seer/mean", "reward/witch/mean"} <= set(first) and "reward/villager/mean" not in first
     if first["policy/optimizer_steps"]:
         assert first["policy/max_logprob_gap"] < 1e-5

@@ -199,14 +199,23 @@ def test_runs_started_in_the_same_second_do_not_share_a_directory(tmp_path: Path
     assert len(list(tmp_path.glob("outputs/*/*/config.yaml"))) == 3
 
 
-def test_an_explicit_directory_that_holds_a_run_is_not_written_over(tmp_path: Path, checkpoint: Path) -> None:
-    arguments = [*main_job(checkpoint), "hydra.run.dir=mine"]
+@pytest.mark.parametrize("key", ["run_dir", "hydra.run.dir"])
+def test_an_explicit_directory_is_made_and_one_that_holds_a_run_is_not_written_over(
+    key: str, tmp_path: Path, checkpoint: Path
+) -> None:
+    arguments = [*main_job(checkpoint), f"{key}=mine"]
     assert run_recorder(tmp_path, *arguments).returncode == 0
+    assert (tmp_path / "mine" / "config.yaml").is_file() and not (tmp_path / "outputs").exists()
     again = run_recorder(tmp_path, *arguments)
     assert (again.returncode, again.stderr) == (
         2,
         "error: mine holds a run already: resume=mine goes on with it\n",
     )
+
+
+def test_one_directory_for_all_jobs_of_a_sweep_is_refused(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(["-m", *main_job(checkpoint), "seed=1,2", "run_dir=mine"], capsys)
+    assert line == "error: run_dir would be the same for all jobs of a sweep: set hydra.sweep.dir"
 
 
 def test_resume_alone_runs_again_in_the_same_directory(tmp_path: Path, checkpoint: Path) -> None:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
-from pathlib import Path
 from statistics import fmean
 
 from ajet.assemble import make_engine, make_scheduler, workflow_maker
@@ -154,17 +152,11 @@ def teachers_metrics(targets: Sequence[str], sense: float, *, others_sense: floa
     return {name: fmean(numbers) for name, numbers in values.items()}
 
 
-def write_gates(model: str, *, num_games: int, sense: float, temperatures: Sequence[float], path: Path | None) -> None:
-    """Measure at each temperature, print, and keep the numbers as JSON at `path`."""
-    results = {}
-    for temperature in temperatures:
-        gates = measured(model, num_games=num_games, sense=sense, temperature=temperature)
-        results[f"temperature {temperature}"] = gates
-        print(f"\n{num_games} held-out games a side, temperature {temperature}", flush=True)
-        for name, value in gates.items():
-            print(f"  {name:40} {value:.4f}", flush=True)
-    if path is not None:
-        path.write_text(json.dumps(results, indent=2) + "\n")
+def print_gates(model: str, *, num_games: int, sense: float, temperature: float = 1.0) -> None:
+    """Measure and print, a gate a line."""
+    print(f"\n{num_games} held-out games a side, temperature {temperature}", flush=True)
+    for name, value in measured(model, num_games=num_games, sense=sense, temperature=temperature).items():
+        print(f"  {name:40} {value:.4f}", flush=True)
 
 
 def main() -> None:
@@ -173,16 +165,9 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default="builtin:tiny")
     parser.add_argument("--games", type=int, default=200)
     parser.add_argument("--sense", type=float, default=0.35, help="the teachers' sense")
-    parser.add_argument("--temperature", type=float, nargs="+", default=[1.0, 0.7])
-    parser.add_argument("--out", type=Path, help="a JSON file for the numbers")
+    parser.add_argument("--temperature", type=float, default=1.0)
     arguments = parser.parse_args()
-    write_gates(
-        arguments.model,
-        num_games=arguments.games,
-        sense=arguments.sense,
-        temperatures=arguments.temperature,
-        path=arguments.out,
-    )
+    print_gates(arguments.model, num_games=arguments.games, sense=arguments.sense, temperature=arguments.temperature)
 
 
 if __name__ == "__main__":

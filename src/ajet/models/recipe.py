@@ -26,7 +26,7 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 from ajet.config.root import Config
 from ajet.models.copying import copying_rows
 from ajet.models.fitting import FitSettings, Row, fit
-from ajet.models.gates import write_gates
+from ajet.models.gates import print_gates
 from ajet.models.tokenizer import END, PAD, train_tokenizer
 from ajet.models.transcripts import Transcript, play_transcripts
 from ajet.workflow import Workflow
@@ -57,7 +57,6 @@ PHRASES = (
 )
 """What AgentScope and the moderator write around every decision, one token each."""
 NUM_TOKENIZER_GAMES = 40
-GATE_TEMPERATURES = (1.0, 0.7)
 ROW_FIELDS = ("ids_T", "places_E", "targets_E", "weights_E")
 COPY_SHARE = 0.15
 """Share of the fit that is copying documents alone; the rest is games."""
@@ -226,13 +225,7 @@ def main() -> None:
         "torch": torch.__version__,
     }
     (arguments.out / "recipe.json").write_text(json.dumps(record, indent=2) + "\n")
-    write_gates(
-        str(arguments.out),
-        num_games=arguments.gate_games,
-        sense=SENSE,
-        temperatures=GATE_TEMPERATURES,
-        path=arguments.out / "gates.json",
-    )
+    print_gates(str(arguments.out), num_games=arguments.gate_games, sense=SENSE)
 
 
 def parsed_arguments() -> argparse.Namespace:
