@@ -161,7 +161,7 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
         (["algorithm.dr_grpo_max_length=9"], "has no effect with algorithm.loss=grpo"),
         (["algorithm.loss=dr_grpo"], "needs algorithm.dr_grpo_max_length"),
         (["algorithm.mis_low=0.5"], "set both or neither"),
-        (["algorithm.warmup_steps=99"], "more than total_steps=20"),
+        (["algorithm.kl_schedule=linear"], "has no effect with algorithm.kl_coef=0"),
         (["engine.gpu_memory_utilization=0.5"], "has no effect with hardware.device=cpu"),
         (["engine=scripted", "engine.kv_cache_gib=1"], "has no effect with engine=scripted"),
         (["hardware=gpu1", "engine=vllm"], "choose engine=vllm_gpu"),

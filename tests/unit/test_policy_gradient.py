@@ -24,7 +24,7 @@ from ajet.models.tokenizer import train_tokenizer
 from ajet.records import TrainingSample
 from ajet.training.lora import merged_state, with_lora
 from ajet.training.packing import Pack, ancestor_mask, build_packs
-from ajet.training.policy import OptimizerSettings, TrainablePolicy, rate_factor
+from ajet.training.policy import OptimizerSettings, TrainablePolicy, kl_factor, rate_factor
 
 TAGS = ("seer", "witch")
 LOSS = LossSettings(clip_low=0.2, clip_high=0.3)
@@ -241,6 +241,20 @@ def test_state_saved_and_loaded_goes_on_identically() -> None:
 def test_the_learning_rate_warms_up_and_falls_as_told() -> None:
     rule = OptimizerSettings(learning_rate=1, weight_decay=0, warmup_steps=3, decay_steps=7, max_grad_norm=1)
     assert [rate_factor(step, rule) for step in range(8)] == [0.25, 0.5, 0.75, 1.0, 0.75, 0.5, 0.25, 0.0]
+
+
+def test_a_penalty_on_a_linear_schedule_loses_its_pull() -> None:
+    (one,) = pack([make_sample((1, 2, 3), (0, 0, 1), advantage=0.0)])
+    reference = tiny_qwen(seed=2)
+    with torch.no_grad():
+        reference.lm_head.weight *= 20
+    rule = dataclasses.replace(RATE, kl_decay_steps=4)
+    assert [kl_factor(step, rule) for step in range(6)] == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+    policy = make_policy(tiny_qwen(seed=1), loss=LossSettings(kl_coef=1.0), optimizer=rule, reference=reference)
+    losses = [policy.train_batch([[one]], TAGS) for _ in range(6)]
+    shares = [line["policy/loss"] / line["policy/seer/kl_ref"] for line in losses]
+    assert shares == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0, 0.0], rel=1e-5)
+    assert losses[4]["policy/grad_norm"] == 0.0 < losses[3]["policy/grad_norm"]
 
 
 def test_adapters_are_merged_into_plain_weights_that_give_the_same_outputs(tmp_path: Path) -> None:

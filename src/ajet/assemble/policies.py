@@ -41,6 +41,7 @@ def make_policy(config: Config, model_path: str, accelerator: Accelerator) -> Tr
             warmup_steps=algorithm.warmup_steps * algorithm.num_minibatches,
             decay_steps=num_optimizer_steps if algorithm.lr_schedule == "linear" else None,
             max_grad_norm=algorithm.max_grad_norm,
+            kl_decay_steps=num_optimizer_steps if algorithm.kl_schedule == "linear" else None,
         ),
         reference=load_model(config, model_path) if algorithm.kl_coef else None,
         num_threads=config.hardware.training_threads,

@@ -30,6 +30,8 @@ class AlgorithmConfig:
     """The ratio is clipped above at 1 + clip_high."""
     kl_coef: float = ruled(0.0, at_least=0)
     """Weight of the KL penalty (k3) to the starting model; 0 keeps no reference model."""
+    kl_schedule: str = one_of("constant", "constant", "linear")
+    """The penalty's weight stays, or falls from `kl_coef` to 0 at `total_steps`: first explore, then commit."""
     entropy_coef: float = ruled(0.0, at_least=0)
     """Weight of the entropy bonus, which keeps a policy exploring."""
     max_grad_norm: float = ruled(1.0, above=0)

@@ -188,9 +188,9 @@ def _check_algorithm(config: Config) -> None:
             raise ConfigError(
                 "algorithm.tis_cap and algorithm.mis_low/mis_high correct the same thing: set one of them"
             )
-    if algorithm.warmup_steps > config.total_steps:
+    if algorithm.kl_schedule != "constant" and not algorithm.kl_coef:
         raise ConfigError(
-            f"algorithm.warmup_steps={algorithm.warmup_steps} is more than total_steps={config.total_steps}"
+            f"algorithm.kl_schedule={algorithm.kl_schedule} has no effect with algorithm.kl_coef=0: set kl_coef"
         )
 
 

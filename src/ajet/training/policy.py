@@ -8,7 +8,7 @@ different numbers of packs. Left out: what a batch is and how it was credited.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ ADAM_BETAS = (0.9, 0.95)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerSettings:
-    """AdamW and its schedule."""
+    """AdamW, and what changes from step to step."""
 
     learning_rate: float
     weight_decay: float
@@ -36,6 +36,13 @@ class OptimizerSettings:
     decay_steps: int | None
     """Optimizer steps at whose end the rate reaches 0, warm-up included; None keeps it constant."""
     max_grad_norm: float
+    kl_decay_steps: int | None = None
+    """Optimizer steps at whose end the KL penalty's weight reaches 0; None keeps it constant."""
+
+
+def kl_factor(step: int, settings: OptimizerSettings) -> float:
+    """The KL penalty's weight at optimizer step `step` (from 0) as a share of the configured one."""
+    return 1.0 if settings.kl_decay_steps is None else max(0.0, 1 - step / settings.kl_decay_steps)
 
 
 def rate_factor(step: int, settings: OptimizerSettings) -> float:
@@ -153,8 +160,11 @@ class TrainablePolicy:
     def _optimizer_step(
         self, packs: Sequence[Pack], old: dict[int, Tensor], sums: _TagSums, *, on_policy: bool
     ) -> float:
+        kl_coef = self._loss.kl_coef * kl_factor(self._scheduler.last_epoch, self._settings)
+        settings = replace(self._loss, kl_coef=kl_coef)
         for pack in packs:
-            self._accelerator.backward(self._pack_loss(pack, old.get(id(pack)), sums, on_policy=on_policy))
+            loss = self._pack_loss(pack, old.get(id(pack)), settings, sums, on_policy=on_policy)
+            self._accelerator.backward(loss)
         for parameter in self._trained:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -167,7 +177,9 @@ class TrainablePolicy:
         self._optimizer.zero_grad()
         return float(norm)
 
-    def _pack_loss(self, pack: Pack, old: Tensor | None, sums: _TagSums, *, on_policy: bool) -> Tensor:
+    def _pack_loss(
+        self, pack: Pack, old: Tensor | None, settings: LossSettings, sums: _TagSums, *, on_policy: bool
+    ) -> Tensor:
         device = self._accelerator.device
         output = self.forward(pack)
         mu = torch.from_numpy(pack.logprobs).to(device, torch.float32)
@@ -178,7 +190,7 @@ class TrainablePolicy:
             with torch.no_grad():
                 reference = self.forward(pack, self._reference).logp_E
         old_E = mu if old is None else old
-        losses = token_losses(output.logp_E, old_E, mu, advantage, self._loss, reference, output.entropy_E)
+        losses = token_losses(output.logp_E, old_E, mu, advantage, settings, reference, output.entropy_E)
         loss = (weight * losses).sum()
         with torch.no_grad():
             logp = output.logp_E.detach()
@@ -186,7 +198,7 @@ class TrainablePolicy:
                 torch.from_numpy(pack.tags),
                 (logp - mu).abs() * on_policy,
                 entropy=output.entropy_E.detach(),
-                clip_fraction=clipped(logp, old_E, advantage, self._loss),
+                clip_fraction=clipped(logp, old_E, advantage, settings),
                 mismatch_kl=k3(mu.double(), logp.double()) * on_policy,
                 on_policy=torch.full_like(logp, float(on_policy)),
                 kl_ref=torch.zeros_like(logp) if reference is None else k3(logp, reference),
