@@ -1,11 +1,17 @@
-"""Wall time by phase, for `time/<phase>` and the closing table."""
+"""Wall time by phase, for `time/<phase>` and the closing table, and the memory that it took."""
 
 from __future__ import annotations
 
+import resource
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def peak_memory_gib() -> float:
+    """The most memory this process has held so far, in GiB (resident; the engine lives in it, GPU memory does not)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
 
 
 class PhaseClock:

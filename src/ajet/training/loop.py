@@ -27,7 +27,7 @@ from ajet.tracking.metrics import Metrics, episode_metrics, token_metrics
 from ajet.tracking.store import TrajectoryStore
 from ajet.training.batch import BatchSettings, TrainingBatch, build_batch
 from ajet.training.checkpoint import CheckpointFolder
-from ajet.training.clock import PhaseClock
+from ajet.training.clock import PhaseClock, peak_memory_gib
 from ajet.training.policy import TrainablePolicy
 
 
@@ -191,7 +191,12 @@ class Trainer:
         """Log the final evaluation, write `summary.json`, show the closing table."""
         run_dir = Path(self.config.run_dir)
         confidence = self.config.eval.confidence
-        summary: dict[str, Any] = {"num_steps": self.num_steps_done, "wall_time_s": dict(self.clock.run)}
+        memory = peak_memory_gib()
+        summary: dict[str, Any] = {
+            "num_steps": self.num_steps_done,
+            "wall_time_s": dict(self.clock.run),
+            "peak_memory_gib": memory,
+        }
         if after is not None:
             self.logger.log(self.num_steps_done, _eval_metrics(after))
             summary["after"] = after.to_json()
@@ -201,6 +206,7 @@ class Trainer:
             self.display.table(results_table(rows, confidence=confidence))
         self.display.table(times_table(self.clock.run))
         write_summary(run_dir / "summary.json", summary)
+        self.display.say(f"peak memory {memory:.1f} GiB")
         self.display.say(f"run directory: {run_dir}")
         return None if after is None or not after.scores else fmean(after.scores.values())
 
