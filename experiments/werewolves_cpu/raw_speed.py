@@ -1,9 +1,9 @@
 """What a step would take at least: `python experiments/werewolves_cpu/raw_speed.py <run dir> [--step 5]`.
 
 In: a run directory with the trajectories of a step. Out: seconds of (1) vLLM alone on that step's prompts of the
-trained roles, all handed over at once, each for as many tokens as were sampled, and (2) a bare forward and backward over
-the step's packs, without loss, reference or optimizer; and the run's own seconds over them. Left out of (1), and so for
-free: that an agent's next prompt has to wait for its last reply and for the other players.
+trained roles, all handed over at once, each for as many tokens as were sampled, and (2) a bare forward and backward
+over the step's packs, without loss, reference or optimizer; and the run's own seconds over them. Left out of (1), and
+so for free: that an agent's next prompt has to wait for its last reply and for the other players.
 """
 
 from __future__ import annotations
