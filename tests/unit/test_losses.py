@@ -12,7 +12,7 @@ from tests.factories import make_sample, samples_strategy
 
 from ajet.algorithms.aggregation import BatchTotals, LossKind, batch_totals, sequence_key, token_weights
 from ajet.algorithms.filters import drop_zero_advantage
-from ajet.algorithms.losses import LossSettings, clipped, k3, sampling_correction, token_losses
+from ajet.algorithms.losses import LossSettings, certain, clipped, k3, sampling_correction, token_losses
 from ajet.records import TrainingSample
 
 LOSS_KINDS: tuple[LossKind, ...] = ("grpo", "dapo", "dr_grpo")
@@ -101,6 +101,16 @@ def test_the_entropy_bonus_is_taken_off_with_its_coefficient() -> None:
     settings = LossSettings(entropy_coef=0.1)
     loss = token_losses(logp, logp, logp, torch.tensor([0.0]), settings, entropy_E=torch.tensor([2.0]))
     assert loss.item() == pytest.approx(-0.2)
+
+
+def test_tokens_that_the_policy_was_sure_of_get_no_credit_but_keep_the_penalty() -> None:
+    logp, reference = logs(0.5, 0.5), logs(0.25, 0.25)
+    advantage, entropy = torch.tensor([1.0, 1.0]), torch.tensor([0.2, 0.7])
+    settings = LossSettings(min_entropy=0.5, kl_coef=0.1)
+    penalty = 0.1 * (math.log(2) - 0.5)
+    loss = token_losses(logp, logp, logp, advantage, settings, reference, entropy)
+    assert loss.tolist() == pytest.approx([penalty, penalty - 1])
+    assert certain(entropy, settings).tolist() == [1.0, 0.0]
 
 
 def test_sampling_corrections_cap_or_drop_by_the_ratio_of_old_policy_to_sampler() -> None:

@@ -21,6 +21,7 @@ class LossSettings:
     clip_high: float = 0.2
     kl_coef: float = 0.0
     entropy_coef: float = 0.0
+    min_entropy: float = 0.0
     tis_cap: float | None = None
     mis_low: float | None = None
     mis_high: float | None = None
@@ -43,6 +44,11 @@ def clipped(logp_E: Tensor, logp_old_E: Tensor, advantage_E: Tensor, settings: L
     low = (ratio < 1 - settings.clip_low) & (advantage_E < 0)
     high = (ratio > 1 + settings.clip_high) & (advantage_E > 0)
     return (low | high).to(logp_E.dtype)
+
+
+def certain(entropy_E: Tensor, settings: LossSettings) -> Tensor:
+    """Where the policy was too sure for its token to be credited (1.0 or 0.0)."""
+    return (entropy_E.detach() < settings.min_entropy).to(entropy_E.dtype)
 
 
 def sampling_correction(logp_old_E: Tensor, logp_mu_E: Tensor, settings: LossSettings) -> Tensor:
@@ -74,13 +80,17 @@ def token_losses(
         advantage_E: advantages.
         settings: constants.
         logp_ref_E: under the reference model; required where `kl_coef` is not 0.
-        entropy_E: of the predicting distributions, with gradient; required where `entropy_coef` is not 0.
+        entropy_E: of the predicting distributions, with gradient; required where `entropy_coef` or `min_entropy` is
+            not 0.
     """
     ratio = torch.exp(logp_E - logp_old_E)
     bounded = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
     loss = -torch.minimum(ratio * advantage_E, bounded * advantage_E)
     if settings.corrects_sampling:
         loss = loss * sampling_correction(logp_old_E, logp_mu_E, settings)
+    if settings.min_entropy:
+        assert entropy_E is not None, "leaving certain tokens out needs the entropies"
+        loss = loss * (1 - certain(entropy_E, settings))
     if settings.kl_coef:
         assert logp_ref_E is not None, "a KL penalty needs the reference's log-probabilities"
         loss = loss + settings.kl_coef * k3(logp_E, logp_ref_E)

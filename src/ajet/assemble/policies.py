@@ -31,6 +31,7 @@ def make_policy(config: Config, model_path: str, accelerator: Accelerator) -> Tr
             clip_high=algorithm.clip_high,
             kl_coef=algorithm.kl_coef,
             entropy_coef=algorithm.entropy_coef,
+            min_entropy=algorithm.min_entropy,
             tis_cap=algorithm.tis_cap,
             mis_low=algorithm.mis_low,
             mis_high=algorithm.mis_high,

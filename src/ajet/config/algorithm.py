@@ -34,6 +34,9 @@ class AlgorithmConfig:
     """The penalty's weight stays, or falls from `kl_coef` to 0 at `total_steps`: first explore, then commit."""
     entropy_coef: float = ruled(0.0, at_least=0)
     """Weight of the entropy bonus, which keeps a policy exploring."""
+    min_entropy: float = ruled(0.0, at_least=0)
+    """Sampled tokens whose distribution has less entropy than this, in nats, get no credit (a KL penalty still holds
+    them): learn from decisions, not from the format around them. After Wang et al. 2025, "Beyond the 80/20 rule"."""
     max_grad_norm: float = ruled(1.0, above=0)
     """Gradients are scaled down to this global norm."""
     num_minibatches: int = ruled(1, at_least=1)

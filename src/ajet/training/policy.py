@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from ajet.algorithms.losses import LossSettings, clipped, k3, token_losses
+from ajet.algorithms.losses import LossSettings, certain, clipped, k3, token_losses
 from ajet.training.lora import base_of, merged_state
 from ajet.training.packing import Pack, ancestor_mask
 
@@ -198,6 +198,7 @@ class TrainablePolicy:
                 torch.from_numpy(pack.tags),
                 (logp - mu).abs() * on_policy,
                 entropy=output.entropy_E.detach(),
+                certain_fraction=certain(output.entropy_E, settings),
                 clip_fraction=clipped(logp, old_E, advantage, settings),
                 mismatch_kl=k3(mu.double(), logp.double()) * on_policy,
                 on_policy=torch.full_like(logp, float(on_policy)),
@@ -233,7 +234,8 @@ class TrainablePolicy:
         self._scheduler.load_state_dict(state["scheduler"])
 
 
-_SUMMED = ("count", "on_policy", "entropy", "clip_fraction", "mismatch_kl", "kl_ref", "credit", "loss")
+_MEANS = ("entropy", "certain_fraction", "clip_fraction", "kl_ref")
+_SUMMED = ("count", "on_policy", "mismatch_kl", "credit", "loss", *_MEANS)
 
 
 class _TagSums:
@@ -263,7 +265,7 @@ class _TagSums:
             count = float(total["count"][i])
             if count == 0:
                 continue
-            for name in ("entropy", "clip_fraction", "kl_ref"):
+            for name in _MEANS:
                 metrics[f"policy/{tag}/{name}"] = float(total[name][i]) / count
             if total["on_policy"][i] > 0:
                 metrics[f"policy/{tag}/mismatch_kl"] = float(total["mismatch_kl"][i] / total["on_policy"][i])
