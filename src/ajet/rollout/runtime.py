@@ -35,7 +35,7 @@ class RolloutRuntime:
 
     def __enter__(self) -> Self:
         """Take over Ctrl-C."""
-        # What is loaded by now stays. Full collections would walk all of it again and again: a tenth of the time of play.
+        # What is loaded by now stays: full collections would walk it again and again, a tenth of the time of play.
         gc.collect()
         gc.freeze()
         self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
