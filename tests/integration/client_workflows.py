@@ -163,7 +163,7 @@ class AgentScopeByUrl(Sums):
             name="adder",
             sys_prompt="You add.",
             model=OpenAIChatModel(
-                model_name=address.model, api_key=address.api_key, client_kwargs={"base_url": address.base_url}
+                model_name=address.model, api_key=address.api_key, client_args={"base_url": address.base_url}
             ),
             formatter=OpenAIChatFormatter(),
             toolkit=toolkit,
@@ -220,3 +220,11 @@ class AgentsSdk(Sums):
         )
         with suppress(MaxTurnsExceeded):
             await Runner.run(agent, "What is 2 + 3?", max_turns=MAX_TURNS, run_config=RunConfig(tracing_disabled=True))
+
+
+class TooWarm(Sums):
+    """Asks for another temperature than it is trained at."""
+
+    async def converse(self, tuner: AjetTuner, add: Any) -> None:
+        client: Any = tuner.as_raw_openai_sdk_client(agent_name="adder", target_tag="adder")
+        await client.chat.completions.create(ASK, temperature=1.5, top_p=0.9)

@@ -13,6 +13,7 @@ from tests.integration.adder_model import save_adder_model
 
 from ajet.assemble import build_trainer
 from ajet.config.compose import compose
+from ajet.errors import WorkflowError
 
 HERE = Path(__file__).parent
 IN_PROCESS = ["SdkInProcess", "AgentsSdk"]
@@ -89,3 +90,11 @@ def test_by_url_two_runs_of_one_seed_sample_the_same_tokens(model_path: str, tmp
         rows = pq.read_table(tmp_path / name / "trajectories" / "train_000000.parquet").to_pylist()
         sampled.append([(row["task"], row["repeat"], row["sampled_ids"]) for row in rows])
     assert sampled[0] == sampled[1]
+
+
+def test_what_cannot_be_trained_on_stops_a_run_with_the_reason_unless_it_is_to_be_ignored(
+    model_path: str, tmp_path: Path
+) -> None:
+    with pytest.raises(WorkflowError, match=r"temperature=1\.5.*rollout\.temperature=1"):
+        train(model_path, tmp_path / "refused", "TooWarm")
+    assert train(model_path, tmp_path / "ignored", "TooWarm", "endpoint.unsupported=ignore")[0]["episode/ok"] == 8.0
