@@ -200,6 +200,19 @@ class LangGraphStreaming(Sums):
             await agent.ainvoke({"messages": [("user", "What is 2 + 3?")]}, {"recursion_limit": 2 * MAX_TURNS})
 
 
+class LangChainAgent(Sums):
+    """LangChain 1's own agent, called synchronously."""
+
+    async def converse(self, tuner: AjetTuner, add: Any) -> None:
+        from langchain.agents import create_agent
+        from langchain_openai import ChatOpenAI
+        from langgraph.errors import GraphRecursionError
+
+        agent = create_agent(chat_openai(tuner.as_oai_baseurl_apikey("adder"), ChatOpenAI), [add])
+        with suppress(GraphRecursionError):
+            agent.invoke({"messages": [("user", "What is 2 + 3?")]}, {"recursion_limit": 2 * MAX_TURNS})
+
+
 def chat_openai(address: OpenAIAddress, kind: Any, **settings: Any) -> Any:
     """LangChain's chat model at an address."""
     return kind(model=address.model, base_url=address.base_url, api_key=address.api_key, **settings)

@@ -18,7 +18,13 @@ from ajet.errors import WorkflowError
 HERE = Path(__file__).parent
 IN_PROCESS = ["SdkInProcess", "AgentsSdk"]
 BY_URL = ["SdkAsync", "SdkSync", "Requests", "AgentScopeByUrl", "LangGraphReAct", "LangGraphStreaming"]
-OPTIONAL = {"AgentsSdk": "agents", "LangGraphReAct": "langgraph", "LangGraphStreaming": "langgraph"}
+BY_URL += ["LangChainAgent"]
+OPTIONAL = {
+    "AgentsSdk": "agents",
+    "LangGraphReAct": "langgraph",
+    "LangGraphStreaming": "langgraph",
+    "LangChainAgent": "langchain",
+}
 
 
 @pytest.fixture(scope="module")

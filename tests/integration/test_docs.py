@@ -19,7 +19,7 @@ from ajet.train import train
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = ["openai-sdk", "http", "langchain", "agentscope"]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-OPTIONAL = ("agents", "langchain_openai", "langgraph")
+OPTIONAL = ("agents", "langchain", "langchain_core", "langchain_openai", "langgraph")
 OVERRIDES = [
     "model.max_context=1024",
     "engine=transformers",
