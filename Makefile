@@ -13,7 +13,7 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-LOCKS := requirements/cpu.lock.txt requirements/dev.lock.txt
+LOCKS := requirements/cpu.lock.txt requirements/dev.lock.txt requirements/clients.lock.txt
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off $(PIP_ARGS)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ajet.errors import PolicyError as PolicyError
     from ajet.records import Task as Task
     from ajet.tuner import AjetTuner as AjetTuner
+    from ajet.tuner import OpenAIAddress as OpenAIAddress
     from ajet.workflow import Workflow as Workflow
     from ajet.workflow import WorkflowOutput as WorkflowOutput
     from ajet.workflow import WorkflowTask as WorkflowTask
@@ -20,13 +21,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AjetTuner": "ajet.tuner",
+    "OpenAIAddress": "ajet.tuner",
     "PolicyError": "ajet.errors",
     "Task": "ajet.records",
     "Workflow": "ajet.workflow",
     "WorkflowOutput": "ajet.workflow",
     "WorkflowTask": "ajet.workflow",
 }
-__all__ = ["AjetTuner", "PolicyError", "Task", "Workflow", "WorkflowOutput", "WorkflowTask"]
+__all__ = ["AjetTuner", "OpenAIAddress", "PolicyError", "Task", "Workflow", "WorkflowOutput", "WorkflowTask"]
 
 
 def __getattr__(name: str) -> Any:

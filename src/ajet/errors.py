@@ -20,6 +20,10 @@ class ContextOverflowError(EngineError):
     """A prompt does not fit into the model's context, so nothing could be sampled."""
 
 
+class EpisodeOverError(AjetError):
+    """A model was asked after its episode had ended; nobody would see the reply."""
+
+
 class WorkflowError(AjetError):
     """A workflow broke its contract with the framework (entry, output, reward)."""
 

@@ -40,7 +40,8 @@ class Completion:
     logprobs: tuple[float, ...]
     """log pi(id) of each sampled id under the distribution sampled from, after temperature; same length."""
     finish_reason: FinishReason
-    """`stop`: a stop id was sampled (it is the last id); `length`: the budget ran out."""
+    """`stop`: a stop id was sampled (it is the last id), or the last id completed a stop text of the request;
+    `length`: the budget ran out."""
     policy_version: int
     """Number of weight updates that the sampling weights had seen."""
 

@@ -16,7 +16,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "ajet"
 # `workflow` and `tuner` share a row, for they name each other's types.
 # `engine.base` is the contract of engines; only `assemble` may import the concrete ones.
 BASE = {"errors", "randomness"}
-SPEAKING = {"records", "config", "engine.base", "chat", "recording", "workflow", "tuner"}
+SPEAKING = {"records", "config", "engine.base", "chat", "recording", "endpoint", "workflow", "tuner"}
 PLAYING = SPEAKING | {"agents", "opponents", "data", "rollout"}
 TABLE: dict[str, set[str]] = {
     "errors": set(),
@@ -28,6 +28,7 @@ TABLE: dict[str, set[str]] = {
     "engine": {"records", "config"},
     "chat": {"records"},
     "recording": {"records"},
+    "endpoint": {"records", "chat", "engine.base", "recording"},
     "workflow": {"records", "config", "recording", "chat", "tuner"},
     "tuner": {"records", "config", "recording", "chat", "workflow"},
     "agents": SPEAKING - {"config"},
@@ -54,6 +55,8 @@ HEAVY: dict[str, set[str]] = {
     "accelerate": {"training", "models", "assemble"},
     "agentscope": {"agents", "workflows"},
     "wandb": {"tracking"},
+    "fastapi": {"endpoint"},
+    "uvicorn": {"endpoint"},
     "hydra": {"config", "cli"},
     "omegaconf": {"config", "cli", "train", "evaluate"},
 }
@@ -136,7 +139,7 @@ def test_experiments_are_not_imported_by_the_library() -> None:
 )
 def test_light_commands_load_neither_torch_nor_vllm_nor_agentscope(statement: str, checkpoint: Path) -> None:
     statement = statement.replace("{model}", repr(f"model.path={checkpoint}"))
-    heavy = {"torch", "vllm", "agentscope", "transformers", "accelerate", "wandb"}
+    heavy = {"torch", "vllm", "agentscope", "transformers", "accelerate", "wandb", "fastapi", "uvicorn", "openai"}
     check = f"import sys; print('LOADED', sorted({heavy} & set(sys.modules)))"
     done = subprocess.run(
         [

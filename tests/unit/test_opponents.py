@@ -1,4 +1,4 @@
-"""Random players are legal whatever the schema."""
+"""Random players are legal whatever the schema; remote ones ask and read in OpenAI's words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from ajet.chat.types import ChatRequest
+from ajet.agents.openai_sdk import in_process_client
+from ajet.chat.types import ChatReply, ChatRequest, ToolCall
+from ajet.endpoint.handler import Handler
+from ajet.endpoint.refusals import Refusals
+from ajet.endpoint.sessions import Session, SessionTable
+from ajet.opponents.openai import OpenAIPlayer
 from ajet.opponents.random import RandomPlayer
 
 
@@ -53,3 +58,33 @@ def test_every_choice_is_met_in_time() -> None:
     moves = [Move.model_validate_json(asyncio.run(player.chat(request)).tool_calls[0].arguments) for _ in range(60)]
     assert {move.target for move in moves} == {"Player1", "Player2"} and {move.save for move in moves} == {True, False}
     assert {move.count for move in moves} == {2, 3, 4} and {move.poison for move in moves} == {None, "Player1"}
+
+
+class Remote:
+    """A server's model: keeps the request and makes one call."""
+
+    request: ChatRequest
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        self.request = request
+        return ChatReply(content="I move.", tool_calls=(ToolCall(name="move", arguments='{"target": "Player1"}'),))
+
+
+def test_a_remote_player_passes_on_what_the_agent_asked_for() -> None:
+    remote, sessions = Remote(), SessionTable()
+    key = sessions.open(Session(agent_name="P1", target_tag="seer", trained=False, temperature=1.0, model=remote))
+    client = in_process_client(Handler(sessions, Refusals(ignore=False)), api_key=key, model="remote")
+    player = OpenAIPlayer(client, model="remote", temperature=0.3, max_tokens=None)
+    asked = ChatRequest(
+        messages=[{"role": "user", "content": "Move."}],
+        tools=[TOOL],
+        tool_choice="move",
+        stop=["."],
+        seed=4,
+        max_tokens=7,
+    )
+    reply = asyncio.run(player.chat(asked))
+    assert reply.content == "I move." and [call.name for call in reply.tool_calls] == ["move"]
+    received = remote.request
+    assert (received.tool_choice, received.stop, received.seed, received.max_tokens) == ("move", (".",), 4, 7)
+    assert list(received.tools) == [TOOL] and list(received.messages) == list(asked.messages)

@@ -140,3 +140,24 @@ def test_a_malformed_reply_is_read_back_with_its_note_and_stray_special_tokens_a
     more = [SYSTEM, ASK, {"role": "assistant", "content": reply.content}, ASK]
     ids = renderer.prompt_ids(ChatRequest(messages=more, tools=[tool("Player1")]), conversation)
     assert f"[format error: {reply.format_error}]" in text_of(tokenizer, ids)
+
+
+def test_a_reply_that_a_stop_text_ended_goes_on_from_its_sampled_ids(tokenizer: PreTrainedTokenizerBase) -> None:
+    renderer, conversation = ChatRenderer(tokenizer), Conversation()
+    first = ChatRequest(messages=[ASK], stop=["never", "I see"])
+    prompt = renderer.prompt_ids(first, conversation)
+    free = encode(tokenizer, "You. I see Player1")
+    num_ids = renderer.num_until_stop(free, first.stop)
+    assert num_ids is not None and text_of(tokenizer, free[:num_ids]).strip() == "You. I see"
+    reply = renderer.finish(first, prompt, free[:num_ids], conversation)
+    assert reply.content == "You."
+    again = ChatRequest(messages=[ASK, {"role": "assistant", "content": reply.content}, ASK])
+    assert renderer.prompt_ids(again, conversation)[: len(prompt) + num_ids] == prompt + free[:num_ids]
+    assert renderer.num_until_stop(free, ["never"]) is None and renderer.num_until_stop(free, []) is None
+
+
+def test_messages_that_the_template_refuses_are_the_programs_fault_in_its_words() -> None:
+    strict = train_tokenizer(["hello"], vocab_size=280, max_context=64)
+    strict.chat_template = "{{ raise_exception('The first message must be of the user.') }}"
+    with pytest.raises(WorkflowError, match="must be of the user"):
+        ChatRenderer(strict).prompt_ids(ChatRequest(messages=[SYSTEM]), Conversation())

@@ -57,6 +57,13 @@ def test_another_tool_than_the_named_one_is_an_error() -> None:
     assert reply.format_error is not None and "say" in reply.format_error
 
 
+def test_two_calls_are_an_error_where_one_at_a_time_was_asked_for() -> None:
+    assert len(parse_reply(GOOD + GOOD, tool_names=["vote"], tool_choice="auto").tool_calls) == 2
+    one = parse_reply(GOOD + GOOD, tool_names=["vote"], tool_choice="auto", parallel=False)
+    assert one.format_error is not None and "one tool" in one.format_error
+    assert parse_reply(GOOD, tool_names=["vote"], tool_choice="auto", parallel=False).format_error is None
+
+
 json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v), max_leaves=5)
 
 

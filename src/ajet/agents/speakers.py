@@ -6,14 +6,15 @@ In: chat requests of one agent in one episode. Out: replies; every call lands in
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ajet.chat.renderer import ChatRenderer, Conversation
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
 from ajet.engine.base import Engine, SamplingRequest
-from ajet.errors import ContextOverflowError
+from ajet.errors import ContextOverflowError, WorkflowError
 from ajet.randomness import derive_seed
 from ajet.recording import EpisodeRecorder
+from ajet.records import Completion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +60,6 @@ class EngineSpeaker:
             ContextOverflowError: the conversation outgrew the model's context.
             EngineError: the engine failed.
         """
-        seed = derive_seed(self._seed, self._num_calls)
-        self._num_calls += 1
         prompt_ids = self._renderer.prompt_ids(request, self._conversation)
         limit = self._sampling.max_tokens
         try:
@@ -69,19 +68,20 @@ class EngineSpeaker:
                     prompt_ids=prompt_ids,
                     max_tokens=limit if request.max_tokens is None else min(limit, request.max_tokens),
                     temperature=self._sampling.temperature,
-                    seed=seed,
+                    seed=self._call_seed(request),
                     stop_ids=self._renderer.stop_ids,
                 )
             )
         except ContextOverflowError:
             self._recorder.context_overflows += 1
             raise
+        completion = self._stopped(completion, request)
         reply = self._renderer.finish(request, prompt_ids, completion.token_ids, self._conversation)
         self._recorder.add_sampled(
             agent_name=self._agent_name,
             target_tag=self._target_tag,
             trained=self._trained,
-            messages=request.messages,
+            messages=request.messages or [{"role": "user", "content": self._renderer.text(prompt_ids)}],
             reply=self._renderer.reply_text(completion.token_ids),
             prompt_ids=prompt_ids,
             completion=completion,
@@ -94,6 +94,31 @@ class EngineSpeaker:
             format_error=reply.format_error,
             num_prompt_tokens=len(prompt_ids),
             num_sampled_tokens=len(completion.token_ids),
+            prompt_ids=prompt_ids,
+            sampled_ids=completion.token_ids,
+            logprobs=completion.logprobs,
+            token_texts=self._renderer.token_texts(completion.token_ids) if request.with_token_texts else (),
+        )
+
+    def _call_seed(self, request: ChatRequest) -> int:
+        """A seed of this call alone. A request's own seed counts within the episode: were it to fix the reply in all of
+        them, a group's episodes would be one and there would be nothing to compare."""
+        number = self._num_calls
+        self._num_calls += 1
+        return (
+            derive_seed(self._seed, number) if request.seed is None else derive_seed(self._seed, "asked", request.seed)
+        )
+
+    def _stopped(self, completion: Completion, request: ChatRequest) -> Completion:
+        """The completion up to the first stop text; ids behind it never happened."""
+        num_ids = self._renderer.num_until_stop(completion.token_ids, request.stop)
+        if num_ids is None:
+            return completion
+        return replace(
+            completion,
+            token_ids=completion.token_ids[:num_ids],
+            logprobs=completion.logprobs[:num_ids],
+            finish_reason="stop",
         )
 
 
@@ -108,7 +133,13 @@ class RecordedSpeaker:
         self._recorder = recorder
 
     async def chat(self, request: ChatRequest) -> ChatReply:
-        """Pass on the request and keep the reply."""
+        """Pass on the request and keep the reply.
+
+        Raises:
+            WorkflowError: a prompt of token ids, which only models of the engine can read.
+        """
+        if isinstance(request.prompt, tuple):
+            raise WorkflowError(f"{self._target_tag} is played by a model without token ids: send the prompt as text.")
         reply = await self._model.chat(request)
         self._recorder.add_text(
             agent_name=self._agent_name,

@@ -15,6 +15,7 @@ from ajet.assemble.engines import make_engine
 from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel
 from ajet.config.root import Config
+from ajet.endpoint.endpoint import Endpoint, EndpointSettings
 from ajet.engine.base import Engine
 from ajet.errors import ConfigError
 from ajet.opponents.random import RandomPlayer
@@ -34,7 +35,7 @@ def make_scheduler(
     display: Display,
     opened: ExitStack,
 ) -> RolloutScheduler:
-    """The players and the order of play; a frozen opponent's engine is added to `opened`."""
+    """The players and the order of play; the endpoint and a frozen opponent's engine are added to `opened`."""
     frozen = None
     if config.opponent.name == "frozen":
         frozen = make_engine(config, model_path)
@@ -46,6 +47,8 @@ def make_scheduler(
         renderer=ChatRenderer(AutoTokenizer.from_pretrained(model_path)),
         sampling=SamplingSettings(temperature=config.rollout.temperature, max_tokens=config.rollout.max_tokens),
     )
+    endpoint = make_endpoint(config)
+    opened.callback(endpoint.close)
     runner = EpisodeRunner(
         config=config,
         make_workflow=make_workflow,
@@ -53,12 +56,26 @@ def make_scheduler(
         agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),
         timeout_s=config.rollout.timeout_s,
         policy_error_reward=config.rollout.policy_error_reward,
+        endpoint=endpoint,
     )
     return RolloutScheduler(
         runner=runner,
         concurrency=config.rollout.concurrency,
         max_retries=config.rollout.max_retries,
         on_episode=lambda episode: display.advance(),
+    )
+
+
+def make_endpoint(config: Config) -> Endpoint:
+    """The endpoint for workflows that ask for a URL; nothing listens before one does."""
+    endpoint = config.endpoint
+    return Endpoint(
+        EndpointSettings(
+            host=endpoint.host,
+            port=endpoint.port,
+            ignore_unsupported=endpoint.unsupported == "ignore",
+            max_body_bytes=int(endpoint.max_body_mib * 2**20),
+        )
     )
 
 

@@ -8,13 +8,17 @@ records the prompt that it was sampled from.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
+
 from ajet.chat.messages import assistant_message, plain_messages
 from ajet.chat.tool_calls import ParsedReply, parse_reply
 from ajet.chat.types import ChatRequest
+from ajet.errors import WorkflowError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,7 +54,13 @@ class ChatRenderer:
         """Ids that end a reply."""
 
     def prompt_ids(self, request: ChatRequest, conversation: Conversation) -> tuple[int, ...]:
-        """The ids to sample from: recorded ids where the request extends them, plus the new suffix."""
+        """The ids to sample from: recorded ids where the request extends them, plus the new suffix.
+
+        Raises:
+            WorkflowError: messages that the chat template refuses, or a raw prompt without ids of the vocabulary.
+        """
+        if request.prompt is not None:
+            return self._raw_ids(request.prompt)
         messages = plain_messages(request.messages)
         tools = list(request.tools)
         text = self._text(messages, tools, add_generation_prompt=True)
@@ -70,9 +80,13 @@ class ChatRenderer:
         conversation: Conversation,
     ) -> ParsedReply:
         """Parse a completion strictly and remember the call as a turn that later requests may extend."""
-        text = self.reply_text(sampled_ids)
+        text = before_stop(self.reply_text(sampled_ids), request.stop)
+        if request.prompt is not None:
+            return ParsedReply(content=text, tool_calls=(), format_error=None)
         names = [str(tool["function"]["name"]) for tool in request.tools]
-        reply = parse_reply(text, tool_names=names, tool_choice=request.tool_choice)
+        reply = parse_reply(
+            text, tool_names=names, tool_choice=request.tool_choice, parallel=request.parallel_tool_calls
+        )
         if reply.format_error is not None and reply.content != text.strip():
             # The agent is shown what was wrong. Continuing from the sampled ids would hide that note from the policy,
             # so the next request starts from the turn before.
@@ -86,6 +100,35 @@ class ChatRenderer:
         """The reply as text, without the end-of-turn token at its end; any other special token is shown as it is."""
         ends = bool(sampled_ids) and sampled_ids[-1] == self._end_of_turn_id
         return str(self._tokenizer.decode(list(sampled_ids[:-1] if ends else sampled_ids), skip_special_tokens=False))
+
+    def num_until_stop(self, sampled_ids: Sequence[int], stop: Sequence[str]) -> int | None:
+        """How many ids it takes until a stop text is complete; None if none of them comes up.
+
+        Ids are drawn one after the other, so what was sampled up to there is what an engine that stops there samples.
+        """
+
+        def complete(num_ids: int) -> bool:
+            text = self.reply_text(sampled_ids[:num_ids])
+            return any(end in text for end in stop)
+
+        if not stop or not complete(len(sampled_ids)):
+            return None
+        return bisect_left(range(len(sampled_ids)), True, key=complete)
+
+    def token_texts(self, sampled_ids: Sequence[int]) -> tuple[str, ...]:
+        """Each id as text; bytes that are no character of their own show as the replacement character."""
+        return tuple(str(self._tokenizer.decode([token_id], skip_special_tokens=False)) for token_id in sampled_ids)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Any ids as text, special tokens included."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    def _raw_ids(self, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
+        ids = self._encode(prompt) if isinstance(prompt, str) else prompt
+        size = len(self._tokenizer)
+        if not ids or not 0 <= min(ids) <= max(ids) < size:
+            raise WorkflowError(f"A prompt needs at least one token id, each from 0 to {size - 1}.")
+        return ids
 
     def _suffix(self, text: str, turn: Turn) -> str | None:
         """What `text` adds after the turn's end-of-turn token; None where the template rewrote the turn.
@@ -105,11 +148,13 @@ class ChatRenderer:
         return ids if ids[-1] == self._end_of_turn_id else (*ids, self._end_of_turn_id)
 
     def _text(self, messages: list[dict[str, Any]], tools: list[Any], *, add_generation_prompt: bool) -> str:
-        return str(
-            self._tokenizer.apply_chat_template(
+        try:
+            rendered = self._tokenizer.apply_chat_template(
                 messages, tools=tools or None, tokenize=False, add_generation_prompt=add_generation_prompt
             )
-        )
+        except TemplateError as error:
+            raise WorkflowError(f"The model's chat template refuses the messages: {error}") from error
+        return str(rendered)
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
@@ -117,3 +162,11 @@ class ChatRenderer:
 
 def _extends(messages: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> bool:
     return len(messages) > len(earlier) and messages[: len(earlier)] == earlier
+
+
+def before_stop(text: str, stop: Sequence[str]) -> str:
+    """The text up to the first stop text in it.
+
+    Example: `before_stop("a b c", ["c", "b"])` is "a ".
+    """
+    return text[: min((text.find(end) for end in stop if end in text), default=len(text))]

@@ -24,7 +24,7 @@ class ParsedReply:
     format_error: str | None
 
 
-def parse_reply(text: str, *, tool_names: Sequence[str], tool_choice: str) -> ParsedReply:
+def parse_reply(text: str, *, tool_names: Sequence[str], tool_choice: str, parallel: bool = True) -> ParsedReply:
     """Split a reply into text and tool calls.
 
     A missing call where one was required is a format error, too, but keeps the text as it is: agent
@@ -41,6 +41,8 @@ def parse_reply(text: str, *, tool_names: Sequence[str], tool_choice: str) -> Pa
         content, calls = _split(text, tool_names)
         if tool_choice in tool_names and any(call.name != tool_choice for call in calls):
             raise _MalformedCall(f"the tool to call is {tool_choice}")
+        if len(calls) > 1 and not parallel:
+            raise _MalformedCall("only one tool may be called at a time")
     except _MalformedCall as error:
         note = f"{text.strip()}\n[format error: {error}]"
         return ParsedReply(content=note, tool_calls=(), format_error=str(error))

@@ -35,8 +35,19 @@ class ChatRequest:
     tools: Sequence[ToolSchema] = ()
     tool_choice: str = "auto"
     """`auto`, `none`, `required` or a tool's name. Never a grammar: sampling stays free."""
+    parallel_tool_calls: bool = True
+    """Whether one reply may make several tool calls."""
     max_tokens: int | None = None
     """Most tokens to sample; None leaves it to `rollout.max_tokens`."""
+    stop: Sequence[str] = ()
+    """The reply ends before the first of these texts."""
+    seed: int | None = None
+    """Asks for the same reply to the same request, within one episode; the policy's episodes still differ."""
+    prompt: str | tuple[int, ...] | None = None
+    """Text or token ids to continue as they stand, without the chat template; `messages` then say the text to those
+    who only chat, and are empty for token ids."""
+    with_token_texts: bool = False
+    """Whether the reply should hold the text of each sampled token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +62,13 @@ class ChatReply:
     """Why the reply's tool calls could not be used, in words that the agent can act on."""
     num_prompt_tokens: int = 0
     num_sampled_tokens: int = 0
+    prompt_ids: tuple[int, ...] = ()
+    """Token ids of the prompt; empty, as the next three, for players without tokens."""
+    sampled_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    """One per sampled id, from the engine."""
+    token_texts: tuple[str, ...] = ()
+    """One per sampled id, where the request asked for them."""
 
 
 class ChatModel(Protocol):

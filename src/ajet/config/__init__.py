@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from ajet.config.algorithm import AlgorithmConfig as AlgorithmConfig
 from ajet.config.checkpoint import CheckpointConfig as CheckpointConfig
+from ajet.config.endpoint import EndpointConfig as EndpointConfig
 from ajet.config.engine import EngineConfig as EngineConfig
 from ajet.config.eval import EvalConfig as EvalConfig
 from ajet.config.hardware import HardwareConfig as HardwareConfig

@@ -8,6 +8,7 @@ from omegaconf import MISSING
 
 from ajet.config.algorithm import AlgorithmConfig
 from ajet.config.checkpoint import CheckpointConfig
+from ajet.config.endpoint import EndpointConfig
 from ajet.config.engine import EngineConfig
 from ajet.config.eval import EvalConfig
 from ajet.config.fields import one_of, ruled
@@ -31,6 +32,7 @@ class Config:
     engine: EngineConfig = field(default_factory=EngineConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     opponent: OpponentConfig = field(default_factory=OpponentConfig)
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

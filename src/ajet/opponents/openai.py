@@ -41,6 +41,10 @@ class OpenAIPlayer:
             arguments["tool_choice"] = _wire_tool_choice(request.tool_choice)
         if request.max_tokens is not None:
             arguments["max_tokens"] = request.max_tokens
+        if request.stop:
+            arguments["stop"] = list(request.stop)
+        if request.seed is not None:
+            arguments["seed"] = request.seed
         try:
             completion = await self._client.chat.completions.create(model=self._model, **arguments)
         except OpenAIError as error:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ajet.agents.speakers import EngineSpeaker, RecordedSpeaker, SamplingSettings
 from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel
+from ajet.endpoint.bridge import LoopBridge
 from ajet.engine.base import Engine
 from ajet.errors import ConfigError
 from ajet.randomness import derive_rng, derive_seed
@@ -86,3 +87,20 @@ class EpisodeCast:
             sampling=self.voices.sampling,
             seed=derive_seed(*self.key, *self._named(agent_name)),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgedCast:
+    """The same cast, whose models may be asked from any loop and thread until the episode ends."""
+
+    cast: EpisodeCast
+    bridge: LoopBridge
+
+    def policy(self, agent_name: str, target_tag: str) -> ChatModel:
+        """See `EpisodeCast.policy`."""
+        return self.bridge.bind(self.cast.policy(agent_name, target_tag))
+
+    def opponent(self, agent_name: str, target_tag: str) -> ChatModel | None:
+        """See `EpisodeCast.opponent`."""
+        player = self.cast.opponent(agent_name, target_tag)
+        return None if player is None else self.bridge.bind(player)

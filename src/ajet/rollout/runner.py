@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ajet.chat.types import ChatModel
+from ajet.endpoint.bridge import LoopBridge
+from ajet.endpoint.endpoint import Endpoint
 from ajet.errors import ConfigError, PolicyError, WorkflowError
 from ajet.recording import EpisodeRecorder
 from ajet.records import Episode, EpisodeStatus, Task
-from ajet.rollout.cast import EpisodeCast, Voices
+from ajet.rollout.cast import BridgedCast, EpisodeCast, Voices
+from ajet.rollout.gateway import EpisodeGateway, NeedsOwnThread, ThreadUse
+from ajet.rollout.own_thread import run_on_own_thread
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 
@@ -53,6 +57,9 @@ class EpisodeRunner:
     agentscope_adapter: Callable[[ChatModel, str], Any]
     timeout_s: float
     policy_error_reward: float
+    endpoint: Endpoint = field(default_factory=Endpoint)
+    """Where workflows that ask for URLs get them; starts no server before one does."""
+    threads: ThreadUse = field(default_factory=ThreadUse)
 
     async def run(self, task: Task, *, repeat: int, stream: str, attempt: int) -> Episode:
         """Play one attempt.
@@ -67,19 +74,47 @@ class EpisodeRunner:
         Raises:
             ConfigError: the settings cannot work; retrying would not help.
         """
+        key = (self.config.seed, stream, task.task_id, repeat, attempt)
+        if not self.threads.own:
+            episode = await self._attempt(task, repeat, attempt, key, on_own_thread=False)
+            if episode is not None:
+                return episode
+            self.threads.own = True
+        episode = await self._attempt(task, repeat, attempt, key, on_own_thread=True)
+        assert episode is not None
+        return episode
+
+    async def _attempt(
+        self, task: Task, repeat: int, attempt: int, key: tuple[str | int, ...], *, on_own_thread: bool
+    ) -> Episode | None:
+        """One play, from nothing; None if it found out on the rollout's loop that it needs a thread of its own."""
         recorder = EpisodeRecorder()
-        cast = EpisodeCast(
-            voices=self.voices, recorder=recorder, key=(self.config.seed, stream, task.task_id, repeat, attempt)
+        cast = EpisodeCast(voices=self.voices, recorder=recorder, key=key)
+        bridge = LoopBridge(asyncio.get_running_loop())
+        gateway = EpisodeGateway(
+            endpoint=self.endpoint, temperature=self.voices.sampling.temperature, on_own_thread=on_own_thread
         )
         workflow = self.make_workflow()
         tuner = AjetTuner(
             config=self.config,
             trainable_targets=workflow.trainable_targets,
-            cast=cast,
+            cast=BridgedCast(cast=cast, bridge=bridge),
             agentscope_adapter=self.agentscope_adapter,
+            gateway=gateway,
+            recorder=recorder,
         )
         started = time.perf_counter()
-        outcome = await self._execute(workflow, WorkflowTask(task=task, repeat=repeat), tuner)
+        try:
+            play = self._player(workflow, WorkflowTask(task=task, repeat=repeat), tuner, on_own_thread=on_own_thread)
+            outcome = await self._execute(play)
+        except (NeedsOwnThread, BaseExceptionGroup):  # a program's task group passes it on in a group
+            if not gateway.wants_thread:
+                raise
+        finally:
+            gateway.close()
+            bridge.close()
+        if gateway.wants_thread:
+            return None
         outcome = self._rewarded(outcome, cast.trained_agents)
         return Episode(
             task=task,
@@ -97,12 +132,21 @@ class EpisodeRunner:
             num_context_overflows=recorder.context_overflows,
         )
 
-    async def _execute(self, workflow: Workflow, workflow_task: WorkflowTask, tuner: AjetTuner) -> _Outcome:
+    @staticmethod
+    def _player(
+        workflow: Workflow, workflow_task: WorkflowTask, tuner: AjetTuner, *, on_own_thread: bool
+    ) -> Callable[[], Coroutine[Any, Any, WorkflowOutput]]:
+        def play() -> Coroutine[Any, Any, WorkflowOutput]:
+            return workflow.execute(workflow_task, tuner)
+
+        return (lambda: run_on_own_thread(play)) if on_own_thread else play
+
+    async def _execute(self, play: Callable[[], Coroutine[Any, Any, WorkflowOutput]]) -> _Outcome:
         too_late = _Outcome(status="timeout", error=f"not done after {self.timeout_s:g} s (rollout.timeout_s)")
         deadline = asyncio.timeout(self.timeout_s)
         try:
             async with deadline:
-                output = await workflow.execute(workflow_task, tuner)
+                output = await play()
         except ConfigError:
             raise
         except PolicyError as error:

@@ -1,0 +1,22 @@
+"""The OpenAI-compatible server behind `tuner.as_oai_baseurl_apikey`; it starts only when a workflow asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ajet.config.fields import one_of, ruled
+
+
+@dataclass
+class EndpointConfig:
+    """The endpoint group."""
+
+    unsupported: str = one_of("refuse", "refuse", "ignore")
+    """A trained agent asks for what would make the sampled distribution differ from the trained one, e.g. top_p:
+    `refuse` the request with a reason, or `ignore` that part of it with a warning."""
+    host: str = "127.0.0.1"
+    """The address to listen on. Whoever reaches it still needs a key of a running episode."""
+    port: int = ruled(0, at_least=0, at_most=65535)
+    """The port; 0: any free one."""
+    max_body_mib: float = ruled(16.0, above=0)
+    """Largest request body, MiB."""

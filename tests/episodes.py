@@ -1,0 +1,110 @@
+"""Whole episodes on the scripted engine, for tests of what a workflow's program can do and must not.
+
+`Run` is one run's parts, `Program` a workflow that runs a function of its tuner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import requests
+from transformers import PreTrainedTokenizerBase
+
+from ajet.agents.agentscope import AgentScopeModel
+from ajet.agents.speakers import SamplingSettings
+from ajet.chat.renderer import ChatRenderer
+from ajet.chat.types import ChatModel
+from ajet.config.root import Config
+from ajet.endpoint.endpoint import Endpoint, EndpointSettings
+from ajet.engine.scripted import ScriptedEngine
+from ajet.records import Episode, Task
+from ajet.rollout.cast import Voices
+from ajet.rollout.event_loop import RolloutLoop
+from ajet.rollout.runner import EpisodeRunner
+from ajet.rollout.scheduler import RolloutScheduler
+from ajet.tuner import AjetTuner, OpenAIAddress
+from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+
+ASK: Any = [{"role": "user", "content": "Speak."}]
+
+
+class Run:
+    """One run's parts; `play` collects on the rollout's loop, as a trainer does."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        opponent: Callable[[str, str, random.Random], ChatModel] | None = None,
+        timeout_s: float = 30.0,
+        max_context: int = 256,
+        settings: EndpointSettings | None = None,
+    ) -> None:
+        self.endpoint = Endpoint(settings)
+        self._voices = Voices(
+            policy_engine=ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
+            frozen_engine=None,
+            make_player=opponent,
+            renderer=ChatRenderer(tokenizer),
+            sampling=SamplingSettings(temperature=1.0, max_tokens=12),
+        )
+        self._timeout_s = timeout_s
+
+    def play(self, make_workflow: Callable[[], Workflow], *, group_size: int = 1) -> tuple[Episode, ...]:
+        runner = EpisodeRunner(
+            config=Config(),
+            make_workflow=make_workflow,
+            voices=self._voices,
+            agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),
+            timeout_s=self._timeout_s,
+            policy_error_reward=0.0,
+            endpoint=self.endpoint,
+        )
+        scheduler = RolloutScheduler(runner=runner, concurrency=8, max_retries=0)
+        with asyncio.Runner(loop_factory=RolloutLoop) as loop:
+            (group,) = loop.run(scheduler.collect([Task(task_id="t")], group_size=group_size, stream="train"))
+        return group.episodes
+
+    def one(self, program: Callable[[AjetTuner], Any], **fields: Any) -> Episode:
+        (episode,) = self.play(lambda: Program(program=program, **fields))
+        return episode
+
+
+class Program(Workflow):
+    """Runs a function of the tuner; what it returns becomes metadata."""
+
+    program: Callable[[AjetTuner], Any]
+
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        said = self.program(tuner)
+        if asyncio.iscoroutine(said):
+            said = await said
+        return WorkflowOutput(reward=1.0, metadata={"said": said})
+
+
+def post(address: OpenAIAddress, **body: Any) -> requests.Response:
+    """A blocking request, as a program without any framework makes it."""
+    return requests.post(
+        f"{address.base_url}/chat/completions",
+        json={"model": address.model, "messages": ASK, **body},
+        headers={"Authorization": f"Bearer {address.api_key}"},
+        timeout=20,
+    )
+
+
+def by_url(tuner: AjetTuner) -> str:
+    answer = post(tuner.as_oai_baseurl_apikey(agent_name="P1", target_tag="seer")).json()
+    return str(answer["choices"][0]["message"]["content"])
+
+
+async def by_sdk(tuner: AjetTuner) -> str:
+    client = tuner.as_raw_openai_sdk_client(agent_name="P1", target_tag="seer")
+    return str((await client.chat.completions.create(messages=ASK, model="any")).choices[0].message.content)
+
+
+async def by_agentscope(tuner: AjetTuner) -> str:
+    response = await tuner.as_agentscope_model(agent_name="P1", target_tag="seer")(ASK)
+    return "".join(block["text"] for block in response.content)

@@ -1,0 +1,89 @@
+"""Every snippet of docs/ runs: each Python block is a program that trains a step, each command line goes to ajet."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.adder_model import save_adder_model
+
+from ajet.cli import run_entry
+from ajet.config.compose import load_training
+from ajet.train import train
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = ["openai-sdk", "http", "langchain", "agentscope"]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+OPTIONAL = ("agents", "langchain", "langchain_core", "langchain_openai", "langgraph")
+OVERRIDES = [
+    "model.max_context=1024",
+    "engine=transformers",
+    "hardware.sampling_threads=1",
+    "hardware.training_threads=1",
+    "total_steps=1",
+    "rollout.num_tasks=1",
+    "rollout.group_size=2",
+    "rollout.max_tokens=2",
+    "rollout.max_retries=0",
+    "eval=none",
+    "logger=quiet",
+    "checkpoint.every=0",
+]
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    return BLOCK.findall((DOCS / f"{page}.md").read_text())
+
+
+def programs(page: str) -> dict[str, str]:
+    """The Python blocks by the file that their first line names."""
+    return {code.split("\n", 1)[0].removeprefix("# "): code for kind, code in blocks(page) if kind == "python"}
+
+
+def commands(page: str) -> list[list[str]]:
+    """The command lines, and for each program that none of them runs, one as the page teaches it."""
+    lines = [line for kind, code in blocks(page) if kind == "bash" for line in code.splitlines()]
+    written = [shlex.split(line) for line in lines]
+    for name, code in programs(page).items():
+        if not any(name in line for line in lines):
+            (workflow,) = re.findall(r"^class (\w+)\(Workflow\)", code, re.MULTILINE)
+            command = ["python", "-m", "ajet.train", "workflow=custom", f"workflow.entry={name}->{workflow}"]
+            written.append(command)
+    return written
+
+
+CASES = [pytest.param(page, command, id=f"{page}: {command[4]}") for page in PAGES for command in commands(page)]
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_adder_model(tmp_path_factory.mktemp("adder"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_is_of_a_kind_that_is_run(page: str) -> None:
+    assert {kind for kind, _ in blocks(page)} <= {"python", "bash"}
+    assert programs(page) and all(re.fullmatch(r"\w+\.py", name) for name in programs(page))
+
+
+@pytest.mark.parametrize(("page", "command"), CASES)
+def test_a_snippet_trains_a_step(
+    page: str, command: list[str], model_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, code in programs(page).items():
+        (tmp_path / name).write_text(code)
+    file = command[4].removeprefix("workflow.entry=").partition("->")[0]
+    for package in re.findall(r"^from (\w+)", (tmp_path / file).read_text(), re.MULTILINE):
+        if package in OPTIONAL and importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed: pip install 'ajet[clients]'")
+    assert command[:4] == ["python", "-m", "ajet.train", "workflow=custom"]
+    monkeypatch.chdir(tmp_path)
+    arguments = [*command[3:], *OVERRIDES, f"model.path={model_path}", "hydra.run.dir=run"]
+    assert run_entry("train", load_training, train, arguments) == 0
+    first: dict[str, Any] = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["episode/ok"] == 2.0 and first["tokens/sampled"] > 0

@@ -1,0 +1,345 @@
+"""The endpoint's handler: OpenAI's format, keys, errors, streams, and what a trained agent may not ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from ajet.agents.speakers import EngineSpeaker, SamplingSettings
+from ajet.chat.renderer import ChatRenderer
+from ajet.chat.types import ChatModel, ChatReply, ChatRequest, ToolCall
+from ajet.endpoint.handler import Handler
+from ajet.endpoint.refusals import Refusals
+from ajet.endpoint.replies import Answer
+from ajet.endpoint.sessions import Session, SessionTable
+from ajet.engine.scripted import ScriptedEngine
+from ajet.errors import EngineError
+from ajet.models.tokenizer import train_tokenizer
+from ajet.recording import EpisodeRecorder
+
+ASK = {"messages": [{"role": "user", "content": "Say something."}]}
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+
+
+class Replies:
+    """Gives prepared replies in turn, or raises them, and keeps the requests."""
+
+    def __init__(self, *replies: ChatReply | Exception) -> None:
+        self._replies = list(replies)
+        self.requests: list[ChatRequest] = []
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        self.requests.append(request)
+        reply = self._replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+
+class Door:
+    """A handler with one open session."""
+
+    def __init__(self, model: ChatModel, *, trained: bool = True, ignore: bool = False) -> None:
+        self.sessions = SessionTable()
+        self.handler = Handler(self.sessions, Refusals(ignore=ignore))
+        self.key = self.sessions.open(
+            Session(agent_name="P1", target_tag="seer", trained=trained, temperature=1.0, model=model)
+        )
+
+    def send(self, path: str, body: Any = None, *, method: str = "POST", authorization: str | None = None) -> Answer:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        answering = self.handler.answer(
+            method=method, path=path, authorization=authorization or f"Bearer {self.key}", body=raw
+        )
+        return asyncio.run(answering)
+
+    def chat(self, **body: Any) -> Any:
+        return json.loads(self.send("/v1/chat/completions", {**ASK, **body}).body)
+
+    def complete(self, **body: Any) -> Any:
+        return json.loads(self.send("/v1/completions", body).body)
+
+    def error(self, path: str = "/v1/chat/completions", status: int = 400, **body: Any) -> Any:
+        answer = self.send(path, {**ASK, **body})
+        assert answer.status == status and answer.headers["x-should-retry"] == "false"
+        return json.loads(answer.body)["error"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return train_tokenizer(["hello there world"] * 3, vocab_size=280, max_context=256)
+
+
+def engine_speaker(
+    tokenizer: PreTrainedTokenizerBase, *, max_context: int = 256, seed: int = 3
+) -> tuple[EngineSpeaker, EpisodeRecorder]:
+    recorder = EpisodeRecorder()
+    speaker = EngineSpeaker(
+        agent_name="P1",
+        target_tag="seer",
+        trained=True,
+        engine=ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
+        renderer=ChatRenderer(tokenizer),
+        recorder=recorder,
+        sampling=SamplingSettings(temperature=1.0, max_tokens=24),
+        seed=seed,
+    )
+    return speaker, recorder
+
+
+def events(answer: Answer) -> list[Any]:
+    assert answer.status == 200 and answer.events is not None
+    lines = b"".join(answer.events).decode().split("\n\n")
+    assert lines[-2:] == ["data: [DONE]", ""]
+    return [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
+
+
+def test_a_chat_reply_has_openais_shape() -> None:
+    reply = ChatReply(content="I see.", num_prompt_tokens=7, num_sampled_tokens=3, finish_reason="length")
+    said = Door(Replies(reply)).chat()
+    (choice,) = said["choices"]
+    assert said["object"] == "chat.completion" and said["model"] == "ajet-seer"
+    assert choice["message"] == {"role": "assistant", "content": "I see.", "refusal": None}
+    assert choice["finish_reason"] == "length" and choice["logprobs"] is None
+    assert said["usage"] == {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+
+
+def test_tools_choice_and_limits_reach_the_model_and_calls_come_back_with_ids_that_differ() -> None:
+    call = ToolCall(name="look", arguments='{"at": 1}')
+    replies = Replies(ChatReply(content="", tool_calls=(call, call)), ChatReply(content="", tool_calls=(call,)))
+    door = Door(replies)
+    tool = {"type": "function", "function": {**TOOL["function"], "strict": True}}  # type: ignore[dict-item]
+    choice = {"type": "function", "function": {"name": "look"}}
+    first = door.chat(
+        tools=[tool], tool_choice=choice, max_tokens=9, max_completion_tokens=5, stop="\n", parallel_tool_calls=False
+    )
+    (request,) = replies.requests
+    assert list(request.tools) == [TOOL] and request.tool_choice == "look" and request.max_tokens == 5
+    assert request.stop == ("\n",) and not request.parallel_tool_calls
+    message = first["choices"][0]["message"]
+    assert message["content"] is None and first["choices"][0]["finish_reason"] == "tool_calls"
+    assert [c["function"] for c in message["tool_calls"]] == [{"name": "look", "arguments": '{"at": 1}'}] * 2
+    second = door.chat(tools=[TOOL])["choices"][0]["message"]
+    assert len({c["id"] for c in message["tool_calls"] + second["tool_calls"]}) == 3
+
+
+def test_a_stream_says_the_same_as_the_reply_in_one_piece() -> None:
+    arguments = json.dumps({"where": "behind the old mill", "how": 2})
+    reply = ChatReply(
+        content="I look there.",
+        tool_calls=(ToolCall(name="look", arguments=arguments), ToolCall(name="look", arguments="{}")),
+        num_prompt_tokens=2,
+        num_sampled_tokens=4,
+    )
+    door = Door(Replies(reply))
+    body = {**ASK, "tools": [TOOL], "stream": True, "stream_options": {"include_usage": True}}
+    *pieces, last = events(door.send("/v1/chat/completions", body))
+    deltas = [piece["choices"][0]["delta"] for piece in pieces]
+    assert deltas[0] == {"role": "assistant", "content": ""}
+    assert "".join(delta.get("content", "") for delta in deltas) == "I look there."
+    parts = [part for delta in deltas for part in delta.get("tool_calls", [])]
+    spoken = ["".join(part["function"]["arguments"] for part in parts if part["index"] == i) for i in (0, 1)]
+    assert spoken == [arguments, "{}"] and len(parts) > 4
+    assert [part["function"]["name"] for part in parts if "id" in part] == ["look", "look"]
+    assert [piece["choices"][0]["finish_reason"] for piece in pieces if piece["choices"][0]["finish_reason"]] == [
+        "tool_calls"
+    ]
+    assert last["choices"] == [] and last["usage"]["total_tokens"] == 6
+    assert all(piece["usage"] is None for piece in pieces)
+
+
+def test_token_ids_and_logprobs_are_those_that_were_sampled(tokenizer: Any) -> None:
+    speaker, recorder = engine_speaker(tokenizer)
+    said = Door(speaker).chat(return_token_ids=True, logprobs=True, top_logprobs=0)
+    (call,) = recorder.calls
+    (choice,) = said["choices"]
+    assert tuple(said["prompt_token_ids"]) == call.prompt_ids and tuple(choice["token_ids"]) == call.sampled_ids
+    entries = choice["logprobs"]["content"]
+    assert tuple(entry["logprob"] for entry in entries) == call.logprobs
+    assert entries[0]["token"] == tokenizer.decode([call.sampled_ids[0]])
+    assert said["usage"]["completion_tokens"] == len(call.sampled_ids)
+
+
+def test_a_stop_text_ends_reply_and_record_where_it_is_complete(tokenizer: Any) -> None:
+    free = Door(engine_speaker(tokenizer)[0]).chat()["choices"][0]["message"]["content"]
+    stop = free[6:9]
+    end = free.index(stop)
+    speaker, recorder = engine_speaker(tokenizer)
+    choice = Door(speaker).chat(stop=["not in there", stop])["choices"][0]
+    assert choice["message"]["content"] == free[:end].strip() and choice["finish_reason"] == "stop"
+    (call,) = recorder.calls
+    assert stop in call.reply and stop not in ChatRenderer(tokenizer).reply_text(call.sampled_ids[:-1])
+    assert len(call.sampled_ids) == len(call.logprobs)
+
+
+def test_a_seed_repeats_a_reply_within_an_episode_and_not_across_episodes(tokenizer: Any) -> None:
+    def said(seed: int) -> list[str]:
+        door = Door(engine_speaker(tokenizer, seed=seed)[0])
+        return [door.chat(seed=42)["choices"][0]["message"]["content"] for _ in range(2)]
+
+    first, other = said(1), said(2)
+    assert first[0] == first[1] and other[0] == other[1] and first[0] != other[0]
+
+
+@pytest.mark.parametrize("prompt", ["once upon", ["once upon"], [5, 6, 7], [[5, 6, 7]]])
+def test_a_raw_prompt_is_continued_without_the_chat_template(tokenizer: Any, prompt: Any) -> None:
+    speaker, recorder = engine_speaker(tokenizer)
+    said = Door(speaker).complete(prompt=prompt, max_tokens=4, logprobs=0, return_token_ids=True)
+    (call,) = recorder.calls
+    ids = tuple(tokenizer.encode("once upon", add_special_tokens=False)) if "once upon" in prompt else (5, 6, 7)
+    assert call.prompt_ids == ids and call.messages[0]["content"] == tokenizer.decode(ids)
+    (choice,) = said["choices"]
+    assert said["object"] == "text_completion" and choice["token_ids"] == list(call.sampled_ids)
+    assert choice["logprobs"]["token_logprobs"] == list(call.logprobs) and 1 <= len(call.sampled_ids) <= 4
+    assert "".join(choice["logprobs"]["tokens"]).startswith(choice["text"]) or "�" in choice["text"]
+
+
+def test_a_raw_prompt_streams_too(tokenizer: Any) -> None:
+    whole = Door(engine_speaker(tokenizer)[0]).complete(prompt="once upon")["choices"][0]["text"]
+    door = Door(engine_speaker(tokenizer)[0])
+    pieces = events(door.send("/v1/completions", {"prompt": "once upon", "stream": True}))
+    assert "".join(piece["choices"][0]["text"] for piece in pieces) == whole
+
+
+def test_a_key_lists_its_own_model() -> None:
+    door = Door(Replies())
+    listed = json.loads(door.send("/v1/models", method="GET").body)
+    assert [model["id"] for model in listed["data"]] == ["ajet-seer"]
+    assert door.send("/v1/models/ajet-seer", method="GET").status == 200
+    assert door.send("/v1/models/gpt", method="GET").status == 404
+
+
+@pytest.mark.parametrize("broken", ["", "Bearer", "Basic {key}", "Bearer {key}x", "Bearer sk-ajet-00-x", "Bearer é"])
+def test_a_wrong_key_is_401_and_says_so(broken: str) -> None:
+    door = Door(Replies())
+    authorization = broken.format(key=door.key) or "nothing"
+    answer = door.send("/v1/models", method="GET", authorization=authorization)
+    assert answer.status == 401 and json.loads(answer.body)["error"]["code"] == "invalid_api_key"
+
+
+def test_a_key_dies_with_its_session_and_opens_no_other() -> None:
+    door = Door(Replies(ChatReply(content="a"), ChatReply(content="b")))
+    other = Door(Replies())
+    assert other.send("/v1/models", method="GET", authorization=f"Bearer {door.key}").status == 401
+    assert door.send("/v1/models", method="GET").status == 200
+    door.sessions.close([door.key])
+    assert door.send("/v1/models", method="GET").status == 401
+
+
+def test_keys_are_long_and_none_comes_twice() -> None:
+    sessions = SessionTable()
+    session = Session(agent_name="a", target_tag="a", trained=True, temperature=1.0, model=Replies())
+    keys = {sessions.open(session) for _ in range(50)}
+    assert len(keys) == 50 and min(map(len, keys)) > 50
+
+
+def test_a_conversation_that_outgrows_the_context_is_openais_error_and_counted(tokenizer: Any) -> None:
+    speaker, recorder = engine_speaker(tokenizer, max_context=8)
+    error = Door(speaker).error()
+    assert error["code"] == "context_length_exceeded" and error["type"] == "invalid_request_error"
+    assert recorder.context_overflows == 1 and not recorder.calls
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [(EngineError("the sampling engine failed"), "the sampling engine failed"), (KeyError("x"), "KeyError: 'x'")],
+)
+def test_what_fails_behind_the_endpoint_is_a_500_that_says_what(failure: Exception, said: str) -> None:
+    error = Door(Replies(failure)).error(status=500)
+    assert error["type"] == "server_error" and said in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "code"),
+    [
+        ({"messages": []}, "messages", "invalid_type"),
+        ({"messages": None}, "messages", "invalid_type"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages", "invalid_value"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages", "invalid_value"),
+        ({"max_tokens": 0}, "max_tokens", "invalid_type"),
+        ({"temperature": "hot"}, "temperature", "invalid_type"),
+        ({"n": 2}, "n", "unsupported_value"),
+        ({"stop": ""}, "stop", "invalid_value"),
+        ({"top_logprobs": 3}, "top_logprobs", "unsupported_value"),
+        ({"tools": [{"type": "web_search"}]}, "tools.0.type", "invalid_type"),
+        ({"tool_choice": {"type": "function", "function": {"name": "fly"}}}, "tool_choice", "invalid_value"),
+    ],
+)
+def test_a_body_that_cannot_work_names_the_parameter(tokenizer: Any, body: Any, param: str, code: str) -> None:
+    error = Door(engine_speaker(tokenizer)[0]).error(**body)
+    assert error["param"] == param and error["code"] == code and error["type"] == "invalid_request_error"
+
+
+def test_bytes_that_are_no_json_are_refused() -> None:
+    answer = Door(Replies()).send("/v1/chat/completions", b"{oh")
+    assert answer.status == 400 and json.loads(answer.body)["error"]["code"] == "invalid_json"
+
+
+def test_prompts_that_cannot_be_continued_are_refused(tokenizer: Any) -> None:
+    door = Door(engine_speaker(tokenizer)[0])
+    for prompt in ("", [], ["a", "b"], [10**9], [-1]):
+        assert "error" in door.complete(prompt=prompt), prompt
+
+
+def test_unknown_paths_and_methods_are_answered_in_the_same_format() -> None:
+    door = Door(Replies())
+    answer = door.send("/v1/embeddings", {})
+    assert answer.status == 404 and "/v1/chat/completions" in json.loads(answer.body)["error"]["message"]
+    assert door.send("/v1/chat/completions", method="GET").status == 405
+
+
+CHANGING: list[dict[str, Any]] = [
+    {"temperature": 0.5},
+    {"top_p": 0.9},
+    {"top_k": 40},
+    {"presence_penalty": 0.1},
+    {"frequency_penalty": -1},
+    {"repetition_penalty": 1.1},
+    {"logit_bias": {"5": -100}},
+    {"response_format": {"type": "json_object"}},
+    {"guided_json": {}},
+    {"structured_outputs": {"regex": "a+"}},
+    {"reasoning_effort": "high"},
+]
+
+
+@pytest.mark.parametrize("body", CHANGING)
+def test_a_trained_agent_is_refused_what_would_change_its_distribution(body: dict[str, Any]) -> None:
+    replies = Replies(ChatReply(content="x"))
+    error = Door(replies).error(**body)
+    (param,) = body
+    assert error["param"] == param and error["code"] == "unsupported_parameter" and not replies.requests
+    assert "endpoint.unsupported=ignore" in error["message"]
+
+
+def test_the_refusal_says_why() -> None:
+    message = Door(Replies()).error(top_p=0.9)["message"]
+    assert "sampled distribution differ from the one that is trained" in message
+    assert "rollout.temperature=1" in Door(Replies()).error(temperature=0.2)["message"]
+
+
+def test_values_that_change_nothing_pass() -> None:
+    neutral = {"temperature": 1, "top_p": 1.0, "top_k": -1, "presence_penalty": 0, "logit_bias": None, "user": "me"}
+    body = {**neutral, "response_format": {"type": "text"}, "frequency_penalty": 0.0, "store": False, "n": 1}
+    assert Door(Replies(ChatReply(content="x"))).chat(**body)["choices"][0]["message"]["content"] == "x"
+
+
+@pytest.mark.parametrize("body", CHANGING)
+def test_an_agent_that_is_not_trained_may_ask_for_anything(body: dict[str, Any]) -> None:
+    said = Door(Replies(ChatReply(content="x")), trained=False).chat(**body)
+    assert said["choices"][0]["message"]["content"] == "x"
+
+
+def test_what_is_not_supported_is_dropped_with_one_warning_where_the_config_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    door = Door(Replies(*[ChatReply(content="x")] * 3), ignore=True)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert door.chat(top_p=0.9, temperature=0.2)["choices"][0]["message"]["content"] == "x"
+    assert [record.args[0] for record in caplog.records if record.args] == ["temperature", "top_p"]  # type: ignore[index]
