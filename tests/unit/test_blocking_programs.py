@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import requests
-from tests.episodes import ASK, Program, Run, by_agentscope, by_url, post
+from tests.episodes import ASK, Program, Run, by_agentscope, by_sdk, by_url, post
 from transformers import PreTrainedTokenizerBase
 
 from ajet.endpoint.endpoint import Endpoint, EndpointSettings
@@ -222,7 +222,7 @@ def test_a_broken_program_on_a_thread_is_an_infrastructure_failure_with_its_line
 
     episode = run.one(program)
     assert episode.status == "infra_error" and episode.error is not None
-    assert "KeyError" in episode.error and "test_interfaces.py" in episode.error
+    assert "KeyError" in episode.error and "test_blocking_programs.py" in episode.error
     assert run.one(exits).status == "infra_error"
 
 
