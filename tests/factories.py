@@ -23,6 +23,7 @@ def make_call(
     index: int = 0,
     logprob: float = -1.0,
     trained: bool = True,
+    format_error: str | None = None,
 ) -> Call:
     return Call(
         index=index,
@@ -34,6 +35,7 @@ def make_call(
         prompt_ids=tuple(prompt),
         sampled_ids=tuple(sampled),
         logprobs=(logprob,) * len(sampled),
+        format_error=format_error,
     )
 
 

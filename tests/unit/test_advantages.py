@@ -62,6 +62,22 @@ def test_agents_of_one_tag_count_as_one_value_an_episode() -> None:
     assert group_advantages(group, "dr_grpo").values[0, "P2"] == -0.75
 
 
+def test_a_malformed_reply_costs_the_agent_who_gave_it() -> None:
+    tags = {"P1": "seer", "P2": "witch"}
+    malformed = make_call((1,), (2,), agent="P1", format_error="no JSON")
+    group = EpisodeGroup(
+        task=TASK,
+        episodes=(
+            make_episode(0, {"P1": 1.0, "P2": 1.0}, malformed, malformed, tags=tags),
+            make_episode(1, {"P1": 1.0, "P2": 1.0}, tags=tags),
+        ),
+    )
+    result = group_advantages(group, "dr_grpo", format_penalty=0.5)
+    assert result.values == {(0, "P1"): -0.5, (1, "P1"): 0.5, (0, "P2"): 0.0, (1, "P2"): 0.0}
+    assert set(group_advantages(group, "dr_grpo").values.values()) == {0.0}
+    assert group.episodes[0].rewards["P1"] == 1.0
+
+
 @pytest.mark.parametrize("kind", ["grpo", "dr_grpo", "rloo"])
 def test_a_flat_tag_contributes_zero_even_where_its_agents_differ(kind: AdvantageKind) -> None:
     # Two wolves split one point in every episode: the tag's value is always .5, and dividing by its std would explode.

@@ -7,14 +7,14 @@ al. 2025: no std), RLOO (Ahmadian et al. 2024: mean of the others).
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from ajet.records import EpisodeGroup
+from ajet.records import Episode, EpisodeGroup
 
 AdvantageKind = Literal["grpo", "dr_grpo", "rloo"]
 STD_EPSILON = 1e-4
@@ -38,17 +38,24 @@ class GroupAdvantages:
     """The same advantages by tag, for metrics."""
 
 
-def group_advantages(group: EpisodeGroup, kind: AdvantageKind) -> GroupAdvantages:
-    """Advantages of every trained agent in every usable episode of one task."""
+def group_advantages(group: EpisodeGroup, kind: AdvantageKind, *, format_penalty: float = 0.0) -> GroupAdvantages:
+    """Advantages of every trained agent in every usable episode of one task.
+
+    Args:
+        group: the task's episodes.
+        kind: the baseline.
+        format_penalty: taken from an agent's reward for each of its replies that could not be parsed.
+    """
+    episodes = [_penalized(episode, format_penalty) for episode in group.episodes]
     by_tag: dict[str, dict[int, float]] = defaultdict(dict)
-    for episode in group.episodes:
+    for episode in episodes:
         for tag, reward in episode.tag_rewards().items():
             by_tag[tag][episode.repeat] = reward
     flat = {tag for tag, rewards in by_tag.items() if len(rewards) > 1 and np.ptp(list(rewards.values())) < _SAME}
     single = {tag for tag, rewards in by_tag.items() if len(rewards) < 2}
     values: dict[tuple[int, str], float] = {}
     by_role: dict[str, list[float]] = defaultdict(list)
-    for episode in group.episodes:
+    for episode in episodes:
         for name, reward in episode.rewards.items():
             tag = episode.agent_tags[name]
             silent = tag in single or tag in flat
@@ -61,6 +68,16 @@ def group_advantages(group: EpisodeGroup, kind: AdvantageKind) -> GroupAdvantage
         singleton_tags=frozenset(single),
         tags=frozenset(by_tag),
         by_tag={tag: tuple(found) for tag, found in by_role.items()},
+    )
+
+
+def _penalized(episode: Episode, format_penalty: float) -> Episode:
+    if not format_penalty:
+        return episode
+    malformed = Counter(call.agent_name for call in episode.calls if call.format_error is not None)
+    return replace(
+        episode,
+        rewards={name: reward - format_penalty * malformed[name] for name, reward in episode.rewards.items()},
     )
 
 

@@ -81,6 +81,7 @@ def batch_settings(config: Config, accelerator: Accelerator) -> BatchSettings:
     return BatchSettings(
         loss=algorithm.loss,  # type: ignore[arg-type]
         advantage=algorithm.advantage,  # type: ignore[arg-type]
+        format_penalty=algorithm.format_penalty,
         num_minibatches=algorithm.num_minibatches,
         max_pack_tokens=algorithm.max_pack_tokens,
         dr_grpo_max_length=algorithm.dr_grpo_max_length,

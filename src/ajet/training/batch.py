@@ -26,6 +26,7 @@ class BatchSettings:
 
     loss: LossKind
     advantage: AdvantageKind
+    format_penalty: float
     num_minibatches: int
     max_pack_tokens: int
     dr_grpo_max_length: int | None
@@ -51,7 +52,9 @@ class TrainingBatch:
 def build_batch(groups: Sequence[EpisodeGroup], settings: BatchSettings, clock: PhaseClock) -> TrainingBatch:
     """Credit, cut and pack one step's groups."""
     with clock.phase("advantage"):
-        credited = [group_advantages(group, settings.advantage) for group in groups]
+        credited = [
+            group_advantages(group, settings.advantage, format_penalty=settings.format_penalty) for group in groups
+        ]
     with clock.phase("pack"):
         chunks = _chunks(list(zip(groups, credited, strict=True)), settings.num_minibatches)
         samples = [[row for group, credit in chunk for row in _rows(group, credit)] for chunk in chunks]
