@@ -14,6 +14,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := requirements/cpu.lock.txt requirements/dev.lock.txt requirements/clients.lock.txt
+AGENTSCOPE2 := $(VENV)/agentscope2
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off $(PIP_ARGS)
 
@@ -21,7 +22,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-b
 
 setup: $(STAMP)
 
-$(STAMP): $(LOCKS) pyproject.toml
+$(STAMP): $(LOCKS) requirements/agentscope2.lock.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON): set PYTHON to an interpreter of 3.11 or newer"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| { echo "error: ajet needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V 2>&1 | head -n 1); set PYTHON=python3.11"; exit 1; }
@@ -29,6 +30,7 @@ $(STAMP): $(LOCKS) pyproject.toml
 	@echo "installing into $(VENV) (some minutes on first use)"
 	@$(PIP) '$(TORCH_SPEC)'
 	@$(PIP) --no-deps $(addprefix -r ,$(LOCKS))
+	@$(PIP) --no-deps --upgrade --target $(AGENTSCOPE2) -r requirements/agentscope2.lock.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ from ajet.train import train
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = ["openai-sdk", "http", "langchain", "agentscope"]
+AGENTSCOPE_2 = Path(sys.prefix) / "agentscope2"
+"""AgentScope 2 in a folder of its own: it has the name of AgentScope 1."""
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OPTIONAL = ("agents", "langchain", "langchain_core", "langchain_openai", "langgraph")
 OVERRIDES = [
@@ -65,6 +70,33 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_adder_model(tmp_path_factory.mktemp("adder"))
 
 
+ASKS_THE_ADAPTER = """
+from ajet import Workflow
+
+class Asks(Workflow):
+    async def execute(self, workflow_task, tuner):
+        tuner.as_agentscope_model()
+"""
+
+
+def run_with_agentscope_2(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    assert AGENTSCOPE_2.is_dir(), "make setup installs it there"
+    own = os.environ | {"PYTHONPATH": os.pathsep.join([str(AGENTSCOPE_2), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "ajet.train", *arguments]
+    return subprocess.run(command, env=own, check=False, capture_output=True, text=True)
+
+
+def test_the_adapter_says_which_agentscope_it_speaks(
+    tmp_path: Path, model_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "asks.py").write_text(ASKS_THE_ADAPTER)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["workflow=custom", "workflow.entry=asks.py->Asks", *OVERRIDES, f"model.path={model_path}"]
+    said = run_with_agentscope_2(arguments)
+    assert said.returncode == 2
+    assert re.search(r"AgentScope 1 and agentscope 2\S* is installed: take as_oai_baseurl_apikey", said.stderr)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_is_of_a_kind_that_is_run(page: str) -> None:
     assert {kind for kind, _ in blocks(page)} <= {"python", "bash"}
@@ -84,6 +116,10 @@ def test_a_snippet_trains_a_step(
     assert command[:4] == ["python", "-m", "ajet.train", "workflow=custom"]
     monkeypatch.chdir(tmp_path)
     arguments = [*command[3:], *OVERRIDES, f"model.path={model_path}", "hydra.run.dir=run"]
-    assert run_entry("train", load_training, train, arguments) == 0
+    if file.startswith("agentscope2"):
+        played = run_with_agentscope_2(arguments)
+        assert played.returncode == 0, played.stderr
+    else:
+        assert run_entry("train", load_training, train, arguments) == 0
     first: dict[str, Any] = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     assert first["episode/ok"] == 2.0 and first["tokens/sampled"] > 0

@@ -6,10 +6,12 @@ import os
 import random
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
 
 from transformers import AutoTokenizer
 
-from ajet.agents.agentscope import AgentScopeModel
 from ajet.agents.speakers import SamplingSettings
 from ajet.assemble.engines import make_engine
 from ajet.chat.renderer import ChatRenderer
@@ -53,7 +55,7 @@ def make_scheduler(
         config=config,
         make_workflow=make_workflow,
         voices=voices,
-        agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),
+        agentscope_adapter=agentscope_model,
         timeout_s=config.rollout.timeout_s,
         policy_error_reward=config.rollout.policy_error_reward,
         endpoint=endpoint,
@@ -64,6 +66,23 @@ def make_scheduler(
         max_retries=config.rollout.max_retries,
         on_episode=lambda episode: display.advance(),
     )
+
+
+def agentscope_model(model: ChatModel, name: str) -> Any:
+    """A model for AgentScope 1, which is loaded only where a workflow asks for one.
+
+    Raises:
+        ConfigError: another AgentScope, or none, is installed.
+    """
+    try:
+        from ajet.agents.agentscope import AgentScopeModel
+    except ImportError as error:
+        found = "agentscope " + version("agentscope") if find_spec("agentscope") else "no agentscope"
+        raise ConfigError(
+            f"as_agentscope_model speaks AgentScope 1 and {found} is installed: take as_oai_baseurl_apikey, "
+            "which every version's OpenAIChatModel can be given (docs/agentscope.md)"
+        ) from error
+    return AgentScopeModel(model, name=name)
 
 
 def make_endpoint(config: Config) -> Endpoint:
