@@ -56,6 +56,8 @@ def run_entry(
     # Hydra would otherwise print its errors itself, over several lines, and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a NUMA warning that nobody can act upon
+    # Threads that spin at a barrier, OpenMP's habit, wait for one that any other process keeps off its core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     overrides: list[str] = []
     try:
         arguments, flags = _read(sys.argv[1:] if argv is None else argv)

@@ -47,6 +47,7 @@ def plot_rewards(run_dirs: Sequence[Path], out: Path, *, title: str) -> None:
         means = [sum(curve[step] for curve in curves) / len(curves) for step in steps]
         axis.plot(steps, means, color="tab:blue", linewidth=2)
         axis.set(title=tag, xlabel="step", ylim=(0, 1))
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("mean reward")
     figure.suptitle(title)
