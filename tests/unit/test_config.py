@@ -62,6 +62,8 @@ def test_every_option_of_every_group_gives_a_valid_config(group: str, option: st
         "engine=vllm_gpu": ["hardware=gpu1"],
     }
     chosen = f"{group}={option}"
+    if group == "data" and option != "seeds":
+        needs[chosen] = [f"data.path={checkpoint / 'config.json'}"]
     job = {"workflow": ["trainable_targets=[seer]"], "experiment": []}.get(group, SEER_AND_WITCH)
     if chosen == "workflow=signals":
         job = []

@@ -8,6 +8,7 @@ from omegaconf import MISSING
 
 from ajet.config.algorithm import AlgorithmConfig
 from ajet.config.checkpoint import CheckpointConfig
+from ajet.config.data import DataConfig
 from ajet.config.endpoint import EndpointConfig
 from ajet.config.engine import EngineConfig
 from ajet.config.eval import EvalConfig
@@ -31,6 +32,7 @@ class Config:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    data: DataConfig = field(default_factory=DataConfig)
     opponent: OpponentConfig = field(default_factory=OpponentConfig)
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ajet.config.data import check_data
 from ajet.config.engine import EngineConfig
 from ajet.config.fields import broken_rules
 from ajet.config.model import resolve_model_path
@@ -48,6 +49,7 @@ def validate(config: Config) -> None:
         _check_workflow,
         _check_targets,
         _check_opponent,
+        _check_data,
         _check_batch,
         _check_algorithm,
         _check_engine,
@@ -151,6 +153,10 @@ def _check_opponent(config: Config) -> None:
             f"opponent={opponent.name}: the workflow has no {lacks} for {', '.join(untrained)}; "
             f"choose opponent={'|'.join(choices)}"
         )
+
+
+def _check_data(config: Config) -> None:
+    check_data(config.data, config.workflow.num_train_tasks)
 
 
 def _check_batch(config: Config) -> None:
