@@ -17,7 +17,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "ajet"
 # `engine.base` is the contract of engines; only `assemble` may import the concrete ones.
 BASE = {"errors", "importing", "randomness"}
 SPEAKING = {"records", "config", "engine.base", "chat", "recording", "endpoint", "workflow", "tuner"}
-PLAYING = SPEAKING | {"agents", "opponents", "data", "rollout"}
+PLAYING = SPEAKING | {"agents", "opponents", "data", "judges", "rollout"}
 TABLE: dict[str, set[str]] = {
     "errors": set(),
     "importing": set(),
@@ -35,8 +35,10 @@ TABLE: dict[str, set[str]] = {
     "agents": SPEAKING - {"config"},
     "opponents": {"records", "chat", "agents", "workflow"},
     "data": {"records", "config"},
+    "judges": {"config", "workflow"},
+    "task_judge": {"judges"},  # a name that AgentJet's users import
     "workflows": {"records", "config", "chat", "workflow", "tuner", "agents", "opponents", "data"},
-    "rollout": SPEAKING | {"agents", "opponents", "data"},
+    "rollout": SPEAKING | {"agents", "opponents", "data", "judges"},
     "tracking": {"records", "config"},
     "evaluation": {"records", "config", "data", "rollout", "tracking"},
     "training": PLAYING | {"timeline", "algorithms", "tracking", "evaluation"},

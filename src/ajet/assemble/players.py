@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 
 from ajet.agents.speakers import SamplingSettings
 from ajet.assemble.engines import make_engine
+from ajet.assemble.judges import make_judge
 from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel
 from ajet.config.root import Config
@@ -59,6 +60,7 @@ def make_scheduler(
         timeout_s=config.rollout.timeout_s,
         policy_error_reward=config.rollout.policy_error_reward,
         endpoint=endpoint,
+        judge=make_judge(config),
     )
     return RolloutScheduler(
         runner=runner,

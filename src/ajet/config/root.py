@@ -14,6 +14,7 @@ from ajet.config.engine import EngineConfig
 from ajet.config.eval import EvalConfig
 from ajet.config.fields import one_of, ruled
 from ajet.config.hardware import HardwareConfig
+from ajet.config.judge import JudgeConfig
 from ajet.config.logger import LoggerConfig
 from ajet.config.model import ModelConfig
 from ajet.config.opponent import OpponentConfig
@@ -33,6 +34,7 @@ class Config:
     engine: EngineConfig = field(default_factory=EngineConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     opponent: OpponentConfig = field(default_factory=OpponentConfig)
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)

@@ -14,6 +14,7 @@ from pathlib import Path
 from ajet.config.data import check_data
 from ajet.config.engine import EngineConfig
 from ajet.config.fields import broken_rules
+from ajet.config.judge import check_judge
 from ajet.config.model import resolve_model_path
 from ajet.config.opponent import OpponentConfig
 from ajet.config.root import Config, EvaluateConfig
@@ -157,6 +158,7 @@ def _check_opponent(config: Config) -> None:
 
 def _check_data(config: Config) -> None:
     check_data(config.data, config.workflow.num_train_tasks)
+    check_judge(config.judge)
 
 
 def _check_batch(config: Config) -> None:

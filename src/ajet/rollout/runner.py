@@ -17,6 +17,7 @@ from ajet.chat.types import ChatModel
 from ajet.endpoint.bridge import LoopBridge
 from ajet.endpoint.endpoint import Endpoint
 from ajet.errors import ConfigError, PolicyError, WorkflowError
+from ajet.judges.base import BaseJudge, judged
 from ajet.recording import EpisodeRecorder
 from ajet.records import Episode, EpisodeStatus, Task
 from ajet.rollout.cast import BridgedCast, EpisodeCast, Voices
@@ -59,6 +60,8 @@ class EpisodeRunner:
     policy_error_reward: float
     endpoint: Endpoint = field(default_factory=Endpoint)
     """Where workflows that ask for URLs get them; starts no server before one does."""
+    judge: BaseJudge | None = None
+    """Who scores outputs that have no reward."""
     threads: ThreadUse = field(default_factory=ThreadUse)
 
     async def run(self, task: Task, *, repeat: int, stream: str, attempt: int) -> Episode:
@@ -105,8 +108,9 @@ class EpisodeRunner:
         )
         started = time.perf_counter()
         try:
-            play = self._player(workflow, WorkflowTask(task=task, repeat=repeat), tuner, on_own_thread=on_own_thread)
-            outcome = await self._execute(play)
+            workflow_task = WorkflowTask(task=task, repeat=repeat)
+            play = self._player(workflow, workflow_task, tuner, on_own_thread=on_own_thread)
+            outcome = await self._execute(play, workflow_task)
         except (NeedsOwnThread, BaseExceptionGroup):  # a program's task group passes it on in a group
             if not gateway.wants_thread:
                 raise
@@ -141,12 +145,16 @@ class EpisodeRunner:
 
         return (lambda: run_on_own_thread(play)) if on_own_thread else play
 
-    async def _execute(self, play: Callable[[], Coroutine[Any, Any, WorkflowOutput]]) -> _Outcome:
+    async def _execute(
+        self, play: Callable[[], Coroutine[Any, Any, WorkflowOutput]], workflow_task: WorkflowTask
+    ) -> _Outcome:
         too_late = _Outcome(status="timeout", error=f"not done after {self.timeout_s:g} s (rollout.timeout_s)")
         deadline = asyncio.timeout(self.timeout_s)
         try:
             async with deadline:
                 output = await play()
+                if self.judge is not None and isinstance(output, WorkflowOutput) and output.reward is None:
+                    output = await judged(self.judge, workflow_task, output)
         except ConfigError:
             raise
         except PolicyError as error:
