@@ -60,6 +60,8 @@ def test_every_option_of_every_group_gives_a_valid_config(group: str, option: st
         "opponent=openai": ["opponent.base_url=http://localhost:1/v1", "opponent.model=any"],
         "opponent=workflow": ["workflow.has_own_models=true"],
         "engine=vllm_gpu": ["hardware=gpu1"],
+        "judge=python": ["judge.entry=package.module:Class"],
+        "judge=llm": ["judge.base_url=http://localhost:1/v1", "judge.model=any"],
     }
     chosen = f"{group}={option}"
     if group == "data" and option != "seeds":

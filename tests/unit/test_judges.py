@@ -53,6 +53,7 @@ def made(tmp_path: Path, name: str, **settings: Any) -> BaseJudge:
         ("boxed_math", r"\boxed{2x + 2}", r"2(x+1)", True),
         ("boxed_math", r"\boxed{1,200}", "1200", True),
         ("boxed_math", "It is 4.", "4", False),
+        ("boxed_math", r"\boxed{72}", "48 + 24 = <<48+24=72>>72 clips.\n#### 72", True),
         ("boxed_math", r"\boxed{}", "4", False),
         ("boxed_math", r"\boxed{\sqrt{8}}", r"The solution is \boxed{2\sqrt{2}}.", True),
     ],

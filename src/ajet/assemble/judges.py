@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ajet.config.root import Config
+from ajet.config.view import author_view
 from ajet.errors import ConfigError
 from ajet.importing import load_object
 from ajet.judges.answers import BoxedMath, Contains, ExactMatch
@@ -33,7 +34,7 @@ def make_judge(config: Config) -> BaseJudge | None:
     assert config.judge.entry is not None
     loaded = load_object(config.judge.entry, setting="judge.entry")
     if isinstance(loaded, type):
-        made = loaded(config)
+        made = loaded(author_view(config))
         if not hasattr(made, "compute_reward"):
             raise ConfigError(f"judge.entry={config.judge.entry}: {loaded.__name__} has no compute_reward")
         return made  # type: ignore[no-any-return]  # a user's class

@@ -23,6 +23,8 @@ class JudgeConfig:
     """The judge group. It is asked where a workflow's output has reward None."""
 
     name: str = one_of("none", "none", "exact_match", "boxed_math", "contains", "python", "llm")
+    """`exact_match`, `contains` and `boxed_math` compare with the task's answer, `python` is code of one's own, `llm` a
+    language model with a rubric."""
     given: str = "final_answer"
     """Key of the answer in the output's metadata."""
     reference: str = "answer"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -41,6 +42,8 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
+    own: dict[str, Any] = field(default_factory=dict)
+    """Sections of the user's own: `own.my_game.rounds=3` is `tuner.config.my_game.rounds` in a workflow."""
     trainable_targets: list[str] | None = None
     """Tags to train; null: every agent, or what the workflow's class says."""
     seed: int = ruled(0, at_least=0)

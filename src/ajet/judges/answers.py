@@ -82,7 +82,8 @@ class Contains(AnswerJudge):
 class BoxedMath(AnswerJudge):
     """The last boxed answer is mathematically the right one, by math-verify.
 
-    A reference without a box is read as a whole. An answer that takes longer than five seconds to work out is wrong.
+    A reference without a box is read as a whole, or from `####` on, GSM8K's way to mark an answer. An answer that takes
+    longer than five seconds to work out is wrong.
     """
 
     def agree(self, given: str, right: str) -> bool:
@@ -93,7 +94,8 @@ class BoxedMath(AnswerJudge):
         if "\\boxed" not in given:
             return False
         answer = _parse(given[given.rindex("\\boxed") :], boxes)
-        reference = _parse(right if "\\boxed" in right else f"\\boxed{{{right}}}", boxes)
+        marked = right.rpartition("####")[2].strip()
+        reference = _parse(right if "\\boxed" in right else f"\\boxed{{{marked}}}", boxes)
         if not reference:
             raise WorkflowError(f"judge=boxed_math cannot read the right answer {right!r} as mathematics.")
         return bool(answer) and bool(verify(reference, answer, timeout_seconds=_timeout()))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ajet.chat.types import ChatModel
+from ajet.config.view import author_view
 from ajet.endpoint.bridge import LoopBridge
 from ajet.endpoint.endpoint import Endpoint
 from ajet.errors import ConfigError, PolicyError, WorkflowError
@@ -99,7 +100,7 @@ class EpisodeRunner:
         )
         workflow = self.make_workflow()
         tuner = AjetTuner(
-            config=self.config,
+            config=author_view(self.config),
             trainable_targets=workflow.trainable_targets,
             cast=BridgedCast(cast=cast, bridge=bridge),
             agentscope_adapter=self.agentscope_adapter,
