@@ -47,6 +47,7 @@ TABLE: dict[str, set[str]] = {
     # The small model's recipe plays with what it made, as a run would.
     "models": PLAYING | {"timeline", "workflows", "tracking", "evaluation", "training", "assemble"},
     "cli": {"config"},
+    "rollout.__main__": {"cli", "config", "workflows", "assemble"},
     "train": {"cli", "config", "workflows", "assemble"},
     "evaluate": {"cli", "config", "workflows", "evaluation", "assemble"},
     "": {"records", "workflow", "tuner"},  # ajet/__init__.py, for its lazy exports
@@ -61,7 +62,7 @@ HEAVY: dict[str, set[str]] = {
     "fastapi": {"endpoint"},
     "uvicorn": {"endpoint"},
     "hydra": {"config", "cli"},
-    "omegaconf": {"config", "cli", "train", "evaluate"},
+    "omegaconf": {"config", "cli", "train", "evaluate", "rollout.__main__"},
 }
 
 
@@ -82,6 +83,8 @@ def imported_modules(path: Path) -> Iterator[str]:
 def room_of(path: Path) -> str:
     """The table's row of a source file."""
     first = path.relative_to(SOURCE).parts[0]
+    if path.name == "__main__.py":
+        return f"{first}.__main__"
     return "" if first == "__init__.py" else first.removesuffix(".py")
 
 

@@ -44,7 +44,7 @@ def build_evaluation(request: EvaluateConfig) -> PairedEvaluation:
             confidence=request.confidence or config.eval.confidence,
             take_checkpoint=lambda: engine.update_weights(merged_state(load_model(config, str(checkpoint))).items(), 1),
             runtime=RolloutRuntime(),
-            scheduler=make_scheduler(config, workflow, make_workflow, model_path, engine, display, opened),
+            scheduler=make_scheduler(config, workflow, make_workflow, model_path, engine, opened, display=display),
             display=display,
             output_dir=Path(request.output_dir),
             close=opened.pop_all().close,

@@ -46,7 +46,7 @@ def build_trainer(config: Config) -> Trainer:
     with ExitStack() as opened:
         engine = make_engine(config, model_path)
         opened.callback(engine.close)
-        scheduler = make_scheduler(config, workflow, make_workflow, model_path, engine, display, opened)
+        scheduler = make_scheduler(config, workflow, make_workflow, model_path, engine, opened, display=display)
         policy = make_policy(config, model_path, accelerator)
         trainer = Trainer(
             config=config,

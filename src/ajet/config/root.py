@@ -1,4 +1,4 @@
-"""The two root schemas: `Config` for training, `EvaluateConfig` for evaluating a finished run."""
+"""The root schemas: `Config` for training, `PlayConfig` for playing, `EvaluateConfig` for evaluating a finished run."""
 
 from __future__ import annotations
 
@@ -54,6 +54,14 @@ class Config:
     """A run directory to go on with; its config.yaml replaces everything but a few keys."""
     run_dir: str = MISSING
     """This run's directory."""
+
+
+@dataclass
+class PlayConfig(Config):
+    """Episodes that are played and told, without training; what only training reads is ignored."""
+
+    num_episodes: int = ruled(1, at_least=1)
+    """Episodes, each of another task."""
 
 
 @dataclass

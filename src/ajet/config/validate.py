@@ -109,6 +109,11 @@ def _check_workflow(config: Config) -> None:
     entry = config.workflow.entry
     if entry in BUILTIN_WORKFLOWS:
         return
+    if entry.endswith(".py-"):
+        raise ConfigError(
+            f"workflow.entry={entry}: the shell took > for itself and wrote to a file; quote the setting: "
+            f"'workflow.entry={entry}>MyWorkflow'"
+        )
     if "->" not in entry and ":" not in entry:
         raise ConfigError(
             f"workflow.entry={entry} is neither built in ({', '.join(BUILTIN_WORKFLOWS)}) nor of the form "

@@ -62,7 +62,8 @@ class ListedTasks:
         steps_per_epoch = len(self.train) // num_tasks
         if not steps_per_epoch:
             raise ConfigError(
-                f"rollout.num_tasks={num_tasks} is more than the {len(self.train)} training tasks: choose fewer"
+                f"{num_tasks} tasks were asked for and there are {len(self.train)} to train on: choose a smaller "
+                "rollout.num_tasks"
             )
         epoch, place = divmod(step, steps_per_epoch)
         order = list(range(len(self.train)))

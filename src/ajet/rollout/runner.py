@@ -24,6 +24,7 @@ from ajet.records import Episode, EpisodeStatus, Task
 from ajet.rollout.cast import BridgedCast, EpisodeCast, Voices
 from ajet.rollout.gateway import EpisodeGateway, NeedsOwnThread, ThreadUse
 from ajet.rollout.own_thread import run_on_own_thread
+from ajet.rollout.watch import Onlooker
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 
@@ -63,6 +64,7 @@ class EpisodeRunner:
     """Where workflows that ask for URLs get them; starts no server before one does."""
     judge: BaseJudge | None = None
     """Who scores outputs that have no reward."""
+    onlooker: Onlooker | None = None
     threads: ThreadUse = field(default_factory=ThreadUse)
 
     async def run(self, task: Task, *, repeat: int, stream: str, attempt: int) -> Episode:
@@ -92,7 +94,8 @@ class EpisodeRunner:
         self, task: Task, repeat: int, attempt: int, key: tuple[str | int, ...], *, on_own_thread: bool
     ) -> Episode | None:
         """One play, from nothing; None if it found out on the rollout's loop that it needs a thread of its own."""
-        recorder = EpisodeRecorder()
+        onlooker = self.onlooker
+        recorder = EpisodeRecorder(None if onlooker is None else lambda call: onlooker.call(task, repeat, call))
         cast = EpisodeCast(voices=self.voices, recorder=recorder, key=key)
         bridge = LoopBridge(asyncio.get_running_loop())
         gateway = EpisodeGateway(
@@ -159,8 +162,10 @@ class EpisodeRunner:
         except ConfigError:
             raise
         except PolicyError as error:
+            self._tell(workflow_task, error)
             return _Outcome(status="policy_error", error=_one_line(error))
         except Exception as error:  # the boundary to code that users write: any failure is data
+            self._tell(workflow_task, error)
             return too_late if deadline.expired() else _Outcome(status="infra_error", error=_one_line(error))
         if deadline.expired():
             # The program swallowed the cancellation, as AgentScope's agents do: its output came too late all the same.
@@ -169,6 +174,10 @@ class EpisodeRunner:
             returned = f"execute returned {type(output).__name__}, not a WorkflowOutput"
             return _Outcome(status="infra_error", error=returned)
         return _Outcome(status="ok", output=output)
+
+    def _tell(self, workflow_task: WorkflowTask, error: Exception) -> None:
+        if self.onlooker is not None:
+            self.onlooker.failure(workflow_task.task, workflow_task.repeat, error)
 
     def _rewarded(self, outcome: _Outcome, trained_agents: Mapping[str, str]) -> _Outcome:
         """The outcome with its rewards; failures of the infrastructure have none."""
