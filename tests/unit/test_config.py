@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -99,7 +100,7 @@ def test_every_field_of_the_schema_is_documented() -> None:
             if spec.name not in schema.__annotations__:
                 continue  # inherited, and documented there
             pending += [hints[spec.name]] if is_dataclass(hints[spec.name]) else []
-            declaration = source.partition(f"class {schema.__name__}:")[2].partition("\nclass ")[0]
+            declaration = re.split(rf"class {schema.__name__}(?:\(\w+\))?:", source)[1].partition("\nclass ")[0]
             after = declaration.partition(f"\n    {spec.name}: ")[2].partition("\n")[2]
             is_group = is_dataclass(hints[spec.name])
             if not is_group and not after.lstrip().startswith('"""'):
