@@ -22,6 +22,7 @@ TABLE: dict[str, set[str]] = {
     "errors": set(),
     "randomness": set(),
     "records": set(),
+    "statistics": set(),
     "config": set(),
     "timeline": {"records"},
     "algorithms": {"records", "config"},
