@@ -38,7 +38,7 @@ TABLE: dict[str, set[str]] = {
     "workflows": {"records", "config", "chat", "workflow", "tuner", "agents", "opponents", "data"},
     "rollout": SPEAKING | {"agents", "opponents", "data"},
     "tracking": {"records", "config"},
-    "evaluation": {"records", "config", "data", "rollout", "tracking"},
+    "evaluation": {"records", "statistics", "config", "data", "rollout", "tracking"},
     "training": PLAYING | {"timeline", "algorithms", "tracking", "evaluation"},
     "analysis": {"records", "tracking.store"},
     "assemble": PLAYING | {"timeline", "algorithms", "engine", "workflows", "tracking", "evaluation", "training"},
