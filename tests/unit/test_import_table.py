@@ -40,7 +40,7 @@ TABLE: dict[str, set[str]] = {
     "tracking": {"records", "config"},
     "evaluation": {"records", "statistics", "config", "data", "rollout", "tracking"},
     "training": PLAYING | {"timeline", "algorithms", "tracking", "evaluation"},
-    "analysis": {"records", "tracking.store"},
+    "analysis": {"records", "statistics", "tracking.store"},
     "assemble": PLAYING | {"timeline", "algorithms", "engine", "workflows", "tracking", "evaluation", "training"},
     # The small model's recipe plays with what it made, as a run would.
     "models": PLAYING | {"timeline", "workflows", "tracking", "evaluation", "training", "assemble"},
@@ -58,6 +58,9 @@ HEAVY: dict[str, set[str]] = {
     "wandb": {"tracking"},
     "fastapi": {"endpoint"},
     "uvicorn": {"endpoint"},
+    "pandas": {"analysis", "report"},
+    "statsmodels": {"statistics"},
+    "matplotlib": {"analysis"},
     "hydra": {"config", "cli"},
     "omegaconf": {"config", "cli", "train", "evaluate"},
 }
