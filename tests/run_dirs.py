@@ -27,7 +27,7 @@ def make_call(index: int, agent: str, tag: str, *, trained: bool = True) -> Call
 
 
 def make_group(task: str, *won: bool | None) -> EpisodeGroup:
-    """A group whose episodes each have two calls of the seer P1 and one of the wolf P2, untrained; None: it timed out."""
+    """Episodes of two calls of the seer P1 and one of P2, an untrained wolf, won or lost; None: it timed out."""
     calls = (make_call(0, "P1", "seer"), make_call(1, "P2", "werewolf", trained=False), make_call(2, "P1", "seer"))
     episodes = [
         Episode(

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import numpy as np
-from scipy import stats
+import numpy.typing as npt
+from scipy import optimize, stats
+
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +80,77 @@ def paired_p_value(before: Mapping[str, float], after: Mapping[str, float]) -> f
     2 / 2^n stands there instead.
     """
     values = paired_values(before, after)
-    if len(values) < 2 or not any(values):
+    if len(values) < 2:
         return 1.0
     if len(set(values)) == 1:
-        return 2.0 ** (1 - len(values))
+        return _p_value_without_spread(values[0], len(values))
     return float(stats.ttest_1samp(values, 0.0).pvalue)
+
+
+def _p_value_without_spread(value: float, num: int) -> float:
+    """The exact sign-flip test of `num` equal values: both ways in which all signs agree, of 2^num."""
+    return 1.0 if value == 0 else 2.0 ** (1 - num)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossedMean:
+    """The mean over training seeds and tasks, both of them samples."""
+
+    interval: Interval
+    p_value: float
+    """Two-sided, of a mean of 0."""
+
+
+def crossed_mean(by_seed: Sequence[Mapping[str, float]], *, confidence: float) -> CrossedMean:
+    """The mean of values that every training seed has for the same tasks, and what it says of other seeds and tasks.
+
+    Seeds and tasks are crossed random effects with one value a cell, told apart by the two-way analysis of variance.
+    The parts of the mean's error, by the seeds with the rest and by the tasks without it, are each taken times Student's
+    t of their own degrees of freedom and added in squares, as Howe (1974) does for sums of means. With two or three
+    seeds the first part is large, for so few cannot tell how far seeds lie apart.
+
+    Args:
+        by_seed: value by task, a mapping a seed; tasks that not all of them have are left out.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: fewer than two seeds; of a single one `mean_interval` says all that there is.
+    """
+    if len(by_seed) < 2:
+        raise ValueError("two training seeds at least, or nothing is known of their spread")
+    tasks = [task for task in by_seed[0] if all(task in values for values in by_seed)]
+    cells = np.array([[values[task] for task in tasks] for values in by_seed])  # [seeds, tasks]
+    num_seeds, num_tasks = cells.shape
+    if num_tasks < 2:
+        mean = float(cells.mean()) if num_tasks else math.nan
+        return CrossedMean(interval=Interval(mean=mean, low=-math.inf, high=math.inf, num=num_tasks), p_value=1.0)
+    mean = float(cells.mean())
+    of_seeds, of_tasks = _crossed_errors(cells)
+
+    def half(p: float) -> float:
+        quantiles = stats.t.isf(p / 2, [num_seeds - 1, num_tasks - 1])
+        return float(np.hypot(*(quantiles * [of_seeds, of_tasks])))
+
+    width = half(1 - confidence)
+    if width == 0:
+        p_value = _p_value_without_spread(mean, num_tasks)
+    else:
+        # The level at which the interval would end at 0, as far down as anyone could care.
+        tiny = 1e-12
+        p_value = tiny if half(tiny) < abs(mean) else float(optimize.brentq(lambda p: half(p) - abs(mean), tiny, 1))
+    return CrossedMean(
+        interval=Interval(mean=mean, low=mean - width, high=mean + width, num=num_tasks), p_value=p_value
+    )
+
+
+def _crossed_errors(cells: FloatArray) -> tuple[float, float]:
+    """Standard errors of the mean of `cells` [seeds, tasks]: by the seeds with the rest, and by the tasks alone."""
+    num_seeds, num_tasks = cells.shape
+    by_seed, by_task, mean = cells.mean(axis=1, keepdims=True), cells.mean(axis=0, keepdims=True), cells.mean()
+    ms_seeds = num_tasks * ((by_seed - mean) ** 2).sum() / (num_seeds - 1)
+    ms_tasks = num_seeds * ((by_task - mean) ** 2).sum() / (num_tasks - 1)
+    ms_rest = ((cells - by_seed - by_task + mean) ** 2).sum() / ((num_seeds - 1) * (num_tasks - 1))
+    return math.sqrt(ms_seeds / cells.size), math.sqrt(max(ms_tasks - ms_rest, 0.0) / cells.size)
 
 
 def ratio_interval(
@@ -101,8 +170,8 @@ def ratio_interval(
     if len(numerator) != len(denominator) or len(numerator) < 2:
         raise ValueError("a ratio needs numerator and denominator of the same tasks, two of them at least")
 
-    def ratio(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
-        result: np.ndarray = a.mean(axis=axis) / b.mean(axis=axis)
+    def ratio(a: FloatArray, b: FloatArray, axis: int = -1) -> FloatArray:
+        result: FloatArray = a.mean(axis=axis) / b.mean(axis=axis)
         return result
 
     found = stats.bootstrap(

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ajet.statistics import (
+    Interval,
     best_at_k,
+    crossed_mean,
     holm,
     mean_interval,
     paired_difference,
@@ -107,6 +109,37 @@ def test_pairs_needed_find_the_difference_as_often_as_they_say() -> None:
         values = rng.normal(0.4, 1.0, needed)
         found += paired_p_value(by_task([0.0] * needed), by_task(values.tolist())) < 0.05
     assert abs(found / num_trials - 0.8) < 4 * math.sqrt(0.8 * 0.2 / num_trials)
+
+
+def test_the_mean_over_seeds_and_tasks_is_the_two_way_analysis_of_variance() -> None:
+    # Two seeds by three tasks, mean 3: MS_seeds 6, MS_tasks 8, MS_rest 0. Errors of the mean: 1 and sqrt(4/3).
+    found = crossed_mean([by_task([0.0, 2.0, 4.0]), by_task([2.0, 4.0, 6.0])], confidence=0.95)
+    half = math.sqrt(12.706205**2 + 4.302653**2 * 4 / 3)  # t(0.975, 1) and t(0.975, 2)
+    assert (found.interval.low, found.interval.high) == pytest.approx((3 - half, 3 + half), abs=1e-4)
+    same = crossed_mean([by_task([0.0, 2.0, 4.0]), by_task([2.0, 4.0, 6.0])], confidence=1 - found.p_value)
+    assert same.interval.low == pytest.approx(0.0, abs=1e-6)
+
+
+def test_tasks_that_a_seed_lacks_are_left_out_of_the_mean_over_seeds() -> None:
+    found = crossed_mean([{"a": 1.0, "b": 1.0, "c": 9.0}, {"b": 1.0, "a": 1.0}], confidence=0.95)
+    assert found.interval == Interval(mean=1.0, low=1.0, high=1.0, num=2)
+    assert found.p_value == 2 / 2**2
+    assert crossed_mean([by_task([0.0] * 9)] * 2, confidence=0.95).p_value == 1.0
+    alone = crossed_mean([{"a": 1.0}, {"a": 1.0}], confidence=0.95)
+    assert (alone.interval.low, alone.p_value) == (-math.inf, 1.0)
+    with pytest.raises(ValueError, match="two training seeds"):
+        crossed_mean([{"a": 1.0}], confidence=0.95)
+
+
+@pytest.mark.parametrize(("num_seeds", "of_seeds"), [(3, 0.0), (3, 0.2), (5, 0.1)])
+def test_intervals_over_seeds_and_tasks_cover_at_least_as_often_as_they_say(num_seeds: int, of_seeds: float) -> None:
+    rng = np.random.default_rng(5)
+    num_trials, covered = 1000, 0
+    for _ in range(num_trials):
+        cells = rng.normal(0, of_seeds, (num_seeds, 1)) + rng.normal(0, 0.3, 60) + rng.normal(0, 0.7, (num_seeds, 60))
+        found = crossed_mean([by_task(row) for row in cells.tolist()], confidence=0.95).interval
+        covered += found.low <= 0.0 <= found.high
+    assert covered / num_trials > 0.95 - 4 * math.sqrt(0.95 * 0.05 / num_trials)
 
 
 def test_the_bootstrap_of_a_ratio_covers_it_nearly_as_often_as_it_says() -> None:
