@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
+POWER = 0.8
+"""The usual probability of finding a difference that is there, for `pairs_needed`."""
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -105,7 +107,7 @@ def crossed_mean(by_seed: Sequence[Mapping[str, float]], *, confidence: float) -
     """The mean of values that every training seed has for the same tasks, and what it says of other seeds and tasks.
 
     Seeds and tasks are crossed random effects with one value a cell, told apart by the two-way analysis of variance.
-    The parts of the mean's error, by the seeds with the rest and by the tasks without it, are each taken times Student's
+    The parts of the mean's error, by seeds with the rest and by tasks without it, are each taken times Student's
     t of their own degrees of freedom and added in squares, as Howe (1974) does for sums of means. With two or three
     seeds the first part is large, for so few cannot tell how far seeds lie apart.
 

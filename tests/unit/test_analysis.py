@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import pytest
 from tests.run_dirs import make_group, make_run
 
 from ajet.analysis import load_run, load_sweep
+from ajet.analysis.effects import run_effect, sweep_effects
 from ajet.errors import RunDirectoryError
 from ajet.tracking.store import TrajectoryStore
 
@@ -96,6 +98,37 @@ def test_the_tenth_job_comes_after_the_ninth(tmp_path: Path) -> None:
     for job in (10, 9, 2):
         make_run(tmp_path / str(job), seed=job)
     assert [run.name for run in load_sweep(tmp_path)] == ["2", "9", "10"]
+
+
+def test_an_effect_comes_from_the_summary_or_from_what_was_played_so_far(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", num_steps=1, finished=False)
+    assert run_effect(load_run(folder)) is None
+    store = TrajectoryStore(folder / "trajectories")
+    for step, won in ((0, [False, True]), (1, [True, True])):
+        store.write([make_group("eval-0", *won), make_group("eval-1", *won)], {}, step=step, split="eval")
+    effect = run_effect(load_run(folder))
+    assert effect is not None and (effect.before.mean, effect.after.mean, effect.difference.num) == (0.5, 1.0, 2)
+    (folder / "summary.json").write_text(
+        json.dumps({"num_steps": 2, "before": {"scores": {"a": 0, "b": 0}}, "after": {"scores": {"a": 1, "b": 0}}})
+    )
+    effect = run_effect(load_run(folder))
+    assert effect is not None and (effect.before.mean, effect.after.mean, effect.helps) == (0.0, 0.5, None)
+
+
+def test_the_effects_of_a_sweep_are_those_of_its_conditions_over_their_seeds(tmp_path: Path) -> None:
+    gains = {("seer", 1): 1, ("seer", 2): 1, ("seer", 3): 1, ("witch", 1): 0, ("witch", 2): 0, ("hunter", 1): 1}
+    for job, ((tag, seed), gain) in enumerate(gains.items()):
+        folder = make_run(tmp_path / str(job), f"trainable_targets=[{tag}]", seed=seed)
+        before = {str(task): 0 for task in range(5)}
+        after = {str(task): gain for task in range(5)}
+        summary = {"num_steps": 2, "before": {"scores": before}, "after": {"scores": after}}
+        (folder / "summary.json").write_text(json.dumps(summary))
+    make_run(tmp_path / "6", "trainable_targets=[villager]", num_steps=1, finished=False)
+    effects = {effect.label: effect for effect in sweep_effects(load_sweep(tmp_path))}
+    assert {label: effect.num_runs for label, effect in effects.items()} == {"seer": 3, "witch": 2, "hunter": 1}
+    assert effects["seer"].difference.mean == 1.0 and effects["seer"].helps and effects["witch"].helps is None
+    # Five pairs that all agree: 2 / 2^5, times three conditions by Holm.
+    assert effects["seer"].p_value == 3 * 2 / 2**5
 
 
 def test_what_is_no_run_directory_says_so(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from ajet.evaluation.scores import Evaluation
 from ajet.statistics import (
+    POWER,
     Interval,
     paired_difference,
     paired_p_value,
@@ -19,9 +20,6 @@ from ajet.statistics import (
     pairs_needed,
     score_interval,
 )
-
-POWER = 0.8
-"""The probability with which `Comparison.pairs_needed` pairs would find the difference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +33,7 @@ class Comparison:
     p_value: float
     """Two-sided, of no difference."""
     pairs_needed: int | None
-    """Tasks that would be needed to find a difference as large as the one seen; None where there is none."""
+    """Tasks that would find the difference seen with probability `POWER`; None where there is none."""
 
 
 def comparison(before: Evaluation, after: Evaluation, *, confidence: float) -> dict[str, Comparison]:
