@@ -1,14 +1,14 @@
-"""Scores, paired differences and their intervals, against textbook numbers and by simulation."""
+"""Held-out play becomes scores by task, and two evaluations a comparison that proves something or does not."""
 
 from __future__ import annotations
 
 import json
-import math
-import random
+from pathlib import Path
 
 import pytest
 
-from ajet.evaluation.scores import evaluation_from_json, mean_interval, paired_difference, score_groups
+from ajet.evaluation.scores import evaluation_from_json, score_groups
+from ajet.evaluation.summary import comparison, write_summary
 from ajet.records import Episode, EpisodeGroup, Task
 
 
@@ -28,34 +28,37 @@ def group(*episodes: Episode) -> EpisodeGroup:
     return EpisodeGroup(task=episodes[0].task, episodes=episodes)
 
 
-def test_the_t_interval_of_five_numbers_is_the_textbook_one() -> None:
-    # Mean 3, s = sqrt(2.5), t(0.975, 4) = 2.776445: half width 2.776445 * sqrt(2.5 / 5) = 1.963243.
-    interval = mean_interval([1, 2, 3, 4, 5], confidence=0.95)
-    assert (interval.mean, interval.num) == (3.0, 5)
-    assert interval.low == pytest.approx(3 - 1.963243, abs=1e-5)
-    assert interval.high == pytest.approx(3 + 1.963243, abs=1e-5)
+def test_the_comparison_matches_tasks_and_says_how_many_it_would_take() -> None:
+    before = score_groups([group(episode(str(i), float(i % 2))) for i in range(8)])
+    after = score_groups([group(episode(str(i), 1.0 if i else 0.0)) for i in range(9)])
+    row = comparison(before, after, confidence=0.95)["reward/seer"]
+    # Seven tasks of eight are won after, four before; three pairs differ, by 1.
+    assert (row.before.mean, row.after.num, row.difference.mean, row.difference.num) == (0.5, 9, 3 / 8, 8)
+    # s^2 = (3 - 9/8) / 7, t = .375 / (s / sqrt 8) = 2.0494 with 7 degrees of freedom.
+    assert row.p_value == pytest.approx(0.0796, abs=1e-4)
+    assert row.pairs_needed is not None and 8 < row.pairs_needed < 30
 
 
-def test_one_value_proves_nothing() -> None:
-    interval = mean_interval([0.7], confidence=0.95)
-    assert (interval.low, interval.high) == (-math.inf, math.inf)
+def test_the_summary_holds_the_whole_comparison(tmp_path: Path) -> None:
+    scored = score_groups([group(episode("a", 1.0)), group(episode("b", 0.0))])
+    write_summary(tmp_path / "summary.json", {"comparison": comparison(scored, scored, confidence=0.95)})
+    row = json.loads((tmp_path / "summary.json").read_text())["comparison"]["score"]
+    assert row["difference"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "num": 2}
+    assert (row["p_value"], row["pairs_needed"]) == (1.0, None)
 
 
-def test_pairs_are_matched_by_task_and_unmatched_tasks_are_left_out() -> None:
-    difference = paired_difference({"a": 0, "b": 1, "c": 0}, {"a": 1, "b": 1, "d": 1}, confidence=0.95)
-    assert difference.num == 2 and difference.mean == 0.5
+def test_several_episodes_of_a_task_say_what_the_best_of_k_reaches() -> None:
+    wins = [True, False, False, False]
+    metrics = score_groups([group(*(episode("a", float(win), success=win) for win in wins))]).metrics
+    # Of the six pairs three hold the success.
+    assert (metrics["episode/pass@2"], metrics["episode/best@2"], metrics["episode/pass@4"]) == (0.5, 0.5, 1.0)
+    assert "episode/pass@8" not in metrics
+    assert not [name for name in score_groups([group(episode("a", 1.0))]).metrics if "@" in name]
 
 
-def test_ninety_five_percent_of_intervals_hold_the_true_difference() -> None:
-    rng = random.Random(3)
-    hits, trials = 0, 600
-    for _ in range(trials):
-        before = {str(i): float(rng.random() < 0.3) for i in range(100)}
-        after = {str(i): float(rng.random() < 0.5) for i in range(100)}
-        interval = paired_difference(before, after, confidence=0.95)
-        hits += interval.low <= 0.2 <= interval.high
-    # Binomial(600, .95) has a standard deviation of .009.
-    assert abs(hits / trials - 0.95) < 0.03
+def test_what_was_never_judged_has_no_pass_rate() -> None:
+    metrics = score_groups([group(episode("a", 3.0), episode("a", 1.0))]).metrics
+    assert metrics["episode/best@2"] == 3.0 and "episode/pass@2" not in metrics
 
 
 def test_a_score_is_the_success_rate_or_else_the_reward() -> None:

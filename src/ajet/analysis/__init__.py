@@ -1,1 +1,10 @@
-"""Run directories -> numbers and plots. Needs no torch."""
+"""Run directories -> frames, statistics and plots. Needs a run directory and no torch.
+
+from ajet.analysis import load_run, load_sweep
+run = load_run("outputs/2026-01-31/12-00-00")
+run.metrics, run.episodes, run.calls      # pandas frames: a row a step, an episode, a call
+"""
+
+from ajet.analysis.runs import Run, Sweep, load_run, load_sweep
+
+__all__ = ["Run", "Sweep", "load_run", "load_sweep"]

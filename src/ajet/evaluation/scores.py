@@ -1,4 +1,4 @@
-"""Held-out play and what it proves: scores by task, paired differences with intervals.
+"""Held-out play: scores by task.
 
 In: a scheduler and held-out tasks. Out: an `Evaluation`, plain data that is saved with the run and can be compared
 with another of the same tasks. Evaluation uses random streams of its own and changes nothing in training.
@@ -6,28 +6,15 @@ with another of the same tasks. Evaluation uses random streams of its own and ch
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
-
-from scipy import stats
 
 from ajet.records import Episode, EpisodeGroup, Task
 from ajet.rollout.scheduler import RolloutScheduler, require_trained_play
+from ajet.statistics import best_at_k, pass_at_k
 from ajet.tracking.metrics import Metrics, episode_metrics
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A mean with its confidence interval."""
-
-    mean: float
-    low: float
-    high: float
-    num: int
-    """Tasks (or pairs of tasks) it rests on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +67,7 @@ def score_groups(groups: Sequence[EpisodeGroup]) -> Evaluation:
         scores=scores,
         rewards=rewards,
         num_lost_tasks=len(groups) - len(scores),
-        metrics=episode_metrics(groups),
+        metrics=episode_metrics(groups) | attempts_metrics(groups),
     )
 
 
@@ -90,23 +77,26 @@ def _score(episode: Episode) -> float:
     return fmean(episode.tag_rewards().values())
 
 
-def mean_interval(values: Sequence[float], *, confidence: float) -> Interval:
-    """Student's t interval of the mean of independent values.
+def attempts_metrics(groups: Sequence[EpisodeGroup]) -> Metrics:
+    """What the best of k episodes of a task reaches, for k = 2, 4, 8, … up to the most usable episodes of a task.
 
-    With fewer than two values the interval is the whole line.
+    Returns:
+        `episode/pass@<k>` (success) and `episode/best@<k>` (score), means over tasks with at least k usable episodes.
     """
-    if len(values) < 2:
-        mean = fmean(values) if values else math.nan
-        return Interval(mean=mean, low=-math.inf, high=math.inf, num=len(values))
-    mean = fmean(values)
-    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
-    return Interval(mean=mean, low=mean - half, high=mean + half, num=len(values))
+    usable = [[episode for episode in group.episodes if episode.usable] for group in groups]
+    most = max((len(episodes) for episodes in usable), default=0)
+    metrics: Metrics = {}
+    for k in (2**power for power in range(1, most.bit_length())):
+        enough = [episodes for episodes in usable if len(episodes) >= k]
+        judged = [[bool(e.is_success) for e in episodes] for episodes in enough if _all_judged(episodes)]
+        if judged:
+            metrics[f"episode/pass@{k}"] = fmean(pass_at_k(len(wins), sum(wins), k) for wins in judged)
+        metrics[f"episode/best@{k}"] = fmean(best_at_k([_score(e) for e in episodes], k) for episodes in enough)
+    return metrics
 
 
-def paired_difference(before: Mapping[str, float], after: Mapping[str, float], *, confidence: float) -> Interval:
-    """`after - before` over the tasks that both have: the same seeds, so what the seed decides cancels out."""
-    pairs = [after[task] - before[task] for task in before if task in after]
-    return mean_interval(pairs, confidence=confidence)
+def _all_judged(episodes: Sequence[Episode]) -> bool:
+    return all(episode.is_success is not None for episode in episodes)
 
 
 def evaluation_from_json(data: Mapping[str, Any]) -> Evaluation:

@@ -4,32 +4,59 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from ajet.evaluation.scores import Evaluation, Interval, mean_interval, paired_difference
+from ajet.evaluation.scores import Evaluation
+from ajet.statistics import (
+    POWER,
+    Interval,
+    paired_difference,
+    paired_p_value,
+    paired_values,
+    pairs_needed,
+    score_interval,
+)
 
 
-def comparison(before: Evaluation, after: Evaluation, *, confidence: float) -> dict[str, dict[str, Interval]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One measure on the same held-out tasks, before and after."""
+
+    before: Interval
+    after: Interval
+    difference: Interval
+    """Paired by task."""
+    p_value: float
+    """Two-sided, of no difference."""
+    pairs_needed: int | None
+    """Tasks that would find the difference seen with probability `POWER`; None where there is none."""
+
+
+def comparison(before: Evaluation, after: Evaluation, *, confidence: float) -> dict[str, Comparison]:
     """Before, after and paired difference, of the score and of each trained tag's reward.
 
     Returns:
-        {"score" | "reward/<tag>": {"before" | "after" | "difference": Interval}}
+        By measure: `score`, `reward/<tag>`.
     """
     pairs = {"score": (before.scores, after.scores)}
     for tag in before.rewards:
         pairs[f"reward/{tag}"] = (before.rewards[tag], after.rewards.get(tag, {}))
-    return {
-        name: {
-            "before": mean_interval(list(old.values()), confidence=confidence),
-            "after": mean_interval(list(new.values()), confidence=confidence),
-            "difference": paired_difference(old, new, confidence=confidence),
-        }
-        for name, (old, new) in pairs.items()
-    }
+    return {name: compare(old, new, confidence=confidence) for name, (old, new) in pairs.items()}
+
+
+def compare(before: Mapping[str, float], after: Mapping[str, float], *, confidence: float) -> Comparison:
+    """One measure by task_id, before and after."""
+    return Comparison(
+        before=score_interval(list(before.values()), confidence=confidence),
+        after=score_interval(list(after.values()), confidence=confidence),
+        difference=paired_difference(before, after, confidence=confidence),
+        p_value=paired_p_value(before, after),
+        pairs_needed=pairs_needed(paired_values(before, after), confidence=confidence, power=POWER),
+    )
 
 
 def write_summary(path: Path, content: Mapping[str, Any]) -> None:
@@ -40,24 +67,25 @@ def write_summary(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Interval):
+    if isinstance(value, Comparison):
         return asdict(value)
     raise TypeError(f"{type(value).__name__} does not belong in a summary")
 
 
-def results_table(rows: Mapping[str, Mapping[str, Interval]], *, confidence: float) -> Table:
-    """The closing table: one row a measure, with the paired difference and its interval."""
+def results_table(rows: Mapping[str, Comparison], *, confidence: float) -> Table:
+    """The closing table: one row a measure, with the paired difference, its interval, and the pairs that it needs."""
     table = Table(title="the same held-out tasks before and after", title_justify="left")
-    for heading in ("held-out", "before", "after", f"difference [{confidence:.0%} interval]", "pairs"):
+    for heading in ("held-out", "before", "after", f"difference [{confidence:.0%} interval]", "pairs", "needed"):
         table.add_column(heading)
     for name, row in rows.items():
-        difference = row["difference"]
+        difference = row.difference
         table.add_row(
             name,
-            f"{row['before'].mean:.3f}",
-            f"{row['after'].mean:.3f}",
+            f"{row.before.mean:.3f}",
+            f"{row.after.mean:.3f}",
             f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]",
             str(difference.num),
+            "" if row.pairs_needed is None else str(row.pairs_needed),
         )
     return table
 

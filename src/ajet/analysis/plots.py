@@ -1,0 +1,179 @@
+"""Frames and effects -> matplotlib figures, readable in print and on a narrow screen.
+
+In: what `runs` and `effects` give. Out: a `Figure` each; the caller shows or saves it, and no global state of pyplot is
+touched. Colours are those of Okabe and Ito, which most readers can tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ajet.analysis.effects import Effect
+from ajet.analysis.runs import is_reward, tag_of
+
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#f0e442")
+SMOOTHED = 0.15
+"""Share of a run's steps that the running mean of its curve takes in."""
+NUM_TURNS = 12
+"""Turns that the plot of credit shows; later ones are added to the last."""
+
+
+def plot_rewards(conditions: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
+    """Mean training reward by step: a panel a tag, a colour a condition.
+
+    The line is the running mean over the runs' mean; the band reaches from the lowest to the highest run, and a single
+    run shows its steps as dots instead.
+
+    Args:
+        conditions: the metrics frames of the runs of each condition, e.g. one a seed.
+    """
+    frames = [frame for runs in conditions.values() for frame in runs]
+    tags = sorted({tag_of(name) for frame in frames for name in frame.columns if is_reward(name)})
+    figure = Figure(figsize=(4.2 * max(len(tags), 1), 3.2), layout="constrained")
+    axes = figure.subplots(1, max(len(tags), 1), sharey=True, squeeze=False)[0]
+    for axis, tag in zip(axes, tags, strict=False):
+        for color, (label, runs) in zip(_colors(len(conditions)), conditions.items(), strict=True):
+            _plot_curve(axis, [_curve(frame, f"reward/{tag}/mean") for frame in runs], label, color)
+        axis.set(title=tag, xlabel="step")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("mean reward")
+    if len(conditions) > 1:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _curve(metrics: pd.DataFrame, name: str) -> pd.Series:
+    """A metric by step, steps without it left out."""
+    if name not in metrics:
+        return pd.Series(dtype="float64")
+    curve: pd.Series = metrics.set_index("step")[name].dropna()
+    return curve
+
+
+def _plot_curve(axis: Axes, curves: Sequence[pd.Series], label: str, color: str) -> None:
+    runs = pd.concat([curve for curve in curves if len(curve)] or [pd.Series(dtype="float64")], axis=1)
+    # Where some runs are ahead, the mean over the others would jump.
+    shared = runs.dropna()
+    window = max(1, round(SMOOTHED * len(shared)))
+    smooth = shared.rolling(window, center=True, min_periods=1).mean()
+    if runs.shape[1] > 1:
+        axis.fill_between(smooth.index, smooth.min(axis=1), smooth.max(axis=1), color=color, alpha=0.2, linewidth=0)
+    else:
+        axis.plot(runs.index, runs.iloc[:, 0], ".", color=color, alpha=0.35, markersize=4)
+    axis.plot(smooth.index, smooth.mean(axis=1), color=color, linewidth=2, label=label)
+
+
+def plot_scores(effects: Sequence[Effect]) -> Figure:
+    """Held-out scores before and after, bars with intervals, e.g. win rates."""
+    figure = Figure(figsize=(6.4, 0.9 + 0.75 * len(effects)), layout="constrained")
+    axis = figure.subplots()
+    places = np.arange(len(effects))
+    for offset, color, when in ((-0.2, "#bbbbbb", "before"), (0.2, COLORS[0], "after")):
+        intervals = [getattr(effect, when) for effect in effects]
+        means = np.array([interval.mean for interval in intervals])
+        errors = _errors(means, [(interval.low, interval.high) for interval in intervals])
+        axis.barh(places + offset, means, 0.38, color=color, xerr=errors, label=when, ecolor="#333333", capsize=3)
+    axis.set(yticks=places, yticklabels=[effect.label for effect in effects], xlabel="held-out score")
+    axis.invert_yaxis()
+    axis.grid(axis="x", alpha=0.3)
+    axis.set_axisbelow(True)
+    figure.legend(loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
+def plot_forest(effects: Sequence[Effect]) -> Figure:
+    """A forest plot: the paired difference of every effect with its interval, against the line of no difference."""
+    figure = Figure(figsize=(6.4, 1.1 + 0.45 * len(effects)), layout="constrained")
+    axis = figure.subplots()
+    for place, effect in enumerate(effects):
+        color = {True: COLORS[2], False: COLORS[1], None: "#777777"}[effect.helps]
+        difference = effect.difference
+        errors = _errors(np.array([difference.mean]), [(difference.low, difference.high)])
+        axis.errorbar(difference.mean, place, xerr=errors, fmt="s", color=color, capsize=4, markersize=6)
+    axis.axvline(0, color="#333333", linewidth=1)
+    axis.set(
+        yticks=range(len(effects)),
+        yticklabels=[effect.label for effect in effects],
+        ylim=(len(effects) - 0.4, -0.6),
+        xlabel="held-out score, after minus before",
+    )
+    axis.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def _errors(means: np.ndarray, bounds: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Distances [2, n] from the means down and up to the bounds; none for bounds that lie at infinity."""
+    lows, highs = np.array(bounds, dtype=float).T
+    distances = np.stack([means - lows, highs - means])
+    return np.where(np.isfinite(distances), distances.clip(min=0), 0.0)
+
+
+def plot_credit(calls: pd.DataFrame) -> Figure:
+    """Where credit went: by tag and turn, the mean advantage, and the share of |advantage| x sampled tokens.
+
+    Args:
+        calls: of training steps; agents without an advantage are left out.
+    """
+    credited = calls[(calls["split"] == "train") & calls["advantage"].notna()]
+    turn = credited["turn"].clip(upper=NUM_TURNS - 1)
+    mean = credited.groupby(["tag", turn])["advantage"].mean().unstack("turn")
+    weight = (credited["advantage"].abs() * credited["num_sampled"]).groupby([credited["tag"], turn]).sum()
+    share = (weight / weight.sum()).unstack("turn")
+    figure = Figure(figsize=(7.2, 1.5 + 0.8 * len(mean)), layout="constrained")
+    if mean.empty:
+        return figure
+    axes = figure.subplots(2, 1, sharex=True)
+    reach = float(np.nanmax(np.abs(mean.to_numpy()))) or 1.0
+    _heatmap(axes[0], mean, "mean advantage", "PuOr", (-reach, reach), "{:+.2f}")
+    _heatmap(axes[1], share, "share of credit", "Blues", (0.0, float(np.nanmax(share.to_numpy())) or 1.0), "{:.0%}")
+    axes[1].set_xlabel("turn of the agent in its episode")
+    return figure
+
+
+def _heatmap(
+    axis: Axes, table: pd.DataFrame, title: str, colors: str, limits: tuple[float, float], written: str
+) -> None:
+    values = table.to_numpy(dtype=float)
+    axis.imshow(values, cmap=colors, vmin=limits[0], vmax=limits[1], aspect="auto")
+    names = [f"{turn + 1}+" if turn == NUM_TURNS - 1 else str(turn + 1) for turn in table.columns]
+    axis.set(title=title, xticks=range(len(names)), xticklabels=names, yticks=range(len(table)))
+    axis.set_yticklabels(list(table.index))
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            color = "white" if abs(value) > 0.6 * limits[1] else "black"
+            axis.text(column, row, written.format(value), ha="center", va="center", fontsize=7, color=color)
+
+
+def plot_budget(metrics: pd.DataFrame) -> Figure:
+    """Seconds a step by phase, stacked, and tokens a step: sampled, trained on, and distinct after merging."""
+    figure = Figure(figsize=(7.2, 5.0), layout="constrained")
+    times, tokens = figure.subplots(2, 1, sharex=True)
+    steps = metrics.dropna(subset=["time/rollout"]) if "time/rollout" in metrics else metrics.iloc[:0]
+    phases = [name for name in steps.columns if name.startswith("time/") and name != "time/step"]
+    phases.sort(key=lambda name: -steps[name].sum())
+    if phases and len(steps):
+        labels = [name.removeprefix("time/") for name in phases]
+        colors = [COLORS[i % len(COLORS)] for i in range(len(phases))]
+        times.stackplot(steps["step"], *(steps[name].fillna(0) for name in phases), labels=labels, colors=colors)
+        times.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    for color, kind in zip(COLORS, ("prompt", "unique", "sampled", "trained"), strict=False):
+        if f"tokens/{kind}" in steps:
+            tokens.plot(steps["step"], steps[f"tokens/{kind}"], color=color, label=kind)
+    if tokens.lines:
+        tokens.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        tokens.set_yscale("log")
+    times.set(ylabel="seconds a step")
+    tokens.set(ylabel="tokens a step", xlabel="step")
+    tokens.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def _colors(num: int) -> list[str]:
+    return [COLORS[i % len(COLORS)] for i in range(num)]

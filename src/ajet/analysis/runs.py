@@ -1,0 +1,238 @@
+"""Run directories -> `Run` and `Sweep`: what was asked, how far it came, and its numbers as pandas frames.
+
+A run that still goes, or that crashed, is read as far as it came. Frames are read on first use and kept. Left out:
+statistics and plots, which take what is read here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+
+from ajet.analysis.frames import KEY, episodes_of, read_calls, read_metrics, read_texts
+from ajet.errors import RunDirectoryError
+
+UNTELLING = ("run_dir", "resume", "logger.", "paths.", "hardware.", "checkpoint.")
+"""Settings whose difference makes no two experiments."""
+RunState = Literal["finished", "unfinished"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run directory."""
+
+    path: Path
+    config: Mapping[str, Any]
+    """Setting by dotted key, e.g. `{"seed": 0, "trainable_targets": ["seer"], "rollout.group_size": 8}`."""
+    summary: Mapping[str, Any]
+    """`summary.json`; empty until the run has finished."""
+    provenance: Sequence[Mapping[str, Any]]
+    """`provenance.json`: an entry a start."""
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def state(self) -> RunState:
+        """`finished` once all steps that the configuration asks for are done and summed up."""
+        done = self.summary.get("num_steps", -1) >= self.config.get("total_steps", 0)
+        return "finished" if done else "unfinished"
+
+    @property
+    def num_steps(self) -> int:
+        """Training steps that are logged."""
+        if "episode/ok" not in self.metrics:
+            return 0
+        return int(self.metrics.loc[self.metrics["episode/ok"].notna(), "step"].max()) + 1
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags that were trained, sorted, as its metrics name them."""
+        return sorted(tag_of(name) for name in self.metrics.columns if is_reward(name))
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """One row a logged step; see `frames.read_metrics`."""
+        return read_metrics(self.path)
+
+    @cached_property
+    def calls(self) -> pd.DataFrame:
+        """One row a call; see `frames.read_calls`."""
+        return read_calls(self.trajectory_files())
+
+    @cached_property
+    def episodes(self) -> pd.DataFrame:
+        """One row an episode; see `frames.episodes_of`."""
+        return episodes_of(self.calls)
+
+    def texts(self, *, split: str, step: int, task: str, repeat: int) -> pd.DataFrame:
+        """The calls of one episode with messages and replies; see `frames.read_texts`.
+
+        Raises:
+            RunDirectoryError: the run stored no episodes of that split and step.
+        """
+        files = [path for path in self.trajectory_files() if _collection(path) == (split, step)]
+        if not files:
+            known = ", ".join("{}_{}".format(*_collection(path)) for path in self.trajectory_files())
+            raise RunDirectoryError(f"{self.path} stored no episodes of {split}_{step}; it has {known or 'none'}")
+        return read_texts(files, task=task, repeat=repeat)
+
+    def trajectory_files(self) -> list[Path]:
+        """The files of `trajectories/` that belong to this run, sorted.
+
+        A run that was resumed from an earlier step leaves files of steps behind that it has not reached again.
+        """
+        # An episode is stored before its step is logged.
+        num_collected = self.num_steps + (self.state == "unfinished")
+        files = sorted((self.path / "trajectories").glob("*.parquet"))
+        return [path for path in files if _was_reached(*_collection(path), self.num_steps, num_collected)]
+
+
+def _collection(path: Path) -> tuple[str, int]:
+    split, _, step = path.stem.rpartition("_")
+    return split, int(step)
+
+
+def _was_reached(split: str, step: int, num_steps: int, num_collected: int) -> bool:
+    return step < num_collected if split == "train" else step <= num_steps
+
+
+def is_reward(metric: str) -> bool:
+    """Whether a metric is a tag's mean training reward, `reward/<tag>/mean`."""
+    return metric.startswith("reward/") and metric.endswith("/mean")
+
+
+def tag_of(metric: str) -> str:
+    """The tag in `reward/<tag>/mean`."""
+    return metric.removeprefix("reward/").removesuffix("/mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Several runs that differ in something."""
+
+    path: Path
+    runs: Sequence[Run]
+
+    def __iter__(self) -> Iterator[Run]:
+        """The runs, in the order of their names."""
+        return iter(self.runs)
+
+    @cached_property
+    def choices(self) -> pd.DataFrame:
+        """What the runs differ in: a row a run (index: its name), a column a setting, `seed` included if it differs."""
+        keys = sorted({key for run in self.runs for key in run.config if not key.startswith(UNTELLING)})
+        rows = {run.name: [_written(run.config.get(key)) for key in keys] for run in self.runs}
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=keys)
+        return table.loc[:, table.nunique() > 1]
+
+    def conditions(self) -> dict[str, list[Run]]:
+        """Runs that differ in nothing but their seed, by what tells them from the others, e.g. `seer+witch`."""
+        telling = self.choices.drop(columns="seed", errors="ignore")
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(_label(telling.loc[run.name].to_dict()), []).append(run)
+        return found
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """The runs' metrics, with columns `run` and `condition` in front."""
+        return self._joined({run.name: run.metrics for run in self.runs})
+
+    @cached_property
+    def calls(self) -> pd.DataFrame:
+        """The runs' calls, with columns `run` and `condition` in front."""
+        return self._joined({run.name: run.calls for run in self.runs})
+
+    @cached_property
+    def episodes(self) -> pd.DataFrame:
+        """The runs' episodes, with columns `run` and `condition` in front."""
+        return self._joined({run.name: run.episodes for run in self.runs})
+
+    def _joined(self, frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+        condition = {run.name: label for label, runs in self.conditions().items() for run in runs}
+        named = [
+            frame.assign(run=name, condition=condition[name]).set_index(["run", "condition"]).reset_index()
+            for name, frame in frames.items()
+            if len(frame)
+        ]
+        return pd.concat(named, ignore_index=True) if named else pd.DataFrame(columns=["run", "condition", *KEY])
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list):
+        return "+".join(str(item) for item in value)
+    return "all" if value is None else str(value)
+
+
+def _label(choices: Mapping[str, str]) -> str:
+    if len(choices) == 1:
+        return next(iter(choices.values()))
+    return ", ".join(f"{key}={value}" for key, value in choices.items()) or "all runs"
+
+
+def load_run(run_dir: str | Path) -> Run:
+    """Read a run directory, finished or not.
+
+    Raises:
+        RunDirectoryError: it is none.
+    """
+    path = Path(run_dir)
+    if not is_run(path):
+        raise RunDirectoryError(f"{path} is not a run directory: it holds neither config.yaml nor .hydra/config.yaml")
+    # A job that failed while it was being built has only what Hydra wrote.
+    config = next(file for file in _config_files(path) if file.is_file())
+    return Run(
+        path=path,
+        config=dict(_dotted(yaml.safe_load(config.read_text(encoding="utf-8")))),
+        summary=_read_json(path / "summary.json", {}),
+        provenance=_read_json(path / "provenance.json", []),
+    )
+
+
+def load_sweep(sweep_dir: str | Path) -> Sweep:
+    """Read every run directory in a folder, e.g. one of `outputs/multirun/<date>/`.
+
+    Raises:
+        RunDirectoryError: it holds no run directory.
+    """
+    path = Path(sweep_dir)
+    folders = sorted((folder for folder in path.iterdir() if is_run(folder)), key=_in_order) if path.is_dir() else []
+    if not folders:
+        raise RunDirectoryError(f"{path} holds no run directory: name a run's folder or one of outputs/multirun/")
+    return Sweep(path=path, runs=[load_run(folder) for folder in folders])
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run directory."""
+    return any(file.is_file() for file in _config_files(path))
+
+
+def _config_files(path: Path) -> tuple[Path, Path]:
+    return path / "config.yaml", path / ".hydra" / "config.yaml"
+
+
+def _in_order(folder: Path) -> tuple[int, str]:
+    """Hydra numbers the jobs of a sweep, so that 10 comes after 9."""
+    return (int(folder.name) if folder.name.isdigit() else 0, folder.name)
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _read_json(path: Path, missing: Any) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else missing

@@ -1,0 +1,146 @@
+"""Runs are read from their directories alone: finished, going, crashed, resumed; and without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tests.run_dirs import make_group, make_run
+
+from ajet.analysis import load_run, load_sweep
+from ajet.analysis.effects import run_effect, sweep_effects
+from ajet.errors import RunDirectoryError
+from ajet.tracking.store import TrajectoryStore
+
+
+def names(files: Sequence[Path]) -> list[str]:
+    return [path.stem for path in files]
+
+
+def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:
+    run = load_run(make_run(tmp_path / "run"))
+    assert (run.state, run.num_steps, run.tags) == ("finished", 2, ["seer"])
+    assert run.config["trainable_targets"] == ["seer"] and run.config["rollout.group_size"] == 8
+    assert run.metrics["step"].tolist() == [0, 1, 2] and run.metrics["reward/seer/mean"].dropna().tolist() == [0.5, 0.6]
+
+
+def test_calls_count_their_tokens_and_turns(tmp_path: Path) -> None:
+    calls = load_run(make_run(tmp_path / "run")).calls
+    first = calls[(calls["task"] == "train-0") & (calls["repeat"] == 0)]
+    assert first["agent"].tolist() == ["P1", "P2", "P1"] and first["turn"].tolist() == [0, 0, 1]
+    assert first["num_prompt"].tolist() == [3, 0, 3] and first["num_sampled"].tolist() == [2, 0, 2]
+    assert first["logprob"].iloc[[0, 2]].tolist() == [-1.5, -1.5] and pd.isna(first["logprob"].iloc[1])
+    assert first["advantage"].iloc[0] == 0.5 and pd.isna(first["advantage"].iloc[1])
+
+
+def test_episodes_count_once_and_a_lost_one_has_no_score(tmp_path: Path) -> None:
+    episodes = load_run(make_run(tmp_path / "run")).episodes
+    train, held_out = (episodes[episodes["split"] == split] for split in ("train", "eval"))
+    assert train["score"].tolist() == [1.0, 0.0] * 2 and train["reward/seer"].tolist() == [1.0, 0.0] * 2
+    assert (train[["num_calls", "num_trained_calls", "num_prompt", "num_sampled"]] == [3, 2, 6, 4]).all(axis=None)
+    lost = held_out.iloc[1]
+    assert (lost["status"], lost["error"], lost["num_calls"]) == ("timeout", "too slow", 0) and pd.isna(lost["score"])
+
+
+def test_a_run_that_still_goes_is_read_as_far_as_it_came(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", num_steps=1, finished=False)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1, "rew')
+    TrajectoryStore(folder / "trajectories").write([make_group("train-1", True)], {}, step=1, split="train")
+    run = load_run(folder)
+    assert (run.state, run.num_steps, len(run.metrics)) == ("unfinished", 1, 1)
+    assert names(run.trajectory_files()) == ["train_000000", "train_000001"] and len(run.episodes) == 3
+
+
+def test_a_run_that_crashed_at_once_has_empty_frames(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "config.yaml").write_text("seed: 3\ntotal_steps: 5\n")
+    run = load_run(folder)
+    assert (run.state, run.num_steps, run.tags, run.config["seed"]) == ("unfinished", 0, [], 3)
+    assert (len(run.metrics), len(run.calls), len(run.episodes)) == (0, 0, 0)
+
+
+def test_files_of_steps_that_a_resumed_run_has_not_reached_again_are_left_out(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", num_steps=2)
+    store = TrajectoryStore(folder / "trajectories")
+    for step in (2, 3):
+        store.write([make_group(f"train-{step}", True)], {}, step=step, split="train")
+    assert names(load_run(folder).trajectory_files()) == ["eval_000002", "train_000000", "train_000001"]
+
+
+def test_the_texts_of_an_episode_are_read_in_order(tmp_path: Path) -> None:
+    run = load_run(make_run(tmp_path / "run"))
+    texts = run.texts(split="train", step=1, task="train-1", repeat=1)
+    assert texts["reply"].tolist() == ["said 0", "said 1", "said 2"]
+    assert texts["messages"].iloc[2] == [{"role": "user", "content": "say 2"}]
+    with pytest.raises(RunDirectoryError, match="no episodes of eval_7; it has eval_2, train_0, train_1"):
+        run.texts(split="eval", step=7, task="eval-0", repeat=0)
+
+
+def test_a_sweep_tells_its_runs_apart_by_what_differs(tmp_path: Path) -> None:
+    for job, (tag, seed) in enumerate([("seer", 1), ("seer", 2), ("witch", 1)]):
+        make_run(tmp_path / str(job), f"trainable_targets=[{tag}]", seed=seed)
+    sweep = load_sweep(tmp_path)
+    assert sweep.choices.to_dict("index")["2"] == {"seed": "1", "trainable_targets": "witch"}
+    found = {label: [run.name for run in runs] for label, runs in sweep.conditions().items()}
+    assert found == {"seer": ["0", "1"], "witch": ["2"]}
+    assert sweep.metrics.groupby("condition")["step"].count().to_dict() == {"seer": 6, "witch": 3}
+    assert len(sweep.episodes) == 18 and sweep.calls["run"].unique().tolist() == ["0", "1", "2"]
+
+
+def test_the_tenth_job_comes_after_the_ninth(tmp_path: Path) -> None:
+    for job in (10, 9, 2):
+        make_run(tmp_path / str(job), seed=job)
+    assert [run.name for run in load_sweep(tmp_path)] == ["2", "9", "10"]
+
+
+def test_an_effect_comes_from_the_summary_or_from_what_was_played_so_far(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", num_steps=1, finished=False)
+    assert run_effect(load_run(folder)) is None
+    store = TrajectoryStore(folder / "trajectories")
+    for step, won in ((0, [False, True]), (1, [True, True])):
+        store.write([make_group("eval-0", *won), make_group("eval-1", *won)], {}, step=step, split="eval")
+    effect = run_effect(load_run(folder))
+    assert effect is not None and (effect.before.mean, effect.after.mean, effect.difference.num) == (0.5, 1.0, 2)
+    (folder / "summary.json").write_text(
+        json.dumps({"num_steps": 2, "before": {"scores": {"a": 0, "b": 0}}, "after": {"scores": {"a": 1, "b": 0}}})
+    )
+    effect = run_effect(load_run(folder))
+    assert effect is not None and (effect.before.mean, effect.after.mean, effect.helps) == (0.0, 0.5, None)
+
+
+def test_the_effects_of_a_sweep_are_those_of_its_conditions_over_their_seeds(tmp_path: Path) -> None:
+    gains = {("seer", 1): 1, ("seer", 2): 1, ("seer", 3): 1, ("witch", 1): 0, ("witch", 2): 0, ("hunter", 1): 1}
+    for job, ((tag, seed), gain) in enumerate(gains.items()):
+        folder = make_run(tmp_path / str(job), f"trainable_targets=[{tag}]", seed=seed)
+        before = {str(task): 0 for task in range(5)}
+        after = {str(task): gain for task in range(5)}
+        summary = {"num_steps": 2, "before": {"scores": before}, "after": {"scores": after}}
+        (folder / "summary.json").write_text(json.dumps(summary))
+    make_run(tmp_path / "6", "trainable_targets=[villager]", num_steps=1, finished=False)
+    effects = {effect.label: effect for effect in sweep_effects(load_sweep(tmp_path))}
+    assert {label: effect.num_runs for label, effect in effects.items()} == {"seer": 3, "witch": 2, "hunter": 1}
+    assert effects["seer"].difference.mean == 1.0 and effects["seer"].helps and effects["witch"].helps is None
+    # Five pairs that all agree: 2 / 2^5, times three conditions by Holm.
+    assert effects["seer"].p_value == 3 * 2 / 2**5
+
+
+def test_what_is_no_run_directory_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match="is not a run directory"):
+        load_run(tmp_path)
+    with pytest.raises(RunDirectoryError, match="holds no run directory"):
+        load_sweep(tmp_path / "nowhere")
+
+
+def test_reading_a_run_loads_no_torch(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    read = f"from ajet.analysis import load_run; load_run({str(run)!r}).episodes"
+    code = f"import sys; {read}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n", done.stderr

@@ -1,0 +1,100 @@
+"""Figures show the numbers that they were given, also of runs that have hardly begun."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import Collection
+from matplotlib.container import BarContainer
+from tests.run_dirs import make_run
+
+from ajet.analysis import load_run
+from ajet.analysis.effects import Effect
+from ajet.analysis.plots import plot_budget, plot_credit, plot_forest, plot_rewards, plot_scores
+from ajet.statistics import Interval
+
+
+def curve(*rewards: float) -> pd.DataFrame:
+    return pd.DataFrame({"step": range(len(rewards)), "reward/seer/mean": rewards})
+
+
+def heights(drawn: Collection) -> np.ndarray:
+    return np.asarray(drawn.get_paths()[0].vertices)[:, 1]
+
+
+def effect(label: str, before: float, after: float, *, width: float) -> Effect:
+    def interval(mean: float) -> Interval:
+        return Interval(mean=mean, low=mean - width, high=mean + width, num=10)
+
+    return Effect(
+        label=label,
+        before=interval(before),
+        after=interval(after),
+        difference=interval(after - before),
+        p_value=0.5,
+        pairs_needed=12,
+        num_runs=1,
+    )
+
+
+def test_the_reward_plot_shows_the_mean_over_seeds_and_a_band_from_lowest_to_highest() -> None:
+    figure = plot_rewards({"seer": [curve(0.0, 0.2), curve(0.2, 0.6, 0.9)]})
+    (axis,) = figure.axes
+    assert axis.get_title() == "seer"
+    # A step that only one seed has reached is left out.
+    assert np.asarray(axis.lines[0].get_ydata()) == pytest.approx([0.1, 0.4])
+    band = heights(axis.collections[0])
+    assert (band.min(), band.max()) == (0.0, 0.6)
+
+
+def test_one_seed_has_no_band_but_dots() -> None:
+    (axis,) = plot_rewards({"seer": [curve(0.0, 0.5, 0.25)]}).axes
+    dots, line = axis.lines
+    assert not axis.collections and dots.get_marker() == "."
+    assert np.asarray(line.get_ydata()) == pytest.approx([0.0, 0.5, 0.25])
+
+
+def test_bars_reach_the_means_and_the_forest_marks_what_helps() -> None:
+    effects = [effect("seer", 0.3, 0.6, width=0.1), effect("witch", 0.3, 0.35, width=0.1)]
+    bars = [bar for bar in plot_scores(effects).axes[0].containers if isinstance(bar, BarContainer)]
+    assert [[patch.get_width() for patch in bar] for bar in bars] == [[0.3, 0.3], [0.6, 0.35]]
+    forest = plot_forest(effects).axes[0]
+    markers = [line for line in forest.lines if line.get_marker() == "s"]
+    assert [np.asarray(line.get_xdata()).item() for line in markers] == pytest.approx([0.3, 0.05])
+    assert markers[0].get_color() != markers[1].get_color()
+    assert [label.get_text() for label in forest.get_yticklabels()] == ["seer", "witch"]
+
+
+def test_an_interval_without_ends_is_drawn_without_whiskers() -> None:
+    plot_forest([effect("seer", 0.3, 0.6, width=float("inf"))]).savefig("/dev/null", format="png")
+
+
+def test_credit_is_shared_out_by_tag_and_turn(tmp_path: Path) -> None:
+    figure = plot_credit(load_run(make_run(tmp_path / "run")).calls)
+    # The one episode with an advantage has two calls of two tokens each.
+    assert [text.get_text() for text in figure.axes[0].texts] == ["+0.50", "+0.50"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["50%", "50%"]
+
+
+def test_the_budget_stacks_the_phases_of_every_step(tmp_path: Path) -> None:
+    figure = plot_budget(load_run(make_run(tmp_path / "run")).metrics)
+    assert figure.axes[0].collections[0].get_label() == "rollout"
+    assert heights(figure.axes[0].collections[0]).max() == 2.0
+
+
+def test_a_run_that_has_logged_nothing_gives_empty_figures(tmp_path: Path) -> None:
+    run = load_run(make_run(tmp_path / "run", num_steps=0, finished=False))
+    for figure in (plot_rewards({"": [run.metrics]}), plot_credit(run.calls), plot_budget(run.metrics)):
+        figure.savefig(tmp_path / "empty.png")
+
+
+def test_curves_are_drawn_from_the_command_line(tmp_path: Path) -> None:
+    runs = [str(make_run(tmp_path / name)) for name in "ab"]
+    command = [sys.executable, "-m", "ajet.analysis.curves", *runs, "--out", str(tmp_path / "curves.png")]
+    subprocess.run(command, check=True, timeout=60)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
