@@ -13,12 +13,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tests.wandb_files import read_offline_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ajet.assemble import build_evaluation, build_trainer
 from ajet.cli import run_entry
 from ajet.config.compose import compose, load_evaluation, load_training, save
 from ajet.config.root import Config
+from ajet.tracking.loggers import GAME_COLUMNS
 from ajet.train import train
 
 HERE = Path(__file__).parent
@@ -178,6 +180,30 @@ def test_the_entry_point_trains_from_the_command_line(tmp_path: Path, capfd: pyt
     shown = capfd.readouterr().out
     assert code == 0 and "step 1/1" in shown and "run directory" in shown and "95% interval" in shown
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+
+
+def test_weights_and_biases_gets_the_same_curves_games_to_read_and_the_config(tmp_path: Path) -> None:
+    trained = run(
+        tmp_path / "run",
+        *SMALL[:-2],
+        "logger.console=none",
+        "logger.wandb.mode=offline",
+        "logger.wandb.group=g",
+        "logger.wandb.sample_games=2",
+        "total_steps=2",
+    )
+    (folder,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    kept = read_offline_run(next(folder.glob("*.wandb")))
+    assert kept.group == "g" and kept.config["rollout"]["group_size"] == 4
+    for shown, line in zip(kept.history, metrics(trained), strict=True):
+        assert shown["_step"] == line["step"]
+        assert {name: shown[name] for name in line if name.startswith("reward/")} == {
+            name: value for name, value in line.items() if name.startswith("reward/")
+        }
+    table = json.loads((folder / "files" / kept.history[0]["samples/games/path"]).read_text())
+    assert table["columns"] == list(GAME_COLUMNS) and len(table["data"]) == 2
+    first = dict(zip(table["columns"], table["data"][0], strict=True))
+    assert first["status"] == "ok" and "speaker (speaker): " in first["said"]
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ def make_logger(config: Config, *, resumed_at: int | None) -> MetricLogger:
                 group=wandb.group,
                 run_id=_run_id(run_dir),
                 config=asdict(config),
+                num_sample_games=wandb.sample_games,
             )
         )
     return CompositeLogger(loggers)

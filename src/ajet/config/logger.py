@@ -19,6 +19,8 @@ class WandbConfig:
     """Groups the runs of one study."""
     name: str | None = None
     """The run's name; null: the run directory's."""
+    sample_games: int = ruled(2, at_least=0)
+    """Games of each step that are logged as a table to read."""
 
 
 @dataclass

@@ -11,12 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ajet.records import Episode, EpisodeGroup
+
+GAME_COLUMNS = ("step", "task", "status", "success", "rewards", "calls", "said")
+"""Of the table of sample games in W&B."""
+
 
 class MetricLogger(Protocol):
     """Takes the metrics of one step."""
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write one step."""
+    def log(self, step: int, metrics: Mapping[str, float], groups: Sequence[EpisodeGroup] = ()) -> None:
+        """Write one step; `groups` are its episodes, for samples to read."""
         ...
 
     def close(self) -> None:
@@ -33,7 +38,7 @@ class JsonlLogger:
             _drop_from(path, keep_below_step)
         self._file = path.open("a", encoding="utf-8")
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, float], groups: Sequence[EpisodeGroup] = ()) -> None:
         """Append one line; a number that is not finite becomes null, as JSON has no other word for it."""
         line = {"step": step} | {k: v if math.isfinite(v) else None for k, v in metrics.items()}
         self._file.write(json.dumps(line) + "\n")
@@ -65,9 +70,13 @@ class WandbLogger:
         group: str | None,
         run_id: str,
         config: Mapping[str, Any],
+        num_sample_games: int,
     ) -> None:
         """`run_id` is stable over resumes, so that a resumed run goes on in the same W&B run."""
         import wandb
+
+        self._num_sample_games = num_sample_games
+        self._make_table = wandb.Table
 
         self._run = wandb.init(
             dir=str(run_dir),
@@ -81,13 +90,23 @@ class WandbLogger:
             settings=wandb.Settings(silent=True, console="off"),
         )
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log one step under the same names."""
-        self._run.log(dict(metrics), step=step)
+    def log(self, step: int, metrics: Mapping[str, float], groups: Sequence[EpisodeGroup] = ()) -> None:
+        """Log one step under the same names, and the first games of it as `samples/games`."""
+        logged: dict[str, Any] = dict(metrics)
+        games = [_game_row(step, group.episodes[0]) for group in groups[: self._num_sample_games]]
+        if games:
+            logged["samples/games"] = self._make_table(columns=list(GAME_COLUMNS), data=games)
+        self._run.log(logged, step=step)
 
     def close(self) -> None:
         """Finish the W&B run."""
         self._run.finish()
+
+
+def _game_row(step: int, episode: Episode) -> list[Any]:
+    rewards = " ".join(f"{name} {reward:g}" for name, reward in episode.rewards.items())
+    said = "\n\n".join(f"{call.agent_name} ({call.target_tag}): {call.reply}" for call in episode.calls)
+    return [step, episode.task.task_id, episode.status, episode.is_success, rewards, len(episode.calls), said]
 
 
 class CompositeLogger:
@@ -97,10 +116,10 @@ class CompositeLogger:
         """The loggers, in the order in which they are called."""
         self._loggers = list(loggers)
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, float], groups: Sequence[EpisodeGroup] = ()) -> None:
         """Log to all."""
         for logger in self._loggers:
-            logger.log(step, metrics)
+            logger.log(step, metrics, groups)
 
     def close(self) -> None:
         """Close all."""

@@ -156,7 +156,7 @@ class Trainer:
         metrics["time/step"] = sum(seconds.values())
         metrics["rate/episodes_per_s"] = sum(len(group.episodes) for group in groups) / seconds["rollout"]
         metrics["rate/sampled_tokens_per_s"] = metrics["tokens/sampled"] / seconds["rollout"]
-        self.logger.log(step, metrics)
+        self.logger.log(step, metrics, groups)
         self.display.step_done(step, metrics)
 
     def _save_due(self) -> bool:
