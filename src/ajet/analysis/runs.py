@@ -136,11 +136,15 @@ class Sweep:
         return table.loc[:, table.nunique() > 1]
 
     def conditions(self) -> dict[str, list[Run]]:
-        """Runs that differ in nothing but their seed, by what tells them from the others, e.g. `seer+witch`."""
+        """Runs that differ in nothing but their seed, by what tells them from the others, e.g. `seer+witch`.
+
+        Where nothing does, by the tags that they train.
+        """
         telling = self.choices.drop(columns="seed", errors="ignore")
         found: dict[str, list[Run]] = {}
         for run in self.runs:
-            found.setdefault(_label(telling.loc[run.name].to_dict()), []).append(run)
+            label = _label(telling.loc[run.name].to_dict()) or _written(run.config.get("trainable_targets"))
+            found.setdefault(label, []).append(run)
         return found
 
     @cached_property
@@ -177,7 +181,7 @@ def _written(value: Any) -> str:
 def _label(choices: Mapping[str, str]) -> str:
     if len(choices) == 1:
         return next(iter(choices.values()))
-    return ", ".join(f"{key}={value}" for key, value in choices.items()) or "all runs"
+    return ", ".join(f"{key}={value}" for key, value in choices.items())
 
 
 def load_run(run_dir: str | Path) -> Run:

@@ -21,7 +21,7 @@ def run_answer(run: Run) -> tuple[list[str], Section]:
         )
     rewards = [run_effect(run, tag=tag, label=f"reward {tag}") for tag in run.tags]
     effects = [score, *(effect for effect in rewards if effect is not None)]
-    lead = [sentence(score, subject=f"Training {' and '.join(run.tags) or 'all roles'}")]
+    lead = [sentence(score, label="+".join(run.tags))]
     if run.state == "unfinished":
         lead.append(f"The run is not finished: {_progress(run)}")
     lead.append("One training run: another seed may give another answer.")
@@ -41,7 +41,7 @@ def sweep_answer(sweep: Sweep) -> tuple[list[str], Section]:
         return ["No answer yet: no run has been evaluated twice."], Section(
             title="Held-out play", notes=["There are no two evaluations to compare."]
         )
-    lead = [sentence(effect, subject=effect.label) for effect in effects]
+    lead = [sentence(effect, label=effect.label) for effect in effects]
     missing = [label for label in sweep.conditions() if label not in {effect.label for effect in effects}]
     if missing:
         lead.append(f"Not evaluated twice yet: {', '.join(missing)}.")
@@ -58,14 +58,16 @@ def sweep_answer(sweep: Sweep) -> tuple[list[str], Section]:
     )
 
 
-def sentence(effect: Effect, *, subject: str) -> str:
-    """One effect in words, e.g. `seer raised the held-out score from 0.30 to 0.56, by +0.26 (…).`"""
-    moved = f"from {effect.before.mean:.3f} to {effect.after.mean:.3f}"
-    proof = f"{interval(effect.difference)}; {_counted(effect)}; p {p_value(effect.p_value)}"
+def sentence(effect: Effect, *, label: str) -> str:
+    """One effect in words, e.g. `seer: training raised the held-out score by +0.26, from 0.30 to 0.56 (…).`"""
+    difference = effect.difference
+    ends = "unknown" if math.isinf(difference.low) else f"{difference.low:+.3f} to {difference.high:+.3f}"
+    runs = "1 run" if effect.num_runs == 1 else f"{effect.num_runs} runs"
+    proof = f"interval {ends}; {difference.num} tasks, {runs}; p {p_value(effect.p_value)}"
+    moved = f"{difference.mean:+.3f}, from {effect.before.mean:.3f} to {effect.after.mean:.3f} ({proof})."
     if effect.helps is not None:
-        verb = "raised" if effect.helps else "lowered"
-        return f"{subject} {verb} the held-out score {moved}, by {effect.difference.mean:+.3f} ({proof})."
-    text = f"{subject}: no difference is shown, {moved}, {effect.difference.mean:+.3f} ({proof})."
+        return f"{label}: training {'raised' if effect.helps else 'lowered'} the held-out score by {moved}"
+    text = f"{label}: no difference is shown: {moved}"
     if effect.pairs_needed is None:
         return text
     return f"{text} To find one of this size would take about {effect.pairs_needed:,} held-out tasks."
@@ -81,7 +83,7 @@ def effects_table(effects: Sequence[Effect]) -> Table:
                 f"{effect.before.mean:.3f} {interval(effect.before)}",
                 f"{effect.after.mean:.3f} {interval(effect.after)}",
                 f"{effect.difference.mean:+.3f} {interval(effect.difference, signed=True)}",
-                p_value(effect.p_value),
+                p_value(effect.p_value).removeprefix("= "),
                 str(effect.difference.num),
                 "" if effect.pairs_needed is None else f"{effect.pairs_needed:,}",
                 str(effect.num_runs),
@@ -99,13 +101,8 @@ def interval(found: Interval, *, signed: bool = False) -> str:
 
 
 def p_value(value: float) -> str:
-    """Three digits, `< 0.001` below them."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _counted(effect: Effect) -> str:
-    runs = "1 run" if effect.num_runs == 1 else f"{effect.num_runs} runs"
-    return f"{effect.difference.num} tasks, {runs}"
+    """`= 0.041`, or `< 0.001`."""
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def _how(confidence: float) -> str:

@@ -160,13 +160,14 @@ def origin_section(runs: Sequence[Run]) -> Section:
     """What was run: the settings that were asked for, commits, versions, machine."""
     rows = []
     for run in runs:
-        for entry in run.provenance or [{}]:
+        asked = asked_for(run)
+        for start, entry in enumerate(run.provenance or [{}]):
             commit = str(entry.get("commit") or "unknown")[:12]
             changed = " with uncommitted changes" if entry.get("uncommitted_changes") else ""
             machine = entry.get("machine", {})
             made_on = (entry.get("python", "?"), machine.get("cores", "?"), machine.get("system", "?"))
             place = "Python {}, {} cores, {}".format(*made_on)
-            rows.append((run.name, f"{commit}{changed}", " ".join(asked_for(run)), place))
+            rows.append((run.name, f"{commit}{changed}", " ".join(asked[start]) if start < len(asked) else "", place))
     folded = [(f"Whole configuration of {run.name}", yaml.safe_dump(dict(run.config), sort_keys=False)) for run in runs]
     versions = runs[-1].provenance[-1].get("versions", {}) if runs[-1].provenance else {}
     folded.append(("Versions", "\n".join(f"{name} {version}" for name, version in versions.items())))
@@ -174,11 +175,10 @@ def origin_section(runs: Sequence[Run]) -> Section:
     return Section(title="What was run", table=Table(headings=headings, rows=rows), folded=folded)
 
 
-def asked_for(run: Run) -> list[str]:
-    """The overrides on the command line, those of resumes after a `then`."""
+def asked_for(run: Run) -> list[list[str]]:
+    """The overrides on the command line of every start, resumes included."""
     files = [run.path / ".hydra" / "overrides.yaml", *sorted(run.path.glob(".hydra/resumed_*/overrides.yaml"))]
-    parts = [yaml.safe_load(path.read_text(encoding="utf-8")) or [] for path in files if path.is_file()]
-    return [word for i, overrides in enumerate(parts) for word in (["then"] if i else []) + overrides]
+    return [yaml.safe_load(path.read_text(encoding="utf-8")) or [] for path in files if path.is_file()]
 
 
 def _duration(seconds: float) -> str:
