@@ -21,7 +21,7 @@ from ajet.evaluation.summary import Comparison, compare, write_summary
 from ajet.records import EpisodeGroup, Task
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler
-from ajet.statistics import Interval, holm, mean_interval, score_interval
+from ajet.statistics import Interval, holm, score_interval
 from ajet.tracking.console import Display
 from ajet.tracking.store import TrajectoryStore
 
@@ -70,8 +70,8 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Played:
-    """One policy's held-out play in one setting."""
+class Played:
+    """One policy's held-out play in one setting, as it came from the scheduler."""
 
     contender: Contender
     setting: Setting
@@ -118,7 +118,7 @@ class MatrixEvaluation:
         self.display.say(f"written to {self.output_dir}")
         return cells
 
-    def _play(self, setting: Setting) -> list[_Played]:
+    def _play(self, setting: Setting) -> list[Played]:
         results = []
         with ExitStack() as opened:
             scheduler = setting.open_scheduler(opened)
@@ -128,11 +128,11 @@ class MatrixEvaluation:
                 evaluation, groups = self.runtime.run(play_held_out(scheduler, self.tasks, repeats=self.repeats))
                 folder = self.output_dir / "trajectories" / setting.opponent / contender.name
                 TrajectoryStore(folder).write(groups, {}, step=0, split="eval")
-                results.append(_Played(contender=contender, setting=setting, evaluation=evaluation, groups=groups))
+                results.append(Played(contender=contender, setting=setting, evaluation=evaluation, groups=groups))
         return results
 
 
-def matrix_cells(played: Sequence[_Played], *, confidence: float) -> list[Cell]:
+def matrix_cells(played: Sequence[Played], *, confidence: float) -> list[Cell]:
     """Intervals of every cell, comparisons with the references against the same opponent, corrected by Holm."""
     scores = {(result.contender.name, result.setting.opponent): result.evaluation.scores for result in played}
     comparisons: list[Comparison | None] = []
@@ -148,7 +148,7 @@ def matrix_cells(played: Sequence[_Played], *, confidence: float) -> list[Cell]:
             targets=result.setting.targets,
             score=score_interval(list(result.evaluation.scores.values()), confidence=confidence),
             rewards={
-                tag: mean_interval(list(rewards.values()), confidence=confidence)
+                tag: score_interval(list(rewards.values()), confidence=confidence)
                 for tag, rewards in result.evaluation.rewards.items()
             },
             seats=seat_rewards(result.groups, confidence=confidence),
@@ -171,7 +171,7 @@ def seat_rewards(groups: Sequence[EpisodeGroup], *, confidence: float) -> dict[s
                 of_task.setdefault(f"{episode.agent_tags[agent]}/{agent}", []).append(reward)
         for seat, rewards in of_task.items():
             by_seat.setdefault(seat, []).append(fmean(rewards))
-    return {seat: mean_interval(values, confidence=confidence) for seat, values in sorted(by_seat.items())}
+    return {seat: score_interval(values, confidence=confidence) for seat, values in sorted(by_seat.items())}
 
 
 def matrix_table(cells: Sequence[Cell], *, confidence: float) -> Table:
@@ -194,4 +194,4 @@ def _written(cell: Cell | None) -> str:
         return text
     difference = cell.comparison.difference
     gain = f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
-    return f"{text}\n{gain} p {'< 0.001' if cell.p_holm < 0.001 else f'= {cell.p_holm:.3f}'}"
+    return f"{text}\n{gain}\np {'< 0.001' if cell.p_holm < 0.001 else f'= {cell.p_holm:.3f}'}"
