@@ -20,6 +20,7 @@ from ajet.chat.types import ChatModel
 from ajet.config.root import Config
 from ajet.endpoint.endpoint import Endpoint, EndpointSettings
 from ajet.engine.scripted import ScriptedEngine
+from ajet.judges.base import BaseJudge
 from ajet.records import Episode, Task
 from ajet.rollout.cast import Voices
 from ajet.rollout.event_loop import RolloutLoop
@@ -42,7 +43,9 @@ class Run:
         timeout_s: float = 30.0,
         max_context: int = 256,
         settings: EndpointSettings | None = None,
+        judge: BaseJudge | None = None,
     ) -> None:
+        self._judge = judge
         self.endpoint = Endpoint(settings)
         self._voices = Voices(
             policy_engine=ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
@@ -62,6 +65,7 @@ class Run:
             timeout_s=self._timeout_s,
             policy_error_reward=0.0,
             endpoint=self.endpoint,
+            judge=self._judge,
         )
         scheduler = RolloutScheduler(runner=runner, concurrency=8, max_retries=0)
         with asyncio.Runner(loop_factory=RolloutLoop) as loop:

@@ -6,7 +6,7 @@ a retry of an episode gets a recorder of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ajet.records import Call, Completion
@@ -15,9 +15,10 @@ from ajet.records import Call, Completion
 class EpisodeRecorder:
     """Collects the calls of one attempt at one episode, in the order in which they finished."""
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, on_call: Callable[[Call], None] | None = None) -> None:
+        """Start empty; `on_call` hears of each call as it is recorded."""
         self._calls: list[Call] = []
+        self._on_call = on_call
         self.context_overflows = 0
         """Requests whose prompt did not fit into the context."""
 
@@ -39,7 +40,7 @@ class EpisodeRecorder:
         format_error: str | None,
     ) -> None:
         """Append a call that an engine answered, tokens included."""
-        self._calls.append(
+        self._add(
             Call(
                 index=len(self._calls),
                 agent_name=agent_name,
@@ -58,7 +59,7 @@ class EpisodeRecorder:
 
     def add_text(self, *, agent_name: str, target_tag: str, messages: Sequence[Mapping[str, Any]], reply: str) -> None:
         """Append a call that a player without tokens answered (scripted, random, remote)."""
-        self._calls.append(
+        self._add(
             Call(
                 index=len(self._calls),
                 agent_name=agent_name,
@@ -68,3 +69,8 @@ class EpisodeRecorder:
                 reply=reply,
             )
         )
+
+    def _add(self, call: Call) -> None:
+        self._calls.append(call)
+        if self._on_call is not None:
+            self._on_call(call)

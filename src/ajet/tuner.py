@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
     from ajet.chat.types import ChatModel
-    from ajet.config.root import Config
 
 DEFAULT_NAME = "agent"
 """Name and tag of an agent that the workflow does not name."""
@@ -104,7 +103,7 @@ class AjetTuner:
     def __init__(
         self,
         *,
-        config: Config,
+        config: Any,
         trainable_targets: list[str] | None,
         cast: Cast,
         agentscope_adapter: Callable[[ChatModel, str], Any],
@@ -113,7 +112,7 @@ class AjetTuner:
     ) -> None:
         """`trainable_targets`: None trains every agent; `gateway`: None where only AgentScope models are handed out."""
         self.config = config
-        """The whole resolved config, the workflow's own parameters included."""
+        """The whole resolved config by attributes (`ajet.config.view`), sections of the author's own included."""
         self.trainable_targets = trainable_targets
         self._cast = cast
         self._agentscope_adapter = agentscope_adapter

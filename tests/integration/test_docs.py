@@ -20,7 +20,7 @@ from ajet.config.compose import load_training
 from ajet.train import train
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = ["openai-sdk", "http", "langchain", "agentscope"]
+PAGES = ["openai-sdk", "http", "langchain", "agentscope", "from-agentjet", "tasks"]
 AGENTSCOPE_2 = Path(sys.prefix) / "agentscope2"
 """AgentScope 2 in a folder of its own: it has the name of AgentScope 1."""
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -183,14 +183,12 @@ def test_the_entry_point_trains_from_the_command_line(tmp_path: Path, capfd: pyt
 @pytest.mark.slow
 @pytest.mark.vllm
 def test_signals_learns_on_vllm(tmp_path: Path) -> None:
-    # Without the KL penalty, which trades speed for words kept in play.
-    free = ["algorithm.kl_coef=0", "algorithm.kl_schedule=constant"]
-    trained = run(tmp_path / "run", "experiment=signals", "total_steps=15", "eval.num_tasks=16", *free, *QUIET)
+    trained = run(tmp_path / "run", "experiment=signals", "total_steps=15", "eval.num_tasks=16", *QUIET)
     lines = metrics(trained)[:15]
     assert all(line["policy/max_logprob_gap"] < 1e-5 for line in lines if line["policy/optimizer_steps"])
     rewards = [line["reward/speaker/mean"] for line in lines]
-    # Chance is 0.25 and 256 games a step leave a standard error of 0.03; it was 0.7 by then where it was measured.
-    assert rewards[0] < 0.35 and sum(rewards[-3:]) / 3 > 0.5
+    # Chance is 0.25 and 256 games a step leave a standard error of 0.03; it was 0.45 by then where it was measured.
+    assert rewards[0] < 0.35 and sum(rewards[-3:]) / 3 > 0.36
     assert all(line["workflow/illegal_words"] + line["workflow/illegal_picks"] < 0.1 for line in lines)
 
 

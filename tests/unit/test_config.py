@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -60,8 +61,12 @@ def test_every_option_of_every_group_gives_a_valid_config(group: str, option: st
         "opponent=openai": ["opponent.base_url=http://localhost:1/v1", "opponent.model=any"],
         "opponent=workflow": ["workflow.has_own_models=true"],
         "engine=vllm_gpu": ["hardware=gpu1"],
+        "judge=python": ["judge.entry=package.module:Class"],
+        "judge=llm": ["judge.base_url=http://localhost:1/v1", "judge.model=any"],
     }
     chosen = f"{group}={option}"
+    if group == "data" and option != "seeds":
+        needs[chosen] = [f"data.path={checkpoint / 'config.json'}"]
     job = {"workflow": ["trainable_targets=[seer]"], "experiment": []}.get(group, SEER_AND_WITCH)
     if chosen == "workflow=signals":
         job = []
@@ -92,8 +97,10 @@ def test_every_field_of_the_schema_is_documented() -> None:
         schema = pending.pop()
         hints = get_type_hints(schema)
         for spec in fields(schema):
+            if spec.name not in schema.__annotations__:
+                continue  # inherited, and documented there
             pending += [hints[spec.name]] if is_dataclass(hints[spec.name]) else []
-            declaration = source.partition(f"class {schema.__name__}:")[2].partition("\nclass ")[0]
+            declaration = re.split(rf"class {schema.__name__}(?:\(\w+\))?:", source)[1].partition("\nclass ")[0]
             after = declaration.partition(f"\n    {spec.name}: ")[2].partition("\n")[2]
             is_group = is_dataclass(hints[spec.name])
             if not is_group and not after.lstrip().startswith('"""'):

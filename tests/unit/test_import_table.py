@@ -15,11 +15,12 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "ajet"
 # Room -> rooms it may import besides itself and BASE. A room imports only from rows above its own;
 # `workflow` and `tuner` share a row, for they name each other's types.
 # `engine.base` is the contract of engines; only `assemble` may import the concrete ones.
-BASE = {"errors", "randomness"}
+BASE = {"errors", "importing", "randomness"}
 SPEAKING = {"records", "config", "engine.base", "chat", "recording", "endpoint", "workflow", "tuner"}
-PLAYING = SPEAKING | {"agents", "opponents", "data", "rollout"}
+PLAYING = SPEAKING | {"agents", "opponents", "data", "judges", "rollout"}
 TABLE: dict[str, set[str]] = {
     "errors": set(),
+    "importing": set(),
     "randomness": set(),
     "records": set(),
     "statistics": set(),
@@ -35,8 +36,10 @@ TABLE: dict[str, set[str]] = {
     "agents": SPEAKING - {"config"},
     "opponents": {"records", "chat", "agents", "workflow"},
     "data": {"records", "config"},
+    "judges": {"config", "workflow"},
+    "task_judge": {"judges"},  # a name that AgentJet's users import
     "workflows": {"records", "config", "chat", "workflow", "tuner", "agents", "opponents", "data"},
-    "rollout": SPEAKING | {"agents", "opponents", "data"},
+    "rollout": SPEAKING | {"agents", "opponents", "data", "judges"},
     "tracking": {"records", "config"},
     "evaluation": {"records", "statistics", "config", "data", "rollout", "tracking"},
     "training": PLAYING | {"timeline", "algorithms", "tracking", "evaluation"},
@@ -45,6 +48,7 @@ TABLE: dict[str, set[str]] = {
     # The small model's recipe plays with what it made, as a run would.
     "models": PLAYING | {"timeline", "workflows", "tracking", "evaluation", "training", "assemble"},
     "cli": {"config"},
+    "rollout.__main__": {"cli", "config", "workflows", "assemble"},
     "train": {"cli", "config", "workflows", "assemble"},
     "report": {"analysis"},
     "evaluate": {"cli", "config", "workflows", "evaluation", "assemble"},
@@ -63,7 +67,7 @@ HEAVY: dict[str, set[str]] = {
     "statsmodels": {"statistics"},
     "matplotlib": {"analysis"},
     "hydra": {"config", "cli"},
-    "omegaconf": {"config", "cli", "train", "evaluate"},
+    "omegaconf": {"config", "cli", "train", "evaluate", "rollout.__main__"},
 }
 
 
@@ -84,6 +88,8 @@ def imported_modules(path: Path) -> Iterator[str]:
 def room_of(path: Path) -> str:
     """The table's row of a source file."""
     first = path.relative_to(SOURCE).parts[0]
+    if path.name == "__main__.py":
+        return f"{first}.__main__"
     return "" if first == "__init__.py" else first.removesuffix(".py")
 
 

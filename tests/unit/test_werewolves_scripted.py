@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -230,3 +234,34 @@ def test_whole_games_are_legal_and_recite_only_what_was_asked_with(number: int, 
 def test_every_role_can_be_asked_for_everything_it_decides() -> None:
     assert set(DECISIONS_OF) == set(ROLES)
     assert {d for decisions in DECISIONS_OF.values() for d in decisions} == set(prompts.REQUESTS)
+
+
+GAMES_BY_HASH_SEED = """
+import asyncio, random
+from tests.unit.test_werewolves_scripted import *
+
+params = scripted_params({})
+for number in range(40):
+    roles = deal_roles(NINE, number)
+    players = [ScriptedPlayer(rng=random.Random(f"{number}/{s}"), params=params) for s in range(9)]
+    table = BareTable(players, [prompts.system_prompt(s, roles) for s in range(9)])
+    driver = Driver(game=Game(roles=roles, day_limit=8), table=table, random_number=number, discussion_rounds=1,
+                    public_votes=True, free_speech=False)
+    print(asyncio.run(driver.play()).events)
+"""
+
+
+def test_games_do_not_depend_on_how_a_process_hashes_names() -> None:
+    root = Path(__file__).resolve().parents[2]
+    played = [
+        subprocess.run(
+            [sys.executable, "-c", GAMES_BY_HASH_SEED],
+            cwd=root,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert played[0] == played[1] and played[0].count("Votes") > 40

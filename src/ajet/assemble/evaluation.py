@@ -8,9 +8,9 @@ from pathlib import Path
 from ajet.assemble.engines import make_engine
 from ajet.assemble.players import make_scheduler
 from ajet.assemble.policies import load_model
+from ajet.assemble.tasks import make_task_source
 from ajet.config.model import resolve_model_path
 from ajet.config.root import EvaluateConfig
-from ajet.data.seeds import SeedTasks
 from ajet.evaluation.paired import PairedEvaluation
 from ajet.evaluation.setting import played_config
 from ajet.rollout.runtime import RolloutRuntime
@@ -30,10 +30,10 @@ def build_evaluation(request: EvaluateConfig) -> PairedEvaluation:
     model_path = resolve_model_path(config.model.path)
     checkpoint = _checkpoint_model(run_dir, request.checkpoint, model_path)
     display = make_display(request.console)
-    display.say("loading the model and the engine")
-    tasks = SeedTasks(run_seed=config.seed).held_out_tasks(
+    tasks = make_task_source(config).held_out_tasks(
         request.num_tasks or config.eval.num_tasks, offset=request.seed_offset or config.eval.seed_offset
     )
+    display.say("loading the model and the engine")
     with ExitStack() as opened:
         engine = make_engine(config, model_path)
         opened.callback(engine.close)
@@ -44,7 +44,7 @@ def build_evaluation(request: EvaluateConfig) -> PairedEvaluation:
             confidence=request.confidence or config.eval.confidence,
             take_checkpoint=lambda: engine.update_weights(merged_state(load_model(config, str(checkpoint))).items(), 1),
             runtime=RolloutRuntime(),
-            scheduler=make_scheduler(config, workflow, make_workflow, model_path, engine, display, opened),
+            scheduler=make_scheduler(config, workflow, make_workflow, model_path, engine, opened, display=display),
             display=display,
             output_dir=Path(request.output_dir),
             close=opened.pop_all().close,

@@ -10,9 +10,9 @@ from pathlib import Path
 from ajet.assemble.engines import make_engine
 from ajet.assemble.players import make_scheduler
 from ajet.assemble.policies import load_model
+from ajet.assemble.tasks import make_task_source
 from ajet.config.model import resolve_model_path
 from ajet.config.root import BASE, Config, MatrixConfig
-from ajet.data.seeds import SeedTasks
 from ajet.engine.base import Engine
 from ajet.evaluation.matrix import Contender, MatrixEvaluation, Setting
 from ajet.evaluation.setting import Entry, matrix_entries
@@ -37,7 +37,7 @@ def build_matrix(request: MatrixConfig) -> MatrixEvaluation:
     display = make_display(request.console)
     display.say("loading the model and the engine")
     checkpoints = {entry.run: _checkpoint(entry, model_path) for entry in entries}
-    tasks = SeedTasks(run_seed=config.seed).held_out_tasks(
+    tasks = make_task_source(config).held_out_tasks(
         request.num_tasks or config.eval.num_tasks, offset=request.seed_offset or config.eval.seed_offset
     )
     with ExitStack() as opened:
@@ -92,4 +92,6 @@ def _weights(config: Config, engine: Engine, checkpoint: str) -> Callable[[], No
 
 def _open(config: Config, engine: Engine, model_path: str, display: Display, opened: ExitStack) -> RolloutScheduler:
     workflow = load_workflow(config.workflow.entry)
-    return make_scheduler(config, workflow, workflow_maker(workflow, config), model_path, engine, display, opened)
+    return make_scheduler(
+        config, workflow, workflow_maker(workflow, config), model_path, engine, opened, display=display
+    )

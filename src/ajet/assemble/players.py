@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 
 from ajet.agents.speakers import SamplingSettings
 from ajet.assemble.engines import make_engine
+from ajet.assemble.judges import make_judge
 from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel
 from ajet.config.root import Config
@@ -21,9 +22,11 @@ from ajet.endpoint.endpoint import Endpoint, EndpointSettings
 from ajet.engine.base import Engine
 from ajet.errors import ConfigError
 from ajet.opponents.random import RandomPlayer
+from ajet.records import Episode
 from ajet.rollout.cast import PlayerMaker, Voices
 from ajet.rollout.runner import EpisodeRunner
 from ajet.rollout.scheduler import RolloutScheduler
+from ajet.rollout.watch import Onlooker
 from ajet.tracking.console import Display
 from ajet.workflow import Workflow
 
@@ -34,8 +37,10 @@ def make_scheduler(
     make_workflow: Callable[[], Workflow],
     model_path: str,
     engine: Engine,
-    display: Display,
     opened: ExitStack,
+    *,
+    display: Display | None = None,
+    onlooker: Onlooker | None = None,
 ) -> RolloutScheduler:
     """The players and the order of play; the endpoint and a frozen opponent's engine are added to `opened`."""
     frozen = None
@@ -59,12 +64,21 @@ def make_scheduler(
         timeout_s=config.rollout.timeout_s,
         policy_error_reward=config.rollout.policy_error_reward,
         endpoint=endpoint,
+        judge=make_judge(config),
+        onlooker=onlooker,
     )
+
+    def on_episode(episode: Episode) -> None:
+        if display is not None:
+            display.advance()
+        if onlooker is not None:
+            onlooker.episode(episode)
+
     return RolloutScheduler(
         runner=runner,
         concurrency=config.rollout.concurrency,
         max_retries=config.rollout.max_retries,
-        on_episode=lambda episode: display.advance(),
+        on_episode=on_episode,
     )
 
 

@@ -13,9 +13,9 @@ from ajet.assemble.engines import make_engine
 from ajet.assemble.loggers import make_logger
 from ajet.assemble.players import make_scheduler
 from ajet.assemble.policies import make_policy
+from ajet.assemble.tasks import make_task_source
 from ajet.config.model import resolve_model_path
 from ajet.config.root import Config
-from ajet.data.seeds import SeedTasks
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.console import make_display
 from ajet.tracking.loggers import CompositeLogger
@@ -33,6 +33,10 @@ def build_trainer(config: Config) -> Trainer:
     workflow = load_workflow(config.workflow.entry)
     make_workflow = workflow_maker(workflow, config)
     model_path = resolve_model_path(config.model.path)
+    tasks = make_task_source(config)
+    tasks.train_tasks(0, config.rollout.num_tasks)
+    if config.eval.first or config.eval.last or config.eval.every:
+        tasks.held_out_tasks(config.eval.num_tasks, offset=config.eval.seed_offset)
     display = make_display(config.logger.console)
     display.say("loading the model and the engine")
     accelerator = make_accelerator(config)
@@ -42,11 +46,11 @@ def build_trainer(config: Config) -> Trainer:
     with ExitStack() as opened:
         engine = make_engine(config, model_path)
         opened.callback(engine.close)
-        scheduler = make_scheduler(config, workflow, make_workflow, model_path, engine, display, opened)
+        scheduler = make_scheduler(config, workflow, make_workflow, model_path, engine, opened, display=display)
         policy = make_policy(config, model_path, accelerator)
         trainer = Trainer(
             config=config,
-            tasks=SeedTasks(run_seed=config.seed, num_distinct=config.workflow.num_train_tasks),
+            tasks=tasks,
             runtime=RolloutRuntime(),
             scheduler=scheduler,
             engine=engine,

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ajet.config.explain import explain, explain_missing
 from ajet.config.model import BUILTIN_PREFIX, resolve_model_path
-from ajet.config.root import Config, EvaluateConfig, MatrixConfig
+from ajet.config.root import Config, EvaluateConfig, MatrixConfig, PlayConfig
 from ajet.config.store import SCHEMAS, conf_dir, register
 from ajet.config.validate import validate, validate_evaluation, validate_matrix
 from ajet.errors import ConfigError
@@ -33,7 +33,7 @@ def compose_tree(overrides: Sequence[str], *, config_name: str = "train", config
 
     Args:
         overrides: as on the command line, e.g. `["workflow=signals", "seed=1"]`.
-        config_name: `train`, `evaluate` or `matrix`.
+        config_name: `train`, `play`, `evaluate` or `matrix`.
         config_dir: one more folder of YAML files.
 
     Raises:
@@ -99,9 +99,17 @@ def _anchor_paths(config: Config) -> None:
     """Make local paths absolute, so that a resume from another directory finds them."""
     if not config.model.path.startswith(BUILTIN_PREFIX):
         config.model.path = resolve_model_path(config.model.path)
-    source, arrow, name = config.workflow.entry.partition("->")
-    if source.endswith(".py"):
-        config.workflow.entry = f"{Path(source).resolve()}{arrow}{name}"
+    config.workflow.entry = _anchored(config.workflow.entry)
+    config.judge.entry = config.judge.entry and _anchored(config.judge.entry)
+    if config.data.reader != "seeds":
+        config.data.path = config.data.path and _anchored(config.data.path)
+        config.data.held_out_path = config.data.held_out_path and _anchored(config.data.held_out_path)
+
+
+def _anchored(place: str) -> str:
+    """`path`, `path.py->name` or neither, with a path that exists made absolute."""
+    source, arrow, name = place.partition("->")
+    return f"{Path(source).resolve()}{arrow}{name}" if Path(source).exists() else place
 
 
 def _continued(run: Path, tree: DictConfig, overrides: Sequence[str]) -> Config:
@@ -139,6 +147,16 @@ def load(run: Path) -> Config:
     if not path.is_file():
         raise ConfigError(f"{run} is not a run directory: it holds no config.yaml")
     return to_config(cast(DictConfig, OmegaConf.load(path)), Config)
+
+
+def load_play(tree: DictConfig) -> PlayConfig:
+    """The validated configuration of episodes to look at; errors as `load_training`."""
+    config = to_config(tree, PlayConfig)
+    if config.resume is not None:
+        raise ConfigError("resume goes on with training: python -m ajet.train resume=...")
+    validate(config)
+    _anchor_paths(config)
+    return config
 
 
 def load_evaluation(tree: DictConfig, overrides: Sequence[str]) -> EvaluateConfig:

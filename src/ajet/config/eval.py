@@ -20,7 +20,7 @@ class EvalConfig:
     last: bool = True
     """Evaluate after the last step."""
     seed_offset: int = ruled(1_000_000, at_least=1)
-    """Held-out task numbers start here, training ones at 0."""
+    """Held-out tasks are taken from this number on; another one gives other tasks."""
     repeats: int = ruled(1, at_least=1)
     """Episodes of each held-out task."""
     confidence: float = ruled(0.95, above=0, below=1)

@@ -13,7 +13,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 
 from ajet.config.store import group_options, groups
 
-FREE_KEYS = ("workflow.params", "opponent.params")
+FREE_KEYS = ("workflow.params", "opponent.params", "data.fields", "own")
 """Mappings whose keys are the workflow's, so that any name may be set."""
 _KINDS: dict[Any, str] = {
     int: "a whole number",

@@ -1,18 +1,21 @@
-"""The root schemas: `Config` for training, `EvaluateConfig` for evaluating a finished run, `MatrixConfig` several."""
+"""The root schemas: `Config` to train, `PlayConfig` to play, `EvaluateConfig` and `MatrixConfig` for finished runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
 from ajet.config.algorithm import AlgorithmConfig
 from ajet.config.checkpoint import CheckpointConfig
+from ajet.config.data import DataConfig
 from ajet.config.endpoint import EndpointConfig
 from ajet.config.engine import EngineConfig
 from ajet.config.eval import EvalConfig
 from ajet.config.fields import one_of, ruled
 from ajet.config.hardware import HardwareConfig
+from ajet.config.judge import JudgeConfig
 from ajet.config.logger import LoggerConfig
 from ajet.config.model import ModelConfig
 from ajet.config.opponent import OpponentConfig
@@ -34,12 +37,16 @@ class Config:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     opponent: OpponentConfig = field(default_factory=OpponentConfig)
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
+    own: dict[str, Any] = field(default_factory=dict)
+    """Sections of the user's own: `own.my_game.rounds=3` is `tuner.config.my_game.rounds` in a workflow."""
     trainable_targets: list[str] | None = None
     """Tags to train; null: every agent, or what the workflow's class says."""
     seed: int = ruled(0, at_least=0)
@@ -50,6 +57,14 @@ class Config:
     """A run directory to go on with; its config.yaml replaces everything but a few keys."""
     run_dir: str = MISSING
     """This run's directory."""
+
+
+@dataclass
+class PlayConfig(Config):
+    """Episodes that are played and told, without training; what only training reads is ignored."""
+
+    num_episodes: int = ruled(1, at_least=1)
+    """Episodes, each of another task."""
 
 
 @dataclass

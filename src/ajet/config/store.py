@@ -7,15 +7,15 @@ from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 
-from ajet.config.root import Config, EvaluateConfig, MatrixConfig
+from ajet.config.root import Config, EvaluateConfig, MatrixConfig, PlayConfig
 
-SCHEMAS: dict[str, type] = {"train": Config, "evaluate": EvaluateConfig, "matrix": MatrixConfig}
+SCHEMAS: dict[str, type] = {"train": Config, "play": PlayConfig, "evaluate": EvaluateConfig, "matrix": MatrixConfig}
 """Root schema by the name of its primary YAML file."""
 
 
 @cache
 def register() -> None:
-    """Make the schemas known to Hydra as `<name>_schema`, e.g. `train_schema`; once, for it takes 40 ms."""
+    """Make the schemas known to Hydra as `<name>_schema`; once, for it takes 40 ms."""
     for name, schema in SCHEMAS.items():
         ConfigStore.instance().store(name=f"{name}_schema", node=schema)
 

@@ -11,8 +11,10 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ajet.config.data import check_data
 from ajet.config.engine import EngineConfig
 from ajet.config.fields import broken_rules
+from ajet.config.judge import check_judge
 from ajet.config.model import resolve_model_path
 from ajet.config.opponent import OpponentConfig
 from ajet.config.root import BASE, Config, EvaluateConfig, MatrixConfig
@@ -49,6 +51,7 @@ def validate(config: Config) -> None:
         _check_workflow,
         _check_targets,
         _check_opponent,
+        _check_data,
         _check_batch,
         _check_algorithm,
         _check_engine,
@@ -133,6 +136,11 @@ def _check_workflow(config: Config) -> None:
     entry = config.workflow.entry
     if entry in BUILTIN_WORKFLOWS:
         return
+    if entry.endswith(".py-"):
+        raise ConfigError(
+            f"workflow.entry={entry}: the shell took > for itself and wrote to a file; quote the setting: "
+            f"'workflow.entry={entry}>MyWorkflow'"
+        )
     if "->" not in entry and ":" not in entry:
         raise ConfigError(
             f"workflow.entry={entry} is neither built in ({', '.join(BUILTIN_WORKFLOWS)}) nor of the form "
@@ -178,6 +186,11 @@ def _check_opponent(config: Config) -> None:
             f"opponent={opponent.name}: the workflow has no {lacks} for {', '.join(untrained)}; "
             f"choose opponent={'|'.join(choices)}"
         )
+
+
+def _check_data(config: Config) -> None:
+    check_data(config.data, config.workflow.num_train_tasks)
+    check_judge(config.judge)
 
 
 def _check_batch(config: Config) -> None:

@@ -19,6 +19,8 @@ from ajet.errors import ConfigError
 SHARED = (
     "workflow.entry",
     "workflow.params",
+    "data",
+    "judge",
     "model.path",
     "model.dtype",
     "model.max_context",

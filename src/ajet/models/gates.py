@@ -23,7 +23,6 @@ from ajet.evaluation.scores import play_held_out
 from ajet.randomness import derive_rng
 from ajet.records import Call, EpisodeGroup
 from ajet.rollout.runtime import RolloutRuntime
-from ajet.tracking.console import SilentDisplay
 from ajet.tracking.metrics import Metrics
 from ajet.workflows.loading import load_workflow
 from ajet.workflows.werewolves import prompts
@@ -80,7 +79,7 @@ def play(overrides: Sequence[str], num_games: int) -> tuple[Metrics, list[Episod
         engine = make_engine(config, path)
         opened.callback(engine.close)
         maker = workflow_maker(workflow, config)
-        scheduler = make_scheduler(config, workflow, maker, path, engine, SilentDisplay(), opened)
+        scheduler = make_scheduler(config, workflow, maker, path, engine, opened)
         tasks = SeedTasks(run_seed=0).held_out_tasks(num_games, offset=SEED_OFFSET)
         evaluation, groups = runtime.run(play_held_out(scheduler, tasks, repeats=1))
         return evaluation.metrics, groups

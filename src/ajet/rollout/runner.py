@@ -14,14 +14,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ajet.chat.types import ChatModel
+from ajet.config.view import author_view
 from ajet.endpoint.bridge import LoopBridge
 from ajet.endpoint.endpoint import Endpoint
 from ajet.errors import ConfigError, PolicyError, WorkflowError
+from ajet.judges.base import BaseJudge, judged
 from ajet.recording import EpisodeRecorder
 from ajet.records import Episode, EpisodeStatus, Task
 from ajet.rollout.cast import BridgedCast, EpisodeCast, Voices
 from ajet.rollout.gateway import EpisodeGateway, NeedsOwnThread, ThreadUse
 from ajet.rollout.own_thread import run_on_own_thread
+from ajet.rollout.watch import Onlooker
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 
@@ -59,6 +62,9 @@ class EpisodeRunner:
     policy_error_reward: float
     endpoint: Endpoint = field(default_factory=Endpoint)
     """Where workflows that ask for URLs get them; starts no server before one does."""
+    judge: BaseJudge | None = None
+    """Who scores outputs that have no reward."""
+    onlooker: Onlooker | None = None
     threads: ThreadUse = field(default_factory=ThreadUse)
 
     async def run(self, task: Task, *, repeat: int, stream: str, attempt: int) -> Episode:
@@ -88,7 +94,8 @@ class EpisodeRunner:
         self, task: Task, repeat: int, attempt: int, key: tuple[str | int, ...], *, on_own_thread: bool
     ) -> Episode | None:
         """One play, from nothing; None if it found out on the rollout's loop that it needs a thread of its own."""
-        recorder = EpisodeRecorder()
+        onlooker = self.onlooker
+        recorder = EpisodeRecorder(None if onlooker is None else lambda call: onlooker.call(task, repeat, call))
         cast = EpisodeCast(voices=self.voices, recorder=recorder, key=key)
         bridge = LoopBridge(asyncio.get_running_loop())
         gateway = EpisodeGateway(
@@ -96,7 +103,7 @@ class EpisodeRunner:
         )
         workflow = self.make_workflow()
         tuner = AjetTuner(
-            config=self.config,
+            config=author_view(self.config),
             trainable_targets=workflow.trainable_targets,
             cast=BridgedCast(cast=cast, bridge=bridge),
             agentscope_adapter=self.agentscope_adapter,
@@ -105,8 +112,9 @@ class EpisodeRunner:
         )
         started = time.perf_counter()
         try:
-            play = self._player(workflow, WorkflowTask(task=task, repeat=repeat), tuner, on_own_thread=on_own_thread)
-            outcome = await self._execute(play)
+            workflow_task = WorkflowTask(task=task, repeat=repeat)
+            play = self._player(workflow, workflow_task, tuner, on_own_thread=on_own_thread)
+            outcome = await self._execute(play, workflow_task)
         except (NeedsOwnThread, BaseExceptionGroup):  # a program's task group passes it on in a group
             if not gateway.wants_thread:
                 raise
@@ -141,17 +149,23 @@ class EpisodeRunner:
 
         return (lambda: run_on_own_thread(play)) if on_own_thread else play
 
-    async def _execute(self, play: Callable[[], Coroutine[Any, Any, WorkflowOutput]]) -> _Outcome:
+    async def _execute(
+        self, play: Callable[[], Coroutine[Any, Any, WorkflowOutput]], workflow_task: WorkflowTask
+    ) -> _Outcome:
         too_late = _Outcome(status="timeout", error=f"not done after {self.timeout_s:g} s (rollout.timeout_s)")
         deadline = asyncio.timeout(self.timeout_s)
         try:
             async with deadline:
                 output = await play()
+                if self.judge is not None and isinstance(output, WorkflowOutput) and output.reward is None:
+                    output = await judged(self.judge, workflow_task, output)
         except ConfigError:
             raise
         except PolicyError as error:
+            self._tell(workflow_task, error)
             return _Outcome(status="policy_error", error=_one_line(error))
         except Exception as error:  # the boundary to code that users write: any failure is data
+            self._tell(workflow_task, error)
             return too_late if deadline.expired() else _Outcome(status="infra_error", error=_one_line(error))
         if deadline.expired():
             # The program swallowed the cancellation, as AgentScope's agents do: its output came too late all the same.
@@ -160,6 +174,10 @@ class EpisodeRunner:
             returned = f"execute returned {type(output).__name__}, not a WorkflowOutput"
             return _Outcome(status="infra_error", error=returned)
         return _Outcome(status="ok", output=output)
+
+    def _tell(self, workflow_task: WorkflowTask, error: Exception) -> None:
+        if self.onlooker is not None:
+            self.onlooker.failure(workflow_task.task, workflow_task.repeat, error)
 
     def _rewarded(self, outcome: _Outcome, trained_agents: Mapping[str, str]) -> _Outcome:
         """The outcome with its rewards; failures of the infrastructure have none."""

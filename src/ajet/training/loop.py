@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from ajet.config.root import Config
-from ajet.data.seeds import SeedTasks
+from ajet.data.source import TaskSource
 from ajet.engine.base import Engine
 from ajet.errors import RunInterruptedError
 from ajet.evaluation.scores import Evaluation, evaluation_from_json, play_held_out
@@ -36,7 +36,7 @@ class Trainer:
     """One run, from its first evaluation to its summary."""
 
     config: Config
-    tasks: SeedTasks
+    tasks: TaskSource
     runtime: RolloutRuntime
     scheduler: RolloutScheduler
     engine: Engine

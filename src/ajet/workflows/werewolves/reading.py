@@ -108,9 +108,9 @@ class Memory:
             case Ballots():
                 self.ballots.append(fact)
 
-    def exposed(self) -> set[str]:
-        """Claimants whom something that I know proves wrong: liars."""
-        return {claim.speaker for claim in self.claims if self._is_wrong(claim)}
+    def exposed(self) -> list[str]:
+        """Claimants whom something that I know proves wrong: liars, each once, who claimed first first."""
+        return list(dict.fromkeys(claim.speaker for claim in self.claims if self._is_wrong(claim)))
 
     def _is_wrong(self, claim: Claim) -> bool:
         if claim.speaker == self.name:

@@ -1,0 +1,51 @@
+"""A validated config -> episodes that are played for their author."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from ajet.assemble.engines import make_engine
+from ajet.assemble.players import make_scheduler
+from ajet.assemble.tasks import make_task_source
+from ajet.config.compose import save
+from ajet.config.model import resolve_model_path
+from ajet.config.root import PlayConfig
+from ajet.rollout.play import Play
+from ajet.rollout.runtime import RolloutRuntime
+from ajet.tracking.store import TrajectoryStore
+from ajet.tracking.transcript import Transcript
+from ajet.workflows.loading import load_workflow
+from ajet.workflows.parameters import workflow_maker
+
+TRANSCRIPT = "transcript.txt"
+
+
+def build_play(config: PlayConfig) -> Play:
+    """Everything that playing without training needs."""
+    workflow = load_workflow(config.workflow.entry)
+    make_workflow = workflow_maker(workflow, config)
+    tasks = make_task_source(config).train_tasks(0, config.num_episodes)
+    run_dir = Path(config.run_dir)
+    save(config, run_dir / "config.yaml")
+    model_path = resolve_model_path(config.model.path)
+    print(f"loading {config.model.path} on {config.engine.name}", flush=True)
+    with ExitStack() as opened:
+        engine = make_engine(config, model_path)
+        opened.callback(engine.close)
+        transcript = Transcript(run_dir / TRANSCRIPT, _say)
+        opened.callback(transcript.close)
+        store = TrajectoryStore(run_dir / "trajectories")
+        return Play(
+            tasks=tasks,
+            scheduler=make_scheduler(config, workflow, make_workflow, model_path, engine, opened, onlooker=transcript),
+            runtime=RolloutRuntime(),
+            keep=lambda groups: store.write(groups, {}, step=0, split="play"),
+            transcript_path=run_dir / TRANSCRIPT,
+            say=_say,
+            close=opened.pop_all().close,
+        )
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

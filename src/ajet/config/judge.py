@@ -1,0 +1,69 @@
+"""Who scores an episode whose workflow leaves the reward open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ajet.config.fields import one_of, ruled
+from ajet.errors import ConfigError
+
+_OWN: dict[str, tuple[str, ...]] = {
+    "entry": ("python",),
+    "ignore_case": ("exact_match", "contains"),
+    "base_url": ("llm",),
+    "model": ("llm",),
+    "api_key_env": ("llm",),
+    "rubric": ("llm",),
+}
+"""Settings that only some judges read."""
+
+
+@dataclass
+class JudgeConfig:
+    """The judge group. It is asked where a workflow's output has reward None."""
+
+    name: str = one_of("none", "none", "exact_match", "boxed_math", "contains", "python", "llm")
+    """`exact_match`, `contains` and `boxed_math` compare with the task's answer, `python` is code of one's own, `llm` a
+    language model with a rubric."""
+    given: str = "final_answer"
+    """Key of the answer in the output's metadata."""
+    reference: str = "answer"
+    """Key of the right answer in the task's metadata; `llm` does without where a task has none."""
+    ignore_case: bool | None = None
+    """`exact_match`, `contains`: whether case does not matter; null: it does not."""
+    entry: str | None = None
+    """`python`: a class with `compute_reward(workflow_task, workflow_output)`, or a function of the two, as
+    `package.module:name` or `path/file.py->name`; either may be async."""
+    base_url: str | None = None
+    """`llm`: an OpenAI-compatible server."""
+    model: str | None = None
+    """`llm`: its name there."""
+    api_key_env: str | None = None
+    """`llm`: the environment variable that holds its key; null: no key."""
+    rubric: str | None = None
+    """`llm`: what makes an answer good; null: whether it is right and complete."""
+    max_score: float = ruled(10.0, above=0)
+    """`llm`: the best score; the reward is score / max_score."""
+    success_score: float = ruled(10.0, above=0)
+    """`llm`: from this score on an episode is a success."""
+    timeout_s: float = ruled(60.0, above=0)
+    """`llm`: for one request."""
+    max_retries: int = ruled(3, at_least=0)
+    """`llm`: requests after a failed one, and after a reply without a score."""
+
+
+def check_judge(judge: JudgeConfig) -> None:
+    """Refuse settings that the judge would ignore or lacks.
+
+    Raises:
+        ConfigError: what to change.
+    """
+    for setting, readers in _OWN.items():
+        if getattr(judge, setting) is not None and judge.name not in readers:
+            raise ConfigError(f"judge.{setting} has no effect with judge={judge.name}: only judge={'|'.join(readers)}")
+    needed = {"python": ("entry",), "llm": ("base_url", "model")}.get(judge.name, ())
+    for setting in needed:
+        if getattr(judge, setting) is None:
+            raise ConfigError(f"judge={judge.name} needs judge.{setting}")
+    if judge.success_score > judge.max_score:
+        raise ConfigError(f"judge.success_score={judge.success_score:g} is above judge.max_score={judge.max_score:g}")

@@ -1,0 +1,105 @@
+"""Rows -> tasks: fields by their configured columns, ids that stay the same from run to run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ajet.config.data import TASK_FIELDS
+from ajet.data.rows import Row
+from ajet.errors import ConfigError
+from ajet.records import Task
+
+_ID_LENGTH = 16
+
+
+def make_tasks(rows: Sequence[Row], columns: Mapping[str, str]) -> list[Task]:
+    """One task a row, in order.
+
+    Args:
+        rows: what was read.
+        columns: column by task field, where the names differ; a field that is named here must be in every row.
+
+    Raises:
+        ConfigError: a missing field or id, an id that stands twice, or a value of the wrong kind, with its row.
+    """
+    unknown = sorted(set(columns) - set(TASK_FIELDS))
+    if unknown:
+        raise ConfigError(f"data.fields.{unknown[0]} is no field of a task; choose among {', '.join(TASK_FIELDS)}")
+    tasks = [_task(row, columns) for row in rows]
+    if any(task.task_id for task in tasks):
+        _check_ids(rows, tasks)
+        return tasks
+    repeats: Counter[str] = Counter()
+    named: list[Task] = []
+    for task in tasks:
+        name = content_key(task)[:_ID_LENGTH]
+        repeats[name] += 1
+        named.append(replace(task, task_id=name if repeats[name] == 1 else f"{name}-{repeats[name]}"))
+    return named
+
+
+def content_key(task: Task) -> str:
+    """A digest of what a task asks, its id aside: equal tasks have equal keys, on every machine."""
+    content = [task.main_query, [dict(message) for message in task.init_messages], task.env_type, dict(task.metadata)]
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _task(row: Row, columns: Mapping[str, str]) -> Task:
+    if isinstance(row.values, Task):
+        return row.values
+    values = dict(row.values)
+    found: dict[str, Any] = {}
+    for name in TASK_FIELDS:
+        column = columns.get(name, name)
+        if column in values:
+            found[name] = values.pop(column)
+        elif name in columns:
+            raise ConfigError(
+                f"{row.place}: there is no {column!r} (data.fields.{name}); it has {', '.join(map(str, row.values))}"
+            )
+    metadata = values.pop("metadata", None) or {}
+    if not isinstance(metadata, Mapping):
+        raise ConfigError(f"{row.place}: metadata is a mapping, not {type(metadata).__name__}")
+    return Task(
+        task_id=_text(row, "task_id", found.get("task_id")),
+        main_query=_text(row, "main_query", found.get("main_query")),
+        init_messages=_messages(row, found.get("init_messages")),
+        env_type=_text(row, "env_type", found.get("env_type")),
+        metadata={**values, **metadata},
+    )
+
+
+def _text(row: Row, name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool | Mapping | list):
+        raise ConfigError(f"{row.place}: {name} is a text, not {type(value).__name__}")
+    return str(value)
+
+
+def _messages(row: Row, value: Any) -> tuple[Mapping[str, Any], ...]:
+    messages = value or ()
+    if isinstance(messages, str):  # CSV has no lists
+        try:
+            messages = json.loads(messages)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{row.place}: init_messages is no JSON: {error}") from error
+    if not isinstance(messages, Sequence) or not all(isinstance(m, Mapping) and "role" in m for m in messages):
+        raise ConfigError(f"{row.place}: init_messages is a list of messages, each with a role")
+    return tuple(messages)
+
+
+def _check_ids(rows: Sequence[Row], tasks: Sequence[Task]) -> None:
+    first: dict[str, str] = {}
+    for row, task in zip(rows, tasks, strict=True):
+        if not task.task_id:
+            raise ConfigError(f"{row.place}: there is no task_id, though other tasks have one")
+        if task.task_id in first:
+            raise ConfigError(f"{row.place}: task_id {task.task_id!r} stands at {first[task.task_id]} already")
+        first[task.task_id] = row.place

@@ -1,0 +1,1 @@
+"""Judges: they score an episode whose workflow returned no reward."""

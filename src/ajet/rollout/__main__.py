@@ -1,0 +1,45 @@
+"""`python -m ajet.rollout`: play a few episodes without training, and tell each call as it happens."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ajet.cli import run_entry
+from ajet.config.compose import load_play
+from ajet.config.root import PlayConfig
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def load(tree: DictConfig, overrides: Sequence[str]) -> PlayConfig:
+    """The validated configuration, with parameters that a built-in workflow takes.
+
+    Raises:
+        ConfigError: a setting cannot work.
+    """
+    config = load_play(tree)
+    # Loads pydantic and the workflow, which `--help` does without.
+    from ajet.workflows.parameters import check_parameters
+
+    check_parameters(config)
+    return config
+
+
+def play(config: PlayConfig) -> None:
+    """Play as the configuration says."""
+    # Loads torch, an engine and AgentScope: only once the configuration is known to work.
+    from ajet.assemble import build_play
+
+    build_play(config).run()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    return run_entry("play", load, play, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""A few episodes for their author: no training, no retries; told as they happen and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ajet.errors import RunInterruptedError, WorkflowError
+from ajet.records import EpisodeGroup, Task
+from ajet.rollout.runtime import Interrupted, RolloutRuntime
+from ajet.rollout.scheduler import RolloutScheduler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """Plays every task once."""
+
+    tasks: Sequence[Task]
+    scheduler: RolloutScheduler
+    runtime: RolloutRuntime
+    keep: Callable[[Sequence[EpisodeGroup]], Path]
+    """Writes the trajectories and says where they are."""
+    transcript_path: Path
+    say: Callable[[str], None]
+    close: Callable[[], None]
+
+    def run(self) -> None:
+        """Play, keep, say where.
+
+        Raises:
+            RunInterruptedError: Ctrl-C.
+            WorkflowError: an episode failed; its traceback has been told.
+        """
+        try:
+            with self.runtime:
+                groups = self.runtime.run(self.scheduler.collect(self.tasks, group_size=1, stream="play"))
+        except Interrupted:
+            raise RunInterruptedError(f"interrupted: what was played stands in {self.transcript_path}") from None
+        finally:
+            self.close()
+        kept = self.keep(groups)
+        self.say(f"\ntranscript: {self.transcript_path}\ntrajectories: {kept}")
+        failed = [group.task.task_id for group in groups if group.episodes[0].status != "ok"]
+        if failed:
+            raise WorkflowError(f"{len(failed)} of {len(groups)} episodes failed: {', '.join(failed)}")

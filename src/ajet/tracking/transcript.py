@@ -1,0 +1,106 @@
+"""Episodes as text for the author of a workflow: each call as it happens, rewards, failures with their own lines.
+
+Written to the terminal and to a file at once; plain lines without a live display, so that a debugger can talk there.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ajet.records import Call, Episode, Task
+
+PROMPT_TAIL = 400
+"""Characters shown of a call's last message."""
+_PACKAGE = str(Path(__file__).resolve().parents[1])
+
+
+class Transcript:
+    """Hears of calls, failures and episodes, and tells them in order."""
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        """`path` gets everything that `say` says."""
+        self._say = say
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8")
+
+    def call(self, task: Task, repeat: int, call: Call) -> None:
+        """Who was asked what, and what it said."""
+        role = "policy" if call.trained else "not trained"
+        self._tell(f"\n[{_name(task, repeat)} #{call.index}] {call.agent_name} ({call.target_tag}, {role})")
+        self._tell(_indented(prompt_tail(call.messages), "  | "))
+        self._tell(_indented(call.reply, "  > "))
+        if call.sampled_ids:
+            total = sum(call.logprobs)
+            self._tell(
+                f"  {len(call.prompt_ids)} prompt tokens, {len(call.sampled_ids)} sampled, log-probability {total:.2f} "
+                f"({total / len(call.sampled_ids):.2f} a token), finished by {call.finish_reason}"
+            )
+        if call.format_error is not None:
+            self._tell(f"  format error: {call.format_error}")
+
+    def failure(self, task: Task, repeat: int, error: Exception) -> None:
+        """The traceback, from the author's code on."""
+        self._tell(f"\n[{_name(task, repeat)}] failed")
+        self._tell(_indented(own_traceback(error), "  "))
+
+    def episode(self, episode: Episode) -> None:
+        """How an episode ended."""
+        rewards = " ".join(f"{name} {reward:g}" for name, reward in episode.rewards.items()) or "none"
+        success = {True: ", success", False: ", no success", None: ""}[episode.is_success]
+        self._tell(
+            f"\n[{_name(episode.task, episode.repeat)}] {episode.status}{success}; reward {rewards}; "
+            f"{len(episode.calls)} calls in {episode.duration_s:.1f} s"
+        )
+        if episode.error is not None:
+            self._tell(f"  {episode.error}")
+        if episode.log_metrics:
+            self._tell("  " + "  ".join(f"{name} {value:g}" for name, value in episode.log_metrics.items()))
+
+    def close(self) -> None:
+        """End the file."""
+        self._file.close()
+
+    def _tell(self, text: str) -> None:
+        self._say(text)
+        self._file.write(text + "\n")
+        self._file.flush()
+
+
+def prompt_tail(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The end of the last message, its role first."""
+    if not messages:
+        return ""
+    text = _text_of(messages[-1].get("content"))
+    shown = text if len(text) <= PROMPT_TAIL else f"…{text[-PROMPT_TAIL:]}"
+    return f"{messages[-1].get('role', '')}: {shown}"
+
+
+def _text_of(content: Any) -> str:
+    if isinstance(content, list):  # blocks, as AgentScope and OpenAI's parts have them
+        return "".join(str(block.get("text", "")) if isinstance(block, Mapping) else str(block) for block in content)
+    return "" if content is None else str(content)
+
+
+def own_traceback(error: Exception) -> str:
+    """The traceback without ajet's own frames before the author's; the innermost of the author's lines comes last."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [i for i, frame in enumerate(frames) if not frame.filename.startswith(_PACKAGE)]
+    own = [i for i in outside if "site-packages" not in frames[i].filename and "/lib/python" not in frames[i].filename]
+    shown = frames[own[0] :] if own else frames
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(shown)]
+    lines += traceback.format_exception_only(error)
+    if own:
+        last = frames[own[-1]]
+        lines.append(f"at {last.filename}:{last.lineno}: {last.line}")
+    return "".join(lines)
+
+
+def _name(task: Task, repeat: int) -> str:
+    return f"{task.task_id}/{repeat}" if repeat else task.task_id
+
+
+def _indented(text: str, margin: str) -> str:
+    return "\n".join(margin + line for line in text.rstrip("\n").split("\n"))

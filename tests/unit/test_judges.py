@@ -1,0 +1,227 @@
+"""Judges: what each calls right, and that one who fails is a failure of the infrastructure, never a zero."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.episodes import Run
+from transformers import PreTrainedTokenizerBase
+
+from ajet.assemble.judges import make_judge
+from ajet.config.compose import compose
+from ajet.config.judge import JudgeConfig
+from ajet.config.root import Config
+from ajet.errors import ConfigError, WorkflowError
+from ajet.judges.base import BaseJudge, judged
+from ajet.models.tokenizer import train_tokenizer
+from ajet.records import Task
+from ajet.task_judge.base_judge import BaseJudge as AgentJetsBaseJudge
+from ajet.tuner import AjetTuner
+from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+
+
+def ask(judge: BaseJudge | None, given: Any, right: Any = "4", **output: Any) -> WorkflowOutput:
+    assert judge is not None
+    task = WorkflowTask(task=Task(task_id="t", main_query="2 + 2?", metadata={"answer": right}))
+    return asyncio.run(judged(judge, task, WorkflowOutput(metadata={"final_answer": given}, **output)))
+
+
+def made(tmp_path: Path, name: str, **settings: Any) -> BaseJudge:
+    judge = make_judge(Config(judge=JudgeConfig(name=name, **settings), run_dir=str(tmp_path)))
+    assert judge is not None
+    return judge
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "right", "is_right"),
+    [
+        ("exact_match", " Four  apples", "four apples", True),
+        ("exact_match", "five", "four", False),
+        ("exact_match", None, "four", False),
+        ("contains", "It is Paris, of course.", "paris", True),
+        ("contains", "It is Rome.", "paris", False),
+        ("boxed_math", r"So \boxed{\frac{1}{2}}", "0.5", True),
+        ("boxed_math", r"First \boxed{3}, no: \boxed{4}.", "4", True),
+        ("boxed_math", r"First \boxed{4}, no: \boxed{3}.", "4", False),
+        ("boxed_math", r"\boxed{2x + 2}", r"2(x+1)", True),
+        ("boxed_math", r"\boxed{1,200}", "1200", True),
+        ("boxed_math", "It is 4.", "4", False),
+        ("boxed_math", r"\boxed{72}", "48 + 24 = <<48+24=72>>72 clips.\n#### 72", True),
+        ("boxed_math", r"\boxed{}", "4", False),
+        ("boxed_math", r"\boxed{\sqrt{8}}", r"The solution is \boxed{2\sqrt{2}}.", True),
+    ],
+)
+def test_what_each_judge_calls_right(name: str, given: Any, right: str, is_right: bool, tmp_path: Path) -> None:
+    output = ask(made(tmp_path, name), given, right)
+    assert (output.reward, output.is_success) == (float(is_right), is_right)
+
+
+def test_case_counts_where_it_is_told_to(tmp_path: Path) -> None:
+    assert ask(made(tmp_path, "exact_match", ignore_case=False), "Four", "four").reward == 0.0
+
+
+def test_a_missing_answer_names_what_is_there(tmp_path: Path) -> None:
+    with pytest.raises(WorkflowError, match=r"metadata\['reply'\] of the workflow's output.*it has final_answer"):
+        ask(made(tmp_path, "contains", given="reply"), "x")
+    with pytest.raises(WorkflowError, match=r"metadata\['gold'\] of task t.*it has answer"):
+        ask(made(tmp_path, "contains", reference="gold"), "x")
+    with pytest.raises(WorkflowError, match="cannot read the right answer"):
+        ask(made(tmp_path, "boxed_math"), r"\boxed{4}", "")
+
+
+JUDGES = """
+from ajet.task_judge.base_judge import BaseJudge
+
+class Length(BaseJudge):
+    def compute_reward(self, workflow_task, workflow_output):
+        n = len(workflow_output.metadata["final_answer"])
+        return n / self.config.judge.max_score, n > 3
+
+class Unrelated:
+    def __init__(self, config): pass
+
+def plain(workflow_task, workflow_output):
+    return 0.25
+
+async def by_tag(workflow_task, workflow_output):
+    return {"seer": 1.0}, True
+
+def broken(workflow_task, workflow_output):
+    return "good"
+
+number = 3
+"""
+
+
+def test_judges_of_ones_own_are_classes_or_functions(tmp_path: Path) -> None:
+    file = tmp_path / "my_judges.py"
+    file.write_text(JUDGES)
+    assert AgentJetsBaseJudge is BaseJudge
+    outputs = {name: ask(made(tmp_path, "python", entry=f"{file}->{name}"), "abcd") for name in ("Length", "plain")}
+    assert (outputs["Length"].reward, outputs["Length"].is_success) == (0.4, True)
+    assert (outputs["plain"].reward, outputs["plain"].is_success) == (0.25, None)
+    assert ask(made(tmp_path, "python", entry=f"{file}->by_tag"), "x", is_success=False) == WorkflowOutput(
+        reward={"seer": 1.0}, is_success=False, metadata={"final_answer": "x"}
+    )
+    with pytest.raises(WorkflowError, match=r"returned 'good': return \(reward, is_success\)"):
+        ask(made(tmp_path, "python", entry=f"{file}->broken"), "x")
+    with pytest.raises(ConfigError, match="Unrelated has no compute_reward"):
+        made(tmp_path, "python", entry=f"{file}->Unrelated")
+    with pytest.raises(ConfigError, match="neither a class nor a function"):
+        made(tmp_path, "python", entry=f"{file}->number")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["judge=python"], r"judge=python needs judge\.entry"),
+        (["judge=llm", "judge.model=m"], r"judge=llm needs judge\.base_url"),
+        (["judge=contains", "judge.rubric=x"], r"judge\.rubric has no effect with judge=contains: only judge=llm"),
+        (["judge=contains", "judge.success_score=11"], r"success_score=11 is above judge\.max_score=10"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(overrides: list[str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        compose(["workflow=signals", *overrides], run_dir=tmp_path)
+
+
+class Grader:
+    """An OpenAI-compatible server that answers from a list; an int is an HTTP error."""
+
+    def __init__(self, *answers: str | int) -> None:
+        self.answers = list(answers)
+        self.asked: list[dict[str, Any]] = []
+        grader = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                grader.asked.append(body)
+                answer = grader.answers.pop(0)
+                status = answer if isinstance(answer, int) else 200
+                message = {"role": "assistant", "content": answer}
+                choice = {"index": 0, "message": message, "finish_reason": "stop"}
+                said = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+                payload = json.dumps(said if status == 200 else {"error": {"message": "busy"}}).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(payload)))
+                self.send_header("retry-after-ms", "1")
+                self.end_headers()
+                self.wfile.write(payload)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.settings = {"base_url": f"http://127.0.0.1:{self.server.server_port}/v1", "model": "m"}
+
+
+@pytest.fixture
+def grading() -> Iterator[Any]:
+    graders: list[Grader] = []
+
+    def start(*answers: str | int) -> Grader:
+        graders.append(Grader(*answers))
+        return graders[-1]
+
+    yield start
+    for grader in graders:
+        grader.server.shutdown()
+        grader.server.server_close()
+
+
+def test_a_model_scores_by_the_rubric_after_failures_and_once_an_answer(grading: Any, tmp_path: Path) -> None:
+    grader = grading(500, "I cannot say.", "Fine. Score: 8")
+    judge = made(tmp_path, "llm", **grader.settings, success_score=8, rubric="Be kind.")
+    output = ask(judge, "It is <b>4</b>.")
+    assert (output.reward, output.is_success) == (0.8, True)
+    system, user = grader.asked[-1]["messages"]
+    assert "Be kind." in system["content"]
+    assert "<question>\n2 + 2?\n</question>" in user["content"] and "It is <b>4</b>." in user["content"]
+    # The same answer again, in this run or after a resume, asks nobody.
+    assert ask(judge, "It is <b>4</b>.").reward == 0.8
+    assert ask(made(tmp_path, "llm", **grader.settings, rubric="Be kind."), "It is <b>4</b>.").reward == 0.8
+    assert not grader.answers
+
+
+def test_a_score_outside_the_scale_is_brought_back(grading: Any, tmp_path: Path) -> None:
+    judge = made(tmp_path, "llm", **grading("Score: 12", "Score: -3").settings)
+    assert (ask(judge, "a").reward, ask(judge, "b").reward) == (1.0, 0.0)
+
+
+def test_a_model_that_never_scores_is_an_error(grading: Any, tmp_path: Path) -> None:
+    judge = made(tmp_path, "llm", **grading("Hm.", "Hm?").settings, max_retries=1)
+    with pytest.raises(WorkflowError, match="no `Score: <number>`; its last reply was 'Hm\\?'"):
+        ask(judge, "a")
+
+
+class Answers(Workflow):
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        await tuner.as_agentscope_model(agent_name="P1", target_tag="seer")([{"role": "user", "content": "?"}])
+        return WorkflowOutput(metadata={"final_answer": "4"})
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return train_tokenizer(["hello"], vocab_size=280, max_context=256)
+
+
+def test_episodes_without_a_reward_are_judged_and_a_judge_that_fails_is_no_zero(
+    tokenizer: Any, grading: Any, tmp_path: Path
+) -> None:
+    grader = grading("Score: 5", 400)
+    (scored,) = Run(tokenizer, judge=made(tmp_path, "llm", **grader.settings)).play(Answers)
+    assert scored.status == "ok" and scored.rewards == {"P1": 0.5} and scored.is_success is False
+    (lost,) = Run(tokenizer, judge=made(tmp_path / "other", "llm", **grader.settings)).play(Answers)
+    assert lost.status == "infra_error" and lost.rewards == {} and "busy" in str(lost.error)
+    (unjudged,) = Run(tokenizer).play(Answers)
+    assert unjudged.status == "infra_error" and "no judge is configured" in str(unjudged.error)
