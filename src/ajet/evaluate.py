@@ -1,4 +1,7 @@
-"""`python -m ajet.evaluate run=<run dir>`: a checkpoint against its starting model on held-out seeds."""
+"""`python -m ajet.evaluate run=<run dir>`: a checkpoint against its starting model on held-out seeds.
+
+`runs=[<run dir>,<run dir>,base] opponent=scripted,random`: a matrix of several.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ajet.cli import run_entry
-from ajet.config.compose import load_evaluation
-from ajet.config.root import EvaluateConfig
+from ajet.config.compose import load_evaluation, load_matrix
+from ajet.config.root import EvaluateConfig, MatrixConfig
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -37,9 +40,46 @@ def evaluate(config: EvaluateConfig) -> None:
     build_evaluation(config).run()
 
 
+def load_several(tree: DictConfig, overrides: Sequence[str]) -> MatrixConfig:
+    """The validated configuration of a matrix, whose runs and opponents fit together.
+
+    Raises:
+        ConfigError: a setting cannot work.
+    """
+    request = load_matrix(tree, overrides)
+    from ajet.evaluation.setting import matrix_entries
+    from ajet.workflows.parameters import check_parameters
+
+    for entry in matrix_entries(request):
+        check_parameters(entry.config)
+    return request
+
+
+def evaluate_several(config: MatrixConfig) -> None:
+    """Play the matrix."""
+    from ajet.assemble import build_matrix
+
+    build_matrix(config).run()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    return run_entry("evaluate", load, evaluate, argv)
+    """Entry point; returns the exit code. `runs=` asks for a matrix, `run=` for one run against its starting model."""
+    arguments = [_in_tasks(argument) for argument in (sys.argv[1:] if argv is None else argv)]
+    if any(argument.startswith("runs=") for argument in arguments):
+        return run_entry("matrix", load_several, evaluate_several, [_in_plural(argument) for argument in arguments])
+    return run_entry("evaluate", load, evaluate, arguments)
+
+
+def _in_tasks(argument: str) -> str:
+    """A held-out task of a seeded game is a seed: either word will do."""
+    key, equals, value = argument.partition("=")
+    return f"num_tasks={value}" if equals and key == "num_seeds" else argument
+
+
+def _in_plural(argument: str) -> str:
+    """`opponent=a,b` -> `opponents=[a,b]`: all in one matrix, where Hydra would see jobs of a sweep."""
+    key, equals, value = argument.partition("=")
+    return f"opponents=[{value.strip('[]')}]" if equals and key == "opponent" else argument
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ TABLE: dict[str, set[str]] = {
     "cli": {"config"},
     "rollout.__main__": {"cli", "config", "workflows", "assemble"},
     "train": {"cli", "config", "workflows", "assemble"},
+    "report": {"analysis"},
     "evaluate": {"cli", "config", "workflows", "evaluation", "assemble"},
     "": {"records", "workflow", "tuner"},  # ajet/__init__.py, for its lazy exports
 }
@@ -62,7 +63,7 @@ HEAVY: dict[str, set[str]] = {
     "wandb": {"tracking"},
     "fastapi": {"endpoint"},
     "uvicorn": {"endpoint"},
-    "pandas": {"analysis", "report"},
+    "pandas": {"analysis"},
     "statsmodels": {"statistics"},
     "matplotlib": {"analysis"},
     "hydra": {"config", "cli"},
@@ -145,6 +146,7 @@ def test_experiments_are_not_imported_by_the_library() -> None:
         "from ajet.train import main; main(['workflow=signals', 'trainable_targets=[speaker]', {model}, "
         "'opponent.params.code=2'])",
         "from ajet.evaluate import main; main(['--help'])",
+        "from ajet.report import main; main(['nowhere'])",
     ],
 )
 def test_light_commands_load_neither_torch_nor_vllm_nor_agentscope(statement: str, checkpoint: Path) -> None:

@@ -52,23 +52,30 @@ class Effect:
         return False if self.difference.high < 0 else None
 
 
-def held_out_scores(run: Run) -> tuple[Scores, Scores] | None:
-    """Scores by task of the run's first and last evaluation; None if it has not two."""
+def held_out_scores(run: Run, *, tag: str | None = None) -> tuple[Scores, Scores] | None:
+    """Scores by task of the run's first and last evaluation; None if it has not two.
+
+    Args:
+        run: finished or not.
+        tag: this tag's mean reward instead of the score.
+    """
     if "before" in run.summary and "after" in run.summary:
-        return run.summary["before"]["scores"], run.summary["after"]["scores"]
+        first, last = run.summary["before"], run.summary["after"]
+        return (first["scores"], last["scores"]) if tag is None else (first["rewards"][tag], last["rewards"][tag])
+    measure = "score" if tag is None else f"reward/{tag}"
     played = run.episodes[(run.episodes["split"] == "eval") & run.episodes["score"].notna()]
     steps = played["step"].unique()
     if len(steps) < 2:
         return None
-    by_task = played.groupby(["step", "task"])["score"].mean()
+    by_task = played.groupby(["step", "task"])[measure].mean()
     first, last = (by_task.loc[step].to_dict() for step in (min(steps), max(steps)))
     return first, last
 
 
-def run_effect(run: Run, *, label: str | None = None) -> Effect | None:
-    """The effect of one run; None if it has not been evaluated twice."""
-    scores = held_out_scores(run)
-    return None if scores is None else _effect(label or run.name, [scores], confidence=_confidence([run]))
+def run_effect(run: Run, *, tag: str | None = None, label: str | None = None) -> Effect | None:
+    """The effect of one run on its score or on a tag's reward; None if it has not been evaluated twice."""
+    scores = held_out_scores(run, tag=tag)
+    return None if scores is None else _effect(label or run.name, [scores], confidence=confidence_of(run))
 
 
 def sweep_effects(sweep: Sweep) -> list[Effect]:
@@ -77,7 +84,7 @@ def sweep_effects(sweep: Sweep) -> list[Effect]:
     for label, runs in sweep.conditions().items():
         scores = [found for run in runs if (found := held_out_scores(run)) is not None]
         if scores:
-            effects.append(_effect(label, scores, confidence=_confidence(runs)))
+            effects.append(_effect(label, scores, confidence=confidence_of(runs[0])))
     return _corrected(effects)
 
 
@@ -111,5 +118,6 @@ def _corrected(effects: Sequence[Effect]) -> list[Effect]:
     return [replace(effect, p_value=p_value) for effect, p_value in zip(effects, corrected, strict=True)]
 
 
-def _confidence(runs: Sequence[Run]) -> float:
-    return float(runs[0].config.get("eval.confidence", CONFIDENCE))
+def confidence_of(run: Run) -> float:
+    """The coverage of intervals that the run was configured with."""
+    return float(run.config.get("eval.confidence", CONFIDENCE))

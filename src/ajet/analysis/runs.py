@@ -7,7 +7,7 @@ statistics and plots, which take what is read here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,9 @@ from ajet.errors import RunDirectoryError
 
 UNTELLING = ("run_dir", "resume", "logger.", "paths.", "hardware.", "checkpoint.")
 """Settings whose difference makes no two experiments."""
+TARGETS = "trainable_targets"
+LONGEST_LABEL = 60
+"""Characters of a condition's label; what differs stands in `Sweep.choices` in full."""
 RunState = Literal["finished", "unfinished"]
 
 
@@ -129,19 +132,31 @@ class Sweep:
 
     @cached_property
     def choices(self) -> pd.DataFrame:
-        """What the runs differ in: a row a run (index: its name), a column a setting, `seed` included if it differs."""
-        keys = sorted({key for run in self.runs for key in run.config if not key.startswith(UNTELLING)})
-        rows = {run.name: [_written(run.config.get(key)) for key in keys] for run in self.runs}
+        """What the runs differ in: a row a run (index: its name), a column a setting, `seed` included if it differs.
+
+        A setting that some of the runs do not know, since an earlier version made them, is left out.
+        """
+        known = set.intersection(*(set(run.config) for run in self.runs))
+        keys = sorted(key for key in known if not key.startswith(UNTELLING))
+        rows = {run.name: [_written(key, run.config[key]) for key in keys] for run in self.runs}
         table = pd.DataFrame.from_dict(rows, orient="index", columns=keys)
         return table.loc[:, table.nunique() > 1]
 
     def conditions(self) -> dict[str, list[Run]]:
-        """Runs that differ in nothing but their seed, by what tells them from the others, e.g. `seer+witch`."""
+        """Runs that differ in nothing but their seed, by what tells them from the others, e.g. `seer+witch`.
+
+        Where nothing does, by the tags that they train; where too much does, as the runs like the first of them.
+        """
         telling = self.choices.drop(columns="seed", errors="ignore")
-        found: dict[str, list[Run]] = {}
+        alike: dict[tuple[str, ...], list[Run]] = {}
         for run in self.runs:
-            found.setdefault(_label(telling.loc[run.name].to_dict()), []).append(run)
-        return found
+            alike.setdefault(tuple(telling.loc[run.name]), []).append(run)
+        if len(alike) == 1:
+            return {_written(TARGETS, self.runs[0].config.get(TARGETS)): list(self.runs)}
+        labels = [_label(telling.columns, values) for values in alike]
+        if max(map(len, labels)) > LONGEST_LABEL:
+            labels = [f"like {runs[0].name}" for runs in alike.values()]
+        return dict(zip(labels, alike.values(), strict=True))
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -168,16 +183,18 @@ class Sweep:
         return pd.concat(named, ignore_index=True) if named else pd.DataFrame(columns=["run", "condition", *KEY])
 
 
-def _written(value: Any) -> str:
-    if isinstance(value, list):
-        return "+".join(str(item) for item in value)
-    return "all" if value is None else str(value)
+def _written(key: str, value: Any) -> str:
+    if key == TARGETS and value is None:
+        return "all roles"
+    return "+".join(str(item) for item in value) if isinstance(value, list) else str(value)
 
 
-def _label(choices: Mapping[str, str]) -> str:
-    if len(choices) == 1:
-        return next(iter(choices.values()))
-    return ", ".join(f"{key}={value}" for key, value in choices.items()) or "all runs"
+def _label(keys: Iterable[str], values: Iterable[str]) -> str:
+    """The tags as they are, other settings with the last part of their name."""
+    return ", ".join(
+        value if key == TARGETS else f"{key.rpartition('.')[2]}={value}"
+        for key, value in zip(keys, values, strict=True)
+    )
 
 
 def load_run(run_dir: str | Path) -> Run:

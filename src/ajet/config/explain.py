@@ -69,6 +69,7 @@ def explain_missing(key: str) -> str:
     examples = {
         "model.path": "a checkpoint directory or a hub id such as Qwen/Qwen3-0.6B",
         "run": "a run directory such as outputs/<date>/<time>",
+        "runs": "a list of run directories, e.g. [outputs/<a>,outputs/<b>,base]",
     }
     return f"{key} is missing: set it to {examples.get(key, 'a value')}"
 

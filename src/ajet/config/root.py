@@ -1,4 +1,4 @@
-"""The root schemas: `Config` for training, `PlayConfig` for playing, `EvaluateConfig` for evaluating a finished run."""
+"""The root schemas: `Config` to train, `PlayConfig` to play, `EvaluateConfig` and `MatrixConfig` for finished runs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from ajet.config.opponent import OpponentConfig
 from ajet.config.paths import PathsConfig
 from ajet.config.rollout import RolloutConfig
 from ajet.config.workflow import WorkflowConfig
+
+BASE = "base"
+"""Stands among the runs of a matrix for the model that they started from."""
 
 
 @dataclass
@@ -84,3 +87,24 @@ class EvaluateConfig:
     """Where progress is shown; as `logger.console`."""
     output_dir: str = MISSING
     """Where this evaluation's files go: a new folder in the run directory."""
+
+
+@dataclass
+class MatrixConfig:
+    """Several runs against several opponents on the same held-out tasks. Null: as the first run had it."""
+
+    runs: list[str] = MISSING
+    """Run directories, whose newest checkpoints play; `base` for the model that they started from."""
+    opponents: list[str] | None = None
+    """What plays the untrained roles, one after the other."""
+    num_tasks: int | None = ruled(None, at_least=2)
+    """Held-out tasks of every cell."""
+    seed_offset: int | None = ruled(None, at_least=1)
+    """Held-out task numbers start here."""
+    confidence: float | None = ruled(None, above=0, below=1)
+    """Coverage of the intervals."""
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    console: str = one_of("rich", "rich", "plain", "none")
+    """Where progress is shown; as `logger.console`."""
+    output_dir: str = MISSING
+    """Where the evaluation's files go."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 
-from ajet.config.root import Config, EvaluateConfig, PlayConfig
+from ajet.config.root import Config, EvaluateConfig, MatrixConfig, PlayConfig
 
-SCHEMAS: dict[str, type] = {"train": Config, "play": PlayConfig, "evaluate": EvaluateConfig}
+SCHEMAS: dict[str, type] = {"train": Config, "play": PlayConfig, "evaluate": EvaluateConfig, "matrix": MatrixConfig}
 """Root schema by the name of its primary YAML file."""
 
 

@@ -17,7 +17,8 @@ from ajet.config.fields import broken_rules
 from ajet.config.judge import check_judge
 from ajet.config.model import resolve_model_path
 from ajet.config.opponent import OpponentConfig
-from ajet.config.root import Config, EvaluateConfig
+from ajet.config.root import BASE, Config, EvaluateConfig, MatrixConfig
+from ajet.config.store import group_options
 from ajet.config.workflow import BUILTIN_WORKFLOWS
 from ajet.errors import ConfigError
 
@@ -70,12 +71,38 @@ def validate_evaluation(config: EvaluateConfig) -> None:
     """
     for sentence in broken_rules(config):
         raise ConfigError(sentence)
-    if not (Path(config.run) / "config.yaml").is_file():
-        raise ConfigError(f"run={config.run} is not a run directory: it holds no config.yaml")
+    _check_run("run", config.run)
     if config.checkpoint not in (None, "start") and not str(config.checkpoint).isdigit():
         raise ConfigError(f"checkpoint={config.checkpoint} must be a step number, `start` or null (the newest)")
     if config.opponent is not None:
         check_opponent_knobs(config.opponent)
+
+
+def validate_matrix(config: MatrixConfig) -> None:
+    """Check a matrix's own settings; whether its runs can be compared is checked when they are read.
+
+    Raises:
+        ConfigError: the first thing found that cannot work, and what to change.
+    """
+    for sentence in broken_rules(config):
+        raise ConfigError(sentence)
+    runs = [run for run in config.runs if run != BASE]
+    if not runs:
+        raise ConfigError("runs names no run: list run directories, and base for the model that they started from")
+    for run in runs:
+        _check_run("runs", run)
+    for name, values in (("runs", config.runs), ("opponent", config.opponents or [])):
+        if len(set(values)) < len(values):
+            raise ConfigError(f"{name}={_listed(values)} names one twice")
+    for opponent in config.opponents or []:
+        if opponent not in group_options("opponent"):
+            options = ", ".join(group_options("opponent"))
+            raise ConfigError(f"opponent={opponent}: no such option; choose among {options}")
+
+
+def _check_run(key: str, run: str) -> None:
+    if not (Path(run) / "config.yaml").is_file():
+        raise ConfigError(f"{key}={run} is not a run directory: it holds no config.yaml")
 
 
 def check_opponent_knobs(opponent: OpponentConfig) -> None:

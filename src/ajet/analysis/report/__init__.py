@@ -1,0 +1,71 @@
+"""A run or sweep directory -> one self-contained HTML file, the answer first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ajet.analysis.report.answer import run_answer, sweep_answer
+from ajet.analysis.report.page import Page, render
+from ajet.analysis.report.sections import (
+    budget_section,
+    credit_section,
+    curves_section,
+    failures_section,
+    games_section,
+    jobs_section,
+    origin_section,
+)
+from ajet.analysis.runs import Run, Sweep, is_run, load_run, load_sweep
+
+__all__ = ["report_page", "write_report"]
+
+
+def write_report(folder: Path, out: Path) -> None:
+    """Write the report of a run or of a sweep.
+
+    Raises:
+        RunDirectoryError: the folder is neither.
+    """
+    out.write_text(render(report_page(folder)), encoding="utf-8")
+
+
+def report_page(folder: Path) -> Page:
+    """The report's contents.
+
+    Raises:
+        RunDirectoryError: the folder is neither a run nor a sweep.
+    """
+    return _run_page(load_run(folder)) if is_run(folder) else _sweep_page(load_sweep(folder))
+
+
+def _run_page(run: Run) -> Page:
+    lead, held_out = run_answer(run)
+    return Page(
+        title=f"Run {run.path.resolve().name}: {run.config.get('workflow.entry', '')}",
+        lead=lead,
+        sections=[
+            held_out,
+            curves_section({run.name: [run]}),
+            credit_section(run),
+            failures_section([run]),
+            budget_section([run]),
+            games_section(run),
+            origin_section([run]),
+        ],
+    )
+
+
+def _sweep_page(sweep: Sweep) -> Page:
+    lead, held_out = sweep_answer(sweep)
+    return Page(
+        title=f"Sweep {sweep.path.resolve().name}: {len(sweep.runs)} runs",
+        lead=lead,
+        sections=[
+            held_out,
+            jobs_section(sweep),
+            curves_section(sweep.conditions()),
+            failures_section(sweep.runs),
+            budget_section(sweep.runs),
+            origin_section(sweep.runs),
+        ],
+    )

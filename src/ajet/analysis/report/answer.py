@@ -1,0 +1,116 @@
+"""The answer of a report: which roles help, in a sentence each, and the numbers behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ajet.analysis.effects import Effect, confidence_of, run_effect, sweep_effects
+from ajet.analysis.plots import plot_forest, plot_scores
+from ajet.analysis.report.page import Section, Table
+from ajet.analysis.runs import Run, Sweep
+from ajet.statistics import POWER, Interval
+
+
+def run_answer(run: Run) -> tuple[list[str], Section]:
+    """The answer of one run and its section: the held-out score and each trained tag's reward."""
+    score = run_effect(run, label="score")
+    if score is None:
+        return [f"No answer yet: the run has not been evaluated twice. {_progress(run)}"], Section(
+            title="Held-out play", notes=["There are no two evaluations to compare."]
+        )
+    rewards = [run_effect(run, tag=tag, label=f"reward {tag}") for tag in run.tags]
+    effects = [score, *(effect for effect in rewards if effect is not None)]
+    lead = [sentence(score, label="+".join(run.tags))]
+    if run.state == "unfinished":
+        lead.append(f"The run is not finished: {_progress(run)}")
+    lead.append("One training run: another seed may give another answer.")
+    return lead, Section(
+        title="Held-out play",
+        notes=[_how(confidence_of(run))],
+        table=effects_table(effects),
+        figure=plot_scores(effects),
+        caption="The same held-out tasks before and after training, with intervals.",
+    )
+
+
+def sweep_answer(sweep: Sweep) -> tuple[list[str], Section]:
+    """The answer of a sweep and its section: a sentence and a row a condition, the largest gain first."""
+    effects = sorted(sweep_effects(sweep), key=lambda effect: -effect.difference.mean)
+    if not effects:
+        return ["No answer yet: no run has been evaluated twice."], Section(
+            title="Held-out play", notes=["There are no two evaluations to compare."]
+        )
+    lead = [sentence(effect, label=effect.label) for effect in effects]
+    missing = [label for label in sweep.conditions() if label not in {effect.label for effect in effects}]
+    if missing:
+        lead.append(f"Not evaluated twice yet: {', '.join(missing)}.")
+    alone = [effect.label for effect in effects if effect.num_runs == 1]
+    if alone:
+        lead.append(f"From a single training run, so that another seed may give another answer: {', '.join(alone)}.")
+    notes = [_how(confidence_of(sweep.runs[0])), "p-values are corrected for the number of rows (Holm)."]
+    return lead, Section(
+        title="Held-out play",
+        notes=notes,
+        table=effects_table(effects),
+        figure=plot_forest(effects),
+        caption="What training gained on the same held-out tasks. Green: the interval lies above 0; orange: below.",
+    )
+
+
+def sentence(effect: Effect, *, label: str) -> str:
+    """One effect in words, e.g. `seer: training raised the held-out score by +0.26, from 0.30 to 0.56 (…).`"""
+    difference = effect.difference
+    ends = "unknown" if math.isinf(difference.low) else f"{difference.low:+.3f} to {difference.high:+.3f}"
+    runs = "1 run" if effect.num_runs == 1 else f"{effect.num_runs} runs"
+    proof = f"interval {ends}; {difference.num} tasks, {runs}; p {p_value(effect.p_value)}"
+    moved = f"{difference.mean:+.3f}, from {effect.before.mean:.3f} to {effect.after.mean:.3f} ({proof})."
+    if effect.helps is not None:
+        return f"{label}: training {'raised' if effect.helps else 'lowered'} the held-out score by {moved}"
+    text = f"{label}: no difference is shown: {moved}"
+    if effect.pairs_needed is None:
+        return text
+    return f"{text} To find one of this size would take about {effect.pairs_needed:,} held-out tasks."
+
+
+def effects_table(effects: Sequence[Effect]) -> Table:
+    """A row an effect."""
+    return Table(
+        headings=("", "before", "after", "difference", "p", "tasks", "tasks needed", "runs"),
+        rows=[
+            (
+                effect.label,
+                f"{effect.before.mean:.3f} {interval(effect.before)}",
+                f"{effect.after.mean:.3f} {interval(effect.after)}",
+                f"{effect.difference.mean:+.3f} {interval(effect.difference, signed=True)}",
+                p_value(effect.p_value).removeprefix("= "),
+                str(effect.difference.num),
+                "" if effect.pairs_needed is None else f"{effect.pairs_needed:,}",
+                str(effect.num_runs),
+            )
+            for effect in effects
+        ],
+    )
+
+
+def interval(found: Interval, *, signed: bool = False) -> str:
+    """`[0.17, 0.32]`, or `[unknown]` where it has no ends."""
+    if math.isinf(found.low):
+        return "[unknown]"
+    return f"[{found.low:+.3f}, {found.high:+.3f}]" if signed else f"[{found.low:.3f}, {found.high:.3f}]"
+
+
+def p_value(value: float) -> str:
+    """`= 0.041`, or `< 0.001`."""
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def _how(confidence: float) -> str:
+    return (
+        f"In brackets: {confidence:.0%} intervals, clustered by task, and over training seeds where there are several. "
+        f"“Tasks needed” would find a difference of the size seen in {POWER:.0%} of experiments."
+    )
+
+
+def _progress(run: Run) -> str:
+    return f"{run.num_steps} of {run.config.get('total_steps', '?')} steps are logged."

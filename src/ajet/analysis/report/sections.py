@@ -1,0 +1,187 @@
+"""The sections of a report below its answer: jobs, curves, credit, failures, time and tokens, games, what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from ajet.analysis.effects import confidence_of, run_effect
+from ajet.analysis.plots import plot_budget, plot_credit, plot_rewards
+from ajet.analysis.report.answer import interval
+from ajet.analysis.report.page import Section, Table
+from ajet.analysis.report.samples import sample_games
+from ajet.analysis.runs import Run, Sweep
+from ajet.records import EPISODE_STATUSES
+from ajet.statistics import ratio_interval
+
+NUM_ERRORS = 8
+"""Different errors that are listed, the most frequent first."""
+
+
+def jobs_section(sweep: Sweep) -> Section:
+    """The table of jobs: state and key numbers."""
+    choices = sweep.choices
+    rows = [
+        (
+            run.name,
+            run.state,
+            *(str(choice) for choice in choices.loc[run.name]),
+            f"{run.num_steps} / {run.config.get('total_steps', '?')}",
+            _last_rewards(run),
+            _gain(run),
+            _duration(sum(seconds_by_phase(run).values())),
+            _last_written(run),
+        )
+        for run in sweep
+    ]
+    headings = ("job", "state", *choices.columns, "steps", "last reward", "held-out gain", "time", "last step logged")
+    counts = pd.Series([run.state for run in sweep]).value_counts()
+    return Section(
+        title="Jobs",
+        notes=[", ".join(f"{count} {state}" for state, count in counts.items()) + "."],
+        table=Table(headings=headings, rows=rows),
+    )
+
+
+def _last_rewards(run: Run) -> str:
+    last = run.metrics.dropna(subset=["episode/ok"]).tail(1) if "episode/ok" in run.metrics else run.metrics.iloc[:0]
+    return ", ".join(f"{tag} {last[f'reward/{tag}/mean'].item():.3f}" for tag in run.tags if len(last))
+
+
+def _gain(run: Run) -> str:
+    effect = run_effect(run)
+    return "" if effect is None else f"{effect.difference.mean:+.3f} {interval(effect.difference, signed=True)}"
+
+
+def _last_written(run: Run) -> str:
+    path = run.path / "metrics.jsonl"
+    return f"{datetime.fromtimestamp(path.stat().st_mtime):%Y-%m-%d %H:%M}" if path.is_file() else ""
+
+
+def curves_section(conditions: Mapping[str, Sequence[Run]]) -> Section:
+    """Reward by step and tag."""
+    return Section(
+        title="Learning curves",
+        figure=plot_rewards({label: [run.metrics for run in runs] for label, runs in conditions.items()}),
+        caption="Mean training reward by role: running mean, with a band from the lowest to the highest seed.",
+    )
+
+
+def credit_section(run: Run) -> Section:
+    """Where credit went."""
+    return Section(
+        title="Credit",
+        figure=plot_credit(run.calls),
+        caption="By role and turn: the mean advantage of the calls, and their share of |advantage| x sampled tokens.",
+    )
+
+
+def failures_section(runs: Sequence[Run]) -> Section:
+    """Episodes by status and run, and the errors that were seen most."""
+    rows = []
+    for run in runs:
+        for split, prefix in (("train", "episode/"), ("eval", "eval/episode/")):
+            counts = [_total(run, f"{prefix}{name}") for name in (*EPISODE_STATUSES, "retries", "context_overflows")]
+            rows.append((run.name, split, *(f"{count:.0f}" for count in counts)))
+    headings = ("run", "split", *EPISODE_STATUSES, "retries", "context overflows")
+    errors = pd.concat([run.episodes["error"].dropna() for run in runs])
+    seen = [f"{count} x {error}" for error, count in errors.value_counts().head(NUM_ERRORS).items()]
+    return Section(
+        title="Failures",
+        notes=["Lost episodes count neither for nor against a role.", *seen],
+        table=Table(headings=headings, rows=rows),
+    )
+
+
+def _total(run: Run, metric: str) -> float:
+    return float(run.metrics[metric].sum()) if metric in run.metrics else 0.0
+
+
+def budget_section(runs: Sequence[Run]) -> Section:
+    """Seconds by phase and tokens by kind, a row a run; for a single run also step by step."""
+    phases = sorted({phase for run in runs for phase in seconds_by_phase(run)})
+    kinds = ("sampled", "trained", "prompt", "unique")
+    rows = []
+    for run in runs:
+        seconds = seconds_by_phase(run)
+        tokens = [f"{_total(run, f'tokens/{kind}'):,.0f}" for kind in kinds]
+        times = [f"{seconds.get(phase, 0.0):.0f}" for phase in phases]
+        rows.append((run.name, _duration(sum(seconds.values())), *times, *tokens))
+    headings = ("run", "in all", *(f"{phase}, s" for phase in phases), *(f"{kind} tokens" for kind in kinds))
+    alone = len(runs) == 1
+    return Section(
+        title="Time and tokens",
+        notes=_score_per_token(runs[0]) if alone else (),
+        table=Table(headings=headings, rows=rows),
+        figure=plot_budget(runs[0].metrics) if alone else None,
+        caption="Seconds and tokens of every step.",
+    )
+
+
+def seconds_by_phase(run: Run) -> dict[str, float]:
+    """Wall time so far."""
+    if "wall_time_s" in run.summary:
+        return dict(run.summary["wall_time_s"])
+    names = [name for name in run.metrics.columns if name.startswith("time/") and name != "time/step"]
+    return {name.removeprefix("time/"): float(run.metrics[name].sum()) for name in names}
+
+
+def _score_per_token(run: Run) -> list[str]:
+    """What a thousand sampled tokens of held-out play bring, at the first and the last evaluation."""
+    played = run.episodes[(run.episodes["split"] == "eval") & run.episodes["score"].notna()]
+    notes = []
+    for step in sorted({played["step"].min(), played["step"].max()}) if len(played) else []:
+        tasks = played[played["step"] == step].groupby("task")[["score", "num_sampled"]].mean()
+        if len(tasks) > 1 and tasks["num_sampled"].sum() > 0 and tasks["score"].nunique() > 1:
+            ratio = ratio_interval(
+                tasks["score"].tolist(),
+                (tasks["num_sampled"] / 1000).tolist(),
+                confidence=confidence_of(run),
+                rng=np.random.default_rng(step),
+            )
+            notes.append(f"Held-out score per 1,000 sampled tokens at step {step}: {ratio.mean:.3f} {interval(ratio)}.")
+    return notes
+
+
+def games_section(run: Run) -> Section:
+    """A few games to read."""
+    games = sample_games(run)
+    text = "Held-out games whose outcome changed, as the trained agents played them at the last evaluation."
+    return Section(
+        title="Games to read", notes=[text if games else "None changed between two evaluations."], games=games
+    )
+
+
+def origin_section(runs: Sequence[Run]) -> Section:
+    """What was run: the settings that were asked for, commits, versions, machine."""
+    rows = []
+    for run in runs:
+        asked = asked_for(run)
+        for start, entry in enumerate(run.provenance or [{}]):
+            commit = str(entry.get("commit") or "unknown")[:12]
+            changed = " with uncommitted changes" if entry.get("uncommitted_changes") else ""
+            machine = entry.get("machine", {})
+            made_on = (entry.get("python", "?"), machine.get("cores", "?"), machine.get("system", "?"))
+            place = "Python {}, {} cores, {}".format(*made_on)
+            rows.append((run.name, f"{commit}{changed}", " ".join(asked[start]) if start < len(asked) else "", place))
+    folded = [(f"Whole configuration of {run.name}", yaml.safe_dump(dict(run.config), sort_keys=False)) for run in runs]
+    versions = runs[-1].provenance[-1].get("versions", {}) if runs[-1].provenance else {}
+    folded.append(("Versions", "\n".join(f"{name} {version}" for name, version in versions.items())))
+    headings = ("run", "commit", "settings", "machine")
+    return Section(title="What was run", table=Table(headings=headings, rows=rows), folded=folded)
+
+
+def asked_for(run: Run) -> list[list[str]]:
+    """The overrides on the command line of every start, resumes included."""
+    files = [run.path / ".hydra" / "overrides.yaml", *sorted(run.path.glob(".hydra/resumed_*/overrides.yaml"))]
+    return [yaml.safe_load(path.read_text(encoding="utf-8")) or [] for path in files if path.is_file()]
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

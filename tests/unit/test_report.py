@@ -1,0 +1,197 @@
+"""A report is one file that answers first, escapes what models wrote, and is there for unfinished runs too."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from tests.run_dirs import make_run
+
+from ajet.analysis import load_run
+from ajet.analysis.report import report_page
+from ajet.records import Call, Episode, EpisodeGroup, Task
+from ajet.report import main
+from ajet.tracking.store import TrajectoryStore
+
+HOSTILE = "</pre><script>alert(1)</script>{{ 7 * 7 }}"
+
+
+def game(task: str, *, success: bool) -> EpisodeGroup:
+    call = Call(
+        index=0,
+        agent_name="P1",
+        target_tag="seer",
+        trained=True,
+        messages=({"role": "user", "content": f"Speak. {HOSTILE}"},),
+        reply=f"I say {HOSTILE}",
+        prompt_ids=(1,),
+        sampled_ids=(2,),
+        logprobs=(-0.5,),
+    )
+    episode = Episode(
+        task=Task(task_id=task),
+        repeat=0,
+        status="ok",
+        rewards={"P1": float(success)},
+        agent_tags={"P1": "seer"},
+        calls=(call,),
+        is_success=success,
+    )
+    return EpisodeGroup(task=episode.task, episodes=(episode,))
+
+
+def evaluated_run(folder: Path, *overrides: str, seed: int = 0, num_won: int = 8) -> Path:
+    """A finished run that lost all of ten held-out games before training and won the first `num_won` after it."""
+    run = make_run(folder, *overrides, seed=seed)
+    tasks = [f"eval-{i}" for i in range(10)]
+    after = {task: float(i < num_won) for i, task in enumerate(tasks)}
+    before = dict.fromkeys(tasks, 0.0)
+    store = TrajectoryStore(run / "trajectories")
+    store.write([game(task, success=False) for task in tasks], {}, step=0, split="eval")
+    store.write([game(task, success=bool(won)) for task, won in after.items()], {}, step=2, split="eval")
+    summary = {
+        "num_steps": 2,
+        "wall_time_s": {"rollout": 100.0, "update": 20.0},
+        "before": {"scores": before, "rewards": {"seer": before}},
+        "after": {"scores": after, "rewards": {"seer": after}},
+    }
+    (run / "summary.json").write_text(json.dumps(summary))
+    provenance = {"commit": "0123456789abcdef", "uncommitted_changes": True, "versions": {"torch": "2.13.0"}}
+    (run / "provenance.json").write_text(json.dumps([provenance]))
+    (run / ".hydra").mkdir()
+    (run / ".hydra" / "overrides.yaml").write_text("- workflow=werewolves\n- seed=0\n")
+    return run
+
+
+class Elements(HTMLParser):
+    """Tags, attributes and texts of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def report(folder: Path) -> Elements:
+    assert main([str(folder)]) == 0
+    return Elements((folder / "report.html").read_text())
+
+
+def test_the_answer_comes_first_with_its_interval(tmp_path: Path) -> None:
+    page = report_page(evaluated_run(tmp_path / "run"))
+    # Eight of ten pairs rose by 1: .8 +- t(.975, 9) * sqrt(.16 * 10 / 9 / 10) = .8 +- 2.262 * .13333.
+    assert page.lead[0].startswith(
+        "seer: training raised the held-out score by +0.800, from 0.000 to 0.800 "
+        "(interval +0.498 to +1.102; 10 tasks, 1 run; p < 0.001)."
+    )
+    assert "another seed" in page.lead[1]
+    text = report(tmp_path / "run").text
+    assert text.index("seer: training raised") < text.index("Learning curves") < text.index("What was run")
+
+
+def test_a_difference_that_is_not_shown_says_what_it_would_take(tmp_path: Path) -> None:
+    lead = report_page(evaluated_run(tmp_path / "run", num_won=1)).lead[0]
+    assert lead.startswith("seer: no difference is shown: +0.100, from 0.000 to 0.100")
+    assert re.search(r"To find one of this size would take about \d+ held-out tasks\.", lead)
+
+
+def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
+    page = report(evaluated_run(tmp_path / "run"))
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    linked = [value or "" for name, value in page.attributes if name in ("src", "href")]
+    assert linked and all(value.startswith(("data:", "#")) for value in linked)
+    targets = {value for name, value in page.attributes if name == "id"}
+    assert {value[1:] for value in linked if value.startswith("#")} <= targets
+
+
+def test_what_a_model_wrote_is_shown_as_it_wrote_it_and_never_run(tmp_path: Path) -> None:
+    page = report(evaluated_run(tmp_path / "run"))
+    assert "script" not in page.tags and f"I say {HOSTILE}" in page.text
+
+
+def test_a_report_tells_origin_time_tokens_and_failures(tmp_path: Path) -> None:
+    text = report(evaluated_run(tmp_path / "run")).text
+    for found in ("0123456789ab with uncommitted changes", "workflow=werewolves seed=0", "2 min 00 s", "torch 2.13.0"):
+        assert found in text
+    assert "Held-out score per 1,000 sampled tokens at step 2: 800.000" in text and "infra_error" in text
+
+
+def test_the_same_run_gives_the_same_file(tmp_path: Path) -> None:
+    folder = evaluated_run(tmp_path / "run")
+    report(folder)
+    first = (folder / "report.html").read_bytes()
+    report(folder)
+    assert (folder / "report.html").read_bytes() == first
+
+
+def test_a_run_that_goes_on_or_crashed_at_once_has_a_report(tmp_path: Path) -> None:
+    going = make_run(tmp_path / "going", num_steps=1, finished=False)
+    assert "1 of 2 steps are logged." in report_page(going).lead[0]
+    crashed = make_run(tmp_path / "crashed", num_steps=0, finished=False)
+    assert "0 of 2 steps are logged." in report(crashed).text
+
+
+def test_a_sweep_is_answered_by_condition_with_a_table_of_its_jobs(tmp_path: Path) -> None:
+    jobs = {("seer", 1): 9, ("seer", 2): 8, ("seer", 3): 9, ("witch", 1): 1}
+    for job, ((tag, seed), num_won) in enumerate(jobs.items()):
+        evaluated_run(tmp_path / str(job), f"trainable_targets=[{tag}]", seed=seed, num_won=num_won)
+    make_run(tmp_path / "4", "trainable_targets=[hunter]", num_steps=1, finished=False)
+    lead = report_page(tmp_path).lead
+    assert lead[0].startswith("seer: training raised the held-out score by +0.867") and "3 runs" in lead[0]
+    assert lead[1].startswith("witch: no difference is shown")
+    assert lead[2:] == [
+        "Not evaluated twice yet: hunter.",
+        "From a single training run, so that another seed may give another answer: witch.",
+    ]
+    text = report(tmp_path).text
+    assert "4 finished, 1 unfinished." in text and "1 / 2" in text
+
+
+def test_what_is_no_run_directory_is_one_line_on_standard_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_a_browser_shows_the_page_on_a_narrow_screen_without_scrolling_sideways(tmp_path: Path) -> None:
+    folder = evaluated_run(tmp_path / "run")
+    report(folder)
+    # The page itself may run no script: it is measured from outside, in a frame as wide as a phone.
+    probe = tmp_path / "probe.html"
+    probe.write_text(
+        '<iframe src="run/report.html" width="360" height="800"></iframe><p id="width"></p><script>'
+        "onload = () => { const page = frames[0].document.documentElement;"
+        "document.getElementById('width').textContent = page.scrollWidth + ' of ' + page.clientWidth; }</script>"
+    )
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--dump-dom"]
+    command = ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", probe.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    widths = re.search(r"(\d+) of (\d+)</p>", shown.stdout)
+    assert widths is not None, shown.stderr
+    assert int(widths[1]) <= int(widths[2])
+
+
+def test_reporting_loads_no_torch(tmp_path: Path) -> None:
+    folder = evaluated_run(tmp_path / "run")
+    code = f"import sys; from ajet.report import main; main([{str(folder)!r}]); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.endswith("False\n"), done.stderr
+    assert load_run(folder).state == "finished"
