@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ajet.config.fields import one_of, ruled
 from ajet.errors import ConfigError
 
+COMPARING_JUDGES = ("exact_match", "contains", "boxed_math")
+"""Judges that compare an answer with the task's own."""
 _OWN: dict[str, tuple[str, ...]] = {
     "entry": ("python",),
     "ignore_case": ("exact_match", "contains"),
