@@ -1,17 +1,42 @@
-"""`package.module:name`, `package.module->name` or `path/file.py->name` -> the object of that name."""
+"""`package.module:name`, `package.module->name` or `path/file.py->name` -> the object of that name.
+
+Code of authors runs here for the first time. What it raises becomes one sentence that names the author's line.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ajet.errors import ConfigError
+from ajet.author_lines import one_line
+from ajet.errors import AjetError, ConfigError
 
 FORMS = "package.module:name, package.module->name or path/file.py->name"
+
+
+@contextmanager
+def authors_code(setting: str) -> Iterator[None]:
+    """Around code of an author's that runs before any episode does.
+
+    Args:
+        setting: the setting that named it, with its value, for errors.
+
+    Raises:
+        ConfigError: the code raised; the message names the author's line.
+    """
+    try:
+        yield
+    except AjetError:
+        raise
+    except Exception as error:  # the boundary to code that users write
+        raise ConfigError(f"{setting}: {one_line(error)}") from error
 
 
 def load_object(entry: str, *, setting: str) -> Any:
@@ -35,19 +60,25 @@ def load_module(entry: str, *, setting: str) -> tuple[ModuleType, str]:
     """The module that `entry` names, and the name that is to be looked up in it.
 
     Raises:
-        ConfigError: another form, or no such module or file.
+        ConfigError: another form, no such module or file, or one that cannot be imported.
     """
     place, found, name = entry.partition("->" if "->" in entry else ":")
     if not found or not place or not name:
         raise ConfigError(f"{setting}={entry} names nothing that can be loaded: give {FORMS}")
-    module = _import_file(Path(place), setting) if place.endswith(".py") else _import_module(place, setting)
+    with authors_code(f"{setting}={entry}"):
+        module = _import_file(Path(place), setting) if place.endswith(".py") else _import_module(place, setting)
     return module, name
 
 
 def _import_module(name: str, setting: str) -> ModuleType:
+    # `python -m` looks for modules where it is started; installed commands would not.
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         found = importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if error.name is None or not name.startswith(error.name):
+            raise  # one that the module's package asks for
         found = False
     if not found:
         raise ConfigError(f"{setting}: there is no module {name}; is it installed, and spelled so?")
@@ -69,5 +100,9 @@ def _import_file(path: Path, setting: str) -> ModuleType:
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]  # half of a module is none
+        raise
     return module

@@ -19,8 +19,8 @@ FinishReason = Literal["stop", "length"]
 class Task:
     """One problem to play. Its `task_id` names it across epochs, runs and machines."""
 
-    task_id: str
-    """Stable id, unique within a split."""
+    task_id: str = ""
+    """Stable id, unique within a split; empty until the task has been read, which gives it one."""
     main_query: str = ""
     """The question, for tasks that are one question."""
     init_messages: Sequence[Mapping[str, Any]] = ()

@@ -162,6 +162,20 @@ def test_a_refused_command_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["ajet.train", "ajet.rollout"])
+def test_a_file_of_ones_own_that_breaks_is_told_with_its_line_before_anything_loads(
+    command: str, tmp_path: Path, checkpoint: Path
+) -> None:
+    (tmp_path / "mine.py").write_text("from ajet import Workflow\n\nclass Mine(Workflow):\n    seats: int = nine\n")
+    arguments = ["workflow=custom", "workflow.entry=mine.py->Mine", f"model.path={checkpoint}"]
+    done = run_python(["-X", "importtime", "-m", command, *arguments], tmp_path)
+    error = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    place = f"{tmp_path}/mine.py"
+    expected = f"error: workflow.entry={place}->Mine: NameError: name 'nine' is not defined ({place}:4)"
+    assert (done.returncode, error) == (2, [expected])
+    assert " torch\n" not in done.stderr and not (tmp_path / "outputs").exists()
+
+
 def test_help_is_short_and_lists_groups_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_entry("train", load_training, never, ["--help"]) == 0
     text = capsys.readouterr().out

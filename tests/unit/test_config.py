@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ajet.config.compose import compose, load, save
 from ajet.config.explain import explain
 from ajet.config.fields import Rule
+from ajet.config.judge import COMPARING_JUDGES
 from ajet.config.model import resolve_model_path
 from ajet.config.plan import plan
 from ajet.config.root import Config
@@ -61,6 +62,7 @@ def test_every_option_of_every_group_gives_a_valid_config(group: str, option: st
         "opponent=openai": ["opponent.base_url=http://localhost:1/v1", "opponent.model=any"],
         "opponent=workflow": ["workflow.has_own_models=true"],
         "engine=vllm_gpu": ["hardware=gpu1"],
+        **{f"judge={name}": ["data=python", "data.path=package.module:tasks"] for name in COMPARING_JUDGES},
         "judge=python": ["judge.entry=package.module:Class"],
         "judge=llm": ["judge.base_url=http://localhost:1/v1", "judge.model=any"],
     }

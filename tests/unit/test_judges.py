@@ -47,6 +47,13 @@ def made(tmp_path: Path, name: str, **settings: Any) -> BaseJudge:
         ("exact_match", None, "four", False),
         ("contains", "It is Paris, of course.", "paris", True),
         ("contains", "It is Rome.", "paris", False),
+        ("contains", "14", "4", False),
+        ("contains", "2.4 or 4.5 or 1,234 or 4,000", "4", False),
+        ("contains", "It is (4).", "4", True),
+        ("contains", "So: 4, or 4.", "4", True),
+        ("contains", "C++ it is", "C++", True),
+        ("contains", "category", "cat", False),
+        ("contains", "答案是四个", "四", True),
         ("boxed_math", r"So \boxed{\frac{1}{2}}", "0.5", True),
         ("boxed_math", r"First \boxed{3}, no: \boxed{4}.", "4", True),
         ("boxed_math", r"First \boxed{4}, no: \boxed{3}.", "4", False),
@@ -73,10 +80,21 @@ def test_a_missing_answer_names_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(WorkflowError, match=r"metadata\['gold'\] of task t.*it has answer"):
         ask(made(tmp_path, "contains", reference="gold"), "x")
     with pytest.raises(WorkflowError, match="cannot read the right answer"):
-        ask(made(tmp_path, "boxed_math"), r"\boxed{4}", "")
+        ask(made(tmp_path, "boxed_math"), r"\boxed{4}", r"\boxed{}")
+
+
+@pytest.mark.parametrize("name", ["exact_match", "contains", "boxed_math"])
+@pytest.mark.parametrize("blank", ["", " \n", None])
+def test_a_blank_right_answer_is_an_error_for_everything_would_agree_with_it(
+    name: str, blank: str | None, tmp_path: Path
+) -> None:
+    with pytest.raises(WorkflowError, match=r"metadata\['answer'\] of task t"):
+        ask(made(tmp_path, name), "", blank)
 
 
 JUDGES = """
+import asyncio
+import numpy as np
 from ajet.task_judge.base_judge import BaseJudge
 
 class Length(BaseJudge):
@@ -96,6 +114,20 @@ async def by_tag(workflow_task, workflow_output):
 def broken(workflow_task, workflow_output):
     return "good"
 
+class OfNumpy:
+    def __init__(self, config):
+        self.rng = np.random.default_rng(config.seed)
+
+    def compute_reward(self, workflow_task, workflow_output):
+        return np.float32(0.5), np.bool_(True)
+
+def waits(workflow_task, workflow_output):
+    return asyncio.run(by_tag(workflow_task, workflow_output))
+
+class NoSetting:
+    def __init__(self, config):
+        self.key = config.my_judge.key
+
 number = 3
 """
 
@@ -110,12 +142,22 @@ def test_judges_of_ones_own_are_classes_or_functions(tmp_path: Path) -> None:
     assert ask(made(tmp_path, "python", entry=f"{file}->by_tag"), "x", is_success=False) == WorkflowOutput(
         reward={"seer": 1.0}, is_success=False, metadata={"final_answer": "x"}
     )
+    numpys = ask(made(tmp_path, "python", entry=f"{file}->OfNumpy"), "x")
+    assert (numpys.reward, numpys.is_success) == (0.5, True) and type(numpys.reward) is float
     with pytest.raises(WorkflowError, match=r"returned 'good': return \(reward, is_success\)"):
         ask(made(tmp_path, "python", entry=f"{file}->broken"), "x")
     with pytest.raises(ConfigError, match="Unrelated has no compute_reward"):
         made(tmp_path, "python", entry=f"{file}->Unrelated")
     with pytest.raises(ConfigError, match="neither a class nor a function"):
         made(tmp_path, "python", entry=f"{file}->number")
+    with pytest.raises(ConfigError, match=rf"judge\.entry=.*the config has no my_judge; .*\({file}:\d+\)"):
+        made(tmp_path, "python", entry=f"{file}->NoSetting")
+
+
+def test_a_judge_with_an_event_loop_of_its_own_runs_on_a_thread(tmp_path: Path) -> None:
+    (tmp_path / "my_judges.py").write_text(JUDGES)
+    entry = f"{tmp_path}/my_judges.py->waits"
+    assert ask(made(tmp_path, "python", entry=entry, own_thread=True), "x").reward == {"seer": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -123,6 +165,8 @@ def test_judges_of_ones_own_are_classes_or_functions(tmp_path: Path) -> None:
     [
         (["judge=python"], r"judge=python needs judge\.entry"),
         (["judge=llm", "judge.model=m"], r"judge=llm needs judge\.base_url"),
+        (["judge=contains"], r"judge=contains compares with the task's own answer, which data=seeds has not"),
+        (["judge=llm", "judge.own_thread=true"], r"judge\.own_thread has no effect with judge=llm"),
         (["judge=contains", "judge.rubric=x"], r"judge\.rubric has no effect with judge=contains: only judge=llm"),
         (["judge=contains", "judge.success_score=11"], r"success_score=11 is above judge\.max_score=10"),
     ],
@@ -191,6 +235,20 @@ def test_a_model_scores_by_the_rubric_after_failures_and_once_an_answer(grading:
     assert ask(judge, "It is <b>4</b>.").reward == 0.8
     assert ask(made(tmp_path, "llm", **grader.settings, rubric="Be kind."), "It is <b>4</b>.").reward == 0.8
     assert not grader.answers
+
+
+def test_a_group_whose_episodes_agree_asks_once_and_again_only_after_a_failure(grading: Any, tmp_path: Path) -> None:
+    grader = grading(400, "Score: 6")
+    judge = made(tmp_path, "llm", **grader.settings, temperature=0.5, max_retries=0)
+    task = WorkflowTask(task=Task(task_id="t", main_query="2 + 2?", metadata={"answer": "4"}))
+
+    async def all_at_once() -> list[Any]:
+        outputs = [WorkflowOutput(metadata={"final_answer": "4"}) for _ in range(5)]
+        return await asyncio.gather(*(judged(judge, task, output) for output in outputs), return_exceptions=True)
+
+    failed, *scored = asyncio.run(all_at_once())
+    assert isinstance(failed, Exception) and [output.reward for output in scored] == [0.6] * 4
+    assert len(grader.asked) == 2 and grader.asked[0]["temperature"] == 0.5
 
 
 def test_a_score_outside_the_scale_is_brought_back(grading: Any, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,10 @@ from hypothesis import strategies as st
 
 from ajet.assemble.tasks import make_task_source
 from ajet.config.compose import compose
+from ajet.data.content import content_key
 from ajet.data.listed import ListedTasks, check_apart, hold_out
 from ajet.data.rows import Row, read_rows
-from ajet.data.tasks import content_key, make_tasks
+from ajet.data.tasks import make_tasks
 from ajet.errors import ConfigError
 from ajet.records import Task
 
@@ -114,6 +117,13 @@ def test_fields_named_as_a_task_has_them_need_no_mapping() -> None:
         ([{"init_messages": ["Hi"]}], {}, "line 1: init_messages is a list of messages"),
         ([{"main_query": {"a": 1}}], {}, "line 1: main_query is a text, not dict"),
         ([{"metadata": 3}], {}, "line 1: metadata is a mapping, not int"),
+        ([{"main_query": "A"}, {"main_query": " "}], {}, "line 2: main_query and init_messages are empty"),
+        ([{"q": "A"}, {"q": None}], {"main_query": "q"}, "line 2: main_query and init_messages are empty"),
+        (
+            [{"thing": object()}],
+            {},
+            r"line 1: a value of type object says nothing of its content: .*an id each and data\.content",
+        ),
         ([{"q": "A"}], {"query": "q"}, r"data\.fields\.query is no field of a task; choose among task_id, main_query"),
     ],
 )
@@ -137,6 +147,82 @@ def test_a_file_that_cannot_be_read_says_where(name: str, text: str, said: str, 
     (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match=said):
         read_rows(name.partition(".")[2], str(tmp_path / name), subset=None, split="train")
+
+
+def test_a_line_ends_where_json_lines_say_so(tmp_path: Path) -> None:
+    # U+2028 and U+0085 end lines for str.splitlines, and may stand inside JSON strings.
+    file = tmp_path / "x.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + '{"main_query": "a\u2028b\u0085c"}\r\n{"main_query": "d"}'.encode())
+    assert [task.main_query for task in read("jsonl", file)] == ["a\u2028b\u0085c", "d"]
+    file.write_bytes('{"main_query": "\u00e9"}'.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"x\.jsonl: no UTF-8 at byte 16"):
+        read("jsonl", file)
+
+
+def test_csv_cells_stay_as_they_are_written_and_whole_numbers_become_numbers(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(
+        "main_query,code,price,n,day,none,metadata\n"
+        '"a, ""b""\nc",007,1.50,1,2020-01-02,,"{""k"": [1]}"\nd,8,2.5,-2,NA,,\n'
+    )
+    first, second = read("csv", tmp_path / "x.csv")
+    assert first.main_query == 'a, "b"\nc'
+    assert first.metadata == {"code": "007", "price": "1.50", "n": 1, "day": "2020-01-02", "none": "", "k": [1]}
+    assert second.metadata == {"code": "8", "price": "2.5", "n": -2, "day": "NA", "none": ""}
+    (tmp_path / "x.csv").write_text("a,a\n1,2\n")
+    with pytest.raises(ConfigError, match=r"x\.csv: two columns have the same name"):
+        read("csv", tmp_path / "x.csv")
+
+
+def test_what_save_to_disk_wrote_is_read_by_split(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    one = datasets.Dataset.from_list(SUMS[:3])
+    datasets.DatasetDict(train=one, test=datasets.Dataset.from_list(SUMS[3:5])).save_to_disk(str(tmp_path / "both"))
+    one.save_to_disk(str(tmp_path / "one"))
+    test = read_rows("huggingface", str(tmp_path / "both"), subset=None, split="test")
+    assert [row.values for row in test] == SUMS[3:5]
+    assert len(read_rows("huggingface", str(tmp_path / "one"), subset=None, split="train")) == 3
+    with pytest.raises(ConfigError, match="there is no split dev; there is train, test"):
+        read_rows("huggingface", str(tmp_path / "both"), subset=None, split="dev")
+
+
+def test_a_function_that_makes_no_tasks_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "no_tasks.py"
+    file.write_text("def breaks():\n    yield {}\n    yield {}['q']\n\ndef returns():\n    return 3\n")
+    with pytest.raises(ConfigError, match=rf"data\.path={file}->breaks: KeyError: 'q' \({file}:3\)"):
+        read("python", f"{file}->breaks")
+    with pytest.raises(ConfigError, match="yields tasks or mappings; it returned int"):
+        read("python", f"{file}->returns")
+
+
+def test_a_task_without_an_id_gets_one() -> None:
+    (task,) = make_tasks(rows_of(Task(main_query="A")), {})
+    assert task.task_id == make_tasks(rows_of({"main_query": "A"}), {})[0].task_id != ""
+
+
+def test_bookkeeping_does_not_make_the_same_question_another_task() -> None:
+    train = make_tasks(rows_of({"main_query": "2 + 2?", "index": 1, "split": "train"}), {})
+    held_out = make_tasks(rows_of({"main_query": " 2 +  2?\n", "index": 7, "split": "test"}), {})
+    with pytest.raises(ConfigError, match=r"data\.content"):
+        check_apart(train, held_out)
+    check_apart(train, held_out, ["main_query", "index"])
+    with pytest.raises(ConfigError, match=r"has no 'level' \(data\.content\); it has index, split, main_query"):
+        check_apart(train, held_out, ["level"])
+    # Tasks without a question are what their metadata says.
+    games = make_tasks(rows_of({"seed": 1}, {"seed": 2}), {})
+    check_apart(games[:1], games[1:])
+
+
+def test_keys_are_the_same_in_another_process() -> None:
+    # A set's order depends on how a process hashes strings.
+    tasks = make_tasks(rows_of({"tags": {"a", "b", "c", "d"}, "size": (4, 4)}), {})
+    code = (
+        "from ajet.data.tasks import make_tasks; from ajet.data.rows import Row\n"
+        "print(make_tasks([Row(place='', values={'size': [4, 4], 'tags': {'d', 'c', 'b', 'a'}})], {})[0].task_id)"
+    )
+    for hash_seed in ("1", "2"):
+        environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": hash_seed}
+        said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert said.stdout.strip() == tasks[0].task_id
 
 
 questions = st.lists(st.sampled_from([f"q{n}" for n in range(30)]), min_size=2, max_size=60)
@@ -171,7 +257,7 @@ def test_derived_ids_are_unique_and_depend_on_content_alone(asked: list[str]) ->
 def test_given_splits_that_overlap_are_refused_with_both_tasks() -> None:
     train = make_tasks(rows_of({"task_id": "a", "main_query": "A"}), {})
     held_out = make_tasks(rows_of({"task_id": "z", "main_query": "A"}), {})
-    with pytest.raises(ConfigError, match="held-out task z has the content of training task a"):
+    with pytest.raises(ConfigError, match="held-out task z asks what training task a asks"):
         check_apart(train, held_out)
 
 
@@ -188,7 +274,9 @@ def test_an_epoch_gives_each_task_once_at_most_and_any_step_can_be_asked_for(
     steps = num // num_tasks
     epoch = [task.task_id for step in range(steps) for task in source.train_tasks(step, num_tasks)]
     assert len(set(epoch)) == len(epoch) == steps * num_tasks
-    assert shuffle or epoch == [task.task_id for task in tasks[: len(epoch)]]
+    if not shuffle:  # nothing is left over: the next step goes on where this one ended
+        first = [task.task_id for step in range(num) for task in source.train_tasks(step, num_tasks)]
+        assert first == [task.task_id for task in tasks] * num_tasks
     # A resumed run, or another rank, asks for a later step first.
     again = ListedTasks(train=tasks, held_out=(), run_seed=seed, shuffle=shuffle)
     assert again.train_tasks(3 * steps + steps - 1, num_tasks) == source.train_tasks(3 * steps + steps - 1, num_tasks)
@@ -211,7 +299,15 @@ def test_held_out_tasks_are_distinct_from_any_offset_and_too_many_are_refused() 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["data.path=x.jsonl"], r"data\.path has no effect with data=seeds: choose data=jsonl"),
+        (["data.path=x.jsonl"], r"data\.path has no effect with data=seeds: drop it or choose data=jsonl"),
+        (["data.shuffle=false"], r"data\.shuffle has no effect with data=seeds"),
+        (["data=python", "data.path=a:b", "data.split=x"], r"data\.split has no effect with data=python"),
+        (["data=huggingface", "data.path=a", "data.split=null"], r"needs data\.split"),
+        (["data=huggingface", "data.path=a", "data.held_out_split=train"], "is the split to train on"),
+        (
+            ["data=python", "data.path=a:b", "data.held_out_path=a:c", "data.held_out_fraction=0.5"],
+            r"held_out_fraction has no effect with data\.held_out_path",
+        ),
         (["data=jsonl"], r"data=jsonl needs data\.path"),
         (["data=jsonl", "data.path=nosuch.jsonl"], r"data\.path: there is no file nosuch\.jsonl"),
         (["data=python", "data.path=a:b", "data.subset=x"], r"data\.subset has no effect with data=python"),
@@ -222,3 +318,12 @@ def test_held_out_tasks_are_distinct_from_any_offset_and_too_many_are_refused() 
 def test_settings_that_cannot_work_are_refused(overrides: list[str], said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=said):
         compose(["workflow=signals", "rollout.num_tasks=4", *overrides], run_dir=tmp_path)
+
+
+@pytest.mark.parametrize("judge", ["exact_match", "contains", "boxed_math"])
+def test_a_task_without_the_answer_that_its_judge_compares_with_is_found_at_once(judge: str, tmp_path: Path) -> None:
+    file = write("jsonl", tmp_path / "sums.jsonl", [*SUMS, {"question": "1 + 1?", "answer": " "}])
+    overrides = ["workflow=signals", "rollout.num_tasks=4", "data=jsonl", f"data.path={file}", f"judge={judge}"]
+    with pytest.raises(ConfigError, match=rf"judge={judge} needs metadata\['answer'\] \(judge\.reference\); it has q"):
+        make_task_source(compose(overrides, run_dir=tmp_path))
+    make_task_source(compose([*overrides, "judge.reference=question"], run_dir=tmp_path))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.factories import TASK, make_call, make_episode
 
-from ajet.tracking.transcript import PROMPT_TAIL, Transcript, own_traceback, prompt_tail
+from ajet.tracking.transcript import PROMPT_TAIL, Transcript, prompt_tail
 
 
 def test_only_the_end_of_a_long_prompt_is_shown() -> None:
@@ -26,10 +26,3 @@ def test_format_errors_and_failures_are_told(tmp_path: Path) -> None:
     told = "\n".join(said)
     assert "format error: no JSON" in told and "2 prompt tokens, 1 sampled, log-probability -1.00" in told
     assert "ok; reward P1 1" in told and (tmp_path / "new" / "t.txt").read_text() == told + "\n"
-
-
-def test_a_traceback_without_own_frames_is_shown_whole() -> None:
-    try:
-        Path("/nowhere/at/all").read_text()
-    except OSError as error:
-        assert "Traceback" in own_traceback(error) and "FileNotFoundError" in own_traceback(error)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from ajet.config.root import Config
 from ajet.config.view import author_view
 from ajet.errors import ConfigError
-from ajet.importing import load_object
+from ajet.importing import authors_code, load_object
 from ajet.judges.answers import BoxedMath, Contains, ExactMatch
 from ajet.judges.base import BaseJudge
 from ajet.judges.llm import LlmJudge
@@ -34,19 +35,25 @@ def make_judge(config: Config) -> BaseJudge | None:
     assert config.judge.entry is not None
     loaded = load_object(config.judge.entry, setting="judge.entry")
     if isinstance(loaded, type):
-        made = loaded(author_view(config))
+        with authors_code(f"judge.entry={config.judge.entry}"):
+            made = loaded(author_view(config))
         if not hasattr(made, "compute_reward"):
             raise ConfigError(f"judge.entry={config.judge.entry}: {loaded.__name__} has no compute_reward")
-        return made  # type: ignore[no-any-return]  # a user's class
-    if not callable(loaded):
+        loaded = made.compute_reward
+    elif not callable(loaded):
         raise ConfigError(f"judge.entry={config.judge.entry} is neither a class nor a function")
-    return _FunctionJudge(config, loaded)
+    return (_OnThread if config.judge.own_thread else _OfOnesOwn)(config, loaded)
 
 
-class _FunctionJudge(BaseJudge):
-    def __init__(self, config: Config, function: Any) -> None:
+class _OfOnesOwn(BaseJudge):
+    def __init__(self, config: Config, compute_reward: Any) -> None:
         super().__init__(config)
-        self._function = function
+        self._compute_reward = compute_reward
 
     def compute_reward(self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput) -> Any:
-        return self._function(workflow_task, workflow_output)
+        return self._compute_reward(workflow_task, workflow_output)
+
+
+class _OnThread(_OfOnesOwn):
+    async def compute_reward(self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput) -> Any:
+        return await asyncio.to_thread(self._compute_reward, workflow_task, workflow_output)

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from ajet.config.fields import one_of, ruled
 from ajet.errors import ConfigError
 
+COMPARING_JUDGES = ("exact_match", "contains", "boxed_math")
+"""Judges that compare an answer with the task's own."""
 _OWN: dict[str, tuple[str, ...]] = {
     "entry": ("python",),
+    "own_thread": ("python",),
     "ignore_case": ("exact_match", "contains"),
     "base_url": ("llm",),
     "model": ("llm",),
     "api_key_env": ("llm",),
     "rubric": ("llm",),
+    "temperature": ("llm",),
 }
 """Settings that only some judges read."""
 
@@ -34,6 +38,9 @@ class JudgeConfig:
     entry: str | None = None
     """`python`: a class with `compute_reward(workflow_task, workflow_output)`, or a function of the two, as
     `package.module:name` or `path/file.py->name`; either may be async."""
+    own_thread: bool | None = None
+    """`python`: whether each call runs on a thread, for a judge that waits for others or starts an event loop; null: it
+    does not, which keeps runs of one seed alike. An async judge needs none."""
     base_url: str | None = None
     """`llm`: an OpenAI-compatible server."""
     model: str | None = None
@@ -42,6 +49,8 @@ class JudgeConfig:
     """`llm`: the environment variable that holds its key; null: no key."""
     rubric: str | None = None
     """`llm`: what makes an answer good; null: whether it is right and complete."""
+    temperature: float | None = ruled(None, at_least=0)
+    """`llm`: sampling temperature; null leaves it to the server."""
     max_score: float = ruled(10.0, above=0)
     """`llm`: the best score; the reward is score / max_score."""
     success_score: float = ruled(10.0, above=0)

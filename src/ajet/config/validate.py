@@ -11,10 +11,10 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ajet.config.data import check_data
+from ajet.config.data import READERS, check_data
 from ajet.config.engine import EngineConfig
 from ajet.config.fields import broken_rules
-from ajet.config.judge import check_judge
+from ajet.config.judge import COMPARING_JUDGES, check_judge
 from ajet.config.model import resolve_model_path
 from ajet.config.opponent import OpponentConfig
 from ajet.config.root import BASE, Config, EvaluateConfig, MatrixConfig
@@ -191,6 +191,11 @@ def _check_opponent(config: Config) -> None:
 def _check_data(config: Config) -> None:
     check_data(config.data, config.workflow.num_train_tasks)
     check_judge(config.judge)
+    if config.judge.name in COMPARING_JUDGES and config.data.reader == "seeds":
+        raise ConfigError(
+            f"judge={config.judge.name} compares with the task's own answer, which data=seeds has not: choose "
+            f"data={'|'.join(READERS[1:])}, or judge=python|llm"
+        )
 
 
 def _check_batch(config: Config) -> None:

@@ -6,47 +6,59 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ajet.data.tasks import content_key
+from ajet.data.content import content_key
 from ajet.errors import ConfigError
 from ajet.randomness import derive_seed
 from ajet.records import Task
 
 
-def hold_out(tasks: Sequence[Task], fraction: float) -> tuple[list[Task], list[Task]]:
+def hold_out(
+    tasks: Sequence[Task], fraction: float, names: Sequence[str] | None = None
+) -> tuple[list[Task], list[Task]]:
     """(training, held out): a part of the distinct contents, chosen by their digests.
 
     Neither the order of the tasks nor a run's seed changes which they are, and tasks of one content stay together.
 
+    Args:
+        tasks: all there are.
+        fraction: of the distinct contents; at least one is held out and one kept.
+        names: what makes a content; see `content_key`.
+
     Raises:
-        ConfigError: too few distinct tasks to hold one out and keep one.
+        ConfigError: they are all of one content.
     """
-    contents = sorted({content_key(task) for task in tasks})
+    keys = [content_key(task, names) for task in tasks]
+    contents = sorted(set(keys))
     if len(contents) < 2:
-        raise ConfigError("data: one task cannot be split into training and held-out ones: give data.held_out_path")
+        raise ConfigError(
+            f"data: {len(tasks)} tasks that all ask the same cannot be split into training and held-out ones: say what "
+            "tells them apart (data.content=[...]), or give data.held_out_path"
+        )
     num = min(max(round(fraction * len(contents)), 1), len(contents) - 1)
     chosen = set(contents[:num])
-    train = [task for task in tasks if content_key(task) not in chosen]
-    return train, [task for task in tasks if content_key(task) in chosen]
+    train = [task for task, key in zip(tasks, keys, strict=True) if key not in chosen]
+    return train, [task for task, key in zip(tasks, keys, strict=True) if key in chosen]
 
 
-def check_apart(train: Sequence[Task], held_out: Sequence[Task]) -> None:
-    """Refuse splits that share a task.
+def check_apart(train: Sequence[Task], held_out: Sequence[Task], names: Sequence[str] | None = None) -> None:
+    """Refuse splits that share a task; `names` as for `hold_out`.
 
     Raises:
         ConfigError: which tasks are the same.
     """
-    seen = {content_key(task): task.task_id for task in train}
+    seen = {content_key(task, names): task.task_id for task in train}
     for task in held_out:
-        if content_key(task) in seen:
+        twin = seen.get(content_key(task, names))
+        if twin is not None:
             raise ConfigError(
-                f"data: held-out task {task.task_id} has the content of training task {seen[content_key(task)]}: "
-                "what is measured must not be trained on; remove one of the two"
+                f"data: held-out task {task.task_id} asks what training task {twin} asks, and what is measured must "
+                "not be trained on: remove one of the two, or say what tells them apart (data.content=[...])"
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedTasks:
-    """Tasks that were read. An epoch is as many whole steps as there are tasks for."""
+    """Tasks that were read. Where the order is shuffled, an epoch is as many whole steps as there are tasks for."""
 
     train: Sequence[Task]
     held_out: Sequence[Task]
@@ -54,7 +66,7 @@ class ListedTasks:
     shuffle: bool
 
     def train_tasks(self, step: int, num_tasks: int) -> list[Task]:
-        """See `TaskSource`. What an epoch leaves over comes up in others, where the order is shuffled.
+        """See `TaskSource`. What an epoch leaves over begins the next one; shuffled, it comes up in others.
 
         Raises:
             ConfigError: fewer tasks than a step takes.
@@ -65,10 +77,11 @@ class ListedTasks:
                 f"{num_tasks} tasks were asked for and there are {len(self.train)} to train on: choose a smaller "
                 "rollout.num_tasks"
             )
+        if not self.shuffle:
+            return [self.train[(step * num_tasks + i) % len(self.train)] for i in range(num_tasks)]
         epoch, place = divmod(step, steps_per_epoch)
         order = list(range(len(self.train)))
-        if self.shuffle:
-            random.Random(derive_seed("task-order", self.run_seed, epoch)).shuffle(order)
+        random.Random(derive_seed("task-order", self.run_seed, epoch)).shuffle(order)
         return [self.train[i] for i in order[place * num_tasks : (place + 1) * num_tasks]]
 
     def held_out_tasks(self, num_tasks: int, *, offset: int = 0) -> list[Task]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ajet.config.data import TASK_FIELDS
+from ajet.data.content import whole_key
 from ajet.data.rows import Row
 from ajet.errors import ConfigError
 from ajet.records import Task
@@ -25,29 +25,28 @@ def make_tasks(rows: Sequence[Row], columns: Mapping[str, str]) -> list[Task]:
         columns: column by task field, where the names differ; a field that is named here must be in every row.
 
     Raises:
-        ConfigError: a missing field or id, an id that stands twice, or a value of the wrong kind, with its row.
+        ConfigError: a missing field, question or id, an id that stands twice or a wrong kind of value, with its row.
     """
     unknown = sorted(set(columns) - set(TASK_FIELDS))
     if unknown:
         raise ConfigError(f"data.fields.{unknown[0]} is no field of a task; choose among {', '.join(TASK_FIELDS)}")
     tasks = [_task(row, columns) for row in rows]
-    if any(task.task_id for task in tasks):
+    has_ids = any(task.task_id for task in tasks)
+    if has_ids:
         _check_ids(rows, tasks)
-        return tasks
+    _check_questions(rows, tasks)
+    return tasks if has_ids else _named(rows, tasks)
+
+
+def _named(rows: Sequence[Row], tasks: Sequence[Task]) -> list[Task]:
+    """The tasks with ids that depend on what they are alone; the second of two equal ones is numbered."""
     repeats: Counter[str] = Counter()
     named: list[Task] = []
-    for task in tasks:
-        name = content_key(task)[:_ID_LENGTH]
+    for row, task in zip(rows, tasks, strict=True):
+        name = whole_key(task, place=row.place)[:_ID_LENGTH]
         repeats[name] += 1
         named.append(replace(task, task_id=name if repeats[name] == 1 else f"{name}-{repeats[name]}"))
     return named
-
-
-def content_key(task: Task) -> str:
-    """A digest of what a task asks, its id aside: equal tasks have equal keys, on every machine."""
-    content = [task.main_query, [dict(message) for message in task.init_messages], task.env_type, dict(task.metadata)]
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=repr)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _task(row: Row, columns: Mapping[str, str]) -> Task:
@@ -63,7 +62,7 @@ def _task(row: Row, columns: Mapping[str, str]) -> Task:
             raise ConfigError(
                 f"{row.place}: there is no {column!r} (data.fields.{name}); it has {', '.join(map(str, row.values))}"
             )
-    metadata = values.pop("metadata", None) or {}
+    metadata = _parsed(row, "metadata", values.pop("metadata", None)) or {}
     if not isinstance(metadata, Mapping):
         raise ConfigError(f"{row.place}: metadata is a mapping, not {type(metadata).__name__}")
     return Task(
@@ -84,15 +83,27 @@ def _text(row: Row, name: str, value: Any) -> str:
 
 
 def _messages(row: Row, value: Any) -> tuple[Mapping[str, Any], ...]:
-    messages = value or ()
-    if isinstance(messages, str):  # CSV has no lists
-        try:
-            messages = json.loads(messages)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{row.place}: init_messages is no JSON: {error}") from error
+    messages = _parsed(row, "init_messages", value) or ()
     if not isinstance(messages, Sequence) or not all(isinstance(m, Mapping) and "role" in m for m in messages):
         raise ConfigError(f"{row.place}: init_messages is a list of messages, each with a role")
     return tuple(messages)
+
+
+def _parsed(row: Row, name: str, value: Any) -> Any:
+    """The value, out of JSON where a format has no lists and mappings."""
+    if not isinstance(value, str) or not value.strip():
+        return value or None
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{row.place}: {name} is no JSON: {error}") from error
+
+
+def _check_questions(rows: Sequence[Row], tasks: Sequence[Task]) -> None:
+    asks = [bool(task.main_query.strip() or task.init_messages) for task in tasks]
+    if any(asks) and not all(asks):
+        place = rows[asks.index(False)].place
+        raise ConfigError(f"{place}: main_query and init_messages are empty, though other tasks have a question")
 
 
 def _check_ids(rows: Sequence[Row], tasks: Sequence[Task]) -> None:

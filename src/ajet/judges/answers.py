@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import string
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     from ajet.config.judge import JudgeConfig
 
 _TIMEOUT_S = 5
+# ASCII alone: words of scripts without spaces stand next to each other.
+_ALPHANUMERIC = frozenset(string.ascii_letters + string.digits)
+_NOT_AFTER = r"(?<![0-9A-Za-z])(?<![0-9][.,])"
+_NOT_BEFORE = r"(?![0-9A-Za-z]|[.,][0-9])"
 
 
 def given_answer(judge: JudgeConfig, output: WorkflowOutput) -> str:
@@ -33,15 +39,17 @@ def right_answer(judge: JudgeConfig, workflow_task: WorkflowTask) -> str:
     """The task's own answer.
 
     Raises:
-        WorkflowError: its metadata has none under that key.
+        WorkflowError: its metadata has none under that key, or a blank one, with which everything would agree.
     """
     metadata = workflow_task.task.metadata
-    if judge.reference not in metadata:
+    right = metadata.get(judge.reference)
+    if right is None or not str(right).strip():
+        known = ", ".join(name for name in metadata if name != judge.reference) or "nothing else"
         raise WorkflowError(
             f"judge={judge.name} reads metadata[{judge.reference!r}] of task {workflow_task.task.task_id} "
-            f"(judge.reference); it has {', '.join(map(str, metadata)) or 'nothing'}."
+            f"(judge.reference), which is {'blank' if judge.reference in metadata else 'not there'}; it has {known}."
         )
-    return str(metadata[judge.reference])
+    return str(right)
 
 
 class AnswerJudge(BaseJudge):
@@ -72,11 +80,14 @@ class ExactMatch(AnswerJudge):
 
 
 class Contains(AnswerJudge):
-    """The right answer stands somewhere in the given one."""
+    """The right answer stands somewhere in the given one, as a word or number: 4 does not stand in 14 or 2.4."""
 
     def agree(self, given: str, right: str) -> bool:
         """See `AnswerJudge`."""
-        return self.normal(right) in self.normal(given)
+        wanted = self.normal(right)
+        before = _NOT_AFTER if wanted[0] in _ALPHANUMERIC else ""
+        behind = _NOT_BEFORE if wanted[-1] in _ALPHANUMERIC else ""
+        return re.search(f"{before}{re.escape(wanted)}{behind}", self.normal(given)) is not None
 
 
 class BoxedMath(AnswerJudge):

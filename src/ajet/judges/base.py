@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from ajet.errors import WorkflowError
@@ -40,9 +41,11 @@ async def judged(judge: BaseJudge, workflow_task: WorkflowTask, output: Workflow
     if inspect.isawaitable(answer):
         answer = await answer
     reward, is_success = answer if isinstance(answer, tuple) and len(answer) == 2 else (answer, None)
-    if isinstance(reward, int | float) and not math.isfinite(reward):
-        raise WorkflowError(f"The judge's reward is {reward}: rewards must be finite.")
-    if not isinstance(reward, int | float | dict):
-        raise WorkflowError(f"{type(judge).__name__}.compute_reward returned {answer!r}: return (reward, is_success).")
+    if isinstance(reward, Real):  # numpy's scalars, too
+        reward = float(reward)
+        if not math.isfinite(reward):
+            raise WorkflowError(f"The judge's reward is {reward}: rewards must be finite.")
+    elif not isinstance(reward, dict):
+        raise WorkflowError(f"The judge's compute_reward returned {answer!r}: return (reward, is_success).")
     success = output.is_success if output.is_success is not None or is_success is None else bool(is_success)
     return output.model_copy(update={"reward": reward, "is_success": success})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
 import re
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +50,9 @@ class LlmJudge(BaseJudge):
         )
         self._cache_path = Path(config.run_dir) / CACHE_FILE
         self._scores = _read_cache(self._cache_path)
+        self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """By answer, so that a group whose episodes agree asks once, not once an episode."""
+        self._sampling: dict[str, Any] = {} if judge.temperature is None else {"temperature": judge.temperature}
 
     async def compute_reward(self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput) -> tuple[float, bool]:
         """Score / max_score, and whether it reaches `success_score`.
@@ -59,10 +64,11 @@ class LlmJudge(BaseJudge):
         judge = self.config.judge
         messages = self._messages(workflow_task, workflow_output)
         key = hashlib.sha256(json.dumps([judge.model, messages], sort_keys=True).encode()).hexdigest()
-        if key not in self._scores:
-            self._scores[key] = await self._ask(messages)
-            with self._cache_path.open("a", encoding="utf-8") as cache:
-                cache.write(json.dumps({"key": key, "score": self._scores[key]}) + "\n")
+        async with self._asking[key]:
+            if key not in self._scores:
+                self._scores[key] = await self._ask(messages)
+                with self._cache_path.open("a", encoding="utf-8") as cache:
+                    cache.write(json.dumps({"key": key, "score": self._scores[key]}) + "\n")
         score = min(max(self._scores[key], 0.0), judge.max_score)
         return score / judge.max_score, score >= judge.success_score
 
@@ -79,7 +85,7 @@ class LlmJudge(BaseJudge):
         said = ""
         for _ in range(self.config.judge.max_retries + 1):
             completion = await self._client.chat.completions.create(
-                model=str(self.config.judge.model), messages=messages, temperature=0.0
+                model=str(self.config.judge.model), messages=messages, **self._sampling
             )
             said = completion.choices[0].message.content or ""
             scores = _SCORE.findall(said)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ajet.author_lines import one_line
 from ajet.chat.types import ChatModel
 from ajet.config.view import author_view
 from ajet.endpoint.bridge import LoopBridge
@@ -163,10 +164,10 @@ class EpisodeRunner:
             raise
         except PolicyError as error:
             self._tell(workflow_task, error)
-            return _Outcome(status="policy_error", error=_one_line(error))
+            return _Outcome(status="policy_error", error=one_line(error))
         except Exception as error:  # the boundary to code that users write: any failure is data
             self._tell(workflow_task, error)
-            return too_late if deadline.expired() else _Outcome(status="infra_error", error=_one_line(error))
+            return too_late if deadline.expired() else _Outcome(status="infra_error", error=one_line(error))
         if deadline.expired():
             # The program swallowed the cancellation, as AgentScope's agents do: its output came too late all the same.
             return too_late
@@ -202,7 +203,10 @@ def rewards_by_agent(reward: float | Mapping[str, float] | None, trained_agents:
         WorkflowError: no reward, one that is not finite, or a trained agent without one.
     """
     if reward is None:
-        raise WorkflowError("The workflow returned no reward and no judge is configured: return a number.")
+        raise WorkflowError(
+            "The workflow returned no reward and no judge is configured: return a number, or choose "
+            "judge=exact_match, contains, boxed_math, python or llm."
+        )
     rewards: dict[str, float] = {}
     for name, tag in trained_agents.items():
         value = reward.get(name, reward.get(tag)) if isinstance(reward, Mapping) else reward
@@ -212,11 +216,3 @@ def rewards_by_agent(reward: float | Mapping[str, float] | None, trained_agents:
             raise WorkflowError(f"The reward of agent {name!r} is {value}: rewards must be finite.")
         rewards[name] = float(value)
     return rewards
-
-
-def _one_line(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})" if trace is not None else ""
-    return f"{type(error).__name__}: {error}{where}".replace("\n", " ")

@@ -5,16 +5,15 @@ Written to the terminal and to a file at once; plain lines without a live displa
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ajet.author_lines import own_traceback
 from ajet.records import Call, Episode, Task
 
 PROMPT_TAIL = 400
 """Characters shown of a call's last message."""
-_PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
 class Transcript:
@@ -82,20 +81,6 @@ def _text_of(content: Any) -> str:
     if isinstance(content, list):  # blocks, as AgentScope and OpenAI's parts have them
         return "".join(str(block.get("text", "")) if isinstance(block, Mapping) else str(block) for block in content)
     return "" if content is None else str(content)
-
-
-def own_traceback(error: Exception) -> str:
-    """The traceback without ajet's own frames before the author's; the innermost of the author's lines comes last."""
-    frames = traceback.extract_tb(error.__traceback__)
-    outside = [i for i, frame in enumerate(frames) if not frame.filename.startswith(_PACKAGE)]
-    own = [i for i in outside if "site-packages" not in frames[i].filename and "/lib/python" not in frames[i].filename]
-    shown = frames[own[0] :] if own else frames
-    lines = ["Traceback (most recent call last):\n", *traceback.format_list(shown)]
-    lines += traceback.format_exception_only(error)
-    if own:
-        last = frames[own[-1]]
-        lines.append(f"at {last.filename}:{last.lineno}: {last.line}")
-    return "".join(lines)
 
 
 def _name(task: Task, repeat: int) -> str:

@@ -1,6 +1,6 @@
 """`workflow.params` and `opponent.params` -> workflow objects, or an error that says which names and values exist.
 
-Nothing here imports agentscope, torch or an engine, so that a mistake shows at once.
+Nothing here imports agentscope, torch or an engine, so that a mistake shows at once; a workflow of the user's own may.
 """
 
 from __future__ import annotations
@@ -13,19 +13,15 @@ from pydantic import ValidationError
 from ajet.config.root import Config
 from ajet.errors import ConfigError
 from ajet.workflow import Workflow
-from ajet.workflows.loading import BUILTIN, load_workflow
+from ajet.workflows.loading import load_workflow
 
 
 def check_parameters(config: Config) -> None:
-    """Refuse parameters that a built-in workflow or its scripted players do not take.
-
-    A workflow of the user's own is checked when it is loaded for the run: its module may import anything.
+    """Refuse a workflow that cannot be loaded, and parameters that it or its scripted players do not take.
 
     Raises:
-        ConfigError: as `workflow_maker`; or `opponent.params` that scripted players refuse.
+        ConfigError: as `load_workflow` and `workflow_maker`; or `opponent.params` that scripted players refuse.
     """
-    if config.workflow.entry not in BUILTIN:
-        return
     workflow = load_workflow(config.workflow.entry)
     workflow_maker(workflow, config)
     if config.opponent.name == "scripted":
