@@ -18,6 +18,7 @@ from ajet.config.model import ModelConfig
 from ajet.config.opponent import OpponentConfig
 from ajet.config.paths import PathsConfig
 from ajet.config.rollout import RolloutConfig
+from ajet.config.sweep import SweepConfig
 from ajet.config.workflow import WorkflowConfig
 
 
@@ -37,6 +38,7 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     trainable_targets: list[str] | None = None
     """Tags to train; null: every agent, or what the workflow's class says."""
     seed: int = ruled(0, at_least=0)
