@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -23,6 +25,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -32,6 +35,17 @@ from ajet.config.compose import VERSION_BASE, compose_tree
 from ajet.config.explain import FREE_KEYS, explain
 from ajet.config.store import SCHEMAS, conf_dir, group_options, groups, register
 from ajet.errors import AjetError, ConfigError, RunInterruptedError
+from ajet.sweeps.axis import expand_axis
+from ajet.sweeps.command import (
+    check_repeatable,
+    how_to_go_on,
+    outcome,
+    plan_of,
+    repeated_arguments,
+    sweep_to_go_on_with,
+)
+from ajet.sweeps.job import SweepJob, run_sweep_job
+from ajet.sweeps.records import is_sweep, write_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +56,7 @@ C = TypeVar("C")
 def run_entry(
     config_name: str,
     load: Callable[[DictConfig, Sequence[str]], C],
-    action: Callable[[C], None],
+    action: Callable[[C], float | None],
     argv: Sequence[str] | None = None,
 ) -> int:
     """Run an entry point and return its exit code.
@@ -50,7 +64,8 @@ def run_entry(
     Args:
         config_name: the primary YAML file under conf/, and the name of its schema.
         load: (composed tree, overrides) -> validated config; raises `ConfigError`.
-        action: does the work of one job; an `AjetError` of one job does not stop the others of a sweep.
+        action: does the work of one job and returns the score that a sweeper may optimize, or None; a job that
+            fails does not stop the others of a sweep.
         argv: the arguments without the program's name; None: those of this process.
     """
     # Hydra would otherwise print its errors itself, over several lines, and exit.
@@ -60,14 +75,21 @@ def run_entry(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     overrides: list[str] = []
     try:
-        arguments, flags = _read(sys.argv[1:] if argv is None else argv)
-        overrides = flags.overrides
-        if flags.help:
+        command = _read(sys.argv[1:] if argv is None else argv)
+        overrides = command.overrides
+        if command.flags.help:
             print(_help_text(config_name))
             return 0
-        if _starts_jobs(flags):
-            arguments = [*_check_ahead(config_name, flags, load), *arguments]
-        return _hand_to_hydra(config_name, load, action, arguments)
+        if not _starts_jobs(command.flags):
+            return _hand_to_hydra(config_name, load, action, command.arguments)
+        sweep = sweep_to_go_on_with(overrides)
+        if sweep is not None:
+            command = _read(repeated_arguments(sweep, overrides, config_name))
+            overrides = command.overrides
+        arguments, sweep = _check_ahead(config_name, command, load, going_on=sweep)
+        if sweep is None:
+            return _hand_to_hydra(config_name, load, action, arguments)
+        return _run_sweep(config_name, load, action, arguments, sweep)
     except (AjetError, HydraException, OmegaConfBaseException) as error:
         _report(explain(error, SCHEMAS[config_name], overrides))
         return 2
@@ -76,8 +98,21 @@ def run_entry(
         return 130
 
 
-def _read(argv: Sequence[str]) -> tuple[list[str], argparse.Namespace]:
-    """The arguments in the order that Hydra reads them (overrides, then flags), and parsed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Command:
+    """A command line as Hydra reads it."""
+
+    overrides: list[str]
+    flag_arguments: list[str]
+    flags: argparse.Namespace
+
+    @property
+    def arguments(self) -> list[str]:
+        """Overrides first, then flags."""
+        return [*self.overrides, *self.flag_arguments]
+
+
+def _read(argv: Sequence[str]) -> _Command:
     parser = get_args_parser()
     parser.exit_on_error = False
     try:
@@ -88,10 +123,10 @@ def _read(argv: Sequence[str]) -> tuple[list[str], argparse.Namespace]:
         raise ConfigError(f"unknown flag {unknown[0]}: settings are written key=value; flags are -m, --cfg job, --help")
     if parsed.config_name is not None or parsed.config_path is not None:
         raise ConfigError("--config-name and --config-path are fixed: add YAML files of your own with --config-dir")
-    flags = [_as_hydra_reads(argument) for argument in argv]
+    flag_arguments = [_as_hydra_reads(argument) for argument in argv]
     for override in parsed.overrides:
-        flags.remove(override)
-    return [*parsed.overrides, *flags], parsed
+        flag_arguments.remove(override)
+    return _Command(overrides=parsed.overrides, flag_arguments=flag_arguments, flags=parsed)
 
 
 def _as_hydra_reads(argument: str) -> str:
@@ -122,26 +157,42 @@ def _starts_jobs(flags: argparse.Namespace) -> bool:
 
 
 def _check_ahead(
-    config_name: str, flags: argparse.Namespace, load: Callable[[DictConfig, Sequence[str]], C]
-) -> list[str]:
-    """Validate every job of the command line; returns the overrides that place its output."""
-    parsed = OverridesParser.create().parse_overrides(flags.overrides)
-    fixed = [str(item.input_line) for item in parsed if not item.is_sweep_override()]
-    tree = compose_tree(
-        fixed if flags.multirun else flags.overrides, config_name=config_name, config_dir=flags.config_dir
-    )
+    config_name: str,
+    command: _Command,
+    load: Callable[[DictConfig, Sequence[str]], C],
+    going_on: Path | None,
+) -> tuple[list[str], Path | None]:
+    """Validate every job of the command line; returns Hydra's arguments, and the sweep's directory if it is one."""
+    overrides, flags = command.overrides, command.flags
+    fixed = [str(item.input_line) for item in _parsed(overrides) if not item.is_sweep_override()]
+    tree = compose_tree(fixed if flags.multirun else overrides, config_name=config_name, config_dir=flags.config_dir)
     if not flags.multirun and tree.hydra.mode != RunMode.MULTIRUN:
-        load(_job_tree(tree), flags.overrides)
-        return _place_run(tree, flags.overrides)
+        load(_job_tree(tree), overrides)
+        kind = OmegaConf.select(tree, "sweep.kind")
+        if kind not in (None, "grid"):
+            raise ConfigError(f"sweep={kind} has no effect on a single run: add -m, or drop it")
+        return [*_place_run(tree, overrides), *command.arguments], None
     if OmegaConf.select(tree, "resume") is not None:
-        raise ConfigError("resume goes on with one run: drop -m")
+        raise ConfigError("resume goes on with one run, or with a sweep by its directory: drop -m")
+    overrides = expand_axis(tree, overrides)
+    swept = [*(f"{key}={value}" for key, value in (tree.hydra.sweeper.params or {}).items()), *overrides]
+    jobs = None
     # Other sweepers choose their values as they go; their jobs are validated when they start.
     if str(tree.hydra.sweeper._target_).endswith(BasicSweeper.__name__):
-        params = [f"{key}={value}" for key, value in (tree.hydra.sweeper.params or {}).items()]
-        swept = OverridesParser.create().parse_overrides([*params, *flags.overrides])
-        for job in BasicSweeper.split_arguments(swept, max_batch_size=None)[0]:
+        jobs = BasicSweeper.split_arguments(_parsed(swept), max_batch_size=None)[0]
+        for job in jobs:
             load(_job_tree(compose_tree(job, config_name=config_name, config_dir=flags.config_dir)), job)
-    return _place_sweep(tree, flags.overrides)
+    sweep = going_on or _place_sweep(tree, overrides)
+    if going_on is None:
+        write_plan(sweep, plan_of(config_name, command.arguments, swept, jobs))
+    else:
+        check_repeatable(tree)
+    placed = [override for override in overrides if not override.startswith("hydra.sweep.dir=")]
+    return [f"hydra.sweep.dir={_quoted(str(sweep))}", *placed, *command.flag_arguments], sweep
+
+
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    return OverridesParser.create().parse_overrides(list(overrides))
 
 
 def _job_tree(tree: DictConfig) -> DictConfig:
@@ -175,12 +226,16 @@ def _place_run(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
     return [f"hydra.run.dir={_quoted(str(_claim(directory)))}"]
 
 
-def _place_sweep(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
+def _place_sweep(tree: DictConfig, overrides: Sequence[str]) -> Path:
+    """A directory that no other sweep has."""
     if _names(overrides, "run_dir"):
         raise ConfigError("run_dir would be the same for all jobs of a sweep: set hydra.sweep.dir")
-    if _names(overrides, "hydra.sweep.dir"):
-        return []
-    return [f"hydra.sweep.dir={_quoted(str(_claim(Path(tree.hydra.sweep.dir))))}"]
+    directory = Path(tree.hydra.sweep.dir)
+    if not _names(overrides, "hydra.sweep.dir"):
+        return _claim(directory)
+    if is_sweep(directory):
+        raise ConfigError(f"{directory} holds a sweep already: resume={directory} goes on with it")
+    return directory
 
 
 def _names(overrides: Sequence[str], key: str) -> bool:
@@ -200,26 +255,61 @@ def _claim(directory: Path) -> Path:
     return directory
 
 
+def _run_sweep(
+    config_name: str,
+    load: Callable[[DictConfig, Sequence[str]], C],
+    action: Callable[[C], float | None],
+    arguments: Sequence[str],
+    sweep: Path,
+) -> int:
+    """Let Hydra run the jobs; says at the end what became of them."""
+    try:
+        _hand_to_hydra(config_name, load, action, arguments)
+    except KeyboardInterrupt:
+        _report(f"interrupted; go on with: {how_to_go_on(sweep)}")
+        return 130
+    except Exception:
+        # The launcher's or the sweeper's own failure, e.g. a worker that was killed: the jobs tell what is lost.
+        traceback.print_exc()
+    lines, done = outcome(sweep)
+    print("\n".join(lines), flush=True)
+    return 0 if done else 1
+
+
 def _hand_to_hydra(
     config_name: str,
     load: Callable[[DictConfig, Sequence[str]], C],
-    action: Callable[[C], None],
+    action: Callable[[C], float | None],
     arguments: Sequence[str],
 ) -> int:
-    """Let Hydra do what the arguments say; returns the exit code."""
+    """Let Hydra do what the arguments say; returns the exit code of a single run."""
     exit_codes = [0]
 
-    def job(tree: DictConfig) -> None:
+    def job(tree: DictConfig) -> float | None:
+        hydra_config = HydraConfig.get()
+        overrides = list(hydra_config.overrides.task)
+        if hydra_config.mode == RunMode.MULTIRUN:
+            return run_sweep_job(tree, _sweep_job(hydra_config, overrides), load, action)
         try:
-            action(load(tree, HydraConfig.get().overrides.task))
+            return action(load(tree, overrides))
         except AjetError as error:
             _report(" ".join(str(error).split()))
             exit_codes.append(_exit_code(error))
+            return None
 
     register()
     with _process_arguments(arguments):
         hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=config_name)(job)()
     return max(exit_codes)
+
+
+def _sweep_job(hydra_config: DictConfig, overrides: list[str]) -> SweepJob:
+    return SweepJob(
+        sweep=Path(hydra_config.sweep.dir),
+        folder=Path(hydra_config.runtime.output_dir),
+        number=int(hydra_config.job.num),
+        overrides=overrides,
+    )
 
 
 def _exit_code(error: AjetError) -> int:

@@ -43,7 +43,8 @@ TABLE: dict[str, set[str]] = {
     "assemble": PLAYING | {"timeline", "algorithms", "engine", "workflows", "tracking", "evaluation", "training"},
     # The small model's recipe plays with what it made, as a run would.
     "models": PLAYING | {"timeline", "workflows", "tracking", "evaluation", "training", "assemble"},
-    "cli": {"config"},
+    "sweeps": {"config"},
+    "cli": {"config", "sweeps"},
     "train": {"cli", "config", "workflows", "assemble"},
     "evaluate": {"cli", "config", "workflows", "evaluation", "assemble"},
     "": {"records", "workflow", "tuner"},  # ajet/__init__.py, for its lazy exports
@@ -57,8 +58,8 @@ HEAVY: dict[str, set[str]] = {
     "wandb": {"tracking"},
     "fastapi": {"endpoint"},
     "uvicorn": {"endpoint"},
-    "hydra": {"config", "cli"},
-    "omegaconf": {"config", "cli", "train", "evaluate"},
+    "hydra": {"config", "sweeps", "cli"},
+    "omegaconf": {"config", "sweeps", "cli", "train", "evaluate"},
 }
 
 

@@ -39,9 +39,10 @@ def expand_axis(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
     if kind not in SUBSET_KINDS:
         return list(overrides)
     given = [override for override in overrides if override.startswith("trainable_targets=")]
-    tags = _tags(tree, kind)
     if given and not _is_one_list(given[-1]):
-        raise ConfigError(f"sweep={kind} chooses among trainable_targets: give one list of tags, e.g. [{','.join(tags)}]")
+        raise ConfigError(
+            f"sweep={kind} chooses among trainable_targets: give one list of tags, e.g. [{','.join(tags)}]"
+        )
     choices = ",".join(f"[{','.join(choice)}]" for choice in subsets(kind, tags))
     return [*(override for override in overrides if override not in given), f"trainable_targets={choices}"]
 
