@@ -40,9 +40,8 @@ def expand_axis(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
         return list(overrides)
     given = [override for override in overrides if override.startswith("trainable_targets=")]
     if given and not _is_one_list(given[-1]):
-        raise ConfigError(
-            f"sweep={kind} chooses among trainable_targets: give one list of tags, e.g. [{','.join(tags)}]"
-        )
+        raise ConfigError(f"sweep={kind} chooses among trainable_targets: give one list of tags, e.g. [first,second]")
+    tags = _tags(tree, kind)
     choices = ",".join(f"[{','.join(choice)}]" for choice in subsets(kind, tags))
     return [*(override for override in overrides if override not in given), f"trainable_targets={choices}"]
 

@@ -22,10 +22,8 @@ HOW_TO_RUN = ("launcher", "hydra/launcher", "hydra.launcher", "sweep.batch_size"
 
 def sweep_to_go_on_with(overrides: Sequence[str]) -> Path | None:
     """The sweep's directory that `resume` names; None where it names a run, or is not given."""
-    for override in _parsed(overrides):
-        if override.key_or_group == "resume" and isinstance(override.value(), str) and is_sweep(Path(override.value())):
-            return Path(override.value())
-    return None
+    named = [Path(str(override.value())) for override in _parsed(overrides) if override.key_or_group == "resume"]
+    return next(filter(is_sweep, named), None)
 
 
 def repeated_arguments(sweep: Path, overrides: Sequence[str], config_name: str) -> list[str]:
@@ -69,7 +67,7 @@ def check_repeatable(tree: DictConfig) -> None:
         return
     if sweeper.storage is not None:
         raise ConfigError(
-            "a search with hydra.sweeper.storage goes on there: start a new sweep with the same hydra.sweeper.study_name"
+            "a search with hydra.sweeper.storage goes on there: start a new sweep with its hydra.sweeper.study_name"
         )
     if OmegaConf.select(sweeper, "sampler.seed") is None:
         raise ConfigError("a search without hydra.sweeper.sampler.seed cannot be repeated up to where it was killed")

@@ -1,6 +1,6 @@
 """One job of a sweep: skipped if it finished, resumed if it was cut off, recorded however it ends.
 
-In: Hydra's composed tree of the job and what the entry point does with it. Out: the score that Hydra's sweeper gets, and
+In: Hydra's composed tree of the job and what the entry point does with it. Out: the score for Hydra's sweeper, and
 `job.json`. A failure is written down and does not stop the sweep; Ctrl-C does.
 """
 

@@ -7,22 +7,18 @@ directory of its own. Exit codes: 0, 1 a run failed, 2 the command line cannot w
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import traceback
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from itertools import count
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, TypeVar
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -31,8 +27,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from ajet.cli.arguments import Command, quoted, read
+from ajet.cli.placing import place_run, place_sweep
 from ajet.config.compose import VERSION_BASE, compose_tree
-from ajet.config.explain import FREE_KEYS, explain
+from ajet.config.explain import explain
 from ajet.config.store import SCHEMAS, conf_dir, group_options, groups, register
 from ajet.errors import AjetError, ConfigError, RunInterruptedError
 from ajet.sweeps.axis import expand_axis
@@ -45,7 +43,7 @@ from ajet.sweeps.command import (
     sweep_to_go_on_with,
 )
 from ajet.sweeps.job import SweepJob, run_sweep_job
-from ajet.sweeps.records import is_sweep, write_plan
+from ajet.sweeps.records import write_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +73,7 @@ def run_entry(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     overrides: list[str] = []
     try:
-        command = _read(sys.argv[1:] if argv is None else argv)
+        command = read(sys.argv[1:] if argv is None else argv)
         overrides = command.overrides
         if command.flags.help:
             print(_help_text(config_name))
@@ -84,7 +82,7 @@ def run_entry(
             return _hand_to_hydra(config_name, load, action, command.arguments)
         sweep = sweep_to_go_on_with(overrides)
         if sweep is not None:
-            command = _read(repeated_arguments(sweep, overrides, config_name))
+            command = read(repeated_arguments(sweep, overrides, config_name))
             overrides = command.overrides
         arguments, sweep = _check_ahead(config_name, command, load, going_on=sweep)
         if sweep is None:
@@ -98,52 +96,6 @@ def run_entry(
         return 130
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Command:
-    """A command line as Hydra reads it."""
-
-    overrides: list[str]
-    flag_arguments: list[str]
-    flags: argparse.Namespace
-
-    @property
-    def arguments(self) -> list[str]:
-        """Overrides first, then flags."""
-        return [*self.overrides, *self.flag_arguments]
-
-
-def _read(argv: Sequence[str]) -> _Command:
-    parser = get_args_parser()
-    parser.exit_on_error = False
-    try:
-        parsed, unknown = parser.parse_known_intermixed_args([_as_hydra_reads(argument) for argument in argv])
-    except argparse.ArgumentError as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    if unknown:
-        raise ConfigError(f"unknown flag {unknown[0]}: settings are written key=value; flags are -m, --cfg job, --help")
-    if parsed.config_name is not None or parsed.config_path is not None:
-        raise ConfigError("--config-name and --config-path are fixed: add YAML files of your own with --config-dir")
-    flag_arguments = [_as_hydra_reads(argument) for argument in argv]
-    for override in parsed.overrides:
-        flag_arguments.remove(override)
-    return _Command(overrides=parsed.overrides, flag_arguments=flag_arguments, flags=parsed)
-
-
-def _as_hydra_reads(argument: str) -> str:
-    """Spare users two rules of Hydra's: `->` needs quotes, and a new key of a mapping needs `++`."""
-    key, equals, value = argument.partition("=")
-    if equals and "->" in value and not value.startswith(("'", '"')):
-        argument = f"{key}={_quoted(value)}"
-    if equals and any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS):
-        return f"++{argument}"
-    return argument
-
-
-def _quoted(value: str) -> str:
-    escaped = value.replace('"', '\\"')
-    return f'"{escaped}"'
-
-
 def _help_text(config_name: str) -> str:
     """The primary file's help. Hydra's own rendering loads every plugin, for most of a second."""
     primary = OmegaConf.load(conf_dir() / f"{config_name}.yaml")
@@ -151,14 +103,14 @@ def _help_text(config_name: str) -> str:
     return Template(OmegaConf.select(primary, "hydra.help.template")).substitute(APP_CONFIG_GROUPS=listed)
 
 
-def _starts_jobs(flags: argparse.Namespace) -> bool:
+def _starts_jobs(flags: Namespace) -> bool:
     only_shows = flags.hydra_help or flags.cfg or flags.info or flags.shell_completion
     return not only_shows and flags.experimental_rerun is None
 
 
 def _check_ahead(
     config_name: str,
-    command: _Command,
+    command: Command,
     load: Callable[[DictConfig, Sequence[str]], C],
     going_on: Path | None,
 ) -> tuple[list[str], Path | None]:
@@ -171,7 +123,7 @@ def _check_ahead(
         kind = OmegaConf.select(tree, "sweep.kind")
         if kind not in (None, "grid"):
             raise ConfigError(f"sweep={kind} has no effect on a single run: add -m, or drop it")
-        return [*_place_run(tree, overrides), *command.arguments], None
+        return [*place_run(tree, overrides), *command.arguments], None
     if OmegaConf.select(tree, "resume") is not None:
         raise ConfigError("resume goes on with one run, or with a sweep by its directory: drop -m")
     overrides = expand_axis(tree, overrides)
@@ -182,13 +134,13 @@ def _check_ahead(
         jobs = BasicSweeper.split_arguments(_parsed(swept), max_batch_size=None)[0]
         for job in jobs:
             load(_job_tree(compose_tree(job, config_name=config_name, config_dir=flags.config_dir)), job)
-    sweep = going_on or _place_sweep(tree, overrides)
+    sweep = going_on or place_sweep(tree, overrides)
     if going_on is None:
         write_plan(sweep, plan_of(config_name, command.arguments, swept, jobs))
     else:
         check_repeatable(tree)
     placed = [override for override in overrides if not override.startswith("hydra.sweep.dir=")]
-    return [f"hydra.sweep.dir={_quoted(str(sweep))}", *placed, *command.flag_arguments], sweep
+    return [f"hydra.sweep.dir={quoted(str(sweep))}", *placed, *command.flag_arguments], sweep
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:
@@ -204,55 +156,6 @@ def _job_tree(tree: DictConfig) -> DictConfig:
     with open_dict(job):
         del job["hydra"]
     return job
-
-
-def _place_run(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
-    """A directory that no other run has, or the one that is resumed."""
-    resume = OmegaConf.select(tree, "resume")
-    if resume is not None and _names(overrides, "run_dir"):
-        raise ConfigError(f"resume={resume} goes on in that directory: drop run_dir")
-    if resume is not None:
-        # The first start's record stays; each resume adds its own beside it.
-        record = f".hydra/resumed_{datetime.now():%Y-%m-%d_%H-%M-%S}"
-        return [f"hydra.run.dir={_quoted(resume)}", f"hydra.output_subdir={record}"]
-    directory = Path(tree.hydra.run.dir)
-    chosen = _names(overrides, "run_dir")
-    if chosen:
-        directory = Path(tree.run_dir)
-    if chosen or _names(overrides, "hydra.run.dir"):
-        if (directory / "config.yaml").is_file():
-            raise ConfigError(f"{directory} holds a run already: resume={directory} goes on with it")
-        return [f"hydra.run.dir={_quoted(str(directory))}"] if chosen else []
-    return [f"hydra.run.dir={_quoted(str(_claim(directory)))}"]
-
-
-def _place_sweep(tree: DictConfig, overrides: Sequence[str]) -> Path:
-    """A directory that no other sweep has."""
-    if _names(overrides, "run_dir"):
-        raise ConfigError("run_dir would be the same for all jobs of a sweep: set hydra.sweep.dir")
-    directory = Path(tree.hydra.sweep.dir)
-    if not _names(overrides, "hydra.sweep.dir"):
-        return _claim(directory)
-    if is_sweep(directory):
-        raise ConfigError(f"{directory} holds a sweep already: resume={directory} goes on with it")
-    return directory
-
-
-def _names(overrides: Sequence[str], key: str) -> bool:
-    return any(override.lstrip("+").startswith(f"{key}=") for override in overrides)
-
-
-def _claim(directory: Path) -> Path:
-    """Create the directory; where another process made it in the same second, one with a number added."""
-    for number in count(2):
-        try:
-            directory.mkdir(parents=True)
-        except FileExistsError:
-            stem = directory.name if number == 2 else directory.name.rpartition("_")[0]
-            directory = directory.with_name(f"{stem}_{number}")
-        else:
-            break
-    return directory
 
 
 def _run_sweep(
@@ -286,10 +189,9 @@ def _hand_to_hydra(
     exit_codes = [0]
 
     def job(tree: DictConfig) -> float | None:
-        hydra_config = HydraConfig.get()
-        overrides = list(hydra_config.overrides.task)
-        if hydra_config.mode == RunMode.MULTIRUN:
-            return run_sweep_job(tree, _sweep_job(hydra_config, overrides), load, action)
+        overrides = list(HydraConfig.get().overrides.task)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return run_sweep_job(tree, _sweep_job(overrides), load, action)
         try:
             return action(load(tree, overrides))
         except AjetError as error:
@@ -303,11 +205,13 @@ def _hand_to_hydra(
     return max(exit_codes)
 
 
-def _sweep_job(hydra_config: DictConfig, overrides: list[str]) -> SweepJob:
+def _sweep_job(overrides: list[str]) -> SweepJob:
+    """The job that Hydra is about to run."""
+    about = HydraConfig.get()
     return SweepJob(
-        sweep=Path(hydra_config.sweep.dir),
-        folder=Path(hydra_config.runtime.output_dir),
-        number=int(hydra_config.job.num),
+        sweep=Path(about.sweep.dir),
+        folder=Path(about.runtime.output_dir),
+        number=int(about.job.num),
         overrides=overrides,
     )
 
