@@ -42,8 +42,9 @@ def expand_axis(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
     if given and not _is_one_list(given[-1]):
         raise ConfigError(f"sweep={kind} chooses among trainable_targets: give one list of tags, e.g. [first,second]")
     tags = _tags(tree, kind)
-    choices = ",".join(f"[{','.join(choice)}]" for choice in subsets(kind, tags))
-    return [*(override for override in overrides if override not in given), f"trainable_targets={choices}"]
+    swept = "trainable_targets=" + ",".join(f"[{','.join(choice)}]" for choice in subsets(kind, tags))
+    # Where it stood: the order of the command is the order of the jobs.
+    return [swept if override in given else override for override in overrides] + ([] if given else [swept])
 
 
 def _is_one_list(override: str) -> bool:
