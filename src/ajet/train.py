@@ -30,14 +30,14 @@ def load(tree: DictConfig, overrides: Sequence[str]) -> Config:
     return config
 
 
-def train(config: Config) -> None:
-    """Train as the configuration says, in its run directory."""
+def train(config: Config) -> float | None:
+    """Train as the configuration says, in its run directory; returns the final held-out score, if there is one."""
     print("\n".join(plan(config)), flush=True)
     save(config, Path(config.run_dir) / "config.yaml")
     # Loads torch, vLLM and AgentScope: only once the configuration is known to work.
     from ajet.assemble import build_trainer
 
-    build_trainer(config).run()
+    return build_trainer(config).run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -88,7 +88,10 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["workflow=signals", "engine=null"], "choose one of scripted, transformers"),
         (["workflow=custom", "workflow.entry=nowhere.py->Game"], "no file nowhere.py"),
         (["resume=nowhere"], "nowhere is not a run directory"),
-        (["-m", "resume=nowhere", "seed=1,2"], "resume goes on with one run: drop -m"),
+        (
+            ["-m", "resume=nowhere", "seed=1,2"],
+            "resume goes on with one run, or with a sweep by its directory: drop -m",
+        ),
     ],
 )
 def test_a_command_that_cannot_work_ends_with_one_line_and_code_2(
@@ -245,7 +248,7 @@ def test_a_sweep_goes_on_when_one_job_fails_and_says_so(tmp_path: Path, checkpoi
     done = run_recorder(tmp_path, *main_job(checkpoint), "-m", "seed=1,13,2")
     assert done.returncode == 1
     assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("RUN")] == ["1", "2"]
-    assert done.stderr.count("error: seed 13 has no engine") == 1
+    assert done.stderr == "error: job 1 (seed=13): seed 13 has no engine\n"
     jobs = tmp_path.glob("outputs/multirun/*/*/*/config.yaml")
     assert sorted(path.parent.name for path in jobs) == ["0", "2"]
 

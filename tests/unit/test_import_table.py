@@ -48,7 +48,8 @@ TABLE: dict[str, set[str]] = {
     "assemble": PLAYING | {"timeline", "algorithms", "engine", "workflows", "tracking", "evaluation", "training"},
     # The small model's recipe plays with what it made, as a run would.
     "models": PLAYING | {"timeline", "workflows", "tracking", "evaluation", "training", "assemble"},
-    "cli": {"config"},
+    "sweeps": {"config"},
+    "cli": {"config", "sweeps"},
     "rollout.__main__": {"cli", "config", "workflows", "assemble"},
     "train": {"cli", "config", "workflows", "assemble"},
     "report": {"analysis"},
@@ -67,8 +68,8 @@ HEAVY: dict[str, set[str]] = {
     "pandas": {"analysis"},
     "statsmodels": {"statistics"},
     "matplotlib": {"analysis"},
-    "hydra": {"config", "cli"},
-    "omegaconf": {"config", "cli", "train", "evaluate", "rollout.__main__"},
+    "hydra": {"config", "sweeps", "cli"},
+    "omegaconf": {"config", "sweeps", "cli", "train", "evaluate", "rollout.__main__"},
 }
 
 

@@ -37,6 +37,8 @@ def explain(error: Exception, schema: type, overrides: Sequence[str]) -> str:
         return _explain_unreadable(error.override)
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
+        if group in ("hydra/launcher", "hydra/sweeper"):
+            return f"{group}={option} is a plugin that is not installed: pip install 'ajet[sweeps]'"
         return f"{group}={option}: no such option; choose one of {', '.join(sorted(error.options))}"
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) and error.__cause__ else error
     full_key = str(cause.full_key or "") if isinstance(cause, OmegaConfBaseException) else ""

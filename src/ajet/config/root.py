@@ -21,6 +21,7 @@ from ajet.config.model import ModelConfig
 from ajet.config.opponent import OpponentConfig
 from ajet.config.paths import PathsConfig
 from ajet.config.rollout import RolloutConfig
+from ajet.config.sweep import SweepConfig
 from ajet.config.workflow import WorkflowConfig
 
 BASE = "base"
@@ -47,6 +48,7 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
     own: dict[str, Any] = field(default_factory=dict)
     """Sections of the user's own: `own.my_game.rounds=3` is `tuner.config.my_game.rounds` in a workflow."""
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     trainable_targets: list[str] | None = None
     """Tags to train; null: every agent, or what the workflow's class says."""
     seed: int = ruled(0, at_least=0)

@@ -1,0 +1,71 @@
+"""Where output goes: each run and each sweep in a directory of its own, or in the one that it goes on with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from ajet.cli.arguments import quoted
+from ajet.errors import ConfigError
+from ajet.sweeps.records import is_sweep
+
+
+def place_run(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """Overrides that place a run: in a directory that no other has, or in the one that is resumed.
+
+    Raises:
+        ConfigError: the directory holds a run already, or two are named.
+    """
+    resume = OmegaConf.select(tree, "resume")
+    if resume is not None and _names(overrides, "run_dir"):
+        raise ConfigError(f"resume={resume} goes on in that directory: drop run_dir")
+    if resume is not None:
+        # The first start's record stays; each resume adds its own beside it.
+        record = f".hydra/resumed_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        return [f"hydra.run.dir={quoted(resume)}", f"hydra.output_subdir={record}"]
+    directory = Path(tree.hydra.run.dir)
+    chosen = _names(overrides, "run_dir")
+    if chosen:
+        directory = Path(tree.run_dir)
+    if chosen or _names(overrides, "hydra.run.dir"):
+        if (directory / "config.yaml").is_file():
+            raise ConfigError(f"{directory} holds a run already: resume={directory} goes on with it")
+        return [f"hydra.run.dir={quoted(str(directory))}"] if chosen else []
+    return [f"hydra.run.dir={quoted(str(_claim(directory)))}"]
+
+
+def place_sweep(tree: DictConfig, overrides: Sequence[str]) -> Path:
+    """A directory that no other sweep has.
+
+    Raises:
+        ConfigError: the directory holds a sweep already, or one is named for all of its jobs.
+    """
+    if _names(overrides, "run_dir"):
+        raise ConfigError("run_dir would be the same for all jobs of a sweep: set hydra.sweep.dir")
+    directory = Path(tree.hydra.sweep.dir)
+    if not _names(overrides, "hydra.sweep.dir"):
+        return _claim(directory)
+    if is_sweep(directory):
+        raise ConfigError(f"{directory} holds a sweep already: resume={directory} goes on with it")
+    return directory
+
+
+def _names(overrides: Sequence[str], key: str) -> bool:
+    return any(override.lstrip("+").startswith(f"{key}=") for override in overrides)
+
+
+def _claim(directory: Path) -> Path:
+    """Create the directory; where another process made it in the same second, one with a number added."""
+    for number in count(2):
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            stem = directory.name if number == 2 else directory.name.rpartition("_")[0]
+            directory = directory.with_name(f"{stem}_{number}")
+        else:
+            break
+    return directory

@@ -1,0 +1,319 @@
+"""Sweeps: which jobs `sweep=` means, what each leaves on disk, and how one that was killed goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ajet.cli import run_entry
+from ajet.config.compose import compose_tree, load, load_training
+from ajet.config.logger import WandbConfig
+from ajet.errors import ConfigError
+from ajet.sweeps.axis import expand_axis, subsets
+from ajet.sweeps.records import job_lock, read_jobs
+
+ROOT = Path(__file__).resolve().parents[2]
+SIGNALS = ["workflow=signals", "trainable_targets=[speaker]"]
+
+# A real entry point whose action stands in for training: it leaves what a run leaves, and its score is minus the
+# squared distance of the learning rate from 0.001, in thousandths. Files beside it say which seeds misbehave, and how.
+ENTRY = """
+import os, signal, sys
+from pathlib import Path
+from ajet.cli import run_entry
+from ajet.config.compose import load_training, save
+from ajet.errors import EngineError, RunInterruptedError
+
+def act(config):
+    run = Path(config.run_dir)
+    save(config, run / "config.yaml")
+    with (run / "metrics.jsonl").open("a") as lines:
+        lines.write("{}" + chr(10))
+    with Path("played.txt").open("a") as played:
+        num_lines = (run / "metrics.jsonl").read_text().count(chr(10))
+        played.write(f"{config.seed} {'again' if config.resume else 'fresh'} {num_lines}{chr(10)}")
+    if Path(f"checkpoint_{config.seed}").exists():
+        (run / "checkpoints" / "step_1").mkdir(parents=True, exist_ok=True)
+    if Path(f"kill_{config.seed}").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    if Path(f"interrupt_{config.seed}").exists():
+        raise RunInterruptedError("interrupted after step 1")
+    if Path(f"fail_{config.seed}").exists():
+        raise EngineError("no engine")
+    if Path(f"crash_{config.seed}").exists():
+        raise ZeroDivisionError("a bug")
+    return -(config.algorithm.learning_rate * 1e3 - 1) ** 2
+
+sys.exit(run_entry("train", load_training, act))
+"""
+
+
+def act(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the entry point above in a directory."""
+    return subprocess.run(
+        [sys.executable, "-c", ENTRY, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def command(checkpoint: Path, *more: str) -> list[str]:
+    return ["-m", *SIGNALS, f"model.path={checkpoint}", "hydra.sweep.dir=sweep", *more]
+
+
+def played(cwd: Path) -> list[str]:
+    """What the action wrote down: seed, fresh or again, and the lines of metrics.jsonl."""
+    return (cwd / "played.txt").read_text().splitlines()
+
+
+def load_saved(run: Path) -> WandbConfig:
+    """The W&B settings that a job ran with."""
+    return load(run).logger.wandb
+
+
+def states(cwd: Path) -> list[str]:
+    return [job.state for job in read_jobs(cwd / "sweep")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "choices"),
+    [
+        ("each", ["a", "b", "c"]),
+        ("leave_one_out", ["ab", "ac", "bc", "abc"]),
+        ("powerset", ["a", "b", "c", "ab", "ac", "bc", "abc"]),
+    ],
+)
+def test_a_kind_of_sweep_expands_tags_into_choices(kind: str, choices: list[str]) -> None:
+    assert ["".join(choice) for choice in subsets(kind, ["a", "b", "c"])] == choices
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            ["workflow=werewolves", "sweep=each", "trainable_targets=[seer,witch]", "seed=1,2"],
+            ["workflow=werewolves", "sweep=each", "trainable_targets=[seer],[witch]", "seed=1,2"],
+        ),
+        (
+            ["workflow=signals", "sweep=powerset"],  # one side only: its tags are all tags
+            ["workflow=signals", "sweep=powerset", "trainable_targets=[speaker],[listener],[speaker,listener]"],
+        ),
+        (
+            ["experiment=werewolves_quick", "sweep=leave_one_out"],
+            ["experiment=werewolves_quick", "sweep=leave_one_out", "trainable_targets=[seer],[witch],[seer,witch]"],
+        ),
+        (["workflow=signals", "seed=1,2"], ["workflow=signals", "seed=1,2"]),
+    ],
+)
+def test_the_axis_takes_the_place_of_trainable_targets(overrides: list[str], expected: list[str]) -> None:
+    fixed = [override for override in overrides if override != "seed=1,2"]
+    assert expand_axis(compose_tree(fixed), overrides) == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["workflow=werewolves"], r"say whose roles are swept: trainable_targets=\[werewolf\] or \[villager,seer"),
+        (["workflow=signals", "trainable_targets=[speaker],[listener]"], "give one list of tags"),
+        (["workflow=custom", "workflow.entry=game.py->Game"], "needs the tags to choose among"),
+    ],
+)
+def test_a_sweep_over_tags_that_nobody_named_is_refused(overrides: list[str], words: str) -> None:
+    fixed = [override.replace("->", ":") for override in overrides if "],[" not in override]
+    with pytest.raises(ConfigError, match=words):
+        expand_axis(compose_tree([*fixed, "sweep=powerset"]), overrides)
+
+
+def test_sweep_without_m_is_refused(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def never(config: object) -> None:
+        raise AssertionError("the action ran")
+
+    arguments = [*SIGNALS, f"model.path={checkpoint}", "sweep=each"]
+    assert run_entry("train", load_training, never, arguments) == 2
+    assert capsys.readouterr().err == "error: sweep=each has no effect on a single run: add -m, or drop it\n"
+
+
+def test_every_job_leaves_its_state_and_what_tells_it_from_the_others(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "fail_2").touch()
+    (tmp_path / "crash_3").touch()
+    done = act(tmp_path, *command(checkpoint, "seed=1,2,3,4", "algorithm.learning_rate=2e-3"))
+    assert done.returncode == 1
+    jobs = read_jobs(tmp_path / "sweep")
+    assert [job.state for job in jobs] == ["finished", "failed", "failed", "finished"]
+    assert [job.name for job in jobs] == ["seed=1", "seed=2", "seed=3", "seed=4"]
+    assert [job.error for job in jobs] == [None, "no engine", "ZeroDivisionError: a bug", None]
+    assert jobs[0].score == pytest.approx(-1.0)
+    assert "ZeroDivisionError" in (tmp_path / "sweep" / "2" / "error.txt").read_text()
+    assert done.stderr == "error: job 1 (seed=2): no engine\nerror: job 2 (seed=3): ZeroDivisionError: a bug\n"
+    assert "sweep sweep: 2 finished, 2 failed" in done.stdout
+    assert json.loads((tmp_path / "sweep" / "0" / "job.json").read_text())["choices"] == {"seed": "1"}
+
+
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "fail_2").touch()
+    (tmp_path / "kill_3").touch()
+    assert act(tmp_path, *command(checkpoint, "seed=1,2,3,4")).returncode == -signal.SIGKILL
+    assert states(tmp_path) == ["finished", "failed", "unfinished", "pending"]
+    assert played(tmp_path) == ["1 fresh 1", "2 fresh 1", "3 fresh 1"]
+
+    (tmp_path / "kill_3").unlink()
+    (tmp_path / "checkpoint_3").touch()
+    (tmp_path / "kill_4").touch()
+    # Job 1 fails again and is left behind; job 2 had no checkpoint and starts anew, with a metrics.jsonl of its own.
+    assert act(tmp_path, "resume=sweep").returncode == -signal.SIGKILL
+    assert played(tmp_path)[3:] == ["2 fresh 1", "3 fresh 1", "4 fresh 1"]
+
+    (tmp_path / "kill_4").unlink()
+    (tmp_path / "fail_2").unlink()
+    done = act(tmp_path, "-m", "resume=sweep")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert played(tmp_path)[6:] == ["2 fresh 1", "4 fresh 1"]
+    assert [job.attempts for job in read_jobs(tmp_path / "sweep")] == [1, 3, 2, 2]
+    assert "job 0 (seed=1): finished before" in done.stdout
+
+
+def test_a_job_with_a_checkpoint_is_resumed_and_keeps_its_settings(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "checkpoint_1").touch()
+    (tmp_path / "kill_1").touch()
+    act(tmp_path, *command(checkpoint, "seed=1,2"))
+    (tmp_path / "kill_1").unlink()
+    assert act(tmp_path, "resume=sweep").returncode == 0
+    assert played(tmp_path) == ["1 fresh 1", "1 again 2", "2 fresh 1"]
+    assert f"resume: {tmp_path / 'sweep' / '0'}" in (tmp_path / "sweep" / "0" / "config.yaml").read_text()
+
+
+def test_ctrl_c_stops_the_sweep_and_says_how_to_go_on(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "interrupt_2").touch()
+    done = act(tmp_path, *command(checkpoint, "seed=1,2,3"))
+    assert (done.returncode, done.stderr) == (
+        130,
+        "error: interrupted; go on with: python -m ajet.train resume=sweep\n",
+    )
+    assert states(tmp_path) == ["finished", "unfinished", "pending"]
+
+
+def test_a_job_that_runs_elsewhere_is_left_alone(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "kill_1").touch()
+    act(tmp_path, *command(checkpoint, "seed=1,2"))
+    assert states(tmp_path) == ["unfinished", "pending"]
+    with job_lock(tmp_path / "sweep" / "0"):
+        assert states(tmp_path) == ["running", "pending"]
+        done = act(tmp_path, "resume=sweep")
+        assert "job 0: runs in another process, left to it" in done.stdout
+    assert states(tmp_path) == ["unfinished", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["resume=sweep", "seed=5"], "resume goes on with a sweep as it was, so seed cannot change; only launcher"),
+        (["-m", *SIGNALS, "hydra.sweep.dir=sweep", "seed=3,4"], "sweep holds a sweep already: resume=sweep goes on"),
+    ],
+)
+def test_a_sweep_is_neither_changed_nor_written_over(
+    arguments: list[str], words: str, tmp_path: Path, checkpoint: Path
+) -> None:
+    act(tmp_path, *command(checkpoint, "seed=1,2"))
+    model = [] if "resume=sweep" in arguments else [f"model.path={checkpoint}"]
+    done = act(tmp_path, *arguments, *model)
+    assert done.returncode == 2
+    assert words in done.stderr and len(done.stderr.splitlines()) == 1
+    assert len(played(tmp_path)) == 2
+
+
+def test_a_sweep_goes_on_from_where_it_was_started_only(tmp_path: Path, checkpoint: Path) -> None:
+    act(tmp_path, *command(checkpoint, "seed=1,2"))
+    done = act(checkpoint, f"resume={tmp_path / 'sweep'}")
+    assert f"was started in {tmp_path}: go on from there" in done.stderr
+
+
+def test_wandb_gets_one_group_a_sweep_and_names_that_say_what_differs(tmp_path: Path, checkpoint: Path) -> None:
+    act(tmp_path, *command(checkpoint, "trainable_targets=[speaker],[listener]", "seed=1"))
+    configs = [load_saved(tmp_path / "sweep" / number) for number in "01"]
+    assert {config.group for config in configs} == {f"{tmp_path.name}-sweep"}
+    assert [config.name for config in configs] == ["trainable_targets=[speaker]", "trainable_targets=[listener]"]
+
+
+def test_a_group_and_names_of_the_users_own_stay(tmp_path: Path, checkpoint: Path) -> None:
+    act(tmp_path, *command(checkpoint, "seed=1", "logger.wandb.group=mine", "logger.wandb.name=that"))
+    assert (load_saved(tmp_path / "sweep" / "0").group, load_saved(tmp_path / "sweep" / "0").name) == ("mine", "that")
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit"])
+def test_launchers_run_jobs_in_processes_of_their_own(launcher: str, tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "fail_2").touch()
+    done = act(tmp_path, *command(checkpoint, f"launcher={launcher}", "seed=1,2,3"))
+    assert done.returncode == 1
+    assert states(tmp_path) == ["finished", "failed", "finished"]
+    assert "job 1 (seed=2): failed: no engine" in done.stdout
+    assert sorted(played(tmp_path)) == ["1 fresh 1", "2 fresh 1", "3 fresh 1"]
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit"])
+def test_a_killed_worker_is_an_unfinished_job_and_the_sweep_goes_on_with_another_launcher(
+    launcher: str, tmp_path: Path, checkpoint: Path
+) -> None:
+    (tmp_path / "kill_1").touch()
+    done = act(tmp_path, *command(checkpoint, f"launcher={launcher}", "seed=1,2"))
+    assert done.returncode == 1
+    assert states(tmp_path)[0] == "unfinished"
+    assert "go on, failed jobs included, with: python -m ajet.train resume=sweep" in done.stdout
+    (tmp_path / "kill_1").unlink()
+    assert act(tmp_path, "resume=sweep", "launcher=basic").returncode == 0
+    assert states(tmp_path) == ["finished", "finished"]
+
+
+def test_optuna_finds_the_best_value_by_the_score_that_a_job_returns(tmp_path: Path, checkpoint: Path) -> None:
+    search = ["sweep=optuna", "algorithm.learning_rate=tag(log,interval(1e-4,1e-2))", "hydra.sweeper.n_trials=8"]
+    done = act(tmp_path, *command(checkpoint, *search))
+    assert done.returncode == 0, done.stderr
+    jobs = read_jobs(tmp_path / "sweep")
+    rates = [float(job.choices["algorithm.learning_rate"]) for job in jobs]
+    assert [job.score for job in jobs] == pytest.approx([-((rate * 1e3 - 1) ** 2) for rate in rates])
+    found = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
+    assert found["best_value"] == max(job.score for job in jobs if job.score is not None)
+    assert found["best_params"]["algorithm.learning_rate"] == min(rates, key=lambda rate: abs(rate - 1e-3))
+
+
+def test_a_search_that_was_killed_comes_to_the_same_jobs(tmp_path: Path, checkpoint: Path) -> None:
+    search = ["sweep=optuna", "seed=range(1,100)", "hydra.sweeper.n_trials=6"]
+    act(tmp_path, *command(checkpoint, *search))
+    seeds = [job.choices["seed"] for job in read_jobs(tmp_path / "sweep")]
+    (again := tmp_path / "again").mkdir()
+    (again / f"fail_{seeds[1]}").touch()
+    (again / f"kill_{seeds[3]}").touch()
+    act(again, *command(checkpoint, *search))
+    assert states(again) == ["finished", "failed", "finished", "unfinished"]
+    (again / f"kill_{seeds[3]}").unlink()
+    act(again, "resume=sweep")
+    assert states(again) == ["finished", "failed", "finished", "finished", "finished", "finished"]
+    assert [line.split()[0] for line in played(again)][:4] == seeds[:4]
+
+
+def test_a_search_that_cannot_be_repeated_is_not_gone_on_with(tmp_path: Path, checkpoint: Path) -> None:
+    search = ["sweep=optuna", "seed=range(1,100)", "hydra.sweeper.n_trials=2", "hydra.sweeper.sampler.seed=null"]
+    act(tmp_path, *command(checkpoint, *search))
+    done = act(tmp_path, "resume=sweep")
+    assert "a search without hydra.sweeper.sampler.seed cannot be repeated" in done.stderr
+
+
+def test_a_reader_sees_planned_jobs_before_any_has_started(tmp_path: Path) -> None:
+    plan = SweepPlan(
+        config_name="train", directory=str(tmp_path), arguments=[], axes=["seed"], jobs=[["a=1", "seed=5"], ["seed=6"]]
+    )
+    write_plan(tmp_path, plan)
+    assert [(job.name, job.state) for job in read_jobs(tmp_path)] == [("seed=5", "pending"), ("seed=6", "pending")]
+    (tmp_path / "1").mkdir()
+    record = JobRecord(number=1, overrides=["seed=6"], choices={"seed": "6"}, state="finished", attempts=1, score=0.5)
+    write_job(tmp_path / "1", record)
+    assert read_jobs(tmp_path)[1] == record
