@@ -17,7 +17,7 @@ from ajet.config.compose import compose_tree, load, load_training
 from ajet.config.logger import WandbConfig
 from ajet.errors import ConfigError
 from ajet.sweeps.axis import expand_axis, subsets
-from ajet.sweeps.records import job_lock, read_jobs
+from ajet.sweeps.records import JobRecord, SweepPlan, job_lock, read_jobs, write_job, write_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 SIGNALS = ["workflow=signals", "trainable_targets=[speaker]"]
@@ -259,6 +259,7 @@ def test_launchers_run_jobs_in_processes_of_their_own(launcher: str, tmp_path: P
     assert sorted(played(tmp_path)) == ["1 fresh 1", "2 fresh 1", "3 fresh 1"]
 
 
+@pytest.mark.slow  # submitit waits a while for what a killed process did not write
 @pytest.mark.parametrize("launcher", ["joblib", "submitit"])
 def test_a_killed_worker_is_an_unfinished_job_and_the_sweep_goes_on_with_another_launcher(
     launcher: str, tmp_path: Path, checkpoint: Path
@@ -286,7 +287,7 @@ def test_optuna_finds_the_best_value_by_the_score_that_a_job_returns(tmp_path: P
 
 
 def test_a_search_that_was_killed_comes_to_the_same_jobs(tmp_path: Path, checkpoint: Path) -> None:
-    search = ["sweep=optuna", "seed=range(1,100)", "hydra.sweeper.n_trials=6"]
+    search = ["sweep=optuna", "seed=range(1,1000000)", "hydra.sweeper.n_trials=6"]
     act(tmp_path, *command(checkpoint, *search))
     seeds = [job.choices["seed"] for job in read_jobs(tmp_path / "sweep")]
     (again := tmp_path / "again").mkdir()

@@ -14,10 +14,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from ajet.errors import ConfigError
-from ajet.sweeps.records import JobRecord, SweepPlan, is_sweep, read_jobs, read_plan
-
-HOW_TO_RUN = ("launcher", "hydra/launcher", "hydra.launcher", "sweep.batch_size")
-"""What may change when a sweep goes on: how its jobs are run, not what they are."""
+from ajet.sweeps.records import HOW_TO_RUN, JobRecord, SweepPlan, is_sweep, read_jobs, read_plan, says_how_to_run
 
 
 def sweep_to_go_on_with(overrides: Sequence[str]) -> Path | None:
@@ -46,10 +43,10 @@ def repeated_arguments(sweep: Path, overrides: Sequence[str], config_name: str) 
         raise ConfigError(f"{sweep} was started in {plan.directory}: go on from there")
     changed = [override for override in _parsed(overrides) if override.key_or_group != "resume"]
     for override in changed:
-        key = override.key_or_group
-        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in HOW_TO_RUN):
+        if not says_how_to_run(str(override.input_line)):
             raise ConfigError(
-                f"resume goes on with a sweep as it was, so {key} cannot change; only {', '.join(HOW_TO_RUN)} can"
+                f"resume goes on with a sweep as it was, so {override.key_or_group} cannot change; "
+                f"only {', '.join(HOW_TO_RUN)} can"
             )
     replaced = {override.key_or_group for override in changed}
     kept = [argument for argument in plan.arguments if argument.partition("=")[0].lstrip("+") not in replaced]

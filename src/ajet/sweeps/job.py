@@ -19,7 +19,17 @@ from filelock import Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from ajet.errors import AjetError, RunDirectoryError, RunInterruptedError
-from ajet.sweeps.records import JobRecord, SweepPlan, choices_among, job_lock, job_name, read_job, read_plan, write_job
+from ajet.sweeps.records import (
+    JobRecord,
+    SweepPlan,
+    choices_among,
+    job_lock,
+    job_name,
+    read_job,
+    read_plan,
+    says_how_to_run,
+    write_job,
+)
 
 C = TypeVar("C")
 LEFT_BY_A_RUN = ("config.yaml", "metrics.jsonl", "summary.json", "error.txt", "trajectories", "checkpoints", "wandb")
@@ -85,11 +95,16 @@ def _earlier_or_new(job: SweepJob, plan: SweepPlan) -> JobRecord:
         choices = choices_among(plan.axes, overrides)
         return JobRecord(number=job.number, overrides=overrides, choices=choices, state="pending", started_at=_now())
     earlier = read_job(job.folder)
-    if earlier.overrides != overrides:
+    if _what(earlier.overrides) != _what(overrides):
         raise RunDirectoryError(
             f"{job.folder} holds another job ({earlier.name}): start a new sweep for other settings"
         )
     return earlier
+
+
+def _what(overrides: Sequence[str]) -> list[str]:
+    """Without the launcher, whose place in the command changes when another is named."""
+    return [override for override in overrides if not says_how_to_run(override)]
 
 
 def _attempt(

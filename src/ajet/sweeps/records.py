@@ -19,6 +19,9 @@ from ajet.errors import RunDirectoryError
 STATES = ("pending", "running", "finished", "failed", "unfinished")
 """`pending`: not started yet. `unfinished`: interrupted or killed. Only `finished` jobs are skipped on going on."""
 
+HOW_TO_RUN = ("launcher", "hydra/launcher", "hydra.launcher", "sweep.batch_size")
+"""What may change when a sweep goes on: how its jobs are run, not what they are."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepPlan:
@@ -78,6 +81,12 @@ def choices_among(axes: list[str], overrides: list[str]) -> dict[str, str]:
     """The overrides of the sweep's axes, by key."""
     pairs = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
     return {axis: pairs[axis] for axis in axes if axis in pairs}
+
+
+def says_how_to_run(override: str) -> bool:
+    """Whether an override is about running jobs alone."""
+    key = override.partition("=")[0].lstrip("+")
+    return any(key == how or key.startswith(f"{how}.") for how in HOW_TO_RUN)
 
 
 def is_sweep(folder: Path) -> bool:
