@@ -109,7 +109,8 @@ def crossed_mean(by_seed: Sequence[Mapping[str, float]], *, confidence: float) -
     Seeds and tasks are crossed random effects with one value a cell, told apart by the two-way analysis of variance.
     The parts of the mean's error, by seeds with the rest and by tasks without it, are each taken times Student's
     t of their own degrees of freedom and added in squares, as Howe (1974) does for sums of means. With two or three
-    seeds the first part is large, for so few cannot tell how far seeds lie apart.
+    seeds the first part is large, for so few cannot tell how far seeds lie apart; where they happen to lie close
+    together, the interval is still no narrower than that of the tasks' means over these seeds.
 
     Args:
         by_seed: value by task, a mapping a seed; tasks that not all of them have are left out.
@@ -127,11 +128,11 @@ def crossed_mean(by_seed: Sequence[Mapping[str, float]], *, confidence: float) -
         mean = float(cells.mean()) if num_tasks else math.nan
         return CrossedMean(interval=Interval(mean=mean, low=-math.inf, high=math.inf, num=num_tasks), p_value=1.0)
     mean = float(cells.mean())
-    of_seeds, of_tasks = _crossed_errors(cells)
+    of_seeds, of_tasks, fixed_seeds = _crossed_errors(cells)
 
     def half(p: float) -> float:
         quantiles = stats.t.isf(p / 2, [num_seeds - 1, num_tasks - 1])
-        return float(np.hypot(*(quantiles * [of_seeds, of_tasks])))
+        return max(float(np.hypot(*(quantiles * [of_seeds, of_tasks]))), float(quantiles[1]) * fixed_seeds)
 
     width = half(1 - confidence)
     if width == 0:
@@ -145,14 +146,19 @@ def crossed_mean(by_seed: Sequence[Mapping[str, float]], *, confidence: float) -
     )
 
 
-def _crossed_errors(cells: FloatArray) -> tuple[float, float]:
-    """Standard errors of the mean of `cells` [seeds, tasks]: by the seeds with the rest, and by the tasks alone."""
+def _crossed_errors(cells: FloatArray) -> tuple[float, float, float]:
+    """Standard errors of the mean of `cells` [seeds, tasks].
+
+    Returns:
+        By the seeds with the rest; by the tasks alone; by the tasks with the rest, as if there were no other seeds.
+    """
     num_seeds, num_tasks = cells.shape
     by_seed, by_task, mean = cells.mean(axis=1, keepdims=True), cells.mean(axis=0, keepdims=True), cells.mean()
     ms_seeds = num_tasks * ((by_seed - mean) ** 2).sum() / (num_seeds - 1)
     ms_tasks = num_seeds * ((by_task - mean) ** 2).sum() / (num_tasks - 1)
     ms_rest = ((cells - by_seed - by_task + mean) ** 2).sum() / ((num_seeds - 1) * (num_tasks - 1))
-    return math.sqrt(ms_seeds / cells.size), math.sqrt(max(ms_tasks - ms_rest, 0.0) / cells.size)
+    of_tasks = max(ms_tasks - ms_rest, 0.0)
+    return math.sqrt(ms_seeds / cells.size), math.sqrt(of_tasks / cells.size), math.sqrt(ms_tasks / cells.size)
 
 
 def ratio_interval(

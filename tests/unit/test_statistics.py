@@ -120,6 +120,14 @@ def test_the_mean_over_seeds_and_tasks_is_the_two_way_analysis_of_variance() -> 
     assert same.interval.low == pytest.approx(0.0, abs=1e-6)
 
 
+def test_seeds_that_happen_to_agree_make_no_narrower_interval_than_their_tasks_do() -> None:
+    one, other = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0, 0.0, 1.0]  # both seeds have mean 1/2
+    found = crossed_mean([by_task(one), by_task(other)], confidence=0.95).interval
+    means = [(a + b) / 2 for a, b in zip(one, other, strict=True)]
+    expected = mean_interval(means, confidence=0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
 def test_tasks_that_a_seed_lacks_are_left_out_of_the_mean_over_seeds() -> None:
     found = crossed_mean([{"a": 1.0, "b": 1.0, "c": 9.0}, {"b": 1.0, "a": 1.0}], confidence=0.95)
     assert found.interval == Interval(mean=1.0, low=1.0, high=1.0, num=2)

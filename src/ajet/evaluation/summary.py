@@ -74,9 +74,12 @@ def _plain(value: Any) -> Any:
 
 def results_table(rows: Mapping[str, Comparison], *, confidence: float) -> Table:
     """The closing table: one row a measure, with the paired difference, its interval, and the pairs that it needs."""
-    table = Table(title="the same held-out tasks before and after", title_justify="left")
-    for heading in ("held-out", "before", "after", f"difference [{confidence:.0%} interval]", "pairs", "needed"):
-        table.add_column(heading)
+    table = Table(
+        title=f"the same held-out tasks before and after; {confidence:.0%} interval of the difference",
+        title_justify="left",
+    )
+    for heading in ("held-out", "before", "after", "difference", "pairs", "needed"):
+        table.add_column(heading, no_wrap=True)
     for name, row in rows.items():
         difference = row.difference
         table.add_row(
