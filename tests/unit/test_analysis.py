@@ -13,7 +13,7 @@ import pytest
 from tests.run_dirs import make_group, make_run
 
 from ajet.analysis import load_run, load_sweep
-from ajet.analysis.effects import run_effect, sweep_effects
+from ajet.analysis.effects import effects_frame, run_effect, sweep_contrasts, sweep_effects
 from ajet.errors import RunDirectoryError
 from ajet.tracking.store import TrajectoryStore
 
@@ -147,6 +147,36 @@ def test_the_effects_of_a_sweep_are_those_of_its_conditions_over_their_seeds(tmp
     assert effects["seer"].difference.mean == 1.0 and effects["seer"].helps and effects["witch"].helps is None
     # Five pairs that all agree: 2 / 2^5, times three conditions by Holm.
     assert effects["seer"].p_value == 3 * 2 / 2**5
+
+
+def evaluated(folder: Path, tag: str, seed: int, num_won: int) -> None:
+    """A run that lost all of eight held-out tasks before training and won the first `num_won` after it."""
+    run = make_run(folder, f"trainable_targets=[{tag}]", seed=seed)
+    tasks = [str(task) for task in range(8)]
+    after = {task: float(i < num_won) for i, task in enumerate(tasks)}
+    summary = {"num_steps": 2, "before": {"scores": dict.fromkeys(tasks, 0.0)}, "after": {"scores": after}}
+    (run / "summary.json").write_text(json.dumps(summary))
+
+
+def test_conditions_are_contrasted_over_the_seeds_that_they_share(tmp_path: Path) -> None:
+    jobs = [("seer", 1, 8), ("seer", 2, 6), ("witch", 1, 4), ("witch", 2, 6), ("hunter", 3, 8)]
+    for job, (tag, seed, num_won) in enumerate(jobs):
+        evaluated(tmp_path / str(job), tag, seed, num_won)
+    (contrast,) = sweep_contrasts(load_sweep(tmp_path))
+    # Seed 1: four of eight tasks more; seed 2: none. The hunter's seed is nobody else's.
+    assert (contrast.label, contrast.num_runs) == ("witch over seer", 2)
+    assert (contrast.before.mean, contrast.after.mean, contrast.difference.mean) == (0.875, 0.625, -0.25)
+    assert contrast.helps is None
+
+
+def test_effects_make_a_frame(tmp_path: Path) -> None:
+    for job, num_won in enumerate((8, 0)):
+        evaluated(tmp_path / str(job), "seer", job, num_won)
+    frame = effects_frame([effect for run in load_sweep(tmp_path) if (effect := run_effect(run)) is not None])
+    assert frame.index.tolist() == ["0", "1"] and frame["difference"].tolist() == [1.0, 0.0]
+    assert frame["tasks_needed"].iloc[0] == 2 and frame["tasks_needed"].isna().iloc[1]
+    assert frame["tasks"].tolist() == [8, 8] and frame["p_value"].tolist() == [2 / 2**8, 1.0]
+    assert effects_frame([]).empty
 
 
 def test_what_is_no_run_directory_says_so(tmp_path: Path) -> None:

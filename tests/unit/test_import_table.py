@@ -44,7 +44,7 @@ TABLE: dict[str, set[str]] = {
     "tracking": {"records", "config"},
     "evaluation": {"records", "statistics", "config", "data", "rollout", "tracking"},
     "training": PLAYING | {"timeline", "algorithms", "tracking", "evaluation"},
-    "analysis": {"records", "statistics", "tracking.store"},
+    "analysis": {"records", "statistics", "timeline", "tracking.store"},
     "assemble": PLAYING | {"timeline", "algorithms", "engine", "workflows", "tracking", "evaluation", "training"},
     # The small model's recipe plays with what it made, as a run would.
     "models": PLAYING | {"timeline", "workflows", "tracking", "evaluation", "training", "assemble"},

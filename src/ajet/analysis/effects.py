@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from statistics import fmean
+
+import pandas as pd
 
 from ajet.analysis.runs import Run, Sweep
 from ajet.statistics import (
@@ -86,6 +89,46 @@ def sweep_effects(sweep: Sweep) -> list[Effect]:
         if scores:
             effects.append(_effect(label, scores, confidence=confidence_of(runs[0])))
     return _corrected(effects)
+
+
+def sweep_contrasts(sweep: Sweep) -> list[Effect]:
+    """What one condition gained over another, for every two that share training seeds; p-values corrected by Holm.
+
+    Of the pair named `a over b`, `before` holds b's held-out scores after training and `after` those of a. Runs of the
+    same seed are paired, for they trained on the same tasks.
+    """
+    after = {
+        label: {run.config.get("seed"): found[1] for run in runs if (found := held_out_scores(run)) is not None}
+        for label, runs in sweep.conditions().items()
+    }
+    confidence = confidence_of(sweep.runs[0])
+    effects = []
+    for (other, of_other), (one, of_one) in combinations(after.items(), 2):
+        scores = [(of_other[seed], of_one[seed]) for seed in of_one if seed in of_other]
+        if scores:
+            effects.append(_effect(f"{one} over {other}", scores, confidence=confidence))
+    return _corrected(effects)
+
+
+def effects_frame(effects: Sequence[Effect]) -> pd.DataFrame:
+    """One row an effect (index: its label): before, after, difference, low, high (its interval), p_value, tasks,
+    tasks_needed (missing where there is no difference), runs."""
+    rows = [
+        {
+            "before": effect.before.mean,
+            "after": effect.after.mean,
+            "difference": effect.difference.mean,
+            "low": effect.difference.low,
+            "high": effect.difference.high,
+            "p_value": effect.p_value,
+            "tasks": effect.difference.num,
+            "tasks_needed": effect.pairs_needed,
+            "runs": effect.num_runs,
+        }
+        for effect in effects
+    ]
+    frame = pd.DataFrame(rows, index=[effect.label for effect in effects])
+    return frame.astype({"tasks_needed": "Int64"}) if rows else frame
 
 
 def _effect(label: str, scores: Sequence[tuple[Scores, Scores]], *, confidence: float) -> Effect:

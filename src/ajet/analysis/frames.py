@@ -35,6 +35,8 @@ _PLAIN = [
     "error",
     "policy_version",
 ]
+_TOKENS = ["prompt_ids", "sampled_ids", "logprobs"]
+_TOLD = ["agent", "tag", "call_index", "trained", "messages", "reply", "format_error", "reward", "advantage", *_TOKENS]
 
 
 def read_metrics(run_dir: Path) -> pd.DataFrame:
@@ -75,7 +77,7 @@ def read_calls(files: Iterable[Path]) -> pd.DataFrame:
 
 
 def _call_table(path: Path) -> pa.Table:
-    table = pq.read_table(path, columns=[*_PLAIN, "prompt_ids", "sampled_ids", "logprobs"])
+    table = pq.read_table(path, columns=[*_PLAIN, *_TOKENS])
     plain = table.select(_PLAIN)
     plain = plain.append_column("num_prompt", pc.list_value_length(table["prompt_ids"]))
     num_sampled = pc.list_value_length(table["sampled_ids"])
@@ -121,17 +123,19 @@ def episodes_of(calls: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_texts(files: Sequence[Path], *, task: str, repeat: int) -> pd.DataFrame:
-    """Every call of one episode with its texts: agent, tag, call_index, trained, messages (parsed), reply.
+    """Every call of one episode with its texts and tokens.
+
+    Columns: agent, tag, call_index, trained, messages (parsed), reply, format_error, reward, advantage, and prompt_ids,
+    sampled_ids and logprobs (arrays; empty for agents that are not trained).
 
     Args:
         files: the trajectory files of one split and step.
         task: its task_id.
         repeat: which of the task's episodes.
     """
-    columns = ["agent", "tag", "call_index", "trained", "messages", "reply", "format_error", "reward", "advantage"]
     chosen = [("task", "=", task), ("repeat", "=", repeat)]
     texts: pd.DataFrame = pa.concat_tables(
-        [pq.read_table(path, columns=columns, filters=chosen) for path in files]
+        [pq.read_table(path, columns=_TOLD, filters=chosen) for path in files]
     ).to_pandas()
     texts["messages"] = [json.loads(messages) for messages in texts["messages"]]
     return texts.sort_values("call_index", ignore_index=True)

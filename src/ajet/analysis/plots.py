@@ -151,6 +151,25 @@ def _heatmap(
             axis.text(column, row, written.format(value), ha="center", va="center", fontsize=7, color=color)
 
 
+def plot_tokens(tokens: pd.DataFrame) -> Figure:
+    """How probable each token of a reply was when it was sampled, first token on top.
+
+    Args:
+        tokens: `text` and `probability`, e.g. of `tokens.sampled_tokens`.
+    """
+    figure = Figure(figsize=(6.4, 0.8 + 0.22 * len(tokens)), layout="constrained")
+    axis = figure.subplots()
+    places = np.arange(len(tokens))
+    axis.barh(places, tokens["probability"], 0.7, color=COLORS[4])
+    # A dollar sign would start a formula; what is not printable would be an empty box.
+    names = [ascii(text)[1:-1].replace("$", r"\$") for text in tokens["text"]]
+    axis.set(yticks=places, yticklabels=names, xlim=(0, 1), xlabel="probability when it was sampled")
+    axis.invert_yaxis()
+    axis.grid(axis="x", alpha=0.3)
+    axis.set_axisbelow(True)
+    return figure
+
+
 def plot_budget(metrics: pd.DataFrame) -> Figure:
     """Seconds a step by phase, stacked, and tokens a step: sampled, trained on, and distinct after merging."""
     figure = Figure(figsize=(7.2, 5.0), layout="constrained")
