@@ -23,6 +23,7 @@ from ajet.engine.scripted import ScriptedEngine
 from ajet.judges.base import BaseJudge
 from ajet.records import Episode, Task
 from ajet.rollout.cast import Voices
+from ajet.rollout.environment import EnvironmentMaker
 from ajet.rollout.event_loop import RolloutLoop
 from ajet.rollout.runner import EpisodeRunner
 from ajet.rollout.scheduler import RolloutScheduler
@@ -44,8 +45,10 @@ class Run:
         max_context: int = 256,
         settings: EndpointSettings | None = None,
         judge: BaseJudge | None = None,
+        make_env: EnvironmentMaker | None = None,
     ) -> None:
         self._judge = judge
+        self._make_env = make_env
         self.endpoint = Endpoint(settings)
         self._voices = Voices(
             policy_engine=ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
@@ -56,7 +59,10 @@ class Run:
         )
         self._timeout_s = timeout_s
 
-    def play(self, make_workflow: Callable[[], Workflow], *, group_size: int = 1) -> tuple[Episode, ...]:
+    def play(
+        self, make_workflow: Callable[[], Workflow], *, group_size: int = 1, task: Task | None = None
+    ) -> tuple[Episode, ...]:
+        tasks = [task or Task(task_id="t")]
         runner = EpisodeRunner(
             config=Config(),
             make_workflow=make_workflow,
@@ -66,10 +72,11 @@ class Run:
             policy_error_reward=0.0,
             endpoint=self.endpoint,
             judge=self._judge,
+            make_env=self._make_env,
         )
         scheduler = RolloutScheduler(runner=runner, concurrency=8, max_retries=0)
         with asyncio.Runner(loop_factory=RolloutLoop) as loop:
-            (group,) = loop.run(scheduler.collect([Task(task_id="t")], group_size=group_size, stream="train"))
+            (group,) = loop.run(scheduler.collect(tasks, group_size=group_size, stream="train"))
         return group.episodes
 
     def one(self, program: Callable[[AjetTuner], Any], **fields: Any) -> Episode:

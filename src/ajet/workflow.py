@@ -30,7 +30,7 @@ class WorkflowTask(BaseModel):
     repeat: int = 0
     """Which of the group's episodes this is, from 0. Seed the game by the task, not by this."""
     gym_env: Any = None
-    """The environment, for tasks that come with one."""
+    """The episode's environment, where `workflow.env` names what makes it."""
 
 
 class WorkflowOutput(BaseModel):

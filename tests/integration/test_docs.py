@@ -99,7 +99,7 @@ def test_the_adapter_says_which_agentscope_it_speaks(
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_is_of_a_kind_that_is_run(page: str) -> None:
-    assert {kind for kind, _ in blocks(page)} <= {"python", "bash"}
+    assert {kind for kind, _ in blocks(page)} <= {"python", "bash", "jsonl"}
     assert programs(page) and all(re.fullmatch(r"\w+\.py", name) for name in programs(page))
 
 
@@ -109,6 +109,7 @@ def test_a_snippet_trains_a_step(
 ) -> None:
     for name, code in programs(page).items():
         (tmp_path / name).write_text(code)
+    (tmp_path / "tasks.jsonl").write_text("".join(code for kind, code in blocks(page) if kind == "jsonl"))
     file = command[4].removeprefix("workflow.entry=").partition("->")[0]
     for package in re.findall(r"^from (\w+)", (tmp_path / file).read_text(), re.MULTILINE):
         if package in OPTIONAL and importlib.util.find_spec(package) is None:

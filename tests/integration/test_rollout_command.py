@@ -12,7 +12,7 @@ import pytest
 from tests.integration.adder_model import save_adder_model
 
 PROGRAM = """
-from ajet import Workflow, WorkflowOutput
+from ajet import PolicyError, Workflow, WorkflowOutput
 
 class Speaks(Workflow):
     async def execute(self, workflow_task, tuner):
@@ -28,12 +28,19 @@ class Breaks(Speaks):
         nothing = {}
         return nothing["the word"]
 
+class Blames(Speaks):
+    def judge(self, reply):
+        try:
+            return {}["the word"]
+        except KeyError as error:
+            raise PolicyError("it does not know the word") from error
+
 class Stops(Speaks):
     def judge(self, reply):
         breakpoint()
         return 0.25
 """
-SMALL = ["engine=transformers", "model.max_context=1024", "hardware.sampling_threads=1", "rollout.max_tokens=4"]
+SMALL = ["model.max_context=1024", "hardware.sampling_threads=1", "rollout.max_tokens=4"]
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +82,13 @@ def test_a_failure_points_at_the_authors_line(tmp_path: Path, model_path: str) -
     assert f"at {tmp_path}/my_agent.py:{line}: return nothing" in said and "KeyError: 'the word'" in said
     # Only the author's frames: nothing of ajet's or asyncio's above them.
     assert "src/ajet" not in said.partition("Traceback")[2].partition("KeyError")[0]
+
+
+def test_the_policys_own_fault_is_told_with_its_cause_and_is_no_failure(tmp_path: Path, model_path: str) -> None:
+    code, said, _ = rollout(tmp_path, model_path, "Blames")
+    assert code == 0 and "policy_error, no success; reward Ada 0;" in said
+    assert said.index("KeyError: 'the word'") < said.index("direct cause") < said.index("PolicyError: it does not know")
+    assert f"at {tmp_path}/my_agent.py" in said and "src/ajet" not in said
 
 
 def test_a_breakpoint_stops_where_it_stands(tmp_path: Path, model_path: str) -> None:

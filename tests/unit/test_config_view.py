@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
+from omegaconf import open_dict
 
-from ajet.config.compose import compose
+from ajet.config.compose import compose, compose_tree, load_training
 from ajet.config.view import ConfigView, author_view
 
 
@@ -34,6 +37,30 @@ def test_agentjets_names_are_there_with_its_defaults() -> None:
     config = view("++own.ajet.rollout.multi_turn.max_steps=8")
     assert config.ajet.rollout.multi_turn.max_steps == 8
     assert config.ajet.rollout.temperature == config.rollout.temperature and config.ajet.seed == 0
+
+
+def test_it_can_be_copied_and_not_changed() -> None:
+    config = view("++own.mine.size=4")
+    for copied in (copy.copy(config), copy.deepcopy(config), pickle.loads(pickle.dumps(config))):
+        assert copied.mine.size == 4 and copied.ajet.rollout.multi_turn.max_steps == 30
+    with pytest.raises(AttributeError, match=r"read-only: set mine\.size on the command line"):
+        config.mine.size = 5
+    assert hasattr(config, "mine") and not hasattr(config, "nothing")
+
+
+def test_sections_may_stand_in_a_file_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "lake.yaml").write_text(
+        "# @package _global_\nown:\n  frozen_lake: {size: 4, holes: [1, 2]}\n"
+        "  ajet: {rollout: {multi_turn: {max_steps: 9}}}\n"
+    )
+    tree = compose_tree(["workflow=signals", "experiment=lake", "own.frozen_lake.size=5"], config_dir=str(tmp_path))
+    with open_dict(tree):
+        del tree["hydra"]
+    tree.run_dir = "outputs/here"
+    config = author_view(load_training(tree, []))
+    assert (config.frozen_lake.size, config.frozen_lake.holes) == (5, [1, 2])
+    assert config.ajet.rollout.multi_turn.max_steps == 9
 
 
 def test_a_name_that_is_not_there_lists_those_that_are() -> None:

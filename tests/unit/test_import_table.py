@@ -39,6 +39,7 @@ TABLE: dict[str, set[str]] = {
     "data": {"records", "config"},
     "judges": {"config", "workflow"},
     "task_judge": {"judges"},  # a name that AgentJet's users import
+    "schema": {"records", "workflow"},  # likewise
     "workflows": {"records", "config", "chat", "workflow", "tuner", "agents", "opponents", "data"},
     "rollout": SPEAKING | {"agents", "opponents", "data", "judges"},
     "tracking": {"records", "config"},

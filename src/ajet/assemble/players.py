@@ -21,9 +21,11 @@ from ajet.config.root import Config
 from ajet.endpoint.endpoint import Endpoint, EndpointSettings
 from ajet.engine.base import Engine
 from ajet.errors import ConfigError
+from ajet.importing import load_object
 from ajet.opponents.random import RandomPlayer
 from ajet.records import Episode
 from ajet.rollout.cast import PlayerMaker, Voices
+from ajet.rollout.environment import EnvironmentMaker
 from ajet.rollout.runner import EpisodeRunner
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.rollout.watch import Onlooker
@@ -65,6 +67,7 @@ def make_scheduler(
         policy_error_reward=config.rollout.policy_error_reward,
         endpoint=endpoint,
         judge=make_judge(config),
+        make_env=environment_maker(config),
         onlooker=onlooker,
     )
 
@@ -80,6 +83,21 @@ def make_scheduler(
         max_retries=config.rollout.max_retries,
         on_episode=on_episode,
     )
+
+
+def environment_maker(config: Config) -> EnvironmentMaker | None:
+    """The function that `workflow.env` names.
+
+    Raises:
+        ConfigError: there is none of that name, or it is no function.
+    """
+    entry = config.workflow.env
+    if entry is None:
+        return None
+    make_env: EnvironmentMaker = load_object(entry, setting="workflow.env")
+    if not callable(make_env):
+        raise ConfigError(f"workflow.env={entry} is no function of a task")
+    return make_env
 
 
 def agentscope_model(model: ChatModel, name: str) -> Any:

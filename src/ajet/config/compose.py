@@ -100,6 +100,7 @@ def _anchor_paths(config: Config) -> None:
     if not config.model.path.startswith(BUILTIN_PREFIX):
         config.model.path = resolve_model_path(config.model.path)
     config.workflow.entry = _anchored(config.workflow.entry)
+    config.workflow.env = config.workflow.env and _anchored(config.workflow.env)
     config.judge.entry = config.judge.entry and _anchored(config.judge.entry)
     if config.data.reader != "seeds":
         config.data.path = config.data.path and _anchored(config.data.path)

@@ -23,10 +23,14 @@ class ConfigView:
 
     def __init__(self, *layers: Any, path: str = "") -> None:
         """Layers are dataclasses or mappings, the first counts most; `path` is for errors."""
-        self._layers = layers
-        self._path = path
+        vars(self).update(_layers=layers, _path=path)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"the config is read-only: set {self._path}{name} on the command line")
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # no setting; copies look for such names before there are layers
+            raise AttributeError(name)
         found = [layer[name] for layer in map(_as_mapping, self._layers) if name in layer]
         if not found:
             known = ", ".join(self) or "nothing"

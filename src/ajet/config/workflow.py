@@ -20,6 +20,9 @@ class WorkflowConfig:
     """A built-in name, `package.module:Class`, `package.module->Class` or `path/file.py->Class`."""
     params: dict[str, Any] = field(default_factory=dict)
     """The workflow's own fields (pydantic), by name."""
+    env: str | None = None
+    """A function of the task, as `package.module:name` or `path/file.py->name`: what it returns or awaits is the
+    episode's `workflow_task.gym_env`, and is closed after it if it has a `close`. Null: there is none."""
     target_tags: list[str] = field(default_factory=list)
     """Every tag that the workflow uses; empty if unknown until it is loaded."""
     hostile: list[list[str]] = field(default_factory=list)

@@ -30,7 +30,7 @@ class Play:
 
         Raises:
             RunInterruptedError: Ctrl-C.
-            WorkflowError: an episode failed; its traceback has been told.
+            WorkflowError: an episode failed, not by the policy's own fault; its traceback has been told.
         """
         try:
             with self.runtime:
@@ -41,6 +41,6 @@ class Play:
             self.close()
         kept = self.keep(groups)
         self.say(f"\ntranscript: {self.transcript_path}\ntrajectories: {kept}")
-        failed = [group.task.task_id for group in groups if group.episodes[0].status != "ok"]
+        failed = [group.task.task_id for group in groups if not group.episodes[0].usable]
         if failed:
             raise WorkflowError(f"{len(failed)} of {len(groups)} episodes failed: {', '.join(failed)}")

@@ -23,6 +23,7 @@ from ajet.judges.base import BaseJudge, judged
 from ajet.recording import EpisodeRecorder
 from ajet.records import Episode, EpisodeStatus, Task
 from ajet.rollout.cast import BridgedCast, EpisodeCast, Voices
+from ajet.rollout.environment import EnvironmentMaker, task_with_environment
 from ajet.rollout.gateway import EpisodeGateway, NeedsOwnThread, ThreadUse
 from ajet.rollout.own_thread import run_on_own_thread
 from ajet.rollout.watch import Onlooker
@@ -65,6 +66,8 @@ class EpisodeRunner:
     """Where workflows that ask for URLs get them; starts no server before one does."""
     judge: BaseJudge | None = None
     """Who scores outputs that have no reward."""
+    make_env: EnvironmentMaker | None = None
+    """Makes each attempt's environment, for workflows that are given one."""
     onlooker: Onlooker | None = None
     threads: ThreadUse = field(default_factory=ThreadUse)
 
@@ -113,9 +116,7 @@ class EpisodeRunner:
         )
         started = time.perf_counter()
         try:
-            workflow_task = WorkflowTask(task=task, repeat=repeat)
-            play = self._player(workflow, workflow_task, tuner, on_own_thread=on_own_thread)
-            outcome = await self._execute(play, workflow_task)
+            outcome = await self._execute(self._player(workflow, tuner, on_own_thread=on_own_thread), task, repeat)
         except (NeedsOwnThread, BaseExceptionGroup):  # a program's task group passes it on in a group
             if not gateway.wants_thread:
                 raise
@@ -143,30 +144,30 @@ class EpisodeRunner:
 
     @staticmethod
     def _player(
-        workflow: Workflow, workflow_task: WorkflowTask, tuner: AjetTuner, *, on_own_thread: bool
-    ) -> Callable[[], Coroutine[Any, Any, WorkflowOutput]]:
-        def play() -> Coroutine[Any, Any, WorkflowOutput]:
+        workflow: Workflow, tuner: AjetTuner, *, on_own_thread: bool
+    ) -> Callable[[WorkflowTask], Coroutine[Any, Any, WorkflowOutput]]:
+        def play(workflow_task: WorkflowTask) -> Coroutine[Any, Any, WorkflowOutput]:
             return workflow.execute(workflow_task, tuner)
 
-        return (lambda: run_on_own_thread(play)) if on_own_thread else play
+        return (lambda workflow_task: run_on_own_thread(lambda: play(workflow_task))) if on_own_thread else play
 
     async def _execute(
-        self, play: Callable[[], Coroutine[Any, Any, WorkflowOutput]], workflow_task: WorkflowTask
+        self, play: Callable[[WorkflowTask], Coroutine[Any, Any, WorkflowOutput]], task: Task, repeat: int
     ) -> _Outcome:
         too_late = _Outcome(status="timeout", error=f"not done after {self.timeout_s:g} s (rollout.timeout_s)")
         deadline = asyncio.timeout(self.timeout_s)
         try:
-            async with deadline:
-                output = await play()
+            async with deadline, task_with_environment(self.make_env, task, repeat) as workflow_task:
+                output = await play(workflow_task)
                 if self.judge is not None and isinstance(output, WorkflowOutput) and output.reward is None:
                     output = await judged(self.judge, workflow_task, output)
         except ConfigError:
             raise
         except PolicyError as error:
-            self._tell(workflow_task, error)
+            self._tell(task, repeat, error)
             return _Outcome(status="policy_error", error=one_line(error))
         except Exception as error:  # the boundary to code that users write: any failure is data
-            self._tell(workflow_task, error)
+            self._tell(task, repeat, error)
             return too_late if deadline.expired() else _Outcome(status="infra_error", error=one_line(error))
         if deadline.expired():
             # The program swallowed the cancellation, as AgentScope's agents do: its output came too late all the same.
@@ -176,9 +177,9 @@ class EpisodeRunner:
             return _Outcome(status="infra_error", error=returned)
         return _Outcome(status="ok", output=output)
 
-    def _tell(self, workflow_task: WorkflowTask, error: Exception) -> None:
+    def _tell(self, task: Task, repeat: int, error: Exception) -> None:
         if self.onlooker is not None:
-            self.onlooker.failure(workflow_task.task, workflow_task.repeat, error)
+            self.onlooker.failure(task, repeat, error)
 
     def _rewarded(self, outcome: _Outcome, trained_agents: Mapping[str, str]) -> _Outcome:
         """The outcome with its rewards; failures of the infrastructure have none."""

@@ -12,18 +12,25 @@ from pydantic import ValidationError
 
 from ajet.config.root import Config
 from ajet.errors import ConfigError
+from ajet.importing import load_object
 from ajet.workflow import Workflow
 from ajet.workflows.loading import load_workflow
 
 
 def check_parameters(config: Config) -> None:
-    """Refuse a workflow that cannot be loaded, and parameters that it or its scripted players do not take.
+    """Refuse code of the user's that cannot be loaded, and parameters that the workflow or its players do not take.
 
     Raises:
-        ConfigError: as `load_workflow` and `workflow_maker`; or `opponent.params` that scripted players refuse.
+        ConfigError: as `load_object` and `workflow_maker`; or `opponent.params` that scripted players refuse.
     """
     workflow = load_workflow(config.workflow.entry)
     workflow_maker(workflow, config)
+    functions = {"judge.entry": config.judge.entry, "workflow.env": config.workflow.env}
+    if config.data.reader == "python":
+        functions |= {"data.path": config.data.path, "data.held_out_path": config.data.held_out_path}
+    for setting, entry in functions.items():
+        if entry is not None:
+            load_object(entry, setting=setting)
     if config.opponent.name == "scripted":
         for tag in workflow.target_tags:
             workflow.scripted_player(
