@@ -48,6 +48,7 @@ def test_a_killed_worker_is_an_unfinished_job_and_the_sweep_goes_on_with_another
     assert states(tmp_path) == ["finished", "finished"]
 
 
+@pytest.mark.slow
 def test_optuna_finds_the_best_value_by_the_score_that_a_job_returns(tmp_path: Path, checkpoint: Path) -> None:
     search = ["sweep=optuna", "algorithm.learning_rate=tag(log,interval(1e-4,1e-2))", "hydra.sweeper.n_trials=8"]
     done = act(tmp_path, *command(checkpoint, *search))
@@ -60,6 +61,7 @@ def test_optuna_finds_the_best_value_by_the_score_that_a_job_returns(tmp_path: P
     assert found["best_params"]["algorithm.learning_rate"] == min(rates, key=lambda rate: abs(rate - 1e-3))
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_comes_to_the_same_jobs(tmp_path: Path, checkpoint: Path) -> None:
     search = ["sweep=optuna", "seed=range(1,10000)", "hydra.sweeper.n_trials=6"]
     act(tmp_path, *command(checkpoint, *search))
