@@ -13,7 +13,7 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-LOCKS := requirements/cpu.lock.txt requirements/dev.lock.txt requirements/clients.lock.txt
+LOCKS := requirements/cpu.lock.txt requirements/dev.lock.txt requirements/clients.lock.txt requirements/sweeps.lock.txt
 AGENTSCOPE2 := $(VENV)/agentscope2
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off $(PIP_ARGS)

@@ -3,86 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from tests.sweep_entry import SIGNALS, act, command, load_saved, played, states
 
 from ajet.cli import run_entry
-from ajet.config.compose import compose_tree, load, load_training
-from ajet.config.logger import WandbConfig
+from ajet.config.compose import compose_tree, load_training
 from ajet.errors import ConfigError
 from ajet.sweeps.axis import expand_axis, subsets
 from ajet.sweeps.records import JobRecord, SweepPlan, job_lock, read_jobs, write_job, write_plan
-
-ROOT = Path(__file__).resolve().parents[2]
-SIGNALS = ["workflow=signals", "trainable_targets=[speaker]"]
-
-# A real entry point whose action stands in for training: it leaves what a run leaves, and its score is minus the
-# squared distance of the learning rate from 0.001, in thousandths. Files beside it say which seeds misbehave, and how.
-ENTRY = """
-import os, signal, sys
-from pathlib import Path
-from ajet.cli import run_entry
-from ajet.config.compose import load_training, save
-from ajet.errors import EngineError, RunInterruptedError
-
-def act(config):
-    run = Path(config.run_dir)
-    save(config, run / "config.yaml")
-    with (run / "metrics.jsonl").open("a") as lines:
-        lines.write("{}" + chr(10))
-    with Path("played.txt").open("a") as played:
-        num_lines = (run / "metrics.jsonl").read_text().count(chr(10))
-        played.write(f"{config.seed} {'again' if config.resume else 'fresh'} {num_lines}{chr(10)}")
-    if Path(f"checkpoint_{config.seed}").exists():
-        (run / "checkpoints" / "step_1").mkdir(parents=True, exist_ok=True)
-    if Path(f"kill_{config.seed}").exists():
-        os.kill(os.getpid(), signal.SIGKILL)
-    if Path(f"interrupt_{config.seed}").exists():
-        raise RunInterruptedError("interrupted after step 1")
-    if Path(f"fail_{config.seed}").exists():
-        raise EngineError("no engine")
-    if Path(f"crash_{config.seed}").exists():
-        raise ZeroDivisionError("a bug")
-    return -(config.algorithm.learning_rate * 1e3 - 1) ** 2
-
-sys.exit(run_entry("train", load_training, act))
-"""
-
-
-def act(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the entry point above in a directory."""
-    return subprocess.run(
-        [sys.executable, "-c", ENTRY, *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def command(checkpoint: Path, *more: str) -> list[str]:
-    return ["-m", *SIGNALS, f"model.path={checkpoint}", "hydra.sweep.dir=sweep", *more]
-
-
-def played(cwd: Path) -> list[str]:
-    """What the action wrote down: seed, fresh or again, and the lines of metrics.jsonl."""
-    return (cwd / "played.txt").read_text().splitlines()
-
-
-def load_saved(run: Path) -> WandbConfig:
-    """The W&B settings that a job ran with."""
-    return load(run).logger.wandb
-
-
-def states(cwd: Path) -> list[str]:
-    return [job.state for job in read_jobs(cwd / "sweep")]
 
 
 @pytest.mark.parametrize(
@@ -249,65 +180,6 @@ def test_a_group_and_names_of_the_users_own_stay(tmp_path: Path, checkpoint: Pat
     assert (load_saved(tmp_path / "sweep" / "0").group, load_saved(tmp_path / "sweep" / "0").name) == ("mine", "that")
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit"])
-def test_launchers_run_jobs_in_processes_of_their_own(launcher: str, tmp_path: Path, checkpoint: Path) -> None:
-    (tmp_path / "fail_2").touch()
-    done = act(tmp_path, *command(checkpoint, f"launcher={launcher}", "seed=1,2,3"))
-    assert done.returncode == 1
-    assert states(tmp_path) == ["finished", "failed", "finished"]
-    assert "job 1 (seed=2): failed: no engine" in done.stdout
-    assert sorted(played(tmp_path)) == ["1 fresh 1", "2 fresh 1", "3 fresh 1"]
-
-
-@pytest.mark.slow  # submitit waits a while for what a killed process did not write
-@pytest.mark.parametrize("launcher", ["joblib", "submitit"])
-def test_a_killed_worker_is_an_unfinished_job_and_the_sweep_goes_on_with_another_launcher(
-    launcher: str, tmp_path: Path, checkpoint: Path
-) -> None:
-    (tmp_path / "kill_1").touch()
-    done = act(tmp_path, *command(checkpoint, f"launcher={launcher}", "seed=1,2"))
-    assert done.returncode == 1
-    assert states(tmp_path)[0] == "unfinished"
-    assert "go on, failed jobs included, with: python -m ajet.train resume=sweep" in done.stdout
-    (tmp_path / "kill_1").unlink()
-    assert act(tmp_path, "resume=sweep", "launcher=basic").returncode == 0
-    assert states(tmp_path) == ["finished", "finished"]
-
-
-def test_optuna_finds_the_best_value_by_the_score_that_a_job_returns(tmp_path: Path, checkpoint: Path) -> None:
-    search = ["sweep=optuna", "algorithm.learning_rate=tag(log,interval(1e-4,1e-2))", "hydra.sweeper.n_trials=8"]
-    done = act(tmp_path, *command(checkpoint, *search))
-    assert done.returncode == 0, done.stderr
-    jobs = read_jobs(tmp_path / "sweep")
-    rates = [float(job.choices["algorithm.learning_rate"]) for job in jobs]
-    assert [job.score for job in jobs] == pytest.approx([-((rate * 1e3 - 1) ** 2) for rate in rates])
-    found = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
-    assert found["best_value"] == max(job.score for job in jobs if job.score is not None)
-    assert found["best_params"]["algorithm.learning_rate"] == min(rates, key=lambda rate: abs(rate - 1e-3))
-
-
-def test_a_search_that_was_killed_comes_to_the_same_jobs(tmp_path: Path, checkpoint: Path) -> None:
-    search = ["sweep=optuna", "seed=range(1,1000000)", "hydra.sweeper.n_trials=6"]
-    act(tmp_path, *command(checkpoint, *search))
-    seeds = [job.choices["seed"] for job in read_jobs(tmp_path / "sweep")]
-    (again := tmp_path / "again").mkdir()
-    (again / f"fail_{seeds[1]}").touch()
-    (again / f"kill_{seeds[3]}").touch()
-    act(again, *command(checkpoint, *search))
-    assert states(again) == ["finished", "failed", "finished", "unfinished"]
-    (again / f"kill_{seeds[3]}").unlink()
-    act(again, "resume=sweep")
-    assert states(again) == ["finished", "failed", "finished", "finished", "finished", "finished"]
-    assert [line.split()[0] for line in played(again)][:4] == seeds[:4]
-
-
-def test_a_search_that_cannot_be_repeated_is_not_gone_on_with(tmp_path: Path, checkpoint: Path) -> None:
-    search = ["sweep=optuna", "seed=range(1,100)", "hydra.sweeper.n_trials=2", "hydra.sweeper.sampler.seed=null"]
-    act(tmp_path, *command(checkpoint, *search))
-    done = act(tmp_path, "resume=sweep")
-    assert "a search without hydra.sweeper.sampler.seed cannot be repeated" in done.stderr
-
-
 def test_a_reader_sees_planned_jobs_before_any_has_started(tmp_path: Path) -> None:
     plan = SweepPlan(
         config_name="train", directory=str(tmp_path), arguments=[], axes=["seed"], jobs=[["a=1", "seed=5"], ["seed=6"]]
@@ -318,3 +190,13 @@ def test_a_reader_sees_planned_jobs_before_any_has_started(tmp_path: Path) -> No
     record = JobRecord(number=1, overrides=["seed=6"], choices={"seed": "6"}, state="finished", attempts=1, score=0.5)
     write_job(tmp_path / "1", record)
     assert read_jobs(tmp_path)[1] == record
+
+
+def test_the_ablation_of_the_main_job_lands_under_one_directory(tmp_path: Path, checkpoint: Path) -> None:
+    axes = ["trainable_targets=[seer],[witch],[seer,witch]", "seed=1,2,3"]
+    assert act(tmp_path, "-m", "workflow=werewolves", *axes, f"model.path={checkpoint}").returncode == 0
+    (sweep,) = tmp_path.glob("outputs/multirun/*/*")
+    jobs = read_jobs(sweep)
+    assert [job.number for job in jobs] == list(range(9))
+    assert jobs[5].name == "trainable_targets=[witch] seed=3"
+    assert {load_saved(sweep / str(job.number)).group for job in jobs} == {f"{sweep.parent.name}-{sweep.name}"}
