@@ -33,20 +33,30 @@ def test_two_runs_and_their_starting_model_meet_three_opponents(tmp_path: Path) 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     out = tmp_path / "matrix"
     runs = f"runs=[{tmp_path / 'a'},{tmp_path / 'b'},base]"
-    asked = [runs, "opponent=scripted,random,frozen", "num_seeds=24", "console=none", f"hydra.run.dir={out}"]
+    asked = [
+        runs,
+        "opponent=scripted,random,frozen",
+        "num_seeds=12",
+        "repeats=2",
+        "console=none",
+        f"hydra.run.dir={out}",
+    ]
     assert evaluate(asked) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     cells = json.loads((out / "matrix.json").read_text())["cells"]
     places = [(cell["name"], cell["opponent"]) for cell in cells]
     assert places == [(name, who) for who in ("scripted", "random", "frozen") for name in ("base", "a", "b")]
     scores = {(cell["name"], cell["opponent"]): cell["evaluation"]["scores"] for cell in cells}
-    assert all(len(by_task) == 24 for by_task in scores.values())
+    assert all(len(by_task) == 12 for by_task in scores.values())
     assert cells[0]["score"]["mean"] > 0 and scores["b", "scripted"] != scores["base", "scripted"]
+    assert all(cell["attempts"]["pass@2"]["mean"] >= cell["score"]["mean"] for cell in cells)
     assert all((cell["p_holm"] is None) == (cell["name"] == "base") for cell in cells)
     assert (out / "trajectories" / "random" / "b" / "eval_000000.parquet").is_file()
     # Whoever played before it: the base that followed the broken policy is the one that followed nobody.
     alone = tmp_path / "alone"
     fewer = f"runs=[{tmp_path / 'a'},base]"
-    assert evaluate([fewer, "opponent=frozen", "num_seeds=24", "console=none", f"hydra.run.dir={alone}"]) == 0
+    assert (
+        evaluate([fewer, "opponent=frozen", "num_seeds=12", "repeats=2", "console=none", f"hydra.run.dir={alone}"]) == 0
+    )
     first = json.loads((alone / "matrix.json").read_text())["cells"][0]
     assert first["evaluation"]["scores"] == scores["base", "frozen"]

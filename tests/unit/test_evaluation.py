@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ajet.evaluation.scores import evaluation_from_json, score_groups
+from ajet.evaluation.scores import Evaluation, evaluation_from_json, score_groups
 from ajet.evaluation.summary import comparison, write_summary
 from ajet.records import Episode, EpisodeGroup, Task
 
@@ -59,6 +59,30 @@ def test_several_episodes_of_a_task_say_what_the_best_of_k_reaches() -> None:
 def test_what_was_never_judged_has_no_pass_rate() -> None:
     metrics = score_groups([group(episode("a", 3.0), episode("a", 1.0))]).metrics
     assert metrics["episode/best@2"] == 3.0 and "episode/pass@2" not in metrics
+
+
+def test_what_the_best_of_k_reaches_is_compared_by_task() -> None:
+    def play(*wins: str) -> Evaluation:
+        """Tasks of four episodes, `1` for a won one."""
+        return score_groups(
+            [
+                group(*(episode(str(task), float(win), success=win == "1") for win in won))
+                for task, won in enumerate(wins)
+            ]
+        )
+
+    rows = comparison(play("0000", "1000"), play("1000", "1100"), confidence=0.95)
+    assert list(rows) == ["score", "reward/seer", "pass@2", "best@2", "pass@4", "best@4"]
+    # pass@2: 0 and 1/2 before; 1/2 and 1 - 1/6 after, for one pair of six has no success.
+    assert [rows["pass@2"].before.mean, rows["pass@2"].difference.mean] == pytest.approx([0.25, 5 / 12])
+    assert (rows["pass@4"].before.mean, rows["pass@4"].after.mean) == (0.5, 1.0)
+
+
+def test_an_interval_without_ends_is_null_in_the_summary(tmp_path: Path) -> None:
+    single = score_groups([group(episode("a", 3.0))])
+    write_summary(tmp_path / "summary.json", {"comparison": comparison(single, single, confidence=0.95)})
+    row = json.loads((tmp_path / "summary.json").read_text())["comparison"]["score"]
+    assert row["difference"] == {"mean": 0.0, "low": None, "high": None, "num": 1}
 
 
 def test_a_score_is_the_success_rate_or_else_the_reward() -> None:

@@ -12,7 +12,7 @@ from ajet.config.compose import compose, save
 from ajet.config.root import MatrixConfig
 from ajet.errors import ConfigError
 from ajet.evaluate import main
-from ajet.evaluation.matrix import Contender, Played, Setting, matrix_cells, seat_rewards
+from ajet.evaluation.matrix import Contender, Played, Setting, matrix_cells, matrix_table, seat_rewards
 from ajet.evaluation.scores import score_groups
 from ajet.evaluation.setting import matrix_entries
 from ajet.records import Episode, EpisodeGroup, Task
@@ -34,13 +34,13 @@ def group(task: str, *won: bool, agent: str = "P1") -> EpisodeGroup:
     return EpisodeGroup(task=Task(task_id=task), episodes=tuple(episodes))
 
 
-def played(name: str, opponent: str, won: int, *, reference: str | None = None) -> Played:
-    """Ten tasks of which the first `won` are won."""
+def played(name: str, opponent: str, won: int, *, reference: str | None = None, twice: bool = False) -> Played:
+    """Ten tasks of which the first `won` are won; if they are played twice, in the first episode only."""
 
     def never(opened: ExitStack) -> Any:
         raise AssertionError
 
-    groups = [group(str(task), task < won) for task in range(10)]
+    groups = [group(str(task), task < won, *([False] * twice)) for task in range(10)]
     contender = Contender(name=name, take_weights=lambda: None, reference=reference)
     setting = Setting(opponent=opponent, targets=["seer"], contenders=[contender], open_scheduler=never)
     return Played(contender=contender, setting=setting, evaluation=score_groups(groups), groups=groups)
@@ -82,6 +82,13 @@ def test_p_values_are_corrected_for_the_number_of_comparisons() -> None:
     raw = [cell.comparison.p_value for cell in cells if cell.comparison is not None]
     # Holm: the smaller is doubled, the larger stands.
     assert [cell.p_holm for cell in cells] == [None, pytest.approx(2 * raw[0]), pytest.approx(raw[1])]
+
+
+def test_tasks_that_were_played_several_times_say_what_the_best_of_k_reaches() -> None:
+    cell = matrix_cells([played("base", "scripted", 10, twice=True)], confidence=0.95)[0]
+    # Each task is won once in two episodes.
+    assert cell.score.mean == 0.5 and cell.attempts["pass@2"].mean == 1.0
+    assert "pass@2 1.000" in str(next(iter(matrix_table([cell], confidence=0.95).columns[1].cells)))
 
 
 def test_the_same_role_in_two_seats_is_told_apart() -> None:

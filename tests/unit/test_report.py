@@ -160,6 +160,16 @@ def test_a_sweep_is_answered_by_condition_with_a_table_of_its_jobs(tmp_path: Pat
     ]
     text = report(tmp_path).text
     assert "4 finished, 1 unfinished." in text and "1 / 2" in text
+    # Both have a run of seed 1 alone: it won nine of ten tasks with the seer, one with the witch.
+    (contrast,) = next(section.table.rows for section in report_page(tmp_path).sections[1:2] if section.table)
+    assert contrast[0] == "witch over seer" and contrast[3].startswith("-0.800") and contrast[-1] == "1"
+
+
+def test_pairs_of_conditions_are_not_listed_where_there_are_too_many_to_correct_for(tmp_path: Path) -> None:
+    for job in range(7):
+        evaluated_run(tmp_path / str(job), f"rollout.group_size={2 + job}")
+    section = report_page(tmp_path).sections[1]
+    assert section.table is None and section.notes[0].startswith("21 pairs are too many")
 
 
 def test_what_is_no_run_directory_is_one_line_on_standard_error(

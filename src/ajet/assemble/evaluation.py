@@ -40,7 +40,7 @@ def build_evaluation(request: EvaluateConfig) -> PairedEvaluation:
         return PairedEvaluation(
             name=checkpoint.parent.name if checkpoint != Path(model_path) else "start",
             tasks=tasks,
-            repeats=config.eval.repeats,
+            repeats=request.repeats or config.eval.repeats,
             confidence=request.confidence or config.eval.confidence,
             take_checkpoint=lambda: engine.update_weights(merged_state(load_model(config, str(checkpoint))).items(), 1),
             runtime=RolloutRuntime(),

@@ -46,7 +46,7 @@ def build_matrix(request: MatrixConfig) -> MatrixEvaluation:
         return MatrixEvaluation(
             settings=_settings(entries, checkpoints, engine, model_path, display),
             tasks=tasks,
-            repeats=config.eval.repeats,
+            repeats=request.repeats or config.eval.repeats,
             confidence=request.confidence or config.eval.confidence,
             runtime=RolloutRuntime(),
             display=display,

@@ -79,6 +79,8 @@ class EvaluateConfig:
     """A step number, or `start` for the starting model; null: the newest checkpoint."""
     num_tasks: int | None = ruled(None, at_least=2)
     """Held-out tasks; an interval needs at least two."""
+    repeats: int | None = ruled(None, at_least=1)
+    """Episodes of each task; several also give pass@k and best@k."""
     seed_offset: int | None = ruled(None, at_least=1)
     """Held-out task numbers start here; another offset gives other seeds."""
     opponent: OpponentConfig | None = None
@@ -101,6 +103,8 @@ class MatrixConfig:
     """What plays the untrained roles, one after the other."""
     num_tasks: int | None = ruled(None, at_least=2)
     """Held-out tasks of every cell."""
+    repeats: int | None = ruled(None, at_least=1)
+    """Episodes of each task; several also give pass@k and best@k."""
     seed_offset: int | None = ruled(None, at_least=1)
     """Held-out task numbers start here."""
     confidence: float | None = ruled(None, above=0, below=1)

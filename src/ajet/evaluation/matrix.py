@@ -7,7 +7,7 @@ p-values are corrected for how many there are. No run is changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,6 +61,8 @@ class Cell:
     """By tag."""
     seats: dict[str, Interval]
     """Reward by `<tag>/<agent name>`: the same role in another seat may fare otherwise."""
+    attempts: dict[str, Interval]
+    """`pass@<k>` and `best@<k>` where tasks were played several times."""
     reference: str | None
     comparison: Comparison | None
     """The reference's score before, this one's after; None for the reference itself."""
@@ -147,11 +149,9 @@ def matrix_cells(played: Sequence[Played], *, confidence: float) -> list[Cell]:
             opponent=result.setting.opponent,
             targets=result.setting.targets,
             score=score_interval(list(result.evaluation.scores.values()), confidence=confidence),
-            rewards={
-                tag: score_interval(list(rewards.values()), confidence=confidence)
-                for tag, rewards in result.evaluation.rewards.items()
-            },
+            rewards=_intervals(result.evaluation.rewards, confidence=confidence),
             seats=seat_rewards(result.groups, confidence=confidence),
+            attempts=_intervals(result.evaluation.attempts, confidence=confidence),
             reference=result.contender.reference,
             comparison=comparison,
             p_holm=None if comparison is None else next(corrected),
@@ -159,6 +159,11 @@ def matrix_cells(played: Sequence[Played], *, confidence: float) -> list[Cell]:
         )
         for result, comparison in zip(played, comparisons, strict=True)
     ]
+
+
+def _intervals(values: Mapping[str, Mapping[str, float]], *, confidence: float) -> dict[str, Interval]:
+    """The mean over tasks of every measure that is given by task."""
+    return {name: score_interval(list(by_task.values()), confidence=confidence) for name, by_task in values.items()}
 
 
 def seat_rewards(groups: Sequence[EpisodeGroup], *, confidence: float) -> dict[str, Interval]:
@@ -175,7 +180,7 @@ def seat_rewards(groups: Sequence[EpisodeGroup], *, confidence: float) -> dict[s
 
 
 def matrix_table(cells: Sequence[Cell], *, confidence: float) -> Table:
-    """A row a policy, a column an opponent; below each score the difference to the reference."""
+    """A row a policy, a column an opponent; below each score the difference to the reference, and pass@k if known."""
     opponents = list(dict.fromkeys(cell.opponent for cell in cells))
     table = Table(title=f"held-out score [{confidence:.0%} interval], difference, p (Holm)", title_justify="left")
     for heading in ("", *opponents):
@@ -189,9 +194,10 @@ def matrix_table(cells: Sequence[Cell], *, confidence: float) -> Table:
 def _written(cell: Cell | None) -> str:
     if cell is None:
         return ""
-    text = f"{cell.score.mean:.3f} [{cell.score.low:.3f}, {cell.score.high:.3f}]"
-    if cell.comparison is None or cell.p_holm is None:
-        return text
-    difference = cell.comparison.difference
-    gain = f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
-    return f"{text}\n{gain}\np {'< 0.001' if cell.p_holm < 0.001 else f'= {cell.p_holm:.3f}'}"
+    lines = [f"{cell.score.mean:.3f} [{cell.score.low:.3f}, {cell.score.high:.3f}]"]
+    if cell.comparison is not None and cell.p_holm is not None:
+        difference = cell.comparison.difference
+        lines.append(f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]")
+        lines.append(f"p {'< 0.001' if cell.p_holm < 0.001 else f'= {cell.p_holm:.3f}'}")
+    lines += [f"{name} {found.mean:.3f}" for name, found in cell.attempts.items() if name.startswith("pass@")]
+    return "\n".join(lines)

@@ -7,7 +7,7 @@ with another of the same tasks. Evaluation uses random streams of its own and ch
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -29,6 +29,8 @@ class Evaluation:
     """Tasks none of whose episodes could be used."""
     metrics: Metrics
     """The same names as in training, without the prefix `eval/`."""
+    attempts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By measure, then task_id: what the best of k episodes reaches; empty where tasks were played once."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain data for a checkpoint or summary."""
@@ -63,11 +65,14 @@ def score_groups(groups: Sequence[EpisodeGroup]) -> Evaluation:
                 by_tag.setdefault(tag, []).append(reward)
         for tag, values in by_tag.items():
             rewards.setdefault(tag, {})[group.task.task_id] = fmean(values)
+    attempts = score_attempts(groups)
     return Evaluation(
         scores=scores,
         rewards=rewards,
         num_lost_tasks=len(groups) - len(scores),
-        metrics=episode_metrics(groups) | attempts_metrics(groups),
+        metrics=episode_metrics(groups)
+        | {f"episode/{name}": fmean(by_task.values()) for name, by_task in attempts.items()},
+        attempts=attempts,
     )
 
 
@@ -77,22 +82,22 @@ def _score(episode: Episode) -> float:
     return fmean(episode.tag_rewards().values())
 
 
-def attempts_metrics(groups: Sequence[EpisodeGroup]) -> Metrics:
+def score_attempts(groups: Sequence[EpisodeGroup]) -> dict[str, dict[str, float]]:
     """What the best of k episodes of a task reaches, for k = 2, 4, 8, … up to the most usable episodes of a task.
 
     Returns:
-        `episode/pass@<k>` (success) and `episode/best@<k>` (score), means over tasks with at least k usable episodes.
+        `pass@<k>` (success) and `best@<k>` (score), each by the task_id of the tasks with at least k usable episodes.
     """
-    usable = [[episode for episode in group.episodes if episode.usable] for group in groups]
-    most = max((len(episodes) for episodes in usable), default=0)
-    metrics: Metrics = {}
+    usable = {group.task.task_id: [episode for episode in group.episodes if episode.usable] for group in groups}
+    most = max(map(len, usable.values()), default=0)
+    attempts: dict[str, dict[str, float]] = {}
     for k in (2**power for power in range(1, most.bit_length())):
-        enough = [episodes for episodes in usable if len(episodes) >= k]
-        judged = [[bool(e.is_success) for e in episodes] for episodes in enough if _all_judged(episodes)]
+        enough = {task: episodes for task, episodes in usable.items() if len(episodes) >= k}
+        judged = {task: sum(bool(e.is_success) for e in those) for task, those in enough.items() if _all_judged(those)}
         if judged:
-            metrics[f"episode/pass@{k}"] = fmean(pass_at_k(len(wins), sum(wins), k) for wins in judged)
-        metrics[f"episode/best@{k}"] = fmean(best_at_k([_score(e) for e in episodes], k) for episodes in enough)
-    return metrics
+            attempts[f"pass@{k}"] = {task: pass_at_k(len(usable[task]), wins, k) for task, wins in judged.items()}
+        attempts[f"best@{k}"] = {task: best_at_k([_score(e) for e in those], k) for task, those in enough.items()}
+    return attempts
 
 
 def _all_judged(episodes: Sequence[Episode]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,11 +41,13 @@ def comparison(before: Evaluation, after: Evaluation, *, confidence: float) -> d
     """Before, after and paired difference, of the score and of each trained tag's reward.
 
     Returns:
-        By measure: `score`, `reward/<tag>`.
+        By measure: `score`, `reward/<tag>`, and `pass@<k>`, `best@<k>` where tasks were played several times.
     """
     pairs = {"score": (before.scores, after.scores)}
     for tag in before.rewards:
         pairs[f"reward/{tag}"] = (before.rewards[tag], after.rewards.get(tag, {}))
+    for name in (name for name in before.attempts if name in after.attempts):
+        pairs[name] = (before.attempts[name], after.attempts[name])
     return {name: compare(old, new, confidence=confidence) for name, (old, new) in pairs.items()}
 
 
@@ -62,14 +65,19 @@ def compare(before: Mapping[str, float], after: Mapping[str, float], *, confiden
 def write_summary(path: Path, content: Mapping[str, Any]) -> None:
     """Write `summary.json` whole or not at all."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2, default=_plain) + "\n", encoding="utf-8")
+    partial.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     partial.rename(path)
 
 
 def _plain(value: Any) -> Any:
+    """As JSON has it: what is not finite, such as the ends of an interval of one value, becomes null."""
     if isinstance(value, Comparison):
-        return asdict(value)
-    raise TypeError(f"{type(value).__name__} does not belong in a summary")
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def results_table(rows: Mapping[str, Comparison], *, confidence: float) -> Table:

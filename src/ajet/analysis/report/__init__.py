@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ajet.analysis.report.answer import run_answer, sweep_answer
+from ajet.analysis.report.answer import contrasts_section, run_answer, sweep_answer
 from ajet.analysis.report.page import Page, render
 from ajet.analysis.report.sections import (
     budget_section,
@@ -62,6 +62,7 @@ def _sweep_page(sweep: Sweep) -> Page:
         lead=lead,
         sections=[
             held_out,
+            contrasts_section(sweep),
             jobs_section(sweep),
             curves_section(sweep.conditions()),
             failures_section(sweep.runs),

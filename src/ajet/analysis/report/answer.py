@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ajet.analysis.effects import Effect, confidence_of, run_effect, sweep_effects
+from ajet.analysis.effects import Effect, confidence_of, run_effect, sweep_contrasts, sweep_effects
 from ajet.analysis.plots import plot_forest, plot_scores
 from ajet.analysis.report.page import Section, Table
 from ajet.analysis.runs import Run, Sweep
 from ajet.statistics import POWER, Interval
+
+MOST_CONTRASTS = 15
+"""Pairs of conditions that are listed, those of six conditions; correcting for more would hide what there is."""
 
 
 def run_answer(run: Run) -> tuple[list[str], Section]:
@@ -58,6 +61,22 @@ def sweep_answer(sweep: Sweep) -> tuple[list[str], Section]:
     )
 
 
+def contrasts_section(sweep: Sweep) -> Section:
+    """Whether one condition gained more than another, a row a pair."""
+    contrasts = sweep_contrasts(sweep)
+    title = "One condition against another"
+    if not contrasts:
+        return Section(title=title, notes=["No two conditions were evaluated and share a training seed."])
+    if len(contrasts) > MOST_CONTRASTS:
+        where = "choose a few beforehand, from ajet.analysis.effects.sweep_contrasts."
+        return Section(title=title, notes=[f"{len(contrasts)} pairs are too many to correct for: {where}"])
+    how = "After training, on the same held-out tasks and between runs of the same seed. "
+    corrected = "p-values are corrected for the number of rows (Holm)."
+    return Section(
+        title=title, notes=[how + corrected], table=effects_table(contrasts, headings=("a over b", "b", "a"))
+    )
+
+
 def sentence(effect: Effect, *, label: str) -> str:
     """One effect in words, e.g. `seer: training raised the held-out score by +0.26, from 0.30 to 0.56 (…).`"""
     difference = effect.difference
@@ -73,10 +92,10 @@ def sentence(effect: Effect, *, label: str) -> str:
     return f"{text} To find one of this size would take about {effect.pairs_needed:,} held-out tasks."
 
 
-def effects_table(effects: Sequence[Effect]) -> Table:
-    """A row an effect."""
+def effects_table(effects: Sequence[Effect], *, headings: Sequence[str] = ("", "before", "after")) -> Table:
+    """A row an effect; `headings` name the label and the two that are compared."""
     return Table(
-        headings=("", "before", "after", "difference", "p", "tasks", "tasks needed", "runs"),
+        headings=(*headings, "difference", "p", "tasks", "tasks needed", "runs"),
         rows=[
             (
                 effect.label,
