@@ -34,7 +34,7 @@ from ajet.engine.vllm import CPU_BATCHED_TOKENS
 from ajet.records import Call, Episode, EpisodeGroup, Task
 from ajet.training.batch import build_batch
 from ajet.training.clock import PhaseClock
-from ajet.training.packing import Pack
+from ajet.training.packing import Pack, ancestor_mask
 
 
 def trained_calls(path: Path) -> list[dict[str, Any]]:
@@ -131,15 +131,18 @@ def episode(task: str, repeat: int, calls: Sequence[Mapping[str, Any]]) -> Episo
 
 
 def update_seconds(packs: Sequence[Pack], config: Config, model_path: str) -> float:
-    """Forward and backward over every pack, one row after the other where nothing branches."""
+    """Forward and backward over every pack, one after the other."""
     torch.set_num_threads(config.hardware.training_threads or torch.get_num_threads())
     model = load_model(config, model_path, torch.float32)
     started = time.perf_counter()
     for pack in packs:
-        assert pack.is_chain, "this bare pass knows plain causal attention only"
-        distinct = torch.unique(torch.from_numpy(pack.predictors))
+        mask = None if pack.is_chain else torch.from_numpy(ancestor_mask(pack.parents))[None, None]
         logits = model(
-            input_ids=torch.from_numpy(pack.token_ids)[None], logits_to_keep=distinct, use_cache=False
+            input_ids=torch.from_numpy(pack.token_ids)[None],
+            position_ids=torch.from_numpy(pack.positions)[None],
+            attention_mask=mask,
+            logits_to_keep=torch.unique(torch.from_numpy(pack.predictors)),
+            use_cache=False,
         ).logits
         torch.log_softmax(logits[0], -1)[:, 0].sum().backward()
     return time.perf_counter() - started

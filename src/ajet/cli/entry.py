@@ -69,8 +69,10 @@ def run_entry(
     # Hydra would otherwise print its errors itself, over several lines, and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a NUMA warning that nobody can act upon
-    # Threads that spin at a barrier, OpenMP's habit, wait for one that any other process keeps off its core.
+    # Threads that spin long at a barrier, OpenMP's habit, wait for one that any other process keeps off its core;
+    # those that sleep at once take longer to wake than a small model's layer takes.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     overrides: list[str] = []
     try:
         command = read(sys.argv[1:] if argv is None else argv)
