@@ -84,6 +84,14 @@ def test_a_search_that_cannot_be_repeated_is_not_gone_on_with(tmp_path: Path, ch
     assert "a search without hydra.sweeper.sampler.seed cannot be repeated" in done.stderr
 
 
+def test_a_search_without_a_score_is_refused(tmp_path: Path, checkpoint: Path) -> None:
+    done = act(tmp_path, *command(checkpoint, "sweep=optuna", "seed=range(1,9)", "eval.last=false"))
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: eval.last=false leaves sweep=optuna no score to look for: drop it\n",
+    )
+
+
 def metrics(run: Path) -> list[dict[str, Any]]:
     """The run's lines, without what a clock says."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -36,6 +36,7 @@ from ajet.errors import AjetError, ConfigError, RunInterruptedError
 from ajet.sweeps.axis import expand_axis
 from ajet.sweeps.command import (
     check_repeatable,
+    check_search,
     how_to_go_on,
     outcome,
     plan_of,
@@ -128,6 +129,7 @@ def _check_ahead(
         return [*place_run(tree, overrides), *command.arguments], None
     if OmegaConf.select(tree, "resume") is not None:
         raise ConfigError("resume goes on with one run, or with a sweep by its directory: drop -m")
+    check_search(tree)
     overrides = expand_axis(tree, overrides)
     swept = [*(f"{key}={value}" for key, value in (tree.hydra.sweeper.params or {}).items()), *overrides]
     jobs = None

@@ -53,6 +53,16 @@ def repeated_arguments(sweep: Path, overrides: Sequence[str], config_name: str) 
     return [*kept, *(str(override.input_line) for override in changed)]
 
 
+def check_search(tree: DictConfig) -> None:
+    """Refuse a search whose jobs return no score.
+
+    Raises:
+        ConfigError: the final evaluation is off.
+    """
+    if OmegaConf.select(tree, "sweep.kind") == "optuna" and not tree.eval.last:
+        raise ConfigError("eval.last=false leaves sweep=optuna no score to look for: drop it")
+
+
 def check_repeatable(tree: DictConfig) -> None:
     """Refuse to go on with a search that would not come to the same jobs again.
 
