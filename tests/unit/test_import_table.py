@@ -54,6 +54,8 @@ TABLE: dict[str, set[str]] = {
     "rollout.__main__": {"cli", "config", "workflows", "assemble"},
     "train": {"cli", "config", "workflows", "assemble"},
     "report": {"analysis"},
+    "viewer": {"analysis", "timeline"},
+    "view": {"analysis", "viewer"},
     "evaluate": {"cli", "config", "workflows", "evaluation", "assemble"},
     "": {"records", "workflow", "tuner"},  # ajet/__init__.py, for its lazy exports
 }
@@ -64,9 +66,9 @@ HEAVY: dict[str, set[str]] = {
     "accelerate": {"training", "models", "assemble"},
     "agentscope": {"agents", "workflows"},
     "wandb": {"tracking"},
-    "fastapi": {"endpoint"},
-    "uvicorn": {"endpoint"},
-    "pandas": {"analysis"},
+    "fastapi": {"endpoint", "viewer"},
+    "uvicorn": {"endpoint", "viewer"},
+    "pandas": {"analysis", "viewer"},
     "statsmodels": {"statistics"},
     "matplotlib": {"analysis"},
     "hydra": {"config", "sweeps", "cli"},
@@ -150,6 +152,7 @@ def test_experiments_are_not_imported_by_the_library() -> None:
         "'opponent.params.code=2'])",
         "from ajet.evaluate import main; main(['--help'])",
         "from ajet.report import main; main(['nowhere'])",
+        "from ajet.view import main; main(['nowhere'])",
     ],
 )
 def test_light_commands_load_neither_torch_nor_vllm_nor_agentscope(statement: str, checkpoint: Path) -> None:

@@ -43,6 +43,8 @@ SCHEMA = pa.schema(
     ]
 )
 """`messages` and `metadata` are JSON; advantage and reward are null for agents that are not trained."""
+ROWS_A_GROUP = 2000
+"""Small row groups, so that a reader of one episode decodes little else."""
 NO_CALL = Call(index=-1, agent_name="", target_tag="", trained=False, messages=(), reply="")
 """Stands for an episode that ended before its first call, so that its error is not lost."""
 
@@ -68,7 +70,8 @@ class TrajectoryStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{split}_{step:06d}.parquet"
         partial = path.with_suffix(".partial")
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial, compression="zstd")
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        pq.write_table(table, partial, compression="zstd", row_group_size=ROWS_A_GROUP)
         partial.rename(path)
         return path
 

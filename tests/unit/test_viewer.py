@@ -1,0 +1,296 @@
+"""The viewer finds episodes, shows every token once, and lets nothing that a model wrote out of its box."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+from tests.run_dirs import make_run
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
+from ajet.records import Call, Episode, EpisodeGroup, Task
+from ajet.tracking.store import TrajectoryStore
+from ajet.view import main
+from ajet.viewer.app import make_app
+from ajet.viewer.catalog import Catalog, EpisodeKey, Wanted
+from ajet.viewer.conversation import tokens_of, tree_of, turns_of
+
+HOSTILE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>{{ 7 * 7 }}\"'&"
+
+
+def call(index: int, agent: str, asked: str, reply: str, prompt: tuple[int, ...], sampled: tuple[int, ...]) -> Call:
+    return Call(
+        index=index,
+        agent_name=agent,
+        target_tag="seer" if agent == "P1" else "werewolf",
+        trained=bool(sampled),
+        messages=({"role": "user", "content": asked},),
+        reply=reply,
+        prompt_ids=prompt,
+        sampled_ids=sampled,
+        logprobs=tuple(-0.1 * (place + 1) for place in range(len(sampled))),
+    )
+
+
+def episode(repeat: int, *calls: Call, won: bool = True, task: str = "t&<b>") -> Episode:
+    return Episode(
+        task=Task(task_id=task),
+        repeat=repeat,
+        status="ok",
+        rewards={"P1": float(won)},
+        agent_tags={"P1": "seer"},
+        calls=calls,
+        is_success=won,
+        metadata={"note": HOSTILE},
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run whose step 0 holds the group `t&<b>`: two hostile episodes of three calls that part at the last one."""
+    folder = make_run(tmp_path / HOSTILE[:8].replace("/", ""))
+    shared = (
+        call(0, "P1", f"look {HOSTILE}", f"I look {HOSTILE}", (1, 2, 3), (4, 5)),
+        call(1, "P2", "howl", "awoo", (), ()),
+    )
+    group = EpisodeGroup(
+        task=Task(task_id="t&<b>"),
+        episodes=(
+            episode(0, *shared, call(2, "P1", "vote", "P2", (1, 2, 3, 4, 5, 6), (7,))),
+            episode(1, *shared, call(2, "P1", "vote", "P1", (1, 2, 9), (8,)), won=False),
+        ),
+    )
+    advantages = {("t&<b>", 0, "P1"): 1.25, ("t&<b>", 1, "P1"): -1.25}
+    TrajectoryStore(folder / "trajectories").write([group], advantages, step=0, split="train")
+    words = Tokenizer(WordLevel({f"w{number}<i>": number for number in range(10)}, unk_token="w0<i>"))
+    model = folder / "checkpoints" / "step_2" / "model"
+    model.mkdir(parents=True)
+    words.save(str(model / "tokenizer.json"))
+    return folder
+
+
+GROUP = "split=train&step=0&task=t%26%3Cb%3E"
+
+
+@pytest.fixture
+def client(run: Path) -> TestClient:
+    return TestClient(make_app(run), base_url="http://127.0.0.1")
+
+
+def tokens(html: str, kind: str) -> list[str]:
+    return [unescape(text) for text in re.findall(rf'<span class="{kind}[^"]*" title="[^"]*">(.*?)</span>', html)]
+
+
+def test_the_list_can_be_narrowed_by_each_property(run: Path) -> None:
+    catalog = Catalog(run)
+    assert len(catalog.select(Wanted())) == 6  # two a training step, two held out
+    assert set(catalog.select(Wanted(split="eval"))["task"]) == {"eval-0"}
+    assert set(catalog.select(Wanted(step=1))["task"]) == {"train-1"}
+    assert set(catalog.select(Wanted(task="&<"))["repeat"]) == {0, 1}
+    assert set(catalog.select(Wanted(status="timeout"))["task"]) == {"eval-0"}
+    assert set(catalog.select(Wanted(outcome="open"))["task"]) == {"eval-0"}
+    assert catalog.select(Wanted(outcome="lost"))["success"].sum() == 0
+    assert set(catalog.select(Wanted(tag="seer", least=0.5))["reward/seer"]) == {1.0}
+    assert catalog.select(Wanted(tag="witch")).empty
+    assert catalog.select(Wanted(order="oldest", split="train"))["step"].is_monotonic_increasing
+    assert catalog.select(Wanted(order="worst"))["score"].iloc[0] == 0.0
+
+
+def test_a_run_that_goes_on_is_read_on(run: Path) -> None:
+    catalog = Catalog(run)
+    assert len(catalog.episodes()) == 6
+    again = EpisodeGroup(task=Task(task_id="new"), episodes=(episode(0, task="new"),))
+    TrajectoryStore(run / "trajectories").write([again], {}, step=1, split="train")
+    assert set(catalog.select(Wanted(step=1))["task"]) == {"new"}
+
+
+def test_a_turn_tells_what_its_agent_had_not_been_told() -> None:
+    first = {"role": "user", "content": "one"}
+    own = {"role": "assistant", "content": [{"type": "text", "text": "as the program writes it down"}]}
+    second = {"role": "user", "content": "two"}
+    calls = pd.DataFrame(
+        {
+            "agent": ["a", "b", "a"],
+            "tag": "t",
+            "call_index": [0, 1, 2],
+            "trained": True,
+            "messages": [[first], [first], [first, own, second]],
+            "reply": ["as the model said it", "yes", "no"],
+            "format_error": [None, "not JSON", None],
+            "reward": [1.0, np.nan, 1.0],
+            "advantage": [0.5, np.nan, 0.5],
+            "policy_version": [3, 3, 3],
+            "prompt_ids": [[1], [1], [1, 2, 3]],
+            "sampled_ids": [[2], [], [4]],
+        }
+    )
+    turns = turns_of(calls)
+    assert [[message.text for message in turn.told] for turn in turns] == [["one"], ["one"], ["two"]]
+    assert [len(turn.repeated) for turn in turns] == [0, 0, 2]
+    assert [turn.format_error for turn in turns] == [None, "not JSON", None]
+    assert [turn.advantage for turn in turns] == [0.5, None, 0.5]
+
+
+def test_tokens_are_those_of_the_call_in_their_order(run: Path) -> None:
+    calls = Catalog(run).calls(EpisodeKey(split="train", step=0, task="t&<b>", repeat=0))
+    later = tokens_of(calls, 2, None)
+    assert [token.token_id for token in (*later.shared, *later.prompt, *later.sampled)] == [1, 2, 3, 4, 5, 6, 7]
+    assert (len(later.shared), later.shared_with) == (5, 0)
+    assert later.sampled[0].logprob == pytest.approx(-0.1)
+    assert later.sampled[0].shade == 9  # exp(-0.1) = 0.905
+    first = tokens_of(calls, 0, None)
+    assert (first.shared, first.shared_with) == ([], None)
+    assert first.logprob == pytest.approx(-0.3)
+
+
+def test_a_tree_forks_where_calls_part(run: Path) -> None:
+    calls = Catalog(run).calls(EpisodeKey(split="train", step=0, task="t&<b>", repeat=1))
+    tree = tree_of(calls, None)
+    assert (tree.num_tokens, tree.num_unique) == (5 + 4, 7)
+    (root,) = tree.branches
+    assert (root.text, root.calls) == ("1 2", [0, 2])
+    assert [(branch.text, branch.calls) for branch in root.children] == [("3 4 5", [0]), ("9 8", [2])]
+
+
+def test_pages_show_what_a_model_wrote_as_text(client: TestClient) -> None:
+    for page in (
+        "/",
+        f"/group?{GROUP}",
+        f"/episode?{GROUP}&repeat=0",
+        f"/episode?{GROUP}&repeat=0&agent=P1",
+        f"/call?{GROUP}&repeat=0&index=0",
+        f"/call?{GROUP}&repeat=0&index=1",
+        f"/tree?{GROUP}&repeat=1",
+        f"/compare?{GROUP}&left=0&right=1",
+        f"/group?split=train&step=0&task={quote(HOSTILE)}",
+        f"/?task={quote(HOSTILE)}&least={quote(HOSTILE)}",
+    ):
+        answer = client.get(page)
+        assert answer.status_code in (200, 400, 404), page
+        assert not re.search(r"<script|<img|<i>|t&<b>|I look .*(onerror=alert\(1\)>|49)", answer.text), page
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none';") and "script" not in policy
+
+
+def test_a_call_shows_each_token_with_its_text_and_probability(client: TestClient) -> None:
+    html = client.get(f"/call?{GROUP}&repeat=0&index=2").text
+    assert tokens(html, "shared") == [f"w{number}<i>" for number in (1, 2, 3, 4, 5)]
+    assert tokens(html, "asked") == ["w6<i>"]
+    assert tokens(html, "sampled") == ["w7<i>"]
+    assert "+1.2500" in html
+    assert "logprob -0.1000 · probability 0.9048" in html
+
+
+def test_two_episodes_stand_beside_each_other_from_where_they_part(client: TestClient) -> None:
+    html = client.get(f"/compare?{GROUP}&left=0&right=1").text
+    assert html.count("2 calls in common") == 2
+    assert html.count('class="turn trained differs"') == 2
+
+
+def test_a_group_offers_its_best_and_its_worst_episode(client: TestClient) -> None:
+    html = client.get(f"/group?{GROUP}").text
+    assert re.search(r'name="left" value="0"[^>]* checked', html)
+    assert re.search(r'name="right" value="1"[^>]* checked', html)
+
+
+def test_pages_of_the_list_follow_each_other(run: Path) -> None:
+    groups = [EpisodeGroup(task=Task(task_id=f"many-{n}"), episodes=(episode(0, task=f"many-{n}"),)) for n in range(60)]
+    TrajectoryStore(run / "trajectories").write(groups, {}, step=1, split="train")
+    client = TestClient(make_app(run), base_url="http://127.0.0.1")
+    first = client.get("/?task=many&split=train").text
+    following = re.search(r'href="([^"]*page=1)"', first)
+    assert following is not None
+    second = client.get(unescape(following[1])).text
+    both = [set(re.findall(r">(many-\d+)<", html)) for html in (first, second)]
+    assert [len(tasks) for tasks in both] == [50, 10] and not both[0] & both[1]
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "words"),
+    [
+        (f"/episode?{GROUP}&repeat=7", 404, "it has 0, 1"),
+        ("/group?split=eval&step=9&task=x", 404, "no episode of task x"),
+        (f"/call?{GROUP}&repeat=0&index=9", 404, "it has 3 calls"),
+        ("/?least=lots", 400, "no number"),
+        ("/?order=sideways", 400, "newest"),
+        ("/episode?split=train", 400, "step"),
+    ],
+)
+def test_a_wrong_address_is_answered_by_a_sentence(client: TestClient, address: str, status: int, words: str) -> None:
+    answer = client.get(address)
+    assert answer.status_code == status
+    assert words in unescape(answer.text)
+
+
+def test_a_foreign_host_name_is_refused(client: TestClient) -> None:
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 400
+
+
+def test_a_folder_of_runs_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(tmp_path / "sweep" / "0")
+    make_run(tmp_path / "sweep" / "1")
+    assert main([str(tmp_path / "sweep")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.endswith("0, 1\n") and error.count("\n") == 1
+
+
+def test_what_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_viewing_loads_no_torch(run: Path) -> None:
+    code = f"import sys; from ajet.viewer.app import make_app; from pathlib import Path; make_app(Path({str(run)!r}))"
+    check = "; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code + check], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n", done.stderr
+
+
+@pytest.fixture
+def address(run: Path) -> Iterator[str]:
+    """The viewer on a port of its own."""
+    server = uvicorn.Server(uvicorn.Config(make_app(run), port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        thread.join(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_a_browser_walks_from_the_list_to_a_token_and_runs_nothing(address: str, tmp_path: Path) -> None:
+    def visit(url: str) -> str:
+        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+        command = ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", url]
+        page = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+        assert "<title>owned" not in page and "<title>" in page
+        return page
+
+    def follow(page: str, link: str) -> str:
+        found = re.search(rf'href="(/{link}\?[^"]*)"', page)
+        assert found is not None, page
+        return visit(address + unescape(found[1]))
+
+    listed = visit(f"{address}/?task=t%26&order=best")
+    group = follow(listed, "group")
+    assert "t&amp;&lt;b&gt;" in group
+    episode_page = follow(group, "episode")
+    assert "I look &lt;script&gt;" in episode_page
+    assert tokens(follow(episode_page, "call"), "sampled") == ["w4<i>", "w5<i>"]
+    follow(episode_page, "tree")
