@@ -45,11 +45,11 @@ TABLE: dict[str, set[str]] = {
     "tracking": {"records", "config"},
     "evaluation": {"records", "statistics", "config", "data", "rollout", "tracking"},
     "training": PLAYING | {"timeline", "algorithms", "tracking", "evaluation"},
-    "analysis": {"records", "statistics", "timeline", "tracking.store"},
+    "sweeps": {"config"},
+    "analysis": {"records", "statistics", "timeline", "tracking.store", "sweeps.records"},
     "assemble": PLAYING | {"timeline", "algorithms", "engine", "workflows", "tracking", "evaluation", "training"},
     # The small model's recipe plays with what it made, as a run would.
     "models": PLAYING | {"timeline", "workflows", "tracking", "evaluation", "training", "assemble"},
-    "sweeps": {"config"},
     "cli": {"config", "sweeps"},
     "rollout.__main__": {"cli", "config", "workflows", "assemble"},
     "train": {"cli", "config", "workflows", "assemble"},

@@ -17,6 +17,7 @@ from ajet.analysis import load_run
 from ajet.analysis.report import report_page
 from ajet.records import Call, Episode, EpisodeGroup, Task
 from ajet.report import main
+from ajet.sweeps.records import JobRecord, SweepPlan, write_job, write_plan
 from ajet.tracking.store import TrajectoryStore
 
 HOSTILE = "</pre><script>alert(1)</script>{{ 7 * 7 }}"
@@ -131,6 +132,11 @@ def test_a_report_tells_origin_time_tokens_and_failures(tmp_path: Path) -> None:
     assert "Held-out score per 1,000 sampled tokens at step 2: 800.000" in text and "infra_error" in text
 
 
+def test_a_report_leads_into_every_episode(tmp_path: Path) -> None:
+    run = evaluated_run(tmp_path / "run")
+    assert f"python -m ajet.view {run}" in report(run).text
+
+
 def test_the_same_run_gives_the_same_file(tmp_path: Path) -> None:
     folder = evaluated_run(tmp_path / "run")
     report(folder)
@@ -163,6 +169,31 @@ def test_a_sweep_is_answered_by_condition_with_a_table_of_its_jobs(tmp_path: Pat
     # Both have a run of seed 1 alone: it won nine of ten tasks with the seer, one with the witch.
     (contrast,) = next(section.table.rows for section in report_page(tmp_path).sections[1:2] if section.table)
     assert contrast[0] == "witch over seer" and contrast[3].startswith("-0.800") and contrast[-1] == "1"
+
+
+def test_jobs_of_a_sweep_are_told_of_before_they_start_and_when_they_failed(tmp_path: Path) -> None:
+    choices = [{"trainable_targets": targets, "seed": "1"} for targets in ("[seer]", "[witch]", "[seer,witch]")]
+    overrides = [[f"{key}={value}" for key, value in choice.items()] for choice in choices]
+    plan = SweepPlan(
+        config_name="train", directory="/", arguments=[], axes=["trainable_targets", "seed"], jobs=overrides
+    )
+    write_plan(tmp_path, plan)
+    evaluated_run(tmp_path / "0", "trainable_targets=[seer]", seed=1)
+    make_run(tmp_path / "1", "trainable_targets=[witch]", seed=1, num_steps=0, finished=False)
+    for number, (state, error) in enumerate([("finished", None), ("failed", f"no room {HOSTILE}")]):
+        job = JobRecord(
+            number=number, overrides=overrides[number], choices=choices[number], state=state, error=error, attempts=1
+        )
+        write_job(tmp_path / str(number), job)
+    section = next(section for section in report_page(tmp_path).sections if section.title == "Jobs")
+    assert section.table is not None
+    assert [row[:3] for row in section.table.rows] == [
+        ("0", "finished", "seer"),
+        ("1", "failed", "witch"),
+        ("2", "pending", "seer+witch"),
+    ]
+    assert section.notes[1] == f"Job 1 (trainable_targets=[witch] seed=1) failed: no room {HOSTILE}"
+    assert "script" not in report(tmp_path).tags
 
 
 def test_pairs_of_conditions_are_not_listed_where_there_are_too_many_to_correct_for(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -17,34 +18,52 @@ from ajet.analysis.report.samples import sample_games
 from ajet.analysis.runs import Run, Sweep
 from ajet.records import EPISODE_STATUSES
 from ajet.statistics import ratio_interval
+from ajet.sweeps.records import JobRecord, is_sweep, read_jobs
 
 NUM_ERRORS = 8
 """Different errors that are listed, the most frequent first."""
 
 
 def jobs_section(sweep: Sweep) -> Section:
-    """The table of jobs: state and key numbers."""
-    choices = sweep.choices
+    """The table of jobs: state and key numbers, those that have not started or failed at once included."""
+    jobs = {str(job.number): job for job in read_jobs(sweep.path)} if is_sweep(sweep.path) else {}
+    columns = list(sweep.choices.columns)
+    runs = {run.name: run for run in sweep}
+    names = [*jobs, *(name for name in runs if name not in jobs)]
+    states = {name: jobs[name].state if name in jobs else runs[name].state for name in names}
     rows = [
-        (
-            run.name,
-            run.state,
-            *(str(choice) for choice in choices.loc[run.name]),
-            f"{run.num_steps} / {run.config.get('total_steps', '?')}",
-            _last_rewards(run),
-            _gain(run),
-            _duration(sum(seconds_by_phase(run).values())),
-            _last_written(run),
-        )
-        for run in sweep
+        _job_row(runs[name], states[name], sweep.choices.loc[name])
+        if name in runs
+        else _waiting_row(jobs[name], columns)
+        for name in names
     ]
-    headings = ("job", "state", *choices.columns, "steps", "last reward", "held-out gain", "time", "last step logged")
-    counts = pd.Series([run.state for run in sweep]).value_counts()
+    headings = ("job", "state", *columns, "steps", "last reward", "held-out gain", "time", "last step logged")
+    counts = pd.Series(list(states.values())).value_counts()
+    failed = [f"Job {job.number} ({job.name}) failed: {job.error}" for job in jobs.values() if job.state == "failed"]
     return Section(
         title="Jobs",
-        notes=[", ".join(f"{count} {state}" for state, count in counts.items()) + "."],
+        notes=[", ".join(f"{count} {state}" for state, count in counts.items()) + ".", *failed],
         table=Table(headings=headings, rows=rows),
     )
+
+
+def _job_row(run: Run, state: str, choices: Iterable[object]) -> tuple[str, ...]:
+    return (
+        run.name,
+        state,
+        *(str(choice) for choice in choices),
+        f"{run.num_steps} / {run.config.get('total_steps', '?')}",
+        _last_rewards(run),
+        _gain(run),
+        _duration(sum(seconds_by_phase(run).values())),
+        _last_written(run),
+    )
+
+
+def _waiting_row(job: JobRecord, columns: Sequence[str]) -> tuple[str, ...]:
+    """A job without a run directory, so far known by what was asked for alone."""
+    choices = (job.choices.get(column, "").strip("[]").replace(",", "+") for column in columns)
+    return (str(job.number), job.state, *choices, "", "", "", "", "")
 
 
 def _last_rewards(run: Run) -> str:
@@ -151,9 +170,11 @@ def games_section(run: Run) -> Section:
     """A few games to read."""
     games = sample_games(run)
     text = "Held-out games whose outcome changed, as the trained agents played them at the last evaluation."
-    return Section(
-        title="Games to read", notes=[text if games else "None changed between two evaluations."], games=games
-    )
+    notes = [
+        text if games else "None changed between two evaluations.",
+        f"Every episode of the run, token by token: python -m ajet.view {shlex.quote(str(run.path))}",
+    ]
+    return Section(title="Games to read", notes=notes, games=games)
 
 
 def origin_section(runs: Sequence[Run]) -> Section:
