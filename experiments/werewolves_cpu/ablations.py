@@ -1,30 +1,37 @@
-"""Short ablations at equal games: `python experiments/werewolves_cpu/ablations.py <folder> [--seeds 1 2 3]`.
+"""Short ablations at equal games: `python experiments/werewolves_cpu/ablations.py <folder> [--seeds 1 2 3] [--jobs 2]`.
 
 In: nothing but the variants below. Out: a run directory each, `<folder>/<variant>/seed<n>`, then a Markdown table of
-all that are finished. Finished runs are skipped, so the script can be stopped and started at will. Each run is
-`experiment=werewolves_quick` with one thing changed.
+those that every seed has finished. Finished runs are skipped, so the script can be stopped and started at will. Each
+run is `experiment=werewolves_quick` with one thing changed; variants are compared by their play after training, on the
+same held-out tasks and between runs of the same seed. Left out: the evaluation before training, which is the same for
+all.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
+from ajet.analysis.frames import read_metric_lines
+from ajet.statistics import crossed_mean
+
+DEFAULT = "default"
 VARIANTS: dict[str, list[str]] = {
-    "default": [],
+    DEFAULT: [],
     "learning rate halved": ["algorithm.learning_rate=3e-4"],
     "learning rate doubled": ["algorithm.learning_rate=1.2e-3"],
     "learning rate falling to 0": ["algorithm.lr_schedule=linear"],
     "no warm-up": ["algorithm.warmup_steps=0"],
-    "no price on malformed replies": ["algorithm.format_penalty=0"],
     "KL penalty .05": ["algorithm.kl_coef=0.05"],
-    "KL penalty .05, falling to 0": ["algorithm.kl_coef=0.05", "algorithm.kl_schedule=linear"],
+    "no price on malformed replies": ["algorithm.format_penalty=0"],
     "8 groups of 16": ["rollout.num_tasks=8", "rollout.group_size=16"],
     "32 groups of 4": ["rollout.num_tasks=32", "rollout.group_size=4"],
     "2 optimizer steps a batch": ["algorithm.num_minibatches=2"],
@@ -40,31 +47,55 @@ def run_dir(folder: Path, variant: str, seed: int) -> Path:
     return folder / variant.replace(" ", "_").replace(",", "") / f"seed{seed}"
 
 
-def play(directory: Path, variant: str, seed: int) -> None:
-    """Train one run to its end, or go on with it."""
-    if (directory / "summary.json").is_file():
+def is_finished(directory: Path) -> bool:
+    """Whether the run came to its end."""
+    return (directory / "summary.json").is_file()
+
+
+def play(directory: Path, variant: str, seed: int, threads: int) -> None:
+    """Train one run to its end; one that was cut off starts again."""
+    if is_finished(directory):
         return
-    settings = [f"resume={directory}"]
-    if not (directory / "checkpoints").is_dir():
-        settings = ["experiment=werewolves_quick", f"seed={seed}", f"run_dir={directory}", "logger=quiet"]
-        settings += VARIANTS[variant]
+    settings = ["experiment=werewolves_quick", f"seed={seed}", f"run_dir={directory}", "logger=quiet"]
+    settings += ["eval.first=false", "checkpoint.every=0"]
+    settings += [f"hardware.sampling_threads={threads}", f"hardware.training_threads={threads}", *VARIANTS[variant]]
     print(f"{variant}, seed {seed}", file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", "ajet.train", *settings], check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "ajet.train", *settings]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        print(f"{variant}, seed {seed} failed:\n{done.stderr}", file=sys.stderr, flush=True)
 
 
-def table_row(variant: str, directories: Sequence[Path]) -> str:
-    """Before, after and gain: mean over seeds, each seed's gain, and the malformed replies at the end."""
-    summaries: list[dict[str, Any]] = [json.loads((one / "summary.json").read_text()) for one in directories]
-    scores = [summary["comparison"]["score"] for summary in summaries]
-    gains = [score["difference"]["mean"] for score in scores]
-    spread = f"{stdev(gains):.3f}" if len(gains) > 1 else ""
-    errors = [
-        value for summary in summaries for name, value in summary["after"]["metrics"].items() if "error_rate" in name
+def table_row(folder: Path, variant: str, seeds: list[int]) -> str:
+    """What the variant's play is after training, what it is over the default's, and how it came there."""
+    after = {seed: _after(run_dir(folder, variant, seed)) for seed in seeds}
+    defaults = {seed: _after(run_dir(folder, DEFAULT, seed)) for seed in seeds}
+    differences = [
+        {task: score - defaults[seed]["scores"][task] for task, score in after[seed]["scores"].items()}
+        for seed in seeds
     ]
-    return (
-        f"| {variant} | {fmean(score['after']['mean'] for score in scores):.3f} | {fmean(gains):+.3f} | {spread} | "
-        f"{' '.join(f'{gain:+.3f}' for gain in gains)} | {max(errors):.1%} |"
+    over = crossed_mean(differences, confidence=0.95).interval
+    by_seed = " ".join(f"{fmean(one.values()):+.3f}" for one in differences)
+    compared = "" if variant == DEFAULT else f"{over.mean:+.3f} [{over.low:+.3f}, {over.high:+.3f}]"
+    malformed = max(
+        value for one in after.values() for name, value in one["metrics"].items() if name.endswith("/error_rate")
     )
+    scores = fmean(fmean(one["scores"].values()) for one in after.values())
+    return (
+        f"| {variant} | {scores:.3f} | {compared} | {'' if variant == DEFAULT else by_seed} | "
+        f"{_reward_on_the_way(folder, variant, seeds):.3f} | {malformed:.1%} |"
+    )
+
+
+def _after(directory: Path) -> Mapping[str, Any]:
+    summary: Mapping[str, Any] = json.loads((directory / "summary.json").read_text())
+    return summary["after"]
+
+
+def _reward_on_the_way(folder: Path, variant: str, seeds: list[int]) -> float:
+    """The seer's mean reward over all steps and seeds: how early a variant learns."""
+    lines = [line for seed in seeds for line in read_metric_lines(run_dir(folder, variant, seed))]
+    return fmean(line["reward/seer/mean"] for line in lines if "reward/seer/mean" in line)
 
 
 def main() -> None:
@@ -73,13 +104,22 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="VARIANT")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, which share the cores")
     arguments = parser.parse_args()
-    for seed in arguments.seeds:
-        for variant in arguments.only:
-            play(run_dir(arguments.folder, variant, seed), variant, seed)
-    print("| variant | after | gain | sd over seeds | each seed's gain | most malformed |\n|---|---|---|---|---|---|")
+    threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for seed in arguments.seeds:
+            for variant in arguments.only:
+                pool.submit(play, run_dir(arguments.folder, variant, seed), variant, seed, threads)
+    print(
+        "| variant | after training | over the default | by seed | reward on the way | most malformed |\n"
+        "|---|---|---|---|---|---|"
+    )
     for variant in arguments.only:
-        print(table_row(variant, [run_dir(arguments.folder, variant, seed) for seed in arguments.seeds]))
+        if all(
+            is_finished(run_dir(arguments.folder, one, seed)) for one in (DEFAULT, variant) for seed in arguments.seeds
+        ):
+            print(table_row(arguments.folder, variant, arguments.seeds))
 
 
 if __name__ == "__main__":
