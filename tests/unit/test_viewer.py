@@ -117,6 +117,12 @@ def test_a_run_that_goes_on_is_read_on(run: Path) -> None:
     assert set(catalog.select(Wanted(step=1))["task"]) == {"new"}
 
 
+def test_a_run_that_has_only_begun_says_so(tmp_path: Path) -> None:
+    begun = make_run(tmp_path / "begun", num_steps=0, finished=False)
+    answer = TestClient(make_app(begun), base_url="http://127.0.0.1").get("/")
+    assert answer.status_code == 200 and "no episodes yet" in answer.text
+
+
 def test_a_turn_tells_what_its_agent_had_not_been_told() -> None:
     first = {"role": "user", "content": "one"}
     own = {"role": "assistant", "content": [{"type": "text", "text": "as the program writes it down"}]}
