@@ -12,6 +12,7 @@ from ajet.importing import FORMS, load_module
 from ajet.workflow import Workflow
 
 BUILTIN = {
+    "debate": "ajet.workflows.debate.workflow:Debate",
     "signals": "ajet.workflows.signals.workflow:Signals",
     "werewolves": "ajet.workflows.werewolves.workflow:Werewolves",
 }
