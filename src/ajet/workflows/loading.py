@@ -12,6 +12,8 @@ from ajet.importing import FORMS, load_module
 from ajet.workflow import Workflow
 
 BUILTIN = {
+    "frozenlake": "ajet.workflows.frozenlake.workflow:FrozenLake",
+    "guess_number": "ajet.workflows.guess_number.workflow:GuessNumber",
     "signals": "ajet.workflows.signals.workflow:Signals",
     "werewolves": "ajet.workflows.werewolves.workflow:Werewolves",
 }
