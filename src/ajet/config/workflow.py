@@ -9,7 +9,7 @@ from omegaconf import MISSING
 
 from ajet.config.fields import ruled
 
-BUILTIN_WORKFLOWS = ("debate", "signals", "werewolves")
+BUILTIN_WORKFLOWS = ("debate", "frozenlake", "guess_number", "signals", "werewolves")
 
 
 @dataclass

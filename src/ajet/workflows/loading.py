@@ -13,6 +13,8 @@ from ajet.workflow import Workflow
 
 BUILTIN = {
     "debate": "ajet.workflows.debate.workflow:Debate",
+    "frozenlake": "ajet.workflows.frozenlake.workflow:FrozenLake",
+    "guess_number": "ajet.workflows.guess_number.workflow:GuessNumber",
     "signals": "ajet.workflows.signals.workflow:Signals",
     "werewolves": "ajet.workflows.werewolves.workflow:Werewolves",
 }
