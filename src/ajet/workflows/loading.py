@@ -12,6 +12,8 @@ from ajet.importing import FORMS, load_module
 from ajet.workflow import Workflow
 
 BUILTIN = {
+    "countdown": "ajet.workflows.countdown.workflow:Countdown",
+    "math": "ajet.workflows.math.workflow:Math",
     "signals": "ajet.workflows.signals.workflow:Signals",
     "werewolves": "ajet.workflows.werewolves.workflow:Werewolves",
 }
