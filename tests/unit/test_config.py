@@ -145,11 +145,8 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
         (["trainable_targets=null"], "trainable_targets=null trains hostile sides together"),
         (["trainable_targets=seer"], "trainable_targets must be a list, e.g. [a,b], not seer"),
         (["trainable_targets=[seer"], "cannot read trainable_targets=[seer: close brackets"),
-        (["workflow=chess"], "choose one of custom, debate, frozenlake, guess_number, signals, werewolves"),
-        (
-            ["workflow=custom", "workflow.entry=foo"],
-            "neither built in (debate, frozenlake, guess_number, signals, werewolves)",
-        ),
+        (["workflow=chess"], "choose one of countdown, custom, debate, frozenlake, guess_number, math, signals"),
+        (["workflow=custom", "workflow.entry=foo"], "neither built in (countdown, debate, frozenlake, guess_number"),
         (["workflow=custom", "workflow.entry='no.py->Game'"], "no file no.py"),
         (["model=huge"], "choose one of hub, qwen3_0_6b"),
         (["engine=null"], "choose one of scripted, transformers, vllm, vllm_gpu"),
@@ -205,9 +202,7 @@ def test_what_cannot_work_is_refused_in_one_line_that_says_what_to_change(
 
 
 def test_a_missing_workflow_is_answered_with_the_choices() -> None:
-    with pytest.raises(
-        ConfigError, match=r"choose workflow=custom\|debate\|frozenlake\|guess_number\|signals\|werewolves"
-    ):
+    with pytest.raises(ConfigError, match=r"choose workflow=countdown\|custom\|debate\|frozenlake\|guess_number\|math"):
         compose([], run_dir="x")
 
 
