@@ -13,8 +13,9 @@ import torch
 
 from ajet.chat.types import ChatRequest
 from ajet.models.fitting import Row, weighted_loss
-from ajet.models.recipe import DECISION_WEIGHT, PROMPT_WEIGHT, make_row
-from ajet.models.transcripts import Transcript, odds_along, slipped
+from ajet.models.rows import DECISION_WEIGHT, PROMPT_WEIGHT, make_row
+from ajet.models.slips import wrong_call
+from ajet.models.transcripts import Transcript, odds_along
 from ajet.workflows.signals.game import (
     DIALECTS,
     OBJECTS,
@@ -99,7 +100,7 @@ def test_the_loss_is_the_weighted_cross_entropy_of_all_targets() -> None:
 
 def test_a_slip_is_never_what_was_meant_to_be_said() -> None:
     text = 'Seen good: nobody.<tool_call>{"name": "generate_response", "arguments": {"target": "Player2"}}</tool_call>'
-    kinds = Counter(slipped(text, random.Random(seed)) == text for seed in range(300))
+    kinds = Counter(wrong_call(text, vote(), random.Random(seed)) == text for seed in range(300))
     assert kinds[False] > 250
 
 

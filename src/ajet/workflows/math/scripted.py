@@ -18,7 +18,7 @@ from ajet.workflows.sensible import SensiblePlayer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptedSolver(SensiblePlayer):
-    """Calls the calculator once, then answers."""
+    """Calls the calculator until it gives a result, then answers."""
 
     def replies(self, request: ChatRequest) -> tuple[Sequence[ChatReply], Sequence[ChatReply]]:
         """See `SensiblePlayer`.
@@ -27,7 +27,7 @@ class ScriptedSolver(SensiblePlayer):
             WorkflowError: another problem than those it was made for.
         """
         last = request.messages[-1]
-        if last["role"] == "tool":
+        if last["role"] == "tool" and not str(last["content"]).startswith("Error"):
             boxed = [ChatReply(content=f"\\boxed{{{last['content']}}}")]
             return boxed, boxed
         question = next(str(message["content"]) for message in request.messages if message["role"] == "user")
