@@ -27,7 +27,6 @@ from ajet.models.rows import by_length, kept, make_row, play_in_parallel
 from ajet.models.tokenizer import END, PAD, train_tokenizer
 
 MAX_CONTEXT = 4096
-VOCAB_SIZE = 640
 
 ARCHITECTURE: dict[str, Any] = {
     "hidden_size": 192,
@@ -52,7 +51,9 @@ def make_tokenizer(folder: Path, name: str, num_processes: int) -> None:
         for part in mixture.tokenizer_parts
         for row in play_in_parallel(name, part, folder / "bytes", mixture.num_tokenizer_games, num_processes)
     ]
-    tokenizer = train_tokenizer(sorted(texts), vocab_size=VOCAB_SIZE, max_context=MAX_CONTEXT, phrases=mixture.phrases)
+    tokenizer = train_tokenizer(
+        sorted(texts), vocab_size=mixture.vocab_size, max_context=MAX_CONTEXT, phrases=mixture.phrases
+    )
     tokenizer.save_pretrained(folder / "tokenizer")
 
 

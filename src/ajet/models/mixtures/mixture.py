@@ -36,6 +36,8 @@ class Mixture:
     """The parts of whose texts the tokenizer is made."""
     num_tokenizer_games: int
     """Games of each of them."""
+    vocab_size: int
+    """Most entries of the tokenizer before the phrases are added."""
     phrases: tuple[str, ...]
     """What is always written whole, one token each."""
     sense: float

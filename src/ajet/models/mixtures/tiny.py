@@ -81,6 +81,7 @@ TINY = Mixture(
     },
     tokenizer_parts=("werewolves", "signals"),
     num_tokenizer_games=40,
+    vocab_size=640,
     phrases=PHRASES,
     sense=SENSE,
     num_copying_rows=20_000,

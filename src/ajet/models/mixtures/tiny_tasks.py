@@ -46,8 +46,8 @@ def countdown_table(rng: random.Random) -> Workflow:
 
 
 def frozenlake_table(rng: random.Random) -> Workflow:
-    """Every size up to six, firm and slippery ice."""
-    return load_workflow("frozenlake")(size=rng.choice((3, 4, 4, 4, 5, 6)), slippery=rng.random() < 0.4)
+    """Every size up to six; a quarter of the lakes is slippery, whose walks are long."""
+    return load_workflow("frozenlake")(size=rng.choice((3, 4, 4, 4, 5, 6)), slippery=rng.random() < 0.25)
 
 
 def guess_number_table(rng: random.Random) -> Workflow:
@@ -78,7 +78,7 @@ GAMES = {
         make_workflow=math_table, make_params=partly_sensible, make_task=math_task, slips=NO_SLIPS, num_games=6000
     ),
     "countdown": Part(make_workflow=countdown_table, make_params=partly_sensible, slips=NO_SLIPS, num_games=5000),
-    "frozenlake": Part(make_workflow=frozenlake_table, make_params=walkers, slips=NO_SLIPS, num_games=3000),
+    "frozenlake": Part(make_workflow=frozenlake_table, make_params=walkers, slips=NO_SLIPS, num_games=3500),
     "guess_number": Part(make_workflow=guess_number_table, make_params=partly_sensible, slips=NO_SLIPS, num_games=4000),
     "debate": Part(make_workflow=debate_table, make_params=partly_sensible, slips=NO_SLIPS, num_games=1500),
 }
@@ -92,12 +92,13 @@ TINY_TASKS = Mixture(
     },
     tokenizer_parts=tuple(GAMES),
     num_tokenizer_games=200,
+    vocab_size=1000,
     phrases=PHRASES,
     sense=SENSE,
     num_copying_rows=0,
     copying_share=0.0,
     fit=FitSettings(
-        num_steps=1400,
+        num_steps=1500,
         tokens_per_step=8192,
         learning_rate=3e-3,
         matrix_learning_rate=0.02,
