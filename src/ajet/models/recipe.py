@@ -3,7 +3,7 @@
 In: a mixture (`mixtures/`) and nothing but seeds. Out: a checkpoint in Hugging Face format, `recipe.json` with every
 number of its making. Steps: transcripts of scripted play in the real workflows, some of them with slips after which a
 model must go on; a tokenizer; short documents that teach copying, where the mixture has them; a fit; and what the model
-can do then (`gates/`). The same seeds give the same model on the same machine, and a recipe that was cut off goes on
+can do then (`gates.py`). The same seeds give the same model on the same machine, and a recipe that was cut off goes on
 where it was.
 """
 

@@ -1,4 +1,4 @@
-"""The gates of `model=tiny_tasks`, a workflow after the other.
+"""What `model=tiny_tasks` can do, a workflow after the other.
 
 In: a checkpoint. Out, on held-out episodes: replies that cannot be parsed, replies that the workflow cannot use, and
 success beside that of players of the teachers' sense on the same tasks.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import fmean
 
-from ajet.models.gates.played import play, teachers_success
+from ajet.models.measures.played import play, teachers_success
 
 TEACHER_REPEATS = 5
 """Games of the teachers for one of the model's: their rate is what the model's is compared with."""

@@ -1,4 +1,4 @@
-"""The gates of `model=tiny`: werewolves and signals.
+"""What `model=tiny` can do: werewolves and signals.
 
 In: a checkpoint. Out, on held-out games against scripted players: replies that cannot be parsed, illegal targets, notes
 recited, a known werewolf announced and voted beside how often the teachers do, win rate beside that of a partly
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
 
-from ajet.models.gates.played import play
+from ajet.models.measures.played import play
 from ajet.randomness import derive_rng
 from ajet.records import Call, EpisodeGroup
 from ajet.workflows.werewolves import prompts

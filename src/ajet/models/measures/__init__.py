@@ -1,0 +1,1 @@
+"""What `ajet.models.gates` measures of each small model."""
