@@ -17,10 +17,14 @@ from tests.integration.adder_model import save_adder_model
 
 from ajet.cli import run_entry
 from ajet.config.compose import load_training
+from ajet.report import main as report
+from ajet.rollout.__main__ import load as load_playing
+from ajet.rollout.__main__ import play
 from ajet.train import train
+from ajet.workflows.debate import workflow as debate
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = ["openai-sdk", "http", "langchain", "agentscope", "from-agentjet", "tasks"]
+PAGES = ["openai-sdk", "http", "langchain", "agentscope", "from-agentjet", "tasks", "debate"]
 AGENTSCOPE_2 = Path(sys.prefix) / "agentscope2"
 """AgentScope 2 in a folder of its own: it has the name of AgentScope 1."""
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -62,7 +66,14 @@ def commands(page: str) -> list[list[str]]:
     return written
 
 
-CASES = [pytest.param(page, command, id=f"{page}: {command[4]}") for page in PAGES for command in commands(page)]
+CASES = [
+    pytest.param(page, command, id=f"{page}: {command[4]}")
+    for page in PAGES
+    for command in commands(page)
+    if command[3] == "workflow=custom"
+]
+WALK = [command for command in commands("debate") if command[3] != "workflow=custom"]
+"""What the page on debate runs one after the other."""
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +125,7 @@ def test_a_snippet_trains_a_step(
     for package in re.findall(r"^from (\w+)", (tmp_path / file).read_text(), re.MULTILINE):
         if package in OPTIONAL and importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed: pip install 'ajet[clients]'")
-    assert command[:4] == ["python", "-m", "ajet.train", "workflow=custom"]
+    assert command[:3] == ["python", "-m", "ajet.train"]
     monkeypatch.chdir(tmp_path)
     arguments = [*command[3:], *OVERRIDES, f"model.path={model_path}", "hydra.run.dir=run"]
     if file.startswith("agentscope2"):
@@ -124,3 +135,23 @@ def test_a_snippet_trains_a_step(
         assert run_entry("train", load_training, train, arguments) == 0
     first: dict[str, Any] = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     assert first["episode/ok"] == 2.0 and first["tokens/sampled"] > 0
+
+
+def test_the_debate_page_shows_the_workflow_that_ships() -> None:
+    assert programs("debate") == {"workflow.py": f"# workflow.py\n{Path(debate.__file__).read_text()}"}
+
+
+def test_the_debate_page_runs_from_start_to_end(
+    model_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    playing, training, reporting = WALK
+    assert playing[:3] == ["python", "-m", "ajet.rollout"]
+    of_any_run = [setting for setting in OVERRIDES if setting.startswith(("model.", "hardware.", "rollout.max_tokens"))]
+    assert run_entry("play", load_playing, play, [*playing[3:], *of_any_run, f"model.path={model_path}"]) == 0
+    assert capsys.readouterr().out.count("Round 2 of 2.") == 4  # two debates, two sides
+    assert training[:3] == ["python", "-m", "ajet.train"]
+    arguments = [*training[3:], *OVERRIDES, f"model.path={model_path}", "hydra.run.dir=run"]
+    assert run_entry("train", load_training, train, arguments) == 0
+    assert reporting == ["python", "-m", "ajet.report", "outputs/<date>/<time>"]
+    assert report(["run"]) == 0 and "pro" in (tmp_path / "run" / "report.html").read_text()

@@ -65,6 +65,7 @@ HEAVY: dict[str, set[str]] = {
     "vllm": {"engine"},
     "accelerate": {"training", "models", "assemble"},
     "agentscope": {"agents", "workflows"},
+    "gymnasium": {"workflows"},
     "wandb": {"tracking"},
     "fastapi": {"endpoint", "viewer"},
     "uvicorn": {"endpoint", "viewer"},
@@ -150,6 +151,7 @@ def test_experiments_are_not_imported_by_the_library() -> None:
         "'opponent.params.foo=1'])",
         "from ajet.train import main; main(['workflow=signals', 'trainable_targets=[speaker]', {model}, "
         "'opponent.params.code=2'])",
+        "from ajet.train import main; main(['workflow=frozenlake', {model}, 'workflow.params.size=99'])",
         "from ajet.evaluate import main; main(['--help'])",
         "from ajet.report import main; main(['nowhere'])",
         "from ajet.view import main; main(['nowhere'])",
@@ -158,6 +160,7 @@ def test_experiments_are_not_imported_by_the_library() -> None:
 def test_light_commands_load_neither_torch_nor_vllm_nor_agentscope(statement: str, checkpoint: Path) -> None:
     statement = statement.replace("{model}", repr(f"model.path={checkpoint}"))
     heavy = {"torch", "vllm", "agentscope", "transformers", "accelerate", "wandb", "fastapi", "uvicorn", "openai"}
+    heavy |= {"gymnasium"}
     check = f"import sys; print('LOADED', sorted({heavy} & set(sys.modules)))"
     done = subprocess.run(
         [

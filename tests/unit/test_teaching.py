@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from ajet.chat.types import ChatRequest
+from ajet.config.root import Config
 from ajet.models.fitting import Row, weighted_loss
-from ajet.models.recipe import DECISION_WEIGHT, PROMPT_WEIGHT, make_row
-from ajet.models.transcripts import Transcript, odds_along, slipped
+from ajet.models.mixtures import MIXTURES
+from ajet.models.rows import DECISION_WEIGHT, PROMPT_WEIGHT, make_row
+from ajet.models.slips import wrong_call, wrong_words
+from ajet.models.tokenizer import train_tokenizer
+from ajet.models.transcripts import Transcript, odds_along, play_transcripts
 from ajet.workflows.signals.game import (
     DIALECTS,
     OBJECTS,
@@ -99,7 +105,7 @@ def test_the_loss_is_the_weighted_cross_entropy_of_all_targets() -> None:
 
 def test_a_slip_is_never_what_was_meant_to_be_said() -> None:
     text = 'Seen good: nobody.<tool_call>{"name": "generate_response", "arguments": {"target": "Player2"}}</tool_call>'
-    kinds = Counter(slipped(text, random.Random(seed)) == text for seed in range(300))
+    kinds = Counter(wrong_call(text, vote(), random.Random(seed)) == text for seed in range(300))
     assert kinds[False] > 250
 
 
@@ -134,3 +140,50 @@ def heard(code: int, word: str) -> str:
     player = ScriptedSignaller(rng=random.Random(0), accuracy=1.0, code=code)
     asked = ChatRequest(messages=[{"role": "user", "content": listener_prompt(word, OBJECTS[:4])}])
     return asyncio.run(player.chat(asked)).content
+
+
+TASKS = MIXTURES["tiny_tasks"]
+
+
+@pytest.fixture(scope="module")
+def byte_tokenizer() -> Any:
+    return train_tokenizer([], vocab_size=300, max_context=4096)
+
+
+def taught(name: str, tokenizer: Any, **changes: Any) -> list[Transcript]:
+    """Three games of a part of the tasks' mixture."""
+    part = TASKS.parts[name]
+    return play_transcripts(
+        part.make_workflow,
+        config=Config(),
+        tokenizer=tokenizer,
+        make_params=part.make_params,
+        make_task=part.make_task,
+        games=range(3),
+        stream="test",
+        slips=replace(part.slips, **changes),
+    )
+
+
+@pytest.mark.parametrize("name", TASKS.parts)
+def test_a_part_of_the_mixture_teaches_decisions_with_their_odds(name: str, byte_tokenizer: Any) -> None:
+    rows = taught(name, byte_tokenizer)
+    assert len(rows) >= 3
+    told = [odds for row in rows for odds in row.odds if odds is not None]
+    assert all(sum(chance for _, chance in odds) == pytest.approx(1) for odds in told)
+    assert any(len(odds) > 1 and max(chance for _, chance in odds) < 1 for odds in told)
+    assert taught(name, byte_tokenizer) == rows
+
+
+@pytest.mark.parametrize("name", TASKS.tokenizer_parts)
+def test_replies_gone_wrong_are_played_through_and_never_imitated(name: str, byte_tokenizer: Any) -> None:
+    assert taught(name, byte_tokenizer, share=1.0) == []
+    mixed = taught(name, byte_tokenizer, share=0.3)
+    assert any(odds is not None for row in mixed for odds in row.odds)
+
+
+def test_a_sentence_goes_wrong_in_several_ways() -> None:
+    request = ChatRequest(messages=[{"role": "user", "content": "Higher. It is from 17 to 31."}])
+    wrong = {wrong_words("24", request, random.Random(seed)) for seed in range(200)}
+    assert {"", "2", "I do not know.", "Higher"} <= wrong
+    assert any(text.isdigit() and int(text) > 31 for text in wrong)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ajet.config.data import resolve_data_path
 from ajet.config.judge import COMPARING_JUDGES, JudgeConfig
 from ajet.config.root import Config
 from ajet.data.listed import ListedTasks, check_apart, hold_out
@@ -40,7 +41,8 @@ def make_task_source(config: Config) -> TaskSource:
 
 def _read(config: Config, path: str, split: str | None) -> list[Task]:
     data = config.data
-    return make_tasks(read_rows(data.reader, path, subset=data.subset, split=split), data.fields)
+    rows = read_rows(data.reader, resolve_data_path(path), subset=data.subset, split=split)
+    return make_tasks(rows, data.fields)
 
 
 def _check_references(judge: JudgeConfig, tasks: Sequence[Task]) -> None:

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ajet.config.fields import one_of, ruled
+from ajet.config.model import BUILTIN_PREFIX
 from ajet.errors import ConfigError
 
 READERS = ("seeds", "jsonl", "json", "csv", "parquet", "huggingface", "python")
 TASK_FIELDS = ("task_id", "main_query", "init_messages", "env_type")
+_WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
 _OWN: dict[str, tuple[str, ...]] = {
     "path": READERS[1:],
     "held_out_path": READERS[1:],
@@ -30,8 +32,9 @@ class DataConfig:
     reader: str = one_of("seeds", *READERS)
     """`seeds` makes tasks that are a number; the others read them."""
     path: str | None = None
-    """The training tasks: a file; for `huggingface` a folder or a hub id; for `python` `module:function` or
-    `path/file.py->function`, which yields tasks or mappings."""
+    """The training tasks: a file, or `builtin:<workflow>/<file>` for one that ships with a workflow; for
+    `huggingface` a folder or a hub id; for `python` `module:function` or `path/file.py->function`, which yields tasks
+    or mappings."""
     held_out_path: str | None = None
     """The held-out tasks, likewise; null: a part of the training tasks is held out."""
     subset: str | None = None
@@ -78,8 +81,15 @@ def check_data(data: DataConfig, num_train_tasks: int | None) -> None:
     if data.reader in ("jsonl", "json", "csv", "parquet"):
         for name in ("path", "held_out_path"):
             path = getattr(data, name)
-            if path is not None and not Path(path).is_file():
+            if path is not None and not Path(resolve_data_path(path)).is_file():
                 raise ConfigError(f"data.{name}: there is no file {path}")
+
+
+def resolve_data_path(path: str) -> str:
+    """`data.path` as readers take it: `builtin:math/train.jsonl` is a file in that workflow's folder, wherever ajet is
+    installed; any other path is left as it is."""
+    is_builtin = path.startswith(BUILTIN_PREFIX)
+    return str(_WORKFLOWS / path.removeprefix(BUILTIN_PREFIX)) if is_builtin else path
 
 
 def _check_held_out(data: DataConfig) -> None:

@@ -9,7 +9,7 @@ from omegaconf import MISSING
 
 from ajet.config.fields import ruled
 
-BUILTIN_WORKFLOWS = ("signals", "werewolves")
+BUILTIN_WORKFLOWS = ("countdown", "debate", "frozenlake", "guess_number", "math", "signals", "werewolves")
 
 
 @dataclass

@@ -11,9 +11,9 @@ recipe's).
 from __future__ import annotations
 
 import random
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -21,6 +21,8 @@ from ajet.agents.agentscope import AgentScopeModel
 from ajet.agents.speakers import reply_as_text
 from ajet.chat.renderer import ChatRenderer, Conversation
 from ajet.chat.types import ChatReply, ChatRequest
+from ajet.errors import PolicyError
+from ajet.models.slips import Slips
 from ajet.randomness import derive_rng
 from ajet.recording import EpisodeRecorder
 from ajet.records import Completion, Episode, Task, TrainingSample
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 ParamsMaker = Callable[[str, random.Random], Mapping[str, float]]
 """(target_tag, rng of the game) -> the scripted player's parameters in this game."""
+TaskMaker = Callable[[str, int], Task]
+"""(id, a number that nothing else was drawn from) -> the game's task."""
 
 
 Odds = tuple[tuple[int, float], ...]
@@ -78,9 +82,7 @@ class Teacher:
     conversation: Conversation
     odds_after: dict[tuple[int, ...], tuple[Odds, ...]]
     """By prompt: the odds at each token of the reply that was given; filled while playing."""
-    slip: float
-    """Probability of answering wrongly on purpose. A slip is read later and never imitated: what is learned is to go
-    on after one."""
+    slips: Slips
     rng: random.Random
 
     async def chat(self, request: ChatRequest) -> ChatReply:
@@ -89,9 +91,9 @@ class Teacher:
         replies, weights = zip(*self.player.choices(request), strict=True)
         texts = [reply_as_text(reply) for reply in replies]
         (text,) = self.rng.choices(texts, weights)
-        slips = bool(request.tools) and self.rng.random() < self.slip
+        slips = self.slips.happens(request, self.rng)
         if slips:
-            ids = self._ids(slipped(text, self.rng))
+            ids = self._ids(self.slips.spoil(text, request, self.rng))
         else:
             ids = self._ids(text)
             self.odds_after[prompt_ids] = odds_along(ids, [self._ids(other) for other in texts], weights)
@@ -132,14 +134,6 @@ def odds_along(
     return tuple(odds)
 
 
-def slipped(text: str, rng: random.Random) -> str:
-    """A reply gone wrong as a model's may: another name, a call cut short, or no call at all."""
-    kind = rng.random()
-    if kind < 0.6:
-        return re.sub(r'"target": "\w+"', f'"target": "Player{rng.randint(1, 9)}"', text)
-    return text[: text.find("<tool_call>")] if kind < 0.8 else text[: rng.randint(len(text) // 2, len(text) - 1)]
-
-
 @dataclass(slots=True, kw_only=True)
 class TeacherCast:
     """Every agent, trained or not, is a teacher."""
@@ -150,7 +144,7 @@ class TeacherCast:
     recorder: EpisodeRecorder
     make_params: ParamsMaker
     odds_after: dict[tuple[int, ...], tuple[Odds, ...]]
-    slip: float
+    slips: Slips
     key: tuple[str | int, ...]
     agent_tags: dict[str, str]
 
@@ -171,7 +165,7 @@ class TeacherCast:
             recorder=self.recorder,
             conversation=Conversation(),
             odds_after=self.odds_after,
-            slip=self.slip,
+            slips=self.slips,
             rng=derive_rng(*self.key, agent_name, "slip"),
         )
 
@@ -180,15 +174,21 @@ class TeacherCast:
         return self.policy(agent_name, target_tag)
 
 
+def seed_task(task_id: str, random_number: int) -> Task:
+    """A task that is nothing but its number."""
+    return Task(task_id=task_id, metadata={"random_number": random_number})
+
+
 def play_transcripts(
     make_workflow: Callable[[random.Random], Workflow],
     *,
     config: Config,
     tokenizer: PreTrainedTokenizerBase,
     make_params: ParamsMaker,
+    make_task: TaskMaker,
     games: Iterable[int],
     stream: str,
-    slip: float = 0.0,
+    slips: Slips,
 ) -> list[Transcript]:
     """Play one game a number in `games` and return its rows, every agent's.
 
@@ -208,7 +208,7 @@ def play_transcripts(
                 recorder=recorder,
                 make_params=make_params,
                 odds_after={},
-                slip=slip,
+                slips=slips,
                 key=(stream, game),
                 agent_tags={},
             )
@@ -218,8 +218,10 @@ def play_transcripts(
                 cast=cast,
                 agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),
             )
-            task = Task(task_id=f"{stream}-{game}", metadata={"random_number": rng.randrange(2**31)})
-            runtime.run(workflow.execute(WorkflowTask(task=task), tuner))
+            task = make_task(f"{stream}-{game}", rng.randrange(2**31))
+            # After the policy's own fault nothing follows; what was said before is as good as any.
+            with suppress(PolicyError):
+                runtime.run(workflow.execute(WorkflowTask(task=task), tuner))
             episode = Episode(
                 task=task, repeat=0, status="ok", rewards={}, agent_tags=cast.agent_tags, calls=recorder.calls
             )

@@ -12,6 +12,11 @@ from ajet.importing import FORMS, load_module
 from ajet.workflow import Workflow
 
 BUILTIN = {
+    "countdown": "ajet.workflows.countdown.workflow:Countdown",
+    "debate": "ajet.workflows.debate.workflow:Debate",
+    "frozenlake": "ajet.workflows.frozenlake.workflow:FrozenLake",
+    "guess_number": "ajet.workflows.guess_number.workflow:GuessNumber",
+    "math": "ajet.workflows.math.workflow:Math",
     "signals": "ajet.workflows.signals.workflow:Signals",
     "werewolves": "ajet.workflows.werewolves.workflow:Werewolves",
 }

@@ -1,4 +1,4 @@
-"""What a small model can do before any reinforcement learning: `python -m ajet.models.gates [model folder]`.
+"""The gates of `model=tiny`: werewolves and signals.
 
 In: a checkpoint. Out, on held-out games against scripted players: replies that cannot be parsed, illegal targets, notes
 recited, a known werewolf announced and voted beside how often the teachers do, win rate beside that of a partly
@@ -7,24 +7,14 @@ sensible player; for signals the mean reward, whose chance level is one in four.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from itertools import pairwise
 from statistics import fmean
 
-from ajet.assemble import make_engine, make_scheduler, workflow_maker
-from ajet.config.compose import compose
-from ajet.config.model import resolve_model_path
-from ajet.data.seeds import SeedTasks
-from ajet.evaluation.scores import play_held_out
+from ajet.models.gates.played import play
 from ajet.randomness import derive_rng
 from ajet.records import Call, EpisodeGroup
-from ajet.rollout.runtime import RolloutRuntime
-from ajet.tracking.metrics import Metrics
-from ajet.workflows.loading import load_workflow
 from ajet.workflows.werewolves import prompts
 from ajet.workflows.werewolves.bare import TOOL_RESULT, BareTable
 from ajet.workflows.werewolves.game import deal_roles
@@ -33,8 +23,6 @@ from ajet.workflows.werewolves.reading import read
 from ajet.workflows.werewolves.scripted import ScriptedPlayer, recited_notes
 from ajet.workflows.werewolves.workflow import Werewolves
 
-SEED_OFFSET = 5_000_000
-"""Held-out tasks of their own, apart from those of training and evaluation."""
 TEACHER_GAMES = 1000
 GOOD, WOLVES = ("seer", "witch"), ("werewolf",)
 
@@ -67,22 +55,6 @@ def measured(model: str, *, num_games: int, sense: float, temperature: float) ->
     gates["signals/reward"] = metrics["reward/speaker/mean"]
     gates["signals/illegal_words"] = metrics["workflow/illegal_words"]
     return gates
-
-
-def play(overrides: Sequence[str], num_games: int) -> tuple[Metrics, list[EpisodeGroup]]:
-    """Held-out episodes as training would play them, and their metrics."""
-    with ExitStack() as opened, RolloutRuntime() as runtime:
-        folder = opened.enter_context(tempfile.TemporaryDirectory())
-        config = compose([*overrides, "logger.console=none"], run_dir=folder)
-        workflow = load_workflow(config.workflow.entry)
-        path = resolve_model_path(config.model.path)
-        engine = make_engine(config, path)
-        opened.callback(engine.close)
-        maker = workflow_maker(workflow, config)
-        scheduler = make_scheduler(config, workflow, maker, path, engine, opened)
-        tasks = SeedTasks(run_seed=0).held_out_tasks(num_games, offset=SEED_OFFSET)
-        evaluation, groups = runtime.run(play_held_out(scheduler, tasks, repeats=1))
-        return evaluation.metrics, groups
 
 
 def reply_rates(groups: Sequence[EpisodeGroup], tag: str) -> dict[str, float]:
@@ -149,25 +121,3 @@ def teachers_metrics(targets: Sequence[str], sense: float, *, others_sense: floa
     for number in range(TEACHER_GAMES):
         asyncio.run(play_one(number))
     return {name: fmean(numbers) for name, numbers in values.items()}
-
-
-def print_gates(model: str, *, num_games: int, sense: float, temperature: float = 1.0) -> None:
-    """Measure and print, a gate a line."""
-    print(f"\n{num_games} held-out games a side, temperature {temperature}", flush=True)
-    for name, value in measured(model, num_games=num_games, sense=sense, temperature=temperature).items():
-        print(f"  {name:40} {value:.4f}", flush=True)
-
-
-def main() -> None:
-    """Print the gates of a model."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", nargs="?", default="builtin:tiny")
-    parser.add_argument("--games", type=int, default=200)
-    parser.add_argument("--sense", type=float, default=0.35, help="the teachers' sense")
-    parser.add_argument("--temperature", type=float, default=1.0)
-    arguments = parser.parse_args()
-    print_gates(arguments.model, num_games=arguments.games, sense=arguments.sense, temperature=arguments.temperature)
-
-
-if __name__ == "__main__":
-    main()

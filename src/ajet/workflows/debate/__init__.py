@@ -1,0 +1,1 @@
+"""Two debaters and a judge: the shortest multi-agent example."""

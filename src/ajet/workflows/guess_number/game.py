@@ -1,0 +1,106 @@
+"""The guessing game's rules and text, and its scripted player.
+
+Pure. Every answer repeats the range that is left, so that the last message alone tells what to guess; the conversation
+only grows at its end. Left out: units, hints, negative numbers.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ajet.chat.types import ChatReply, ChatRequest
+from ajet.errors import ConfigError
+
+
+def rules(num_numbers: int, num_guesses: int) -> str:
+    """The system prompt."""
+    return (
+        f"Guess my number, a whole number from 1 to {num_numbers}. You have {num_guesses} guesses. "
+        "After each I say higher or lower. Reply with a number only."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What is known after some guesses. Example: 16 of 31 was too low: low=17, high=31, guesses_left=4."""
+
+    low: int
+    """Smallest number that is still possible."""
+    high: int
+    """Largest number that is still possible."""
+    guesses_left: int
+    heard: str = ""
+    """How the last guess was answered; empty before the first."""
+
+    def after(self, guess: int | None, secret: int) -> State:
+        """What is known after a wrong guess; None is a reply without a number, which costs a guess, too."""
+        left = self.guesses_left - 1
+        if guess is None:
+            return State(low=self.low, high=self.high, guesses_left=left, heard="That is not a number.")
+        if guess < secret:
+            return State(low=max(self.low, guess + 1), high=self.high, guesses_left=left, heard="Higher.")
+        return State(low=self.low, high=min(self.high, guess - 1), guesses_left=left, heard="Lower.")
+
+    def as_text(self) -> str:
+        """What the guesser reads. Example: "Higher. It is from 17 to 31. Guesses left: 4."."""
+        return f"{self.heard} It is from {self.low} to {self.high}. Guesses left: {self.guesses_left}.".strip()
+
+
+def num_bisections(num_numbers: int) -> int:
+    """Guesses in which bisection always finds the number: 5 for 31, 6 for 32."""
+    return num_numbers.bit_length()
+
+
+def parse_guess(reply: str) -> int | None:
+    """The number that a reply's last line is, a full stop aside; None if it is anything else.
+
+    A model may think on the lines before.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})\.?", reply.strip().rpartition("\n")[2].strip())
+    return None if match is None else int(match[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptedGuesser:
+    """Guesses the middle of what is left, or anything that is left."""
+
+    rng: random.Random
+    sense: float
+    """Probability of the middle; otherwise any number that is still possible, uniformly."""
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """Read the range in the last message and guess."""
+        choices = self.choices(request)
+        return self.rng.choices([reply for reply, _ in choices], [chance for _, chance in choices])[0]
+
+    def choices(self, request: ChatRequest) -> list[tuple[ChatReply, float]]:
+        """Every reply that `chat` might give, with its probability; of two middles it takes the lower."""
+        low, high = _read_range(str(request.messages[-1]["content"]))
+        middle, num_left = (low + high) // 2, high - low + 1
+        return [
+            (ChatReply(content=str(guess)), (1 - self.sense) / num_left + self.sense * (guess == middle))
+            for guess in range(low, high + 1)
+        ]
+
+
+def scripted_guesser(rng: random.Random, params: Mapping[str, float]) -> ScriptedGuesser:
+    """A guesser by `opponent.params`: `sense` (default 1).
+
+    Raises:
+        ConfigError: an unknown name, or a number that is no probability.
+    """
+    for name, value in params.items():
+        if name != "sense":
+            raise ConfigError(f"opponent.params.{name}: scripted guess_number players have sense")
+        if not 0 <= value <= 1:
+            raise ConfigError(f"opponent.params.sense={value}: a probability is between 0 and 1")
+    return ScriptedGuesser(rng=rng, sense=params.get("sense", 1.0))
+
+
+def _read_range(said: str) -> tuple[int, int]:
+    match = re.search(r"It is from (\d+) to (\d+)\.", said)
+    assert match is not None, said
+    return int(match[1]), int(match[2])

@@ -1,0 +1,1 @@
+"""Word problems, a calculator and boxed answers: the tool-using agent."""
