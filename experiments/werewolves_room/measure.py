@@ -27,6 +27,7 @@ from ajet.workflows.werewolves.play import Driver
 from ajet.workflows.werewolves.scripted import ScriptedPlayer
 
 NINE = {"werewolf": 3, "villager": 3, "seer": 1, "witch": 1, "hunter": 1}
+SEVEN = {"werewolf": 2, "villager": 2, "seer": 1, "witch": 1, "hunter": 1}
 SIX = {"werewolf": 2, "villager": 2, "seer": 1, "witch": 1}
 FIVE = {"werewolf": 1, "villager": 2, "seer": 1, "witch": 1}
 DAY_LIMIT = 8
@@ -150,6 +151,23 @@ def small_cases(games: int, opponents: Mapping[str, float]) -> list[Case]:
     ]
 
 
+def role_cases(games: int, opponents: Mapping[str, float]) -> list[Case]:
+    """Which roles are worth being sensible at a table of seven, each alone and together, from the teachers' sense."""
+    good = ("seer", "witch", "hunter", "villager")
+    sets = [*((role,) for role in good), ("seer", "witch"), good]
+    return [
+        Case(
+            name=f"{', '.join(roles)}: {'sensible' if sense == 1 else f'{sense:.0%} sensible'}",
+            params={role: {"sense": sense, **NOTES_ONLY} for role in roles},
+            counts=SEVEN,
+            opponents=opponents,
+            num_games=games,
+        )
+        for roles in sets
+        for sense in (0.35, 1.0)
+    ]
+
+
 def show(title: str, cases: Sequence[Case], outcomes: Iterable[Outcome], *, wolves: bool = False) -> None:
     """One Markdown table; 95% Wilson intervals."""
     print(f"\n### {title}\n\n| players | wins | 95% interval | days | calls |\n|---|---|---|---|---|")
@@ -175,6 +193,7 @@ def main() -> None:
         "Good side's win rate: seer and witch": good_cases(arguments.games, opponents),
         "Werewolves' win rate: werewolves": wolf_cases(arguments.games, opponents),
         "Good side's win rate at small tables: seer and witch": small_cases(arguments.games, opponents),
+        "Good side's win rate at a table of seven: one role after another": role_cases(arguments.games, opponents),
     }
     started = time.perf_counter()
     num_games = 0

@@ -13,7 +13,7 @@ from ajet.config.root import Config
 from ajet.config.workflow import WorkflowConfig
 from ajet.errors import ConfigError
 from ajet.workflows.frozenlake.game import best_moves, landing, map_text, parse_move, rules, view_text
-from ajet.workflows.frozenlake.scripted import scripted_walker
+from ajet.workflows.frozenlake.scripted import ScriptedWalker
 from ajet.workflows.frozenlake.workflow import FrozenLake
 from ajet.workflows.parameters import workflow_maker
 
@@ -81,7 +81,7 @@ def request(cell: tuple[int, int], *, slippery: bool = False) -> ChatRequest:
 
 def odds(asked: ChatRequest, sense: float) -> dict[str, float]:
     return {
-        reply.content: chance for reply, chance in scripted_walker(random.Random(0), {"sense": sense}).choices(asked)
+        reply.content: chance for reply, chance in ScriptedWalker.of(random.Random(0), {"sense": sense}).choices(asked)
     }
 
 
@@ -175,10 +175,3 @@ def test_parameters_out_of_bounds_are_refused_in_one_sentence(params: dict[str, 
     with pytest.raises(ConfigError) as caught:
         workflow_maker(FrozenLake, Config(workflow=WorkflowConfig(entry="frozenlake", params=params)))
     assert str(caught.value) == words
-
-
-def test_scripted_players_take_a_probability_named_sense() -> None:
-    with pytest.raises(ConfigError, match=r"opponent\.params\.sense=-1: a probability is between 0 and 1"):
-        scripted_walker(random.Random(0), {"sense": -1})
-    with pytest.raises(ConfigError, match=r"opponent\.params\.wit: scripted frozenlake players have sense"):
-        scripted_walker(random.Random(0), {"wit": 1})

@@ -11,7 +11,7 @@ from ajet.chat.types import ChatRequest
 from ajet.config.root import Config
 from ajet.config.workflow import WorkflowConfig
 from ajet.errors import ConfigError
-from ajet.workflows.guess_number.game import State, num_bisections, parse_guess, rules, scripted_guesser
+from ajet.workflows.guess_number.game import ScriptedGuesser, State, num_bisections, parse_guess, rules
 from ajet.workflows.guess_number.workflow import GuessNumber
 from ajet.workflows.parameters import workflow_maker
 
@@ -63,7 +63,7 @@ def test_a_scripted_players_odds_are_the_middles_share_and_an_even_rest() -> Non
     said = State(low=17, high=20, guesses_left=2, heard="Higher.").as_text()
     asked = ChatRequest(messages=[{"role": "system", "content": rules(31, 5)}, {"role": "user", "content": said}])
     odds = {
-        reply.content: chance for reply, chance in scripted_guesser(random.Random(0), {"sense": 0.4}).choices(asked)
+        reply.content: chance for reply, chance in ScriptedGuesser.of(random.Random(0), {"sense": 0.4}).choices(asked)
     }
     assert odds == pytest.approx({"17": 0.15, "18": 0.55, "19": 0.15, "20": 0.15})
 
@@ -119,10 +119,3 @@ def test_parameters_out_of_bounds_are_refused_in_one_sentence(params: dict[str, 
     with pytest.raises(ConfigError) as caught:
         workflow_maker(GuessNumber, Config(workflow=WorkflowConfig(entry="guess_number", params=params)))
     assert str(caught.value) == words
-
-
-def test_scripted_players_take_a_probability_named_sense() -> None:
-    with pytest.raises(ConfigError, match=r"opponent\.params\.sense=2: a probability is between 0 and 1"):
-        scripted_guesser(random.Random(0), {"sense": 2})
-    with pytest.raises(ConfigError, match=r"opponent\.params\.wit: scripted guess_number players have sense"):
-        scripted_guesser(random.Random(0), {"wit": 1})

@@ -94,7 +94,7 @@ def imported_modules(path: Path) -> Iterator[str]:
 def room_of(path: Path) -> str:
     """The table's row of a source file."""
     first = path.relative_to(SOURCE).parts[0]
-    if path.name == "__main__.py":
+    if path.name == "__main__.py" and f"{first}.__main__" in TABLE:  # an entry point, above its own package
         return f"{first}.__main__"
     return "" if first == "__init__.py" else first.removesuffix(".py")
 

@@ -12,6 +12,7 @@ from ajet.algorithms.losses import LossSettings
 from ajet.config.root import Config
 from ajet.errors import ConfigError
 from ajet.training.lora import with_lora
+from ajet.training.onednn import with_onednn_linear
 from ajet.training.policy import OptimizerSettings, TrainablePolicy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -69,8 +70,12 @@ def load_model(config: Config, model_path: str, dtype: torch.dtype | None = None
         ConfigError: there is no such checkpoint.
     """
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             model_path, dtype=dtype or DTYPES[config.model.dtype], attn_implementation="sdpa"
         )
     except OSError as error:
         raise ConfigError(f"model.path={config.model.path} cannot be loaded: {str(error).splitlines()[0]}") from error
+    hardware = config.hardware
+    # Mixed precision is torch's to do, layer by layer.
+    stays_float32 = hardware.device == "cpu" and hardware.mixed_precision == "no"
+    return with_onednn_linear(model) if stays_float32 else model

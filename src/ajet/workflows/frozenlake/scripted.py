@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ajet.chat.types import ChatReply, ChatRequest, Message
-from ajet.errors import ConfigError
 from ajet.workflows.frozenlake.game import MOVES, SLIPPERY, best_moves
+from ajet.workflows.sensible import SensiblePlayer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScriptedWalker:
-    """Takes a best move, or any."""
+class ScriptedWalker(SensiblePlayer):
+    """Takes a best move, or any of the four; teacher of the small model."""
 
-    rng: random.Random
-    sense: float
-    """Probability of a best move (one of them, where there are several); otherwise any of the four, uniformly."""
-
-    async def chat(self, request: ChatRequest) -> ChatReply:
-        """Read the request and step."""
-        choices = self.choices(request)
-        return self.rng.choices([reply for reply, _ in choices], [chance for _, chance in choices])[0]
-
-    def choices(self, request: ChatRequest) -> list[tuple[ChatReply, float]]:
-        """Every reply that `chat` might give, with its probability."""
+    def replies(self, request: ChatRequest) -> tuple[Sequence[ChatReply], Sequence[ChatReply]]:
+        """See `SensiblePlayer`."""
         best = _best_moves_here(request.messages)
-        return [
-            (ChatReply(content=move), (1 - self.sense) / len(MOVES) + self.sense * (move in best) / len(best))
-            for move in MOVES
-        ]
-
-
-def scripted_walker(rng: random.Random, params: Mapping[str, float]) -> ScriptedWalker:
-    """A walker by `opponent.params`: `sense` (default 1).
-
-    Raises:
-        ConfigError: an unknown name, or a number that is no probability.
-    """
-    for name, value in params.items():
-        if name != "sense":
-            raise ConfigError(f"opponent.params.{name}: scripted frozenlake players have sense")
-        if not 0 <= value <= 1:
-            raise ConfigError(f"opponent.params.sense={value}: a probability is between 0 and 1")
-    return ScriptedWalker(rng=rng, sense=params.get("sense", 1.0))
+        return [ChatReply(content=move) for move in best], [ChatReply(content=move) for move in MOVES]
 
 
 def _best_moves_here(messages: Sequence[Message]) -> tuple[str, ...]:

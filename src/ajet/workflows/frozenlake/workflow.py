@@ -19,7 +19,7 @@ from ajet.chat.types import ChatModel
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 from ajet.workflows.frozenlake.game import MOVES, Lake, map_text, parse_move, rules, view_text
-from ajet.workflows.frozenlake.scripted import scripted_walker
+from ajet.workflows.frozenlake.scripted import ScriptedWalker
 
 if TYPE_CHECKING:
     import gymnasium
@@ -85,12 +85,8 @@ class FrozenLake(Workflow):
     def scripted_player(
         cls, *, agent_name: str, target_tag: str, rng: random.Random, params: Mapping[str, float]
     ) -> ChatModel:
-        """Takes the best move; `sense` (default 1) is how often, otherwise it takes any of the four.
-
-        Raises:
-            ConfigError: an unknown name, or a number that is no probability.
-        """
-        return scripted_walker(rng, params)
+        """Takes the best move; `sense` (default 1) is how often, otherwise it takes any of the four."""
+        return ScriptedWalker.of(rng, params)
 
 
 async def _ask(model: Any, messages: list[dict[str, str]]) -> str:

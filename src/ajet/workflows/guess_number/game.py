@@ -6,13 +6,12 @@ only grows at its end. Left out: units, hints, negative numbers.
 
 from __future__ import annotations
 
-import random
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ajet.chat.types import ChatReply, ChatRequest
-from ajet.errors import ConfigError
+from ajet.workflows.sensible import SensiblePlayer
 
 
 def rules(num_numbers: int, num_guesses: int) -> str:
@@ -64,40 +63,14 @@ def parse_guess(reply: str) -> int | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScriptedGuesser:
-    """Guesses the middle of what is left, or anything that is left."""
+class ScriptedGuesser(SensiblePlayer):
+    """Guesses the middle of what is left, of two the lower, or anything that is left; teacher of the small model."""
 
-    rng: random.Random
-    sense: float
-    """Probability of the middle; otherwise any number that is still possible, uniformly."""
-
-    async def chat(self, request: ChatRequest) -> ChatReply:
-        """Read the range in the last message and guess."""
-        choices = self.choices(request)
-        return self.rng.choices([reply for reply, _ in choices], [chance for _, chance in choices])[0]
-
-    def choices(self, request: ChatRequest) -> list[tuple[ChatReply, float]]:
-        """Every reply that `chat` might give, with its probability; of two middles it takes the lower."""
+    def replies(self, request: ChatRequest) -> tuple[Sequence[ChatReply], Sequence[ChatReply]]:
+        """See `SensiblePlayer`; reads the range in the last message."""
         low, high = _read_range(str(request.messages[-1]["content"]))
-        middle, num_left = (low + high) // 2, high - low + 1
-        return [
-            (ChatReply(content=str(guess)), (1 - self.sense) / num_left + self.sense * (guess == middle))
-            for guess in range(low, high + 1)
-        ]
-
-
-def scripted_guesser(rng: random.Random, params: Mapping[str, float]) -> ScriptedGuesser:
-    """A guesser by `opponent.params`: `sense` (default 1).
-
-    Raises:
-        ConfigError: an unknown name, or a number that is no probability.
-    """
-    for name, value in params.items():
-        if name != "sense":
-            raise ConfigError(f"opponent.params.{name}: scripted guess_number players have sense")
-        if not 0 <= value <= 1:
-            raise ConfigError(f"opponent.params.sense={value}: a probability is between 0 and 1")
-    return ScriptedGuesser(rng=rng, sense=params.get("sense", 1.0))
+        legal = [ChatReply(content=str(guess)) for guess in range(low, high + 1)]
+        return [legal[(high - low) // 2]], legal
 
 
 def _read_range(said: str) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from pydantic import Field
 from ajet.chat.types import ChatModel
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
-from ajet.workflows.guess_number.game import State, num_bisections, parse_guess, rules, scripted_guesser
+from ajet.workflows.guess_number.game import ScriptedGuesser, State, num_bisections, parse_guess, rules
 
 
 class GuessNumber(Workflow):
@@ -61,12 +61,8 @@ class GuessNumber(Workflow):
     def scripted_player(
         cls, *, agent_name: str, target_tag: str, rng: random.Random, params: Mapping[str, float]
     ) -> ChatModel:
-        """Bisects; `sense` (default 1) is how often, otherwise it guesses any number that is left.
-
-        Raises:
-            ConfigError: an unknown name, or a number that is no probability.
-        """
-        return scripted_guesser(rng, params)
+        """Bisects; `sense` (default 1) is how often, otherwise it guesses any number that is left."""
+        return ScriptedGuesser.of(rng, params)
 
 
 async def _ask(model: Any, messages: list[dict[str, str]]) -> str:
