@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ajet.agents.agentscope import AgentScopeModel
 from ajet.chat.messages import assistant_message, plain_messages
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
-from ajet.config.root import Config
 from ajet.records import Task
-from ajet.tuner import AjetTuner
-from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+from ajet.workflow import Workflow, WorkflowOutput
+from tests import scripted_play
 
 
 @dataclass
@@ -30,17 +27,11 @@ class Speaker:
 
 @dataclass
 class Overheard:
-    """A cast of one: its requests and replies are kept."""
+    """Speaks as its player does; requests and replies are kept."""
 
     player: ChatModel
     requests: list[ChatRequest] = field(default_factory=list)
     replies: list[ChatReply] = field(default_factory=list)
-
-    def policy(self, agent_name: str, target_tag: str) -> ChatModel:
-        return self
-
-    def opponent(self, agent_name: str, target_tag: str) -> ChatModel:
-        return self
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         # The program goes on with its list of messages.
@@ -55,15 +46,9 @@ class Overheard:
 
 def play(workflow: Workflow, number: int, player: ChatModel) -> tuple[WorkflowOutput, Overheard]:
     """One episode of the task with this `random_number`."""
-    cast = Overheard(player)
-    tuner = AjetTuner(
-        config=Config(),
-        trainable_targets=None,
-        cast=cast,
-        agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),
-    )
-    task = WorkflowTask(task=Task(task_id=f"task-{number}", metadata={"random_number": number}))
-    return asyncio.run(workflow.execute(task, tuner)), cast
+    overheard = Overheard(player)
+    task = Task(task_id=f"task-{number}", metadata={"random_number": number})
+    return scripted_play.play(workflow, task, lambda tag: overheard), overheard
 
 
 def success_rate(workflow: Workflow, numbers: Iterable[int], sense: float) -> float:
