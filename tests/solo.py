@@ -6,11 +6,12 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from tests import scripted_play
+
 from ajet.chat.messages import assistant_message, plain_messages
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
 from ajet.records import Task
 from ajet.workflow import Workflow, WorkflowOutput
-from tests import scripted_play
 
 
 @dataclass
