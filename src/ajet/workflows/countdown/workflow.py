@@ -16,6 +16,7 @@ from pydantic import Field
 from ajet.chat.types import ChatModel
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+from ajet.workflows.asking import asked_alone, text_of
 from ajet.workflows.countdown.game import Kind, ScriptedCounter, deal, prompt, verdict
 
 
@@ -43,7 +44,7 @@ class Countdown(Workflow):
         messages: list[dict[str, Any]] = [{"role": "user", "content": prompt(puzzle)}]
         kinds: Counter[Kind] = Counter()
         for _ in range(self.max_turns):
-            reply = "".join(block["text"] for block in (await counter(messages)).content)
+            reply = text_of(await asked_alone(counter, messages))
             judged = verdict(puzzle, reply)
             kinds[judged.kind] += 1
             if judged.kind == "right":

@@ -18,6 +18,7 @@ from pydantic import Field
 from ajet.chat.types import ChatModel
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+from ajet.workflows.asking import asked_alone, text_of
 from ajet.workflows.frozenlake.game import MOVES, Lake, map_text, parse_move, rules, view_text
 from ajet.workflows.frozenlake.scripted import ScriptedWalker
 
@@ -51,7 +52,7 @@ class FrozenLake(Workflow):
         reward, ended = 0.0, False
         while len(moves) < max_turns and not ended:
             messages.append({"role": "user", "content": said + view_text(lake, divmod(int(state), self.size))})
-            reply = await _ask(model, messages)
+            reply = text_of(await asked_alone(model, messages))
             messages.append({"role": "assistant", "content": reply})
             move = parse_move(reply)
             moves.append(move)
@@ -87,8 +88,3 @@ class FrozenLake(Workflow):
     ) -> ChatModel:
         """Takes the best move; `sense` (default 1) is how often, otherwise it takes any of the four."""
         return ScriptedWalker.of(rng, params)
-
-
-async def _ask(model: Any, messages: list[dict[str, str]]) -> str:
-    response = await model(messages)
-    return "".join(block["text"] for block in response.content)

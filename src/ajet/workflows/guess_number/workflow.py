@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from ajet.chat.types import ChatModel
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+from ajet.workflows.asking import asked_alone, text_of
 from ajet.workflows.guess_number.game import ScriptedGuesser, State, num_bisections, parse_guess, rules
 
 
@@ -39,7 +40,7 @@ class GuessNumber(Workflow):
         num_ruled_out = 0
         while state.guesses_left and secret not in guesses:
             messages.append({"role": "user", "content": state.as_text()})
-            reply = await _ask(model, messages)
+            reply = text_of(await asked_alone(model, messages))
             messages.append({"role": "assistant", "content": reply})
             guess = parse_guess(reply)
             guesses.append(guess)
@@ -63,8 +64,3 @@ class GuessNumber(Workflow):
     ) -> ChatModel:
         """Bisects; `sense` (default 1) is how often, otherwise it guesses any number that is left."""
         return ScriptedGuesser.of(rng, params)
-
-
-async def _ask(model: Any, messages: list[dict[str, str]]) -> str:
-    response = await model(messages)
-    return "".join(block["text"] for block in response.content)
