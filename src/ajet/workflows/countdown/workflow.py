@@ -1,7 +1,9 @@
 """One puzzle: the counter gives an expression, the verifier says whether it reaches the target.
 
 In: a task's `random_number`, which deals the puzzle. Out: 1 for an expression that is exactly right, else 0. A reply
-that cannot be used costs its turn as any other miss does.
+that cannot be used costs its turn as any other miss does; replies so long that the next try no longer fits into the
+context are the policy's own fault. Seeds of training and evaluation never meet, but of 300 held-out puzzles 9% were
+dealt in 960 training tasks, too, by default.
 """
 
 from __future__ import annotations

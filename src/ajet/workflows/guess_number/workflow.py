@@ -2,7 +2,9 @@
 
 In: a task's `random_number`, which alone picks the secret: episodes of a group differ only in what the policy samples.
 Out: 1 if the number was found in time, else 0. Any whole number may be guessed; one that was ruled out before, or a
-reply that is no number, costs its turn and tells nothing.
+reply that is no number, costs its turn and tells nothing; replies so long that the game no longer fits into the context
+are the policy's own fault. All 63 secrets come in training, too, but every game begins the same: there is nothing about
+a secret to remember.
 """
 
 from __future__ import annotations
