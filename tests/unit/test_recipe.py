@@ -72,7 +72,8 @@ def test_a_fit_that_was_cut_off_ends_as_one_that_was_not(tmp_path: Path) -> None
 
 
 def test_rows_are_made_once_and_read_again(tmp_path: Path) -> None:
-    path, made = tmp_path / "part.pt", []
+    path = tmp_path / "part.pt"
+    made: list[int] = []
 
     def make() -> list[Row]:
         made.append(1)
