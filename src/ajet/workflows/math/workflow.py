@@ -70,9 +70,9 @@ class Math(Workflow):
                 break
             messages.append(assistant_message(text, [_tool_call(arguments) for arguments in calls]))
             if calls:
-                answers = [calculate(arguments.get("expression")) for arguments in calls]
-                messages += [{"role": "tool", "content": answer} for answer in answers]
-                results += answers
+                new_results = [calculate(arguments.get("expression")) for arguments in calls]
+                messages += [{"role": "tool", "content": result} for result in new_results]
+                results += new_results
             else:
                 messages.append({"role": "user", "content": CORRECTION})
                 num_corrections += 1
