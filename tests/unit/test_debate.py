@@ -12,7 +12,7 @@ from tests.scripted_play import Reciter, play, scripted
 
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
 from ajet.config.compose import compose
-from ajet.errors import ConfigError, WorkflowError
+from ajet.errors import ConfigError
 from ajet.models.transcripts import seed_task
 from ajet.workflows.debate import workflow as workflow_file
 from ajet.workflows.debate.game import CON, PRO, Exchange, cited_evidence, deal, named_side
@@ -52,7 +52,12 @@ def test_evidence_counts_once_and_for_whoever_cites_it_first() -> None:
     [
         ("Evidence: survey.", "survey"),
         ("Their evidence: letter. Art is for everybody. Evidence: the Study", "study"),
-        ("Evidence: letter.", None),  # the other side's
+        ("Evidence: **survey**", "survey"),
+        ('Evidence: "photo".', "photo"),
+        ("**Evidence:**\n<study>", "study"),
+        ("The evidence is strong. Evidence: photo. That evidence is old.", "photo"),
+        ("Evidence: surveys.", None),
+        ("Evidence: survey. Evidence: letter.", None),  # the last one is the other side's
         ("I cite the survey.", None),
         ("", None),
     ],
@@ -65,6 +70,15 @@ def test_a_verdict_is_what_the_judge_ends_with() -> None:
     assert named_side("Pro is louder. Winner: Con.") == CON
     assert named_side("Winner: Con? No. Winner: Pro") == PRO
     assert named_side("Pro.") is None and named_side("Winner: nobody.") is None
+    assert named_side("Winner: progress.") is None and named_side("The winner takes it all, Pro.") is None
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    ["Winner: **Pro**.", 'Winner: "Pro"', "**Winner**:\nPro", "The winner is Pro.", "WINNER IS: the _pro_ side"],
+)
+def test_how_a_verdict_is_written_hardly_matters(verdict: str) -> None:
+    assert named_side(verdict) == PRO
 
 
 def test_sides_read_their_evidence_first_and_then_what_was_said() -> None:
@@ -151,17 +165,27 @@ def test_each_tag_is_paid_for_its_own_goal() -> None:
     output = play(Debate(trainable_targets=["judge"], num_rounds=1), seed_task("t", 3), lambda tag: players[tag])
     # The judge names the side that cited nothing, and is not paid for it.
     assert output.reward == {"pro": 1.0, "con": 0.0, "judge": 0.0}
-    assert output.is_success is False and output.log_metrics == {"illegal_statements": 1.0}
+    assert output.is_success is False and output.log_metrics == {
+        "illegal_statements_pro": 1.0,
+        "illegal_statements_con": 0.0,
+        "no_verdict": 0.0,
+    }
 
 
-def test_a_judge_that_names_nobody_is_no_loss_of_the_debaters() -> None:
+@pytest.mark.parametrize("targets", [["pro"], ["judge"]])
+def test_a_judge_that_names_nobody_leaves_a_draw_whoever_is_trained(targets: list[str]) -> None:
     def make(tag: str) -> ChatModel:
         return says("Evidence: survey.", "Hm.")
 
-    with pytest.raises(WorkflowError, match=r"named neither Pro nor Con but said 'Evidence: survey\.'"):
-        play(Debate(trainable_targets=["pro"]), seed_task("t", 0), make)
-    trained = play(Debate(trainable_targets=["judge"]), seed_task("t", 0), make)
-    assert trained.reward == {"pro": 0.0, "con": 0.0, "judge": 0.0}
+    output = play(Debate(trainable_targets=targets), seed_task("t", 0), make)
+    assert output.reward == {"pro": 0.5, "con": 0.5, "judge": 0.0}
+    assert output.is_success is False and output.log_metrics["no_verdict"] == 1.0
+
+
+@pytest.mark.parametrize("targets", [None, ["pro", "con"]])
+def test_both_sides_are_never_trained_together(targets: list[str] | None) -> None:
+    with pytest.raises(ConfigError, match="hostile sides together: choose pro or con"):
+        play(Debate(trainable_targets=targets), seed_task("t", 0), lambda tag: says("Evidence: survey."))
 
 
 def test_nonsense_costs_the_debate_and_ends_nothing() -> None:
@@ -172,7 +196,7 @@ def test_nonsense_costs_the_debate_and_ends_nothing() -> None:
 
     games = [play(workflow, seed_task("t", number), lambda tag, n=number: make(n, tag)) for number in range(20)]  # type: ignore[misc]
     assert not any(game.is_success for game in games)
-    assert all(game.log_metrics["illegal_statements"] == 2.0 for game in games)
+    assert all(game.log_metrics["illegal_statements_pro"] == 2.0 for game in games)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from ajet.workflow import WorkflowOutput, WorkflowTask
 from ajet.workflows.arithmetic import read_expression
 from ajet.workflows.math.problems import TEMPLATES, attempts, numbers_in, problem, solution
 from ajet.workflows.math.scripted import ScriptedSolver
-from ajet.workflows.math.workflow import CALCULATOR, CORRECTION, INSTRUCTION, Math, calculate
+from ajet.workflows.math.workflow import CALCULATOR, CORRECTION, INSTRUCTION, Math, boxes_number, calculate
 
 SUM = Task(task_id="t", main_query="Ben has 36 pens and finds 48 more. How many pens does Ben have now?")
 FILES = ("train", "held_out")
@@ -130,6 +130,7 @@ def test_the_solver_sees_the_problem_its_call_and_the_result() -> None:
         "calculator_calls": 1.0,
         "calculator_errors": 0.0,
         "unusable_replies": 0.0,
+        "unworked_answers": 0.0,
         "unanswered": 0.0,
     }
 
@@ -165,6 +166,38 @@ def test_without_a_boxed_answer_in_time_there_is_none_and_it_is_wrong() -> None:
     boxed_beside_a_call = ChatReply(content="\\boxed{84}", tool_calls=call("36 + 48").tool_calls)
     output, _ = solve(said("84"), boxed_beside_a_call, task=task, max_turns=2)
     assert output.metadata["final_answer"] == "" and output.log_metrics["unanswered"] == 1.0
+    assert boxed_math().compute_reward(WorkflowTask(task=task), output) == (0.0, False)
+
+
+@pytest.mark.parametrize(
+    ("box", "is_number"),
+    [
+        ("84", True),
+        ("-3", True),
+        ("9/2", True),
+        ("1,250.50", True),
+        ("\\$84", True),
+        ("84\\%", True),
+        ("84 \\text{ pens}", True),
+        ("36 + 48", False),
+        ("36\\cdot 48", False),
+        ("168/2", False),
+        ("18/4", False),
+        ("5/0", False),
+        ("84 \\text{x} + 0", False),
+        ("pens", False),
+        ("", False),
+    ],
+)
+def test_a_box_holds_a_number_and_not_the_work_that_leads_to_it(box: str, is_number: bool) -> None:
+    assert boxes_number(f"\\boxed{{1 + 1}} So \\boxed{{{box}}}.") is is_number
+
+
+def test_an_answer_that_is_not_worked_out_ends_the_problem_and_is_wrong() -> None:
+    task = Task(task_id="t", main_query=SUM.main_query, metadata={"answer": "84"})
+    output, requests = solve(said("\\boxed{36 + 48}"), task=task)
+    assert len(requests) == 1 and output.metadata["final_answer"] == ""
+    assert output.log_metrics["unworked_answers"] == 1.0 and output.log_metrics["unanswered"] == 0.0
     assert boxed_math().compute_reward(WorkflowTask(task=task), output) == (0.0, False)
 
 

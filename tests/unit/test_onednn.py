@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ajet.training.onednn import OneDnnLinear, with_onednn_linear
+from ajet.training.onednn import OneDnnLinear, is_available, with_onednn_linear
 
-pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+pytestmark = pytest.mark.skipif(not is_available(), reason="this torch has no oneDNN")
 
 
 def both() -> tuple[nn.Linear, nn.Linear, Tensor]:

@@ -103,10 +103,17 @@ def test_the_loss_is_the_weighted_cross_entropy_of_all_targets() -> None:
     assert float(weighted_loss(Fixed(), [first, second])) == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_slip_is_never_what_was_meant_to_be_said() -> None:
+def test_a_slip_is_seldom_what_was_meant_where_a_target_is_named() -> None:
     text = 'Seen good: nobody.<tool_call>{"name": "generate_response", "arguments": {"target": "Player2"}}</tool_call>'
     kinds = Counter(wrong_call(text, vote(), random.Random(seed)) == text for seed in range(300))
+    # Of 6 slips in 10, which draw a name, one in nine draws the same.
     assert kinds[False] > 250
+
+
+def test_a_call_without_a_target_mostly_survives_a_slip() -> None:
+    text = '<tool_call>{"name": "generate_response", "arguments": {"save": true}}</tool_call>'
+    kinds = Counter(wrong_call(text, vote(), random.Random(seed)) == text for seed in range(300))
+    assert kinds[True] / 300 == pytest.approx(0.6, abs=0.1)
 
 
 @pytest.mark.parametrize("code", [SHARED_CODE, DIALECTS])

@@ -1,13 +1,18 @@
 """What a small model can do before any reinforcement learning: `python -m ajet.models.gates [model] [mixture]`.
 
-In: a checkpoint and the mixture that it has learned from. Out: the measures of that mixture (`measures/`), one a line.
+In: a checkpoint; the mixture that it has learned from is named by its `recipe.json` or given. Out: the measures of that
+mixture (`measures/`), one a line.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
+from pathlib import Path
 
+from ajet.config.model import resolve_model_path
+from ajet.errors import ConfigError
 from ajet.models.measures import tiny, tiny_tasks
 
 MEASURES: dict[str, Callable[..., dict[str, float]]] = {"tiny": tiny.measured, "tiny_tasks": tiny_tasks.measured}
@@ -21,18 +26,30 @@ def print_gates(model: str, mixture: str, *, num_games: int, sense: float, tempe
         print(f"  {name:40} {value:.4f}", flush=True)
 
 
+def mixture_of(model: str) -> str:
+    """The mixture that a checkpoint's recipe names; the first recipe knew but one and named none.
+
+    Raises:
+        ConfigError: the checkpoint has no recipe, as those of a run.
+    """
+    path = Path(resolve_model_path(model)) / "recipe.json"
+    if not path.is_file():
+        raise ConfigError(f"{model} has no recipe.json: name the mixture, {' or '.join(MEASURES)}")
+    return str(json.loads(path.read_text()).get("mixture", "tiny"))
+
+
 def main() -> None:
     """Print the gates of a model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="builtin:tiny")
-    parser.add_argument("mixture", nargs="?", default="tiny", choices=MEASURES, help="what the model has learned from")
+    parser.add_argument("mixture", nargs="?", choices=MEASURES, help="default: the one that recipe.json names")
     parser.add_argument("--games", type=int, default=200)
     parser.add_argument("--sense", type=float, default=0.35, help="the teachers' sense")
     parser.add_argument("--temperature", type=float, default=1.0)
     arguments = parser.parse_args()
     print_gates(
         arguments.model,
-        arguments.mixture,
+        arguments.mixture or mixture_of(arguments.model),
         num_games=arguments.games,
         sense=arguments.sense,
         temperature=arguments.temperature,

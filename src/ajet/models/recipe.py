@@ -1,10 +1,10 @@
 """How the shipped small models are made: `python -m ajet.models.recipe <folder> tiny|tiny_tasks`.
 
-In: a mixture (`mixtures/`) and nothing but seeds. Out: a checkpoint in Hugging Face format, `recipe.json` with every
-number of its making. Steps: transcripts of scripted play in the real workflows, some of them with slips after which a
-model must go on; a tokenizer; short documents that teach copying, where the mixture has them; a fit; and what the model
-can do then (`gates.py`). The same seeds give the same model on the same machine, and a recipe that was cut off goes on
-where it was.
+In: a mixture (`mixtures/`) and nothing but seeds. Out: a checkpoint in Hugging Face format, `recipe.json` with the
+numbers that its steps were given. Steps: transcripts of scripted play in the real workflows, some of them with slips
+after which a model must go on; a tokenizer; short documents that teach copying, where the mixture has them; a fit; and
+what the model can do then (`gates.py`). The same seeds give the same model on the same machine, and a recipe that was
+cut off goes on where it was.
 """
 
 from __future__ import annotations
@@ -12,18 +12,30 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from ajet.models.copying import copying_rows
 from ajet.models.fitting import FitSettings, fit
 from ajet.models.gates import print_gates
 from ajet.models.mixtures import MIXTURES
-from ajet.models.rows import by_length, kept, make_row, play_in_parallel
+from ajet.models.rows import (
+    DECISION_WEIGHT,
+    PROMPT_WEIGHT,
+    by_length,
+    digest,
+    kept,
+    make_row,
+    play_in_parallel,
+    rows_path,
+)
 from ajet.models.tokenizer import END, PAD, train_tokenizer
 
 MAX_CONTEXT = 4096
@@ -41,20 +53,27 @@ ARCHITECTURE: dict[str, Any] = {
 }
 
 
-def make_tokenizer(folder: Path, name: str, num_processes: int) -> None:
-    """A byte tokenizer plays a few games, and the texts that it read make the real one."""
+def made_tokenizer(work: Path, name: str, num_processes: int) -> Path:
+    """The mixture's tokenizer, in a folder: a byte tokenizer plays a few games, and their texts make the real one."""
     mixture = MIXTURES[name]
-    train_tokenizer([], vocab_size=300, max_context=MAX_CONTEXT).save_pretrained(folder / "bytes")
-    byte_tokenizer = AutoTokenizer.from_pretrained(folder / "bytes")
+    numbers = (mixture.tokenizer_parts, mixture.num_tokenizer_games, mixture.vocab_size, mixture.phrases)
+    folder = work / f"tokenizer_{digest(name, *numbers)}"
+    if folder.exists():
+        return folder
+    train_tokenizer([], vocab_size=300, max_context=MAX_CONTEXT).save_pretrained(work / "bytes")
+    byte_tokenizer = AutoTokenizer.from_pretrained(work / "bytes")
     texts = [
         str(byte_tokenizer.decode(row.ids_T.tolist()))
         for part in mixture.tokenizer_parts
-        for row in play_in_parallel(name, part, folder / "bytes", mixture.num_tokenizer_games, num_processes)
+        for row in play_in_parallel(name, part, work / "bytes", mixture.num_tokenizer_games, num_processes)
     ]
     tokenizer = train_tokenizer(
         sorted(texts), vocab_size=mixture.vocab_size, max_context=MAX_CONTEXT, phrases=mixture.phrases
     )
-    tokenizer.save_pretrained(folder / "tokenizer")
+    partial_folder = work / "tokenizer.partial"
+    tokenizer.save_pretrained(partial_folder)
+    partial_folder.rename(folder)
+    return folder
 
 
 def make_model(tokenizer: Any, seed: int) -> Any:
@@ -70,43 +89,59 @@ def make_model(tokenizer: Any, seed: int) -> Any:
 
 
 def main() -> None:
-    """Make the model; progress and intermediate results lie in `<out>/.work`."""
+    """Make the model; progress and intermediate results lie in `<out>/.work`, named after what they depend on."""
     arguments = parsed_arguments()
     mixture, settings = MIXTURES[arguments.mixture], fit_settings(arguments)
     started = time.perf_counter()
     work = arguments.out / ".work"
     work.mkdir(parents=True, exist_ok=True)
-    if not (work / "tokenizer" / "tokenizer.json").exists():
-        make_tokenizer(work, arguments.mixture, arguments.processes)
-    tokenizer = AutoTokenizer.from_pretrained(work / "tokenizer")
-    rows = {}
-    for name, part in mixture.parts.items():
-        num_games = max(1, round(part.num_games * arguments.games_share))
-        rows[name] = kept(work, arguments.mixture, name, num_games, arguments.processes)
+    folder = made_tokenizer(work, arguments.mixture, arguments.processes)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    num_games = {name: max(1, round(part.num_games * arguments.games_share)) for name, part in mixture.parts.items()}
+    paths = {name: rows_path(work, arguments.mixture, name, folder, num) for name, num in num_games.items()}
+    rows = {
+        name: kept(paths[name], partial(play_in_parallel, arguments.mixture, name, folder, num, arguments.processes))
+        for name, num in num_games.items()
+    }
     copying = [make_row(row) for row in copying_rows(tokenizer, num_rows=mixture.num_copying_rows, seed=settings.seed)]
     model = make_model(tokenizer, settings.seed)
     stages = [
         (mixture.copying_share, by_length(copying)),
         (1.0, by_length([row for part in rows.values() for row in part])),
     ]
-    loss = fit(model, stages, settings, work / "fit.pt")
+    causes = digest(settings, ARCHITECTURE, mixture.copying_share, len(copying), [path.name for path in paths.values()])
+    loss = fit(model, stages, settings, work / f"fit_{causes}.pt")
     model.float().save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
-    record = {
-        "mixture": arguments.mixture,
-        "games_share": arguments.games_share,
-        "fit": asdict(settings),
-        "architecture": ARCHITECTURE,
+    record = numbers_of(arguments.mixture, num_games, settings) | {
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "sense": mixture.sense,
         "num_rows": {name: len(part) for name, part in rows.items()} | {"copying": len(copying)},
         "num_tokens": sum(len(row.ids_T) for part in rows.values() for row in part),
         "final_loss": loss,
         "seconds": round(time.perf_counter() - started),
-        "torch": torch.__version__,
     }
     (arguments.out / "recipe.json").write_text(json.dumps(record, indent=2) + "\n")
     print_gates(str(arguments.out), arguments.mixture, num_games=arguments.gate_games, sense=mixture.sense)
+
+
+def numbers_of(name: str, num_games: Mapping[str, int], settings: FitSettings) -> dict[str, Any]:
+    """What a model is made with, as `recipe.json` holds it; how a game is set up is in the mixture's code alone."""
+    mixture = MIXTURES[name]
+    return {
+        "mixture": name,
+        "sense": mixture.sense,
+        "num_games": dict(num_games),
+        "slip_share": {part: mixture.parts[part].slips.share for part in num_games},
+        "copying_share": mixture.copying_share,
+        "prompt_weight": PROMPT_WEIGHT,
+        "decision_weight": DECISION_WEIGHT,
+        "vocab_size": mixture.vocab_size,
+        "num_tokenizer_games": mixture.num_tokenizer_games,
+        "fit": asdict(settings),
+        "architecture": ARCHITECTURE,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
 
 
 def parsed_arguments() -> argparse.Namespace:

@@ -1,12 +1,15 @@
 """A mixture's parts -> rows to fit: played on several processes, kept in a file.
 
-In: a part of a mixture, a tokenizer's folder. Out: rows, the same for any number of processes.
+In: a part of a mixture, a tokenizer's folder. Out: rows, the same for any number of processes. Left out: noticing that
+the code which plays has changed; then the files have to go.
 """
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +24,6 @@ from ajet.models.transcripts import Transcript, play_transcripts
 
 PROMPT_WEIGHT, DECISION_WEIGHT = 0.1, 3.0
 """Weight of a token that the model only reads, and of one where a reply could go on in several ways; others have 1."""
-ROW_FIELDS = ("ids_T", "places_E", "targets_E", "weights_E")
 
 
 def play(mixture: str, part: str, tokenizer_folder: str, numbers: Sequence[int]) -> list[Row]:
@@ -70,12 +72,26 @@ def play_in_parallel(mixture: str, part: str, tokenizer_folder: Path, num_games:
     return [row for rows in parts for row in rows]
 
 
-def kept(work: Path, mixture: str, part: str, num_games: int, num_processes: int) -> list[Row]:
-    """A part's rows, from an earlier start of the recipe if they are there."""
-    path = work / f"{part}_{num_games}.pt"
+def digest(*causes: object) -> str:
+    """A short name for what something is made of: other causes, another name."""
+    return hashlib.sha256(repr(causes).encode()).hexdigest()[:12]
+
+
+def rows_path(work: Path, mixture: str, part: str, tokenizer_folder: Path, num_games: int) -> Path:
+    """Where a part's rows are kept."""
+    tokens = (tokenizer_folder / "tokenizer.json").read_text()
+    slip_share = MIXTURES[mixture].parts[part].slips.share
+    causes = digest(mixture, part, tokens, num_games, slip_share, PROMPT_WEIGHT, DECISION_WEIGHT)
+    return work / f"{part}_{num_games}_{causes}.pt"
+
+
+def kept(path: Path, make: Callable[[], list[Row]]) -> list[Row]:
+    """The rows in the file, from an earlier start of the recipe; made and written where there is none."""
     if not path.exists():
-        rows = play_in_parallel(mixture, part, work / "tokenizer", num_games, num_processes)
-        torch.save([{name: torch.from_numpy(getattr(row, name)) for name in ROW_FIELDS} for row in rows], path)
+        columns = [spec.name for spec in fields(Row)]
+        partial_path = path.with_suffix(".partial")
+        torch.save([{name: torch.from_numpy(getattr(row, name)) for name in columns} for row in make()], partial_path)
+        partial_path.rename(path)
     stored = torch.load(path, weights_only=True)
     return [Row(**{name: tensor.numpy() for name, tensor in row.items()}) for row in stored]
 

@@ -1,6 +1,7 @@
 """Replies gone wrong on purpose, as a model's may: they are read later and never imitated.
 
-In: a teacher's reply. Out: the reply spoiled, now and then. What is learned is to go on after one.
+In: a teacher's reply. Out: the reply spoiled, now and then; a spoiler may leave it as it was. What is learned is to go
+on after one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ class Slips:
 
 
 def wrong_call(text: str, request: ChatRequest, rng: random.Random) -> str:
-    """A decision gone wrong: another player's name, a call cut short, or no call at all."""
+    """A decision gone wrong: any player's name for the target, a call cut short, or no call at all.
+
+    The name may be the one that was meant, and a call without a target (`"save": true`) stays as it is in most cases.
+    """
     kind = rng.random()
     if kind < 0.6:
         return re.sub(r'"target": "\w+"', f'"target": "Player{rng.randint(1, 9)}"', text)

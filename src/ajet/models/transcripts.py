@@ -21,6 +21,7 @@ from ajet.agents.agentscope import AgentScopeModel
 from ajet.agents.speakers import reply_as_text
 from ajet.chat.renderer import ChatRenderer, Conversation
 from ajet.chat.types import ChatReply, ChatRequest
+from ajet.config.view import author_view
 from ajet.errors import PolicyError
 from ajet.models.slips import Slips
 from ajet.randomness import derive_rng
@@ -213,7 +214,7 @@ def play_transcripts(
                 agent_tags={},
             )
             tuner = AjetTuner(
-                config=config,
+                config=author_view(config),
                 trainable_targets=workflow.trainable_targets,
                 cast=cast,
                 agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),

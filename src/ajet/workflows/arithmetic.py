@@ -25,6 +25,8 @@ MAX_LENGTH = 200
 MAX_NUMBER = 10**12
 """Numbers, and numerators and denominators on the way, are at most so large."""
 _NAMES: Mapping[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+_INCOMPLETE = "this is no complete expression"
+_LEADING_ZERO = re.compile(r"(?<![\d.])0\d")
 _ALPHABET = re.compile(r"[0-9.+\-*/() ]*")
 
 
@@ -58,7 +60,8 @@ def read_expression(text: str) -> Expression:
     try:
         tree = ast.parse(text, mode="eval").body
     except SyntaxError as error:
-        raise ExpressionError("this is no complete expression") from error
+        leads = _LEADING_ZERO.search(text)
+        raise ExpressionError("write numbers without leading zeros" if leads else _INCOMPLETE) from error
     numbers: list[str] = []
     return Expression(value=_value(tree, text, numbers), numbers=tuple(numbers))
 

@@ -37,7 +37,7 @@ class SensiblePlayer(ABC):
 
     @abstractmethod
     def replies(self, request: ChatRequest) -> tuple[Sequence[ChatReply], Sequence[ChatReply]]:
-        """The sensible replies and the legal ones, at least one of each; a few dozen at most."""
+        """The sensible replies and the legal ones, at least one of each; few enough to tell every one's odds."""
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Draw one reply."""

@@ -16,6 +16,7 @@ from ajet.chat.types import ChatModel
 from ajet.config.compose import compose
 from ajet.config.model import resolve_model_path
 from ajet.config.root import Config
+from ajet.config.view import author_view
 from ajet.evaluation.scores import play_held_out
 from ajet.judges.base import judged
 from ajet.randomness import derive_rng
@@ -60,7 +61,7 @@ def teachers_success(overrides: Sequence[str], num_games: int, *, sense: float, 
                 key=("gates", task.task_id, repeat),
             )
             tuner = AjetTuner(
-                config=config,
+                config=author_view(config),
                 trainable_targets=made.trainable_targets,
                 cast=cast,
                 agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),

@@ -15,6 +15,7 @@ from ajet.models.mixtures.mixture import Mixture, Part
 from ajet.models.slips import Slips, wrong_words
 from ajet.records import Task
 from ajet.workflow import Workflow
+from ajet.workflows.guess_number.game import num_bisections
 from ajet.workflows.loading import load_workflow
 from ajet.workflows.math.problems import problem
 
@@ -54,12 +55,13 @@ def guess_number_table(rng: random.Random) -> Workflow:
     """Mostly the default range, sometimes up to a hundred; sometimes guesses to spare."""
     num_numbers = rng.choice((63, 63, 31, 100, rng.randint(8, 100)))
     spare = rng.choice((0, 0, 2))
-    return load_workflow("guess_number")(num_numbers=num_numbers, num_guesses=num_numbers.bit_length() + spare)
+    return load_workflow("guess_number")(num_numbers=num_numbers, num_guesses=num_bisections(num_numbers) + spare)
 
 
 def debate_table(rng: random.Random) -> Workflow:
-    """Mostly the default table; the judge is learned, too."""
-    return load_workflow("debate")(hand_size=rng.choice((3, 4, 4, 4, 5)), num_rounds=rng.choice((1, 2, 2, 2, 3)))
+    """Mostly the default table; everybody's games are learned from, whoever is trained."""
+    hand_size, num_rounds = rng.choice((3, 4, 4, 4, 5)), rng.choice((1, 2, 2, 2, 3))
+    return load_workflow("debate")(hand_size=hand_size, num_rounds=num_rounds, trainable_targets=["judge"])
 
 
 def partly_sensible(tag: str, rng: random.Random) -> Mapping[str, float]:

@@ -1,7 +1,9 @@
 """One puzzle: the counter gives an expression, the verifier says whether it reaches the target.
 
 In: a task's `random_number`, which deals the puzzle. Out: 1 for an expression that is exactly right, else 0. A reply
-that cannot be used costs its turn as any other miss does.
+that cannot be used costs its turn as any other miss does; replies so long that the next try no longer fits into the
+context are the policy's own fault. Seeds of training and evaluation never meet, but of 300 held-out puzzles 9% were
+dealt in 960 training tasks, too, by default.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pydantic import Field
 from ajet.chat.types import ChatModel
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+from ajet.workflows.asking import asked_alone, text_of
 from ajet.workflows.countdown.game import Kind, ScriptedCounter, deal, prompt, verdict
 
 
@@ -43,7 +46,7 @@ class Countdown(Workflow):
         messages: list[dict[str, Any]] = [{"role": "user", "content": prompt(puzzle)}]
         kinds: Counter[Kind] = Counter()
         for _ in range(self.max_turns):
-            reply = "".join(block["text"] for block in (await counter(messages)).content)
+            reply = text_of(await asked_alone(counter, messages))
             judged = verdict(puzzle, reply)
             kinds[judged.kind] += 1
             if judged.kind == "right":

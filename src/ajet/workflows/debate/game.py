@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -68,6 +68,11 @@ class Exchange:
         totals = {side: sum(self.counted(side).values()) for side in SIDES}
         return [side for side in SIDES if totals[side] == max(totals.values())]
 
+    def rewards(self, winner: Side | None) -> dict[str, float]:
+        """What each tag is paid. Without a winner the sides have drawn and the judge has not judged."""
+        sides: dict[str, float] = {side: 0.5 if winner is None else float(winner == side) for side in SIDES}
+        return sides | {"judge": float(winner in self.leaders())}
+
     def request(self, side: Side) -> str:
         """What the side reads at the start of the round that comes now."""
         other = CON if side == PRO else PRO
@@ -108,14 +113,14 @@ def deal(random_number: int, *, hand_size: int, num_rounds: int) -> Exchange:
 
 
 def cited_evidence(statement: str, hand: Mapping[str, int]) -> str | None:
-    """The piece of the hand that a statement ends with; None where that is no piece of it."""
-    named = _last_word_after("evidence", statement)
+    """The piece that a statement names last; None where that is no piece of the hand."""
+    named = _last_named(KINDS, "evidence", statement)
     return named if named in hand else None
 
 
 def named_side(verdict: str) -> Side | None:
-    """The side that a verdict ends with; None where that is no side."""
-    named = _last_word_after("winner", verdict)
+    """The side that a verdict names last; None where it names none."""
+    named = _last_named(SIDES, "winner", verdict)
     return next((side for side in SIDES if side == named), None)
 
 
@@ -124,9 +129,10 @@ def title(side: Side) -> str:
     return side.capitalize()
 
 
-def _last_word_after(label: str, text: str) -> str | None:
-    # What comes before it is free: an argument, or a model's thoughts.
-    found: list[str] = re.findall(rf"{label}: *(?:the )?(\w+)", text.lower())
+def _last_named(names: Sequence[str], label: str, text: str) -> str | None:
+    # What stands around it is free: an argument, a model's thoughts, emphasis (`Winner: **Pro**`), a new line.
+    named = rf"{label}(?:\s+is\b|\W*:)[\W_]*(?:the\b[\W_]*)?({'|'.join(names)})(?![^\W_])"
+    found: list[str] = re.findall(named, text.lower())
     return found[-1] if found else None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ajet.chat.types import ChatReply, ChatRequest
 from ajet.workflows.debate.game import SIDES, title
@@ -28,6 +29,7 @@ def scripted_speaker(target_tag: str, rng: random.Random, params: Mapping[str, f
     return ScriptedJudge(rng=rng, sense=1.0) if target_tag == "judge" else debater
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptedDebater(SensiblePlayer):
     """Speaks for a side."""
 
@@ -40,6 +42,7 @@ class ScriptedDebater(SensiblePlayer):
         return [_evidence(best)], [_evidence(kind) for kind in hand]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptedJudge(SensiblePlayer):
     """Names the side whose evidence is stronger in sum; either, where both are as strong."""
 

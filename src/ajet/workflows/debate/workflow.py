@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ajet.chat.types import ChatModel
-from ajet.errors import WorkflowError
+from ajet.errors import ConfigError
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+from ajet.workflows.asking import text_of
 from ajet.workflows.debate.game import KINDS, SIDES, deal, named_side
 from ajet.workflows.debate.scripted import scripted_speaker
 
@@ -25,6 +26,9 @@ class Debate(Workflow):
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         """Hold the debate that the task's number deals."""
+        trained = self.trainable_targets or self.target_tags
+        if set(SIDES) <= set(trained):
+            raise ConfigError("trainable_targets would train hostile sides together: choose pro or con")
         number = workflow_task.task.metadata["random_number"]
         debate = deal(number, hand_size=self.hand_size, num_rounds=self.num_rounds)
         models = {tag: tuner.as_agentscope_model(agent_name=tag, target_tag=tag) for tag in self.target_tags}
@@ -32,15 +36,14 @@ class Debate(Workflow):
         for _ in range(self.num_rounds):
             debate.hear({side: await _ask(models[side], talks[side], debate.request(side)) for side in SIDES})
         verdict = await _ask(models["judge"], talks["judge"], debate.transcript())
-        winner, trained = named_side(verdict), self.trainable_targets or self.target_tags
-        if winner is None and "judge" not in trained:
-            raise WorkflowError(f"the judge named neither Pro nor Con but said {verdict!r}: choose another opponent")
-        rewards = {side: float(winner == side) for side in SIDES} | {"judge": float(winner in debate.leaders())}
+        winner = named_side(verdict)
+        rewards = debate.rewards(winner)
+        illegal = {f"illegal_statements_{side}": float(debate.cited(side).count(None)) for side in SIDES}
         return WorkflowOutput(
             reward=rewards,
             is_success=all(rewards[tag] == 1 for tag in trained),
             metadata={"claim": debate.claim, "verdict": verdict},
-            log_metrics={"illegal_statements": float(sum(debate.cited(side).count(None) for side in SIDES))},
+            log_metrics=illegal | {"no_verdict": float(winner is None)},
         )
 
     @classmethod
@@ -52,7 +55,6 @@ class Debate(Workflow):
 
 
 async def _ask(model: Any, talk: list[dict[str, str]], text: str) -> str:
-    response = await model([*talk, {"role": "user", "content": text}])
-    reply = "".join(block["text"] for block in response.content)
-    talk += [{"role": "user", "content": text}, {"role": "assistant", "content": reply}]
-    return reply
+    talk.append({"role": "user", "content": text})
+    talk.append({"role": "assistant", "content": text_of(await model(talk))})
+    return talk[-1]["content"]

@@ -2,20 +2,23 @@
 
 In: a task's `random_number`, which alone picks the secret: episodes of a group differ only in what the policy samples.
 Out: 1 if the number was found in time, else 0. Any whole number may be guessed; one that was ruled out before, or a
-reply that is no number, costs its turn and tells nothing.
+reply that is no number, costs its turn and tells nothing; replies so long that the game no longer fits into the context
+are the policy's own fault. All 63 secrets come in training, too, but every game begins the same: there is nothing about
+a secret to remember.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from ajet.chat.types import ChatModel
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+from ajet.workflows.asking import asked_alone, text_of
 from ajet.workflows.guess_number.game import ScriptedGuesser, State, num_bisections, parse_guess, rules
 
 
@@ -39,7 +42,7 @@ class GuessNumber(Workflow):
         num_ruled_out = 0
         while state.guesses_left and secret not in guesses:
             messages.append({"role": "user", "content": state.as_text()})
-            reply = await _ask(model, messages)
+            reply = text_of(await asked_alone(model, messages))
             messages.append({"role": "assistant", "content": reply})
             guess = parse_guess(reply)
             guesses.append(guess)
@@ -63,8 +66,3 @@ class GuessNumber(Workflow):
     ) -> ChatModel:
         """Bisects; `sense` (default 1) is how often, otherwise it guesses any number that is left."""
         return ScriptedGuesser.of(rng, params)
-
-
-async def _ask(model: Any, messages: list[dict[str, str]]) -> str:
-    response = await model(messages)
-    return "".join(block["text"] for block in response.content)

@@ -1,14 +1,19 @@
 """One word problem: the solver may use a calculator and gives its answer in a box, which the judge scores.
 
 In: a task with a question, and its answer for the judge. Out: no reward of its own but `metadata["final_answer"]`, the
-text with the box; empty where the solver gave none. What cannot be used is answered in a sentence and costs a turn.
+text with the box; empty where the solver gave none, or one that holds no number but the work that leads to it: a judge
+of mathematics would do that work. What else cannot be used is answered in a sentence and costs a turn. Who answers
+without the calculator is not paid less. Replies so long that the problem no longer fits into the context are the
+policy's own fault.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -19,10 +24,14 @@ from ajet.chat.types import ChatModel, ToolCall
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 from ajet.workflows.arithmetic import ExpressionError, read_expression
+from ajet.workflows.asking import asked_alone, text_of
 from ajet.workflows.math.scripted import ScriptedSolver
 
 INSTRUCTION = "Solve the problem. Use the calculator. Then give the final answer as \\boxed{number}."
 CORRECTION = "Call the calculator, or give the final answer as \\boxed{number}."
+_BOXED_NUMBER = re.compile(
+    r"\\boxed\{\s*(?:\\?\$)?\s*(-?[0-9,]*\.?[0-9]+|-?[0-9]+/[1-9][0-9]*)\s*(?:\\?%|\\text\{[^{}]*\})?\s*\}"
+)
 CALCULATOR = {
     "type": "function",
     "function": {
@@ -51,29 +60,31 @@ class Math(Workflow):
             {"role": "system", "content": INSTRUCTION},
             {"role": "user", "content": workflow_task.task.main_query},
         ]
-        final_answer, results, num_corrections = "", [], 0
+        answer, results, num_corrections = "", [], 0
         for _ in range(self.max_turns):
-            blocks = (await solver(messages, tools=[CALCULATOR])).content
-            text = "".join(block["text"] for block in blocks if block["type"] == "text")
-            calls = [block["input"] for block in blocks if block["type"] == "tool_use"]
+            response = await asked_alone(solver, messages, tools=[CALCULATOR])
+            text = text_of(response)
+            calls = [block["input"] for block in response.content if block["type"] == "tool_use"]
             if not calls and _is_answer(text):
-                final_answer = text
+                answer = text
                 break
             messages.append(assistant_message(text, [_tool_call(arguments) for arguments in calls]))
             if calls:
-                answers = [calculate(arguments.get("expression")) for arguments in calls]
-                messages += [{"role": "tool", "content": answer} for answer in answers]
-                results += answers
+                new_results = [calculate(arguments.get("expression")) for arguments in calls]
+                messages += [{"role": "tool", "content": result} for result in new_results]
+                results += new_results
             else:
                 messages.append({"role": "user", "content": CORRECTION})
                 num_corrections += 1
+        worked_out = boxes_number(answer)
         return WorkflowOutput(
-            metadata={"final_answer": final_answer},
+            metadata={"final_answer": answer if worked_out else ""},
             log_metrics={
                 "calculator_calls": float(len(results)),
                 "calculator_errors": float(sum(result.startswith("Error") for result in results)),
                 "unusable_replies": float(num_corrections),
-                "unanswered": float(not final_answer),
+                "unworked_answers": float(bool(answer) and not worked_out),
+                "unanswered": float(not answer),
             },
         )
 
@@ -93,6 +104,18 @@ def calculate(expression: Any) -> str:
         return str(read_expression(expression).value)
     except ExpressionError as error:
         return f"Error: {error}."
+
+
+def boxes_number(text: str) -> bool:
+    """Whether the last box of a text holds a number, its unit aside, and a fraction in its lowest terms.
+
+    Example: 121, 1,250.50, \\$18 and 9/2 are numbers; 703 - 582, 703/19 and 18/4 are not.
+    """
+    match = _BOXED_NUMBER.match(text, max(text.rfind("\\boxed"), 0))
+    if match is None:
+        return False
+    number = match[1].replace(",", "")
+    return "/" not in number or str(Fraction(number)) == number
 
 
 def _is_answer(text: str) -> bool:

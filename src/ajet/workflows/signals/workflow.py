@@ -12,6 +12,7 @@ from ajet.chat.types import ChatModel
 from ajet.errors import ConfigError
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+from ajet.workflows.asking import text_of
 from ajet.workflows.signals.game import (
     DIALECTS,
     OBJECTS,
@@ -71,5 +72,4 @@ class Signals(Workflow):
 
 
 async def _ask(model: Any, prompt: str) -> str:
-    response = await model([{"role": "user", "content": prompt}])
-    return "".join(block["text"] for block in response.content).strip()
+    return text_of(await model([{"role": "user", "content": prompt}])).strip()
