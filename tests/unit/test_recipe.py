@@ -52,7 +52,7 @@ def model() -> Qwen3ForCausalLM:
         num_key_value_heads=1,
         head_dim=4,
     )
-    return Qwen3ForCausalLM(config)  # type: ignore[no-untyped-call]
+    return Qwen3ForCausalLM(config)
 
 
 def test_every_mixture_is_measured() -> None:
