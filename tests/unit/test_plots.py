@@ -36,7 +36,8 @@ def effect(label: str, before: float, after: float, *, width: float) -> Effect:
         before=interval(before),
         after=interval(after),
         difference=interval(after - before),
-        p_value=0.5,
+        p_value=0.01,
+        confidence=0.95,
         pairs_needed=12,
         num_runs=1,
     )

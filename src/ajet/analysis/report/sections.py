@@ -12,7 +12,7 @@ import yaml
 
 from ajet.analysis.effects import confidence_of, run_effect
 from ajet.analysis.plots import plot_budget, plot_credit, plot_rewards
-from ajet.analysis.report.answer import interval
+from ajet.analysis.report.answer import estimate
 from ajet.analysis.report.page import Section, Table
 from ajet.analysis.report.samples import sample_games
 from ajet.analysis.runs import Run, Sweep
@@ -73,7 +73,7 @@ def _last_rewards(run: Run) -> str:
 
 def _gain(run: Run) -> str:
     effect = run_effect(run)
-    return "" if effect is None else f"{effect.difference.mean:+.3f} {interval(effect.difference, signed=True)}"
+    return "" if effect is None else estimate(effect.difference, signed=True)
 
 
 def _last_written(run: Run) -> str:
@@ -162,7 +162,7 @@ def _score_per_token(run: Run) -> list[str]:
                 confidence=confidence_of(run),
                 rng=np.random.default_rng(step),
             )
-            notes.append(f"Held-out score per 1,000 sampled tokens at step {step}: {ratio.mean:.3f} {interval(ratio)}.")
+            notes.append(f"Held-out score per 1,000 sampled tokens at step {step}: {estimate(ratio)}.")
     return notes
 
 
