@@ -96,13 +96,14 @@ def test_a_sweep_tells_its_runs_apart_by_what_differs(tmp_path: Path) -> None:
     assert len(sweep.episodes) == 18 and sweep.calls["run"].unique().tolist() == ["0", "1", "2"]
 
 
-def test_conditions_name_settings_shortly_and_runs_where_too_much_differs(tmp_path: Path) -> None:
+def test_conditions_name_the_settings_that_differ_however_many(tmp_path: Path) -> None:
     for job, rate in enumerate(("0.001", "0.01")):
         make_run(tmp_path / "rates" / str(job), f"algorithm.learning_rate={rate}")
     assert list(load_sweep(tmp_path / "rates").conditions()) == ["learning_rate=0.001", "learning_rate=0.01"]
     many = ["total_steps=3", "eval.num_tasks=7", "rollout.group_size=4", "algorithm=dapo", "opponent=random"]
     make_run(tmp_path / "rates" / "2", *many)
-    assert list(load_sweep(tmp_path / "rates").conditions()) == ["like 0", "like 1", "like 2"]
+    labels = list(load_sweep(tmp_path / "rates").conditions())
+    assert len(set(labels)) == 3 and "learning_rate=0.01," in labels[1] and "total_steps=3" in labels[2]
 
 
 def test_a_setting_that_an_older_run_does_not_know_tells_nothing(tmp_path: Path) -> None:
