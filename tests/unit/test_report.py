@@ -173,7 +173,7 @@ def test_a_sweep_is_answered_by_condition_with_a_table_of_its_jobs(tmp_path: Pat
     assert "4 finished, 1 unfinished." in text and "1\u00a0/\u00a02" in text
     # Both have a run of seed 1 alone: it won nine of ten tasks with the seer, one with the witch.
     (contrast,) = next(section.table.rows for section in report_page(tmp_path).sections[1:2] if section.table)
-    assert contrast[0] == "witch over seer" and contrast[1].startswith("-0.800") and contrast[-1] == "1"
+    assert contrast[0] == "witch over seer" and str(contrast[1]).startswith("-0.800") and contrast[-1] == "1"
 
 
 def test_jobs_of_a_sweep_are_told_of_before_they_start_and_when_they_failed(tmp_path: Path) -> None:

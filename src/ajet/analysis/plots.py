@@ -206,7 +206,7 @@ def plot_budget(metrics: pd.DataFrame) -> Figure:
     steps = metrics.dropna(subset=["time/rollout"]) if "time/rollout" in metrics else metrics.iloc[:0]
     phases = [name for name in metrics.columns if name.startswith("time/") and name != "time/step"]
     # The first evaluation is logged under the first step's number, too, and the last one has no step of its own.
-    seconds = metrics.groupby("step")[phases].sum().sort_index()
+    seconds = metrics.set_index("step")[phases].groupby(level="step").sum()
     floor = np.zeros(len(seconds))
     phases.sort(key=lambda name: -seconds[name].sum())
     for color, name in zip(_colors(len(phases)), phases, strict=True):

@@ -39,7 +39,7 @@ def jobs_section(sweep: Sweep, *, way: str = ".") -> Section:
     runs = {run.name: run for run in sweep}
     names = [*jobs, *(name for name in runs if name not in jobs)]
     states = {name: jobs[name].state if name in jobs else runs[name].state for name in names}
-    rows = [
+    rows: list[Sequence[str | Link]] = [
         (
             _job_link(sweep, name, way),
             states[name],
@@ -58,7 +58,7 @@ def jobs_section(sweep: Sweep, *, way: str = ".") -> Section:
             *failed,
             *(
                 f"Every episode of a job, token by token, e.g. of {name}: {_view(sweep.path / name)}"
-                for name in names[:1]
+                for name in list(runs)[:1]
             ),
         ],
         table=Table(headings=headings, rows=rows),
