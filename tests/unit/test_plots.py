@@ -90,10 +90,11 @@ def test_credit_is_shared_out_by_tag_and_turn(tmp_path: Path) -> None:
 
 
 def test_the_budget_stacks_the_phases_of_every_step(tmp_path: Path) -> None:
-    figure = plot_budget(load_run(make_run(tmp_path / "run")).metrics)
+    figure = plot_budget(load_run(make_run(tmp_path / "run")).metrics, in_all={"rollout": 9.0})
     (bars,) = figure.axes[0].containers
     assert bars.get_label() == "rollout" and isinstance(bars, BarContainer)
-    assert [bar.get_height() for bar in bars] == [2.0, 2.0, 0.0]
+    # What two steps of 2 s leave of 9 s was spent after the last of them.
+    assert [bar.get_height() for bar in bars] == [2.0, 2.0, 5.0]
 
 
 def test_a_run_that_has_logged_nothing_gives_empty_figures(tmp_path: Path) -> None:

@@ -199,14 +199,21 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_TOKEN else f"{text[: LONGEST_TOKEN - 1]}…"
 
 
-def plot_budget(metrics: pd.DataFrame) -> Figure:
-    """Seconds a step by phase, stacked, evaluations included; tokens a step: sampled, trained on, distinct."""
+def plot_budget(metrics: pd.DataFrame, *, in_all: Mapping[str, float] | None = None) -> Figure:
+    """Seconds a step by phase, stacked; tokens a step: sampled, trained on, and distinct after merging.
+
+    Args:
+        metrics: of one run.
+        in_all: its seconds by phase; what its steps do not account for, the last evaluation, stands at the last step.
+    """
     figure = Figure(figsize=(7.2, 5.0), layout="constrained")
     times, tokens = figure.subplots(2, 1, sharex=True)
     steps = metrics.dropna(subset=["time/rollout"]) if "time/rollout" in metrics else metrics.iloc[:0]
     phases = [name for name in metrics.columns if name.startswith("time/") and name != "time/step"]
-    # The first evaluation is logged under the first step's number, too, and the last one has no step of its own.
     seconds = metrics.set_index("step")[phases].groupby(level="step").sum()
+    if in_all and phases:
+        unseen = pd.Series(in_all).add_prefix("time/").reindex(phases).fillna(0.0) - seconds.sum()
+        seconds.iloc[-1] += unseen.clip(lower=0)
     floor = np.zeros(len(seconds))
     phases.sort(key=lambda name: -seconds[name].sum())
     for color, name in zip(_colors(len(phases)), phases, strict=True):

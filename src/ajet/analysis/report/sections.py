@@ -168,7 +168,7 @@ def budget_section(runs: Sequence[Run]) -> Section:
         title="Time and tokens",
         notes=_score_per_token(runs[0]) if alone else (),
         table=Table(headings=headings, rows=rows),
-        figure=plot_budget(runs[0].metrics) if alone else None,
+        figure=plot_budget(runs[0].metrics, in_all=seconds_by_phase(runs[0])) if alone else None,
         caption="Seconds and tokens of every step.",
     )
 
