@@ -24,7 +24,7 @@ def with_interval(effect: Effect) -> str:
     return f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
-def effect_rows(effects: Sequence[Effect]) -> str:
+def effect_rows(effects: Sequence[Effect], *, before: str = "before", after: str = "after") -> str:
     """A row an effect; p-values are corrected by Holm within the table."""
     rows = [
         f"| {effect.label} | {effect.num_runs} | {effect.before.mean:.3f} | {effect.after.mean:.3f} | "
@@ -32,7 +32,11 @@ def effect_rows(effects: Sequence[Effect]) -> str:
         for effect in effects
     ]
     return "\n".join(
-        ["| | runs | before | after | difference [95%] | p | tasks needed |", "|---|---|---|---|---|---|---|", *rows]
+        [
+            f"| | runs | {before} | {after} | difference [95%] | p | tasks needed |",
+            "|---|---|---|---|---|---|---|",
+            *rows,
+        ]
     )
 
 
@@ -71,7 +75,9 @@ def main() -> None:
     tables = {
         "What training gained": effect_rows(effects),
         "Seed by seed": seed_rows(sweep),
-        "One choice over another, after training": effect_rows(sweep_contrasts(sweep)),
+        "One choice over another: difference of gains": effect_rows(
+            sweep_contrasts(sweep), before="gain of the other", after="gain of the one"
+        ),
         "Cost": cost_rows(sweep),
     }
     for title, table in tables.items():

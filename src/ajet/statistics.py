@@ -8,7 +8,7 @@ statsmodels'. Left out: where the numbers come from.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -18,6 +18,8 @@ from scipy import optimize, stats
 
 POWER = 0.8
 """The usual probability of finding a difference that is there, for `pairs_needed`."""
+MOST_TASKS = 1_000_000
+"""More than anyone plays, and as good as endlessly many."""
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -112,6 +114,9 @@ def crossed_mean(by_seed: Sequence[Mapping[str, float]], *, confidence: float) -
     seeds the first part is large, for so few cannot tell how far seeds lie apart; where they happen to lie close
     together, the interval is still no narrower than that of the tasks' means over these seeds.
 
+    A task counts as the same under every seed, although whoever is scripted in it may play otherwise under another:
+    what is then not shared falls to the rest, and taking it for shared only widens the interval.
+
     Args:
         by_seed: value by task, a mapping a seed; tasks that not all of them have are left out.
         confidence: of the interval.
@@ -119,20 +124,15 @@ def crossed_mean(by_seed: Sequence[Mapping[str, float]], *, confidence: float) -
     Raises:
         ValueError: fewer than two seeds; of a single one `mean_interval` says all that there is.
     """
-    if len(by_seed) < 2:
-        raise ValueError("two training seeds at least, or nothing is known of their spread")
-    tasks = [task for task in by_seed[0] if all(task in values for values in by_seed)]
-    cells = np.array([[values[task] for task in tasks] for values in by_seed])  # [seeds, tasks]
-    num_seeds, num_tasks = cells.shape
+    cells = _cells(by_seed)
+    num_tasks = cells.shape[1]
+    mean = float(cells.mean()) if num_tasks else math.nan
     if num_tasks < 2:
-        mean = float(cells.mean()) if num_tasks else math.nan
         return CrossedMean(interval=Interval(mean=mean, low=-math.inf, high=math.inf, num=num_tasks), p_value=1.0)
-    mean = float(cells.mean())
-    of_seeds, of_tasks, fixed_seeds = _crossed_errors(cells)
+    squares = _mean_squares(cells)
 
     def half(p: float) -> float:
-        quantiles = stats.t.isf(p / 2, [num_seeds - 1, num_tasks - 1])
-        return max(float(np.hypot(*(quantiles * [of_seeds, of_tasks]))), float(quantiles[1]) * fixed_seeds)
+        return float(_half_width(p, cells.shape, *squares))
 
     width = half(1 - confidence)
     if width == 0:
@@ -146,19 +146,33 @@ def crossed_mean(by_seed: Sequence[Mapping[str, float]], *, confidence: float) -
     )
 
 
-def _crossed_errors(cells: FloatArray) -> tuple[float, float, float]:
-    """Standard errors of the mean of `cells` [seeds, tasks].
+def _cells(by_seed: Sequence[Mapping[str, float]]) -> FloatArray:
+    """Values [seeds, tasks] of the tasks that all seeds have."""
+    if len(by_seed) < 2:
+        raise ValueError("two training seeds at least, or nothing is known of their spread")
+    tasks = [task for task in by_seed[0] if all(task in values for values in by_seed)]
+    return np.array([[values[task] for task in tasks] for values in by_seed])
 
-    Returns:
-        By the seeds with the rest; by the tasks alone; by the tasks with the rest, as if there were no other seeds.
-    """
+
+def _mean_squares(cells: FloatArray) -> tuple[float, float, float]:
+    """Of `cells` [seeds, tasks]: between seeds, between tasks, and of the rest."""
     num_seeds, num_tasks = cells.shape
     by_seed, by_task, mean = cells.mean(axis=1, keepdims=True), cells.mean(axis=0, keepdims=True), cells.mean()
-    ms_seeds = num_tasks * ((by_seed - mean) ** 2).sum() / (num_seeds - 1)
-    ms_tasks = num_seeds * ((by_task - mean) ** 2).sum() / (num_tasks - 1)
-    ms_rest = ((cells - by_seed - by_task + mean) ** 2).sum() / ((num_seeds - 1) * (num_tasks - 1))
-    of_tasks = max(ms_tasks - ms_rest, 0.0)
-    return math.sqrt(ms_seeds / cells.size), math.sqrt(of_tasks / cells.size), math.sqrt(ms_tasks / cells.size)
+    of_seeds = num_tasks * ((by_seed - mean) ** 2).sum() / (num_seeds - 1)
+    of_tasks = num_seeds * ((by_task - mean) ** 2).sum() / (num_tasks - 1)
+    rest = ((cells - by_seed - by_task + mean) ** 2).sum() / ((num_seeds - 1) * (num_tasks - 1))
+    return float(of_seeds), float(of_tasks), float(rest)
+
+
+def _half_width(
+    p: float, shape: tuple[int, ...], of_seeds: float | FloatArray, of_tasks: float, rest: float
+) -> FloatArray:
+    """Half of the interval that leaves out `p`, from mean squares over `shape` (seeds, tasks)."""
+    num_seeds, num_tasks = shape
+    t_seeds, t_tasks = stats.t.isf(p / 2, [num_seeds - 1, num_tasks - 1])
+    crossed = t_seeds**2 * of_seeds + t_tasks**2 * max(of_tasks - rest, 0.0)
+    result: FloatArray = np.sqrt(np.maximum(crossed, t_tasks**2 * of_tasks) / (num_seeds * num_tasks))
+    return result
 
 
 def ratio_interval(
@@ -205,17 +219,72 @@ def pairs_needed(values: Sequence[float], *, confidence: float, power: float) ->
         power: the probability of finding it.
 
     Returns:
-        None where the mean difference is 0 or the values are fewer than two; 2 where they do not vary.
+        None where the mean difference is 0, the values are fewer than two, or `MOST_TASKS` would not do; where they do
+        not vary, as many as `paired_p_value` takes for significant then.
     """
     if len(values) < 2 or fmean(values) == 0:
         return None
     spread = stdev(values)
     if spread == 0:
-        return 2
-    from statsmodels.stats.power import TTestPower  # takes a second to import
+        return _pairs_without_spread(confidence)
+    mean = abs(fmean(values))
 
-    effect = abs(fmean(values)) / spread
-    return math.ceil(max(2.0, float(TTestPower().solve_power(effect_size=effect, alpha=1 - confidence, power=power))))
+    def found(num: int) -> float:
+        error = spread / math.sqrt(num)
+        half = float(stats.t.ppf((1 + confidence) / 2, num - 1)) * error * np.sqrt(_luck(num - 1))
+        return float(stats.norm.sf(half, mean, error).mean())
+
+    return _fewest(found, power=power)
+
+
+def _pairs_without_spread(confidence: float) -> int:
+    """The fewest equal values whose `_p_value_without_spread` is below the level."""
+    return math.floor(2 - math.log2(1 - confidence))
+
+
+def _luck(freedom: int) -> FloatArray:
+    """What a variance is found to be, as a share of what it is: cases of the same probability."""
+    result: FloatArray = stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, freedom) / freedom
+    return result
+
+
+def _fewest(found: Callable[[int], float], *, power: float) -> int | None:
+    """The smallest number, 2 at least, at which `found` reaches `power`; None where `MOST_TASKS` does not do."""
+    few, many = 1, 2
+    while found(many) < power:
+        few, many = many, 2 * many
+        if many > MOST_TASKS:
+            return None
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if found(middle) >= power else (middle, many)
+    return many
+
+
+def tasks_needed(by_seed: Sequence[Mapping[str, float]], *, confidence: float, power: float) -> int | None:
+    """As `pairs_needed`, for the test of `crossed_mean` with as many training seeds as there are.
+
+    Returns:
+        None also where so few seeds lie so far apart that more tasks alone would not do.
+    """
+    cells = _cells(by_seed)
+    num_seeds, num_tasks = cells.shape
+    if num_tasks < 2 or cells.mean() == 0:
+        return None
+    of_seeds, of_tasks, rest = _mean_squares(cells)
+    if of_seeds == of_tasks == 0:
+        return _pairs_without_spread(confidence)
+    mean, of_tasks = abs(float(cells.mean())), max(of_tasks, rest)
+    variance = max(of_seeds - rest, 0.0) / num_tasks  # of a seed's mean over endlessly many tasks
+    luck = _luck(num_seeds - 1)
+
+    def found(num: int) -> float:
+        between = num * variance + rest
+        half = _half_width(1 - confidence, (num_seeds, num), luck * between, of_tasks, rest)
+        error = math.sqrt((between + of_tasks - rest) / (num_seeds * num))
+        return float(stats.norm.sf(half, mean, error).mean())
+
+    return _fewest(found, power=power)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from tests.run_dirs import make_group, make_run
 
-from ajet.analysis import load_run, load_sweep
+from ajet.analysis import Run, Sweep, load_run, load_sweep
 from ajet.analysis.effects import effects_frame, run_effect, sweep_contrasts, sweep_effects
 from ajet.errors import RunDirectoryError
 from ajet.tracking.store import TrajectoryStore
@@ -94,13 +96,14 @@ def test_a_sweep_tells_its_runs_apart_by_what_differs(tmp_path: Path) -> None:
     assert len(sweep.episodes) == 18 and sweep.calls["run"].unique().tolist() == ["0", "1", "2"]
 
 
-def test_conditions_name_settings_shortly_and_runs_where_too_much_differs(tmp_path: Path) -> None:
+def test_conditions_name_the_settings_that_differ_however_many(tmp_path: Path) -> None:
     for job, rate in enumerate(("0.001", "0.01")):
         make_run(tmp_path / "rates" / str(job), f"algorithm.learning_rate={rate}")
     assert list(load_sweep(tmp_path / "rates").conditions()) == ["learning_rate=0.001", "learning_rate=0.01"]
     many = ["total_steps=3", "eval.num_tasks=7", "rollout.group_size=4", "algorithm=dapo", "opponent=random"]
     make_run(tmp_path / "rates" / "2", *many)
-    assert list(load_sweep(tmp_path / "rates").conditions()) == ["like 0", "like 1", "like 2"]
+    labels = list(load_sweep(tmp_path / "rates").conditions())
+    assert len(set(labels)) == 3 and "learning_rate=0.01," in labels[1] and "total_steps=3" in labels[2]
 
 
 def test_a_setting_that_an_older_run_does_not_know_tells_nothing(tmp_path: Path) -> None:
@@ -137,44 +140,83 @@ def test_the_effects_of_a_sweep_are_those_of_its_conditions_over_their_seeds(tmp
     gains = {("seer", 1): 1, ("seer", 2): 1, ("seer", 3): 1, ("witch", 1): 0, ("witch", 2): 0, ("hunter", 1): 1}
     for job, ((tag, seed), gain) in enumerate(gains.items()):
         folder = make_run(tmp_path / str(job), f"trainable_targets=[{tag}]", seed=seed)
-        before = {str(task): 0 for task in range(5)}
-        after = {str(task): gain for task in range(5)}
+        before = {str(task): 0 for task in range(8)}
+        after = {str(task): gain for task in range(8)}
         summary = {"num_steps": 2, "before": {"scores": before}, "after": {"scores": after}}
         (folder / "summary.json").write_text(json.dumps(summary))
     make_run(tmp_path / "6", "trainable_targets=[villager]", num_steps=1, finished=False)
     effects = {effect.label: effect for effect in sweep_effects(load_sweep(tmp_path))}
     assert {label: effect.num_runs for label, effect in effects.items()} == {"seer": 3, "witch": 2, "hunter": 1}
     assert effects["seer"].difference.mean == 1.0 and effects["seer"].helps and effects["witch"].helps is None
-    # Five pairs that all agree: 2 / 2^5, times three conditions by Holm.
-    assert effects["seer"].p_value == 3 * 2 / 2**5
+    # Eight pairs that all agree: 2 / 2^8, times three conditions by Holm.
+    assert effects["seer"].p_value == 3 * 2 / 2**8
 
 
-def evaluated(folder: Path, tag: str, seed: int, num_won: int) -> None:
-    """A run that lost all of eight held-out tasks before training and won the first `num_won` after it."""
-    run = make_run(folder, f"trainable_targets=[{tag}]", seed=seed)
-    tasks = [str(task) for task in range(8)]
-    after = {task: float(i < num_won) for i, task in enumerate(tasks)}
-    summary = {"num_steps": 2, "before": {"scores": dict.fromkeys(tasks, 0.0)}, "after": {"scores": after}}
-    (run / "summary.json").write_text(json.dumps(summary))
+def test_a_tag_that_an_evaluation_does_not_know_has_no_effect(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    scores = {"scores": {"a": 0.0}, "rewards": {}}
+    (folder / "summary.json").write_text(json.dumps({"num_steps": 2, "before": scores, "after": scores}))
+    assert run_effect(load_run(folder), tag="seer") is None and run_effect(load_run(folder)) is not None
 
 
-def test_conditions_are_contrasted_over_the_seeds_that_they_share(tmp_path: Path) -> None:
-    jobs = [("seer", 1, 8), ("seer", 2, 6), ("witch", 1, 4), ("witch", 2, 6), ("hunter", 3, 8)]
-    for job, (tag, seed, num_won) in enumerate(jobs):
-        evaluated(tmp_path / str(job), tag, seed, num_won)
-    (contrast,) = sweep_contrasts(load_sweep(tmp_path))
-    # Seed 1: four of eight tasks more; seed 2: none. The hunter's seed is nobody else's.
+def test_evaluations_without_a_task_in_common_have_no_effect(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    before, after = {"scores": {"a": 0.0}}, {"scores": {"b": 1.0}}
+    (folder / "summary.json").write_text(json.dumps({"num_steps": 2, "before": before, "after": after}))
+    assert run_effect(load_run(folder)) is None and sweep_effects(load_sweep(tmp_path)) == []
+
+
+def scored(tag: str, seed: int, before: Sequence[float], after: Sequence[float]) -> Run:
+    """A finished run that trained one role, known by its scores alone."""
+    first, last = ({"scores": {str(task): score for task, score in enumerate(side)}} for side in (before, after))
+    config = {"seed": seed, "trainable_targets": [tag]}
+    return Run(path=Path(f"{tag}-{seed}"), config=config, summary={"before": first, "after": last}, provenance=[])
+
+
+def test_before_and_after_are_uncertain_by_their_seeds_too() -> None:
+    runs = [scored("seer", 1, [0.0, 0.0], [0.0, 0.2]), scored("seer", 2, [0.0, 0.0], [0.8, 1.0])]
+    (effect,) = sweep_effects(Sweep(path=Path(), runs=runs))
+    # Seeds' means .1 and .9: mean squares .64 between them and .04 between tasks, of 4 cells; t of 1 degree: 12.706.
+    assert effect.after.mean == 0.5 and effect.after.high == pytest.approx(
+        0.5 + 12.7062 * math.sqrt(0.68 / 4), abs=1e-3
+    )
+
+
+def test_conditions_are_contrasted_by_their_gains_over_the_seeds_that_they_share() -> None:
+    lost, half = [0.0] * 8, [0.0] * 4 + [1.0] * 4
+    runs = [
+        *(scored("seer", seed, lost, [0.0] * (8 - won) + [1.0] * won) for seed, won in ((1, 8), (2, 6))),
+        # A better table from the start: after training it won as often as the seer did, for it gained less.
+        *(scored("witch", seed, half, [0.0] * (8 - won) + [1.0] * won) for seed, won in ((1, 8), (2, 6))),
+        scored("hunter", 3, lost, lost),
+    ]
+    (contrast,) = sweep_contrasts(Sweep(path=Path(), runs=runs))
     assert (contrast.label, contrast.num_runs) == ("witch over seer", 2)
-    assert (contrast.before.mean, contrast.after.mean, contrast.difference.mean) == (0.875, 0.625, -0.25)
-    assert contrast.helps is None
+    assert (contrast.before.mean, contrast.after.mean, contrast.difference.mean) == (0.875, 0.375, -0.5)
 
 
-def test_effects_make_a_frame(tmp_path: Path) -> None:
-    for job, num_won in enumerate((8, 0)):
-        evaluated(tmp_path / str(job), "seer", job, num_won)
-    frame = effects_frame([effect for run in load_sweep(tmp_path) if (effect := run_effect(run)) is not None])
-    assert frame.index.tolist() == ["0", "1"] and frame["difference"].tolist() == [1.0, 0.0]
-    assert frame["tasks_needed"].iloc[0] == 2 and frame["tasks_needed"].isna().iloc[1]
+def test_an_effect_is_told_only_where_interval_and_p_value_agree() -> None:
+    (two,) = sweep_effects(Sweep(path=Path(), runs=[scored("seer", 1, [0.0] * 2, [1.0] * 2)]))
+    assert two.p_value == 0.5 and two.helps is None
+    (eight,) = sweep_effects(Sweep(path=Path(), runs=[scored("seer", 1, [1.0] * 8, [0.0] * 8)]))
+    assert eight.p_value == 2 / 2**8 and eight.helps is False
+
+
+def test_chance_alone_is_told_as_an_effect_in_few_sweeps() -> None:
+    rng = np.random.default_rng(8)
+    num_sweeps, told = 150, 0
+    for _ in range(num_sweeps):
+        runs = [scored(tag, 1, rng.normal(size=30).tolist(), rng.normal(size=30).tolist()) for tag in "abcdef"]
+        told += any(effect.helps is not None for effect in sweep_effects(Sweep(path=Path(), runs=runs)))
+    # One sentence in twenty for each of six rows would be a quarter of the sweeps.
+    assert told / num_sweeps < 0.05 + 3 * math.sqrt(0.05 * 0.95 / num_sweeps)
+
+
+def test_effects_make_a_frame() -> None:
+    runs = [scored("seer", job, [0.0] * 8, [score] * 8) for job, score in enumerate((1.0, 0.0))]
+    frame = effects_frame([effect for run in runs if (effect := run_effect(run)) is not None])
+    assert frame.index.tolist() == ["seer-0", "seer-1"] and frame["difference"].tolist() == [1.0, 0.0]
+    assert frame["tasks_needed"].iloc[0] == 6 and frame["tasks_needed"].isna().iloc[1]
     assert frame["tasks"].tolist() == [8, 8] and frame["p_value"].tolist() == [2 / 2**8, 1.0]
     assert effects_frame([]).empty
 

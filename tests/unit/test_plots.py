@@ -36,7 +36,8 @@ def effect(label: str, before: float, after: float, *, width: float) -> Effect:
         before=interval(before),
         after=interval(after),
         difference=interval(after - before),
-        p_value=0.5,
+        p_value=0.01,
+        confidence=0.95,
         pairs_needed=12,
         num_runs=1,
     )
@@ -50,6 +51,13 @@ def test_the_reward_plot_shows_the_mean_over_seeds_and_a_band_from_lowest_to_hig
     assert np.asarray(axis.lines[0].get_ydata()) == pytest.approx([0.1, 0.4])
     band = heights(axis.collections[0])
     assert (band.min(), band.max()) == (0.0, 0.6)
+
+
+def test_panels_stand_two_in_a_row_and_a_condition_without_steps_has_no_entry() -> None:
+    frame = pd.DataFrame({"step": [0, 1], **{f"reward/{tag}/mean": [0.0, 1.0] for tag in "abc"}})
+    figure = plot_rewards({"all": [frame], "only c": [frame[["step", "reward/c/mean"]]], "none": [pd.DataFrame()]})
+    assert len(figure.axes) == 3 and figure.get_figwidth() < 9
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["all", "only c"]
 
 
 def test_one_seed_has_no_band_but_dots() -> None:
@@ -82,9 +90,11 @@ def test_credit_is_shared_out_by_tag_and_turn(tmp_path: Path) -> None:
 
 
 def test_the_budget_stacks_the_phases_of_every_step(tmp_path: Path) -> None:
-    figure = plot_budget(load_run(make_run(tmp_path / "run")).metrics)
-    assert figure.axes[0].collections[0].get_label() == "rollout"
-    assert heights(figure.axes[0].collections[0]).max() == 2.0
+    figure = plot_budget(load_run(make_run(tmp_path / "run")).metrics, in_all={"rollout": 9.0})
+    (bars,) = figure.axes[0].containers
+    assert bars.get_label() == "rollout" and isinstance(bars, BarContainer)
+    # What two steps of 2 s leave of 9 s was spent after the last of them.
+    assert [bar.get_height() for bar in bars] == [2.0, 2.0, 5.0]
 
 
 def test_a_run_that_has_logged_nothing_gives_empty_figures(tmp_path: Path) -> None:

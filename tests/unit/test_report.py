@@ -127,9 +127,14 @@ def test_what_a_model_wrote_is_shown_as_it_wrote_it_and_never_run(tmp_path: Path
 
 def test_a_report_tells_origin_time_tokens_and_failures(tmp_path: Path) -> None:
     text = report(evaluated_run(tmp_path / "run")).text
-    for found in ("0123456789ab with uncommitted changes", "workflow=werewolves seed=0", "2 min 00 s", "torch 2.13.0"):
+    for found in (
+        "0123456789ab with uncommitted changes",
+        "workflow=werewolves seed=0",
+        "2\u00a0min\u00a000\u00a0s",
+        "torch 2.13.0",
+    ):
         assert found in text
-    assert "Held-out score per 1,000 sampled tokens at step 2: 800.000" in text and "infra_error" in text
+    assert "Held-out score per 1,000 sampled tokens at step 2: 800.000" in text and "Nothing failed." in text
 
 
 def test_a_report_leads_into_every_episode(tmp_path: Path) -> None:
@@ -161,14 +166,14 @@ def test_a_sweep_is_answered_by_condition_with_a_table_of_its_jobs(tmp_path: Pat
     assert lead[0].startswith("seer: training raised the held-out score by +0.867") and "3 runs" in lead[0]
     assert lead[1].startswith("witch: no difference is shown")
     assert lead[2:] == [
-        "Not evaluated twice yet: hunter.",
+        "Nothing to compare yet: hunter.",
         "From a single training run, so that another seed may give another answer: witch.",
     ]
     text = report(tmp_path).text
-    assert "4 finished, 1 unfinished." in text and "1 / 2" in text
+    assert "4 finished, 1 unfinished." in text and "1\u00a0/\u00a02" in text
     # Both have a run of seed 1 alone: it won nine of ten tasks with the seer, one with the witch.
     (contrast,) = next(section.table.rows for section in report_page(tmp_path).sections[1:2] if section.table)
-    assert contrast[0] == "witch over seer" and contrast[3].startswith("-0.800") and contrast[-1] == "1"
+    assert contrast[0] == "witch over seer" and str(contrast[1]).startswith("-0.800") and contrast[-1] == "1"
 
 
 def test_jobs_of_a_sweep_are_told_of_before_they_start_and_when_they_failed(tmp_path: Path) -> None:
@@ -194,6 +199,34 @@ def test_jobs_of_a_sweep_are_told_of_before_they_start_and_when_they_failed(tmp_
     ]
     assert section.notes[1] == f"Job 1 (trainable_targets=[witch] seed=1) failed: no room {HOSTILE}"
     assert "script" not in report(tmp_path).tags
+
+
+def test_a_sweep_none_of_whose_jobs_has_started_shows_what_it_means_to_run(tmp_path: Path) -> None:
+    plan = SweepPlan(config_name="train", directory="/", arguments=[], axes=["seed"], jobs=[["seed=1"], ["seed=2"]])
+    write_plan(tmp_path, plan)
+    page = report_page(tmp_path)
+    assert page.lead == ["No answer yet: no job has started yet."]
+    (jobs,) = page.sections
+    assert jobs.table is not None and [row[:3] for row in jobs.table.rows] == [
+        ("0", "pending", "1"),
+        ("1", "pending", "2"),
+    ]
+    assert "2 pending." in report(tmp_path).text
+
+
+def test_a_sweep_leads_to_the_reports_and_episodes_of_its_jobs_and_states_once_what_they_share(tmp_path: Path) -> None:
+    for job, tag in enumerate(("seer", "witch")):
+        evaluated_run(tmp_path / "sweep" / str(job), f"trainable_targets=[{tag}]")
+    report(tmp_path / "sweep" / "1")
+    assert main([str(tmp_path / "sweep"), "--out", str(tmp_path / "page.html")]) == 0
+    page = Elements((tmp_path / "page.html").read_text())
+    assert [value for name, value in page.attributes if name == "href" and value and value[0] != "#"] == [
+        "sweep/1/report.html"
+    ]
+    assert f"python -m ajet.view {tmp_path / 'sweep' / '0'}" in page.text
+    assert page.text.count("workflow=werewolves seed=0") == 1 and "witch: eval-0: went better" in page.text
+    anchors = [value for name, value in page.attributes if name == "id"]
+    assert len(set(anchors)) == len(anchors) == 4
 
 
 def test_pairs_of_conditions_are_not_listed_where_there_are_too_many_to_correct_for(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from ajet.statistics import (
     ratio_interval,
     score_interval,
     share_interval,
+    tasks_needed,
 )
 
 # Student's own example (1908, after Cushny and Peebles): extra hours of sleep of ten patients with two drugs.
@@ -150,6 +151,44 @@ def test_intervals_over_seeds_and_tasks_cover_at_least_as_often_as_they_say(num_
     assert covered / num_trials > 0.95 - 4 * math.sqrt(0.95 * 0.05 / num_trials)
 
 
+def test_intervals_are_exact_where_seeds_lie_far_apart() -> None:
+    rng = np.random.default_rng(6)
+    num_trials, covered = 1500, 0
+    for _ in range(num_trials):
+        cells = rng.normal(0, 1.0, (3, 1)) + rng.normal(0, 0.1, 20) + rng.normal(0, 0.1, (3, 20))
+        found = crossed_mean([by_task(row) for row in cells.tolist()], confidence=0.95).interval
+        covered += found.low <= 0.0 <= found.high
+    assert abs(covered / num_trials - 0.95) < 4 * math.sqrt(0.95 * 0.05 / num_trials)
+
+
+def crossed(mean: float, of_seeds: float, of_tasks: float, rest: float) -> list[list[float]]:
+    """Four seeds by four tasks whose deviations, of these sizes, sum to 0 over each of seeds, tasks and both."""
+    signs = (1, -1, 1, -1)
+    return [[mean + of_seeds * seed + of_tasks * task + rest * seed * task for task in signs] for seed in signs]
+
+
+def test_tasks_needed_with_several_seeds_find_the_difference_as_often_as_they_say() -> None:
+    # Mean squares are 16/3 of_seeds^2, 16/3 of_tasks^2, 16/9 rest^2; variances by hand: seeds (.128 - .12) / 4 = .002,
+    # tasks (.48 - .12) / 4 = .09, rest .12.
+    sizes = [math.sqrt(value) for value in (0.128 * 3 / 16, 0.48 * 3 / 16, 0.12 * 9 / 16)]
+    needed = tasks_needed([by_task(row) for row in crossed(0.16, *sizes)], confidence=0.95, power=0.8)
+    assert needed is not None
+    rng = np.random.default_rng(7)
+    num_trials, found = 800, 0
+    for _ in range(num_trials):
+        seeds, tasks = rng.normal(0, math.sqrt(0.002), (4, 1)), rng.normal(0, 0.3, needed)
+        cells = 0.16 + seeds + tasks + rng.normal(0, math.sqrt(0.12), (4, needed))
+        found += crossed_mean([by_task(row) for row in cells.tolist()], confidence=0.95).interval.low > 0
+    assert abs(found / num_trials - 0.8) < 4 * math.sqrt(0.8 * 0.2 / num_trials)
+
+
+def test_no_number_of_tasks_makes_up_for_seeds_that_lie_too_far_apart() -> None:
+    far = [by_task(row) for row in crossed(0.2, 0.2, 0.1, 0.1)]
+    assert tasks_needed(far, confidence=0.95, power=0.8) is None
+    assert tasks_needed([by_task([0.0] * 4)] * 2, confidence=0.95, power=0.8) is None
+    assert tasks_needed([by_task([1.0] * 4)] * 2, confidence=0.95, power=0.8) == 6
+
+
 def test_the_bootstrap_of_a_ratio_covers_it_nearly_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     num_trials, covered = 300, 0
@@ -171,7 +210,7 @@ def test_pairs_needed_is_the_textbook_number() -> None:
     values = [0.5 + math.sqrt(1 / 2), 0.5 - math.sqrt(1 / 2)]  # mean .5, standard deviation 1
     assert pairs_needed(values, confidence=0.95, power=0.8) == 34
     assert pairs_needed([0.0, 0.0], confidence=0.95, power=0.8) is None
-    assert pairs_needed([1.0, 1.0], confidence=0.95, power=0.8) == 2
+    assert pairs_needed([1.0, 1.0], confidence=0.95, power=0.8) == 6  # 2 / 2**6 is the first below 5%
 
 
 def test_holm_steps_down() -> None:

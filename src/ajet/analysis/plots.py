@@ -6,6 +6,7 @@ touched. Colours are those of Okabe and Ito, which most readers can tell apart.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,6 +21,11 @@ from ajet.analysis.runs import is_reward, tag_of
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#f0e442")
 SMOOTHED = 0.15
 """Share of a run's steps that the running mean of its curve takes in."""
+PANELS_A_ROW = 2
+LABEL_WIDTH = 28
+"""Characters of a line of a label; a condition that differs in much has several lines."""
+LONGEST_TOKEN = 20
+"""Characters of a token's text that are shown."""
 NUM_TURNS = 12
 """Turns that the plot of credit shows; later ones are added to the last."""
 
@@ -35,18 +41,31 @@ def plot_rewards(conditions: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     """
     frames = [frame for runs in conditions.values() for frame in runs]
     tags = sorted({tag_of(name) for frame in frames for name in frame.columns if is_reward(name)})
-    figure = Figure(figsize=(4.2 * max(len(tags), 1), 3.2), layout="constrained")
-    axes = figure.subplots(1, max(len(tags), 1), sharey=True, squeeze=False)[0]
-    for axis, tag in zip(axes, tags, strict=False):
+    num_columns = min(PANELS_A_ROW, max(len(tags), 1))
+    num_rows = max(1, -(-len(tags) // num_columns))
+    figure = Figure(figsize=(4.2 * num_columns, 0.6 + 2.6 * num_rows), layout="constrained")
+    grid = figure.subplots(num_rows, num_columns, sharey=True, squeeze=False)
+    for axis in grid.flat[max(len(tags), 1) :]:
+        axis.remove()
+    for axis, tag in zip(grid.flat, tags, strict=False):
         for color, (label, runs) in zip(_colors(len(conditions)), conditions.items(), strict=True):
             _plot_curve(axis, [_curve(frame, f"reward/{tag}/mean") for frame in runs], label, color)
         axis.set(title=tag, xlabel="step")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("mean reward")
-    if len(conditions) > 1:
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    for axis in grid[:, 0]:
+        axis.set_ylabel("mean reward")
+    # Not every panel knows every condition.
+    lines = {line.get_label(): line for axis in figure.axes for line in axis.get_legend_handles_labels()[0]}
+    if len(conditions) > 1 and lines:
+        named = [label for label in map(_wrapped, conditions) if label in lines]
+        handles = [lines[label] for label in named]
+        figure.legend(handles, named, loc="outside lower center", ncols=num_columns, frameon=False)
     return figure
+
+
+def _wrapped(label: str) -> str:
+    return textwrap.fill(label, LABEL_WIDTH)
 
 
 def _curve(metrics: pd.DataFrame, name: str) -> pd.Series:
@@ -58,7 +77,10 @@ def _curve(metrics: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _plot_curve(axis: Axes, curves: Sequence[pd.Series], label: str, color: str) -> None:
-    runs = pd.concat([curve for curve in curves if len(curve)] or [pd.Series(dtype="float64")], axis=1)
+    known = [curve for curve in curves if len(curve)]
+    if not known:
+        return
+    runs = pd.concat(known, axis=1)
     # Where some runs are ahead, the mean over the others would jump.
     shared = runs.dropna()
     window = max(1, round(SMOOTHED * len(shared)))
@@ -66,12 +88,13 @@ def _plot_curve(axis: Axes, curves: Sequence[pd.Series], label: str, color: str)
     if runs.shape[1] > 1:
         axis.fill_between(smooth.index, smooth.min(axis=1), smooth.max(axis=1), color=color, alpha=0.2, linewidth=0)
     else:
-        axis.plot(runs.index, runs.iloc[:, 0], ".", color=color, alpha=0.35, markersize=4)
-    axis.plot(smooth.index, smooth.mean(axis=1), color=color, linewidth=2, label=label)
+        axis.plot(runs.index, runs.iloc[:, 0], ".", color=color, alpha=0.7, markersize=6)
+    axis.plot(smooth.index, smooth.mean(axis=1), color=color, linewidth=2, label=_wrapped(label))
 
 
 def plot_scores(effects: Sequence[Effect]) -> Figure:
     """Held-out scores before and after, bars with intervals, e.g. win rates."""
+    names = [_wrapped(effect.label) for effect in effects]
     figure = Figure(figsize=(6.4, 0.9 + 0.75 * len(effects)), layout="constrained")
     axis = figure.subplots()
     places = np.arange(len(effects))
@@ -80,7 +103,7 @@ def plot_scores(effects: Sequence[Effect]) -> Figure:
         means = np.array([interval.mean for interval in intervals])
         errors = _errors(means, [(interval.low, interval.high) for interval in intervals])
         axis.barh(places + offset, means, 0.38, color=color, xerr=errors, label=when, ecolor="#333333", capsize=3)
-    axis.set(yticks=places, yticklabels=[effect.label for effect in effects], xlabel="held-out score")
+    axis.set(yticks=places, yticklabels=names, xlabel="held-out score")
     axis.invert_yaxis()
     axis.grid(axis="x", alpha=0.3)
     axis.set_axisbelow(True)
@@ -90,7 +113,9 @@ def plot_scores(effects: Sequence[Effect]) -> Figure:
 
 def plot_forest(effects: Sequence[Effect]) -> Figure:
     """A forest plot: the paired difference of every effect with its interval, against the line of no difference."""
-    figure = Figure(figsize=(6.4, 1.1 + 0.45 * len(effects)), layout="constrained")
+    names = [_wrapped(effect.label) for effect in effects]
+    num_lines = sum(1 + name.count("\n") for name in names)
+    figure = Figure(figsize=(6.4, 1.1 + 0.25 * len(names) + 0.2 * num_lines), layout="constrained")
     axis = figure.subplots()
     for place, effect in enumerate(effects):
         color = {True: COLORS[2], False: COLORS[1], None: "#777777"}[effect.helps]
@@ -100,7 +125,7 @@ def plot_forest(effects: Sequence[Effect]) -> Figure:
     axis.axvline(0, color="#333333", linewidth=1)
     axis.set(
         yticks=range(len(effects)),
-        yticklabels=[effect.label for effect in effects],
+        yticklabels=names,
         ylim=(len(effects) - 0.4, -0.6),
         xlabel="held-out score, after minus before",
     )
@@ -162,7 +187,7 @@ def plot_tokens(tokens: pd.DataFrame) -> Figure:
     places = np.arange(len(tokens))
     axis.barh(places, tokens["probability"], 0.7, color=COLORS[4])
     # A dollar sign would start a formula; what is not printable would be an empty box.
-    names = [ascii(text)[1:-1].replace("$", r"\$") for text in tokens["text"]]
+    names = [_cut(ascii(text)[1:-1]).replace("$", r"\$") for text in tokens["text"]]
     axis.set(yticks=places, yticklabels=names, xlim=(0, 1), xlabel="probability when it was sampled")
     axis.invert_yaxis()
     axis.grid(axis="x", alpha=0.3)
@@ -170,17 +195,31 @@ def plot_tokens(tokens: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_budget(metrics: pd.DataFrame) -> Figure:
-    """Seconds a step by phase, stacked, and tokens a step: sampled, trained on, and distinct after merging."""
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TOKEN else f"{text[: LONGEST_TOKEN - 1]}…"
+
+
+def plot_budget(metrics: pd.DataFrame, *, in_all: Mapping[str, float] | None = None) -> Figure:
+    """Seconds a step by phase, stacked; tokens a step: sampled, trained on, and distinct after merging.
+
+    Args:
+        metrics: of one run.
+        in_all: its seconds by phase; what its steps do not account for, the last evaluation, stands at the last step.
+    """
     figure = Figure(figsize=(7.2, 5.0), layout="constrained")
     times, tokens = figure.subplots(2, 1, sharex=True)
     steps = metrics.dropna(subset=["time/rollout"]) if "time/rollout" in metrics else metrics.iloc[:0]
-    phases = [name for name in steps.columns if name.startswith("time/") and name != "time/step"]
-    phases.sort(key=lambda name: -steps[name].sum())
-    if phases and len(steps):
-        labels = [name.removeprefix("time/") for name in phases]
-        colors = [COLORS[i % len(COLORS)] for i in range(len(phases))]
-        times.stackplot(steps["step"], *(steps[name].fillna(0) for name in phases), labels=labels, colors=colors)
+    phases = [name for name in metrics.columns if name.startswith("time/") and name != "time/step"]
+    seconds = metrics.set_index("step")[phases].groupby(level="step").sum()
+    if in_all and phases:
+        unseen = pd.Series(in_all).add_prefix("time/").reindex(phases).fillna(0.0) - seconds.sum()
+        seconds.iloc[-1] += unseen.clip(lower=0)
+    floor = np.zeros(len(seconds))
+    phases.sort(key=lambda name: -seconds[name].sum())
+    for color, name in zip(_colors(len(phases)), phases, strict=True):
+        times.bar(seconds.index, seconds[name], 0.8, bottom=floor, color=color, label=name.removeprefix("time/"))
+        floor = floor + seconds[name].to_numpy()
+    if phases:
         times.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     for color, kind in zip(COLORS, ("prompt", "unique", "sampled", "trained"), strict=False):
         if f"tokens/{kind}" in steps:

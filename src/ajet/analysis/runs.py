@@ -18,12 +18,11 @@ import yaml
 
 from ajet.analysis.frames import KEY, episodes_of, read_calls, read_metrics, read_texts
 from ajet.errors import RunDirectoryError
+from ajet.sweeps.records import is_sweep
 
 UNTELLING = ("run_dir", "resume", "logger.", "paths.", "hardware.", "checkpoint.")
 """Settings whose difference makes no two experiments."""
 TARGETS = "trainable_targets"
-LONGEST_LABEL = 60
-"""Characters of a condition's label; what differs stands in `Sweep.choices` in full."""
 RunState = Literal["finished", "unfinished"]
 
 
@@ -121,7 +120,7 @@ def tag_of(metric: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """Several runs that differ in something."""
+    """Several runs that differ in something; none of a sweep whose jobs have not started."""
 
     path: Path
     runs: Sequence[Run]
@@ -136,7 +135,7 @@ class Sweep:
 
         A setting that some of the runs do not know, since an earlier version made them, is left out.
         """
-        known = set.intersection(*(set(run.config) for run in self.runs))
+        known = set.intersection(*(set(run.config) for run in self.runs)) if self.runs else set()
         keys = sorted(key for key in known if not key.startswith(UNTELLING))
         rows = {run.name: [_written(key, run.config[key]) for key in keys] for run in self.runs}
         table = pd.DataFrame.from_dict(rows, orient="index", columns=keys)
@@ -145,7 +144,7 @@ class Sweep:
     def conditions(self) -> dict[str, list[Run]]:
         """Runs that differ in nothing but their seed, by what tells them from the others, e.g. `seer+witch`.
 
-        Where nothing does, by the tags that they train; where too much does, as the runs like the first of them.
+        Where nothing does, by the tags that they train.
         """
         telling = self.choices.drop(columns="seed", errors="ignore")
         alike: dict[tuple[str, ...], list[Run]] = {}
@@ -153,10 +152,7 @@ class Sweep:
             alike.setdefault(tuple(telling.loc[run.name]), []).append(run)
         if len(alike) == 1:
             return {_written(TARGETS, self.runs[0].config.get(TARGETS)): list(self.runs)}
-        labels = [_label(telling.columns, values) for values in alike]
-        if max(map(len, labels)) > LONGEST_LABEL:
-            labels = [f"like {runs[0].name}" for runs in alike.values()]
-        return dict(zip(labels, alike.values(), strict=True))
+        return {_label(telling.columns, values): runs for values, runs in alike.items()}
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -220,11 +216,11 @@ def load_sweep(sweep_dir: str | Path) -> Sweep:
     """Read every run directory in a folder, e.g. one of `outputs/multirun/<date>/`.
 
     Raises:
-        RunDirectoryError: it holds no run directory.
+        RunDirectoryError: it holds no run directory, and no sweep was started in it.
     """
     path = Path(sweep_dir)
     folders = sorted((folder for folder in path.iterdir() if is_run(folder)), key=_in_order) if path.is_dir() else []
-    if not folders:
+    if not folders and not is_sweep(path):
         raise RunDirectoryError(f"{path} holds no run directory: name a run's folder or one of outputs/multirun/")
     return Sweep(path=path, runs=[load_run(folder) for folder in folders])
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ajet.analysis.report.answer import contrasts_section, run_answer, sweep_answer
-from ajet.analysis.report.page import Page, render
+from ajet.analysis.report.page import Page, Section, render
 from ajet.analysis.report.sections import (
     budget_section,
     credit_section,
@@ -26,16 +27,24 @@ def write_report(folder: Path, out: Path) -> None:
     Raises:
         RunDirectoryError: the folder is neither.
     """
-    out.write_text(render(report_page(folder)), encoding="utf-8")
+    out.write_text(render(report_page(folder, beside=out.parent)), encoding="utf-8")
 
 
-def report_page(folder: Path) -> Page:
+def report_page(folder: Path, *, beside: Path | None = None) -> Page:
     """The report's contents.
+
+    Args:
+        folder: of the run or the sweep.
+        beside: where the page will lie, for links to the reports of a sweep's jobs; default: in the folder.
 
     Raises:
         RunDirectoryError: the folder is neither a run nor a sweep.
     """
-    return _run_page(load_run(folder)) if is_run(folder) else _sweep_page(load_sweep(folder))
+    if is_run(folder):
+        return _run_page(load_run(folder))
+    sweep = load_sweep(folder)
+    jobs = jobs_section(sweep, way=os.path.relpath(folder, beside or folder))
+    return _sweep_page(sweep, jobs) if sweep.runs else _waiting_page(sweep, jobs)
 
 
 def _run_page(run: Run) -> Page:
@@ -49,13 +58,18 @@ def _run_page(run: Run) -> Page:
             credit_section(run),
             failures_section([run]),
             budget_section([run]),
-            games_section(run),
+            games_section({"": run}),
             origin_section([run]),
         ],
     )
 
 
-def _sweep_page(sweep: Sweep) -> Page:
+def _waiting_page(sweep: Sweep, jobs: Section) -> Page:
+    lead = ["No answer yet: no job has started yet."]
+    return Page(title=f"Sweep {sweep.path.resolve().name}", lead=lead, sections=[jobs])
+
+
+def _sweep_page(sweep: Sweep, jobs: Section) -> Page:
     lead, held_out = sweep_answer(sweep)
     return Page(
         title=f"Sweep {sweep.path.resolve().name}: {len(sweep.runs)} runs",
@@ -63,10 +77,11 @@ def _sweep_page(sweep: Sweep) -> Page:
         sections=[
             held_out,
             contrasts_section(sweep),
-            jobs_section(sweep),
+            jobs,
             curves_section(sweep.conditions()),
             failures_section(sweep.runs),
             budget_section(sweep.runs),
+            games_section({label: runs[0] for label, runs in sweep.conditions().items()}),
             origin_section(sweep.runs),
         ],
     )

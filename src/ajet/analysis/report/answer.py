@@ -19,7 +19,7 @@ def run_answer(run: Run) -> tuple[list[str], Section]:
     """The answer of one run and its section: the held-out score and each trained tag's reward."""
     score = run_effect(run, label="score")
     if score is None:
-        return [f"No answer yet: the run has not been evaluated twice. {_progress(run)}"], Section(
+        return [f"No answer yet: no held-out task has been scored twice. {_progress(run)}"], Section(
             title="Held-out play", notes=["There are no two evaluations to compare."]
         )
     rewards = [run_effect(run, tag=tag, label=f"reward {tag}") for tag in run.tags]
@@ -41,23 +41,23 @@ def sweep_answer(sweep: Sweep) -> tuple[list[str], Section]:
     """The answer of a sweep and its section: a sentence and a row a condition, the largest gain first."""
     effects = sorted(sweep_effects(sweep), key=lambda effect: -effect.difference.mean)
     if not effects:
-        return ["No answer yet: no run has been evaluated twice."], Section(
+        return ["No answer yet: no held-out task has been scored twice."], Section(
             title="Held-out play", notes=["There are no two evaluations to compare."]
         )
     lead = [sentence(effect, label=effect.label) for effect in effects]
     missing = [label for label in sweep.conditions() if label not in {effect.label for effect in effects}]
     if missing:
-        lead.append(f"Not evaluated twice yet: {', '.join(missing)}.")
+        lead.append(f"Nothing to compare yet: {', '.join(missing)}.")
     alone = [effect.label for effect in effects if effect.num_runs == 1]
     if alone:
         lead.append(f"From a single training run, so that another seed may give another answer: {', '.join(alone)}.")
-    notes = [_how(confidence_of(sweep.runs[0])), "p-values are corrected for the number of rows (Holm)."]
+    notes = [_how(confidence_of(sweep.runs[0])), _corrected(confidence_of(sweep.runs[0]))]
     return lead, Section(
         title="Held-out play",
         notes=notes,
         table=effects_table(effects),
         figure=plot_forest(effects),
-        caption="What training gained on the same held-out tasks. Green: the interval lies above 0; orange: below.",
+        caption="What training gained on the same held-out tasks. Green: shown to be raised; orange: lowered.",
     )
 
 
@@ -70,41 +70,47 @@ def contrasts_section(sweep: Sweep) -> Section:
     if len(contrasts) > MOST_CONTRASTS:
         where = "choose a few beforehand, from ajet.analysis.effects.sweep_contrasts."
         return Section(title=title, notes=[f"{len(contrasts)} pairs are too many to correct for: {where}"])
-    how = "After training, on the same held-out tasks and between runs of the same seed. "
-    corrected = "p-values are corrected for the number of rows (Holm)."
+    how = "What a gained by training less what b gained, on the same held-out tasks and between runs of the same seed."
     return Section(
-        title=title, notes=[how + corrected], table=effects_table(contrasts, headings=("a over b", "b", "a"))
+        title=title,
+        notes=[how, _corrected(confidence_of(sweep.runs[0]))],
+        table=effects_table(contrasts, headings=("a over b", "gain of b", "gain of a"), signed=True),
     )
 
 
 def sentence(effect: Effect, *, label: str) -> str:
     """One effect in words, e.g. `seer: training raised the held-out score by +0.26, from 0.30 to 0.56 (…).`"""
     difference = effect.difference
-    ends = "unknown" if math.isinf(difference.low) else f"{difference.low:+.3f} to {difference.high:+.3f}"
+    ends = f"{difference.low:+.3f} to {difference.high:+.3f}" if _has_ends(difference) else "unknown"
     runs = "1 run" if effect.num_runs == 1 else f"{effect.num_runs} runs"
     proof = f"interval {ends}; {difference.num} tasks, {runs}; p {p_value(effect.p_value)}"
     moved = f"{difference.mean:+.3f}, from {effect.before.mean:.3f} to {effect.after.mean:.3f} ({proof})."
     if effect.helps is not None:
         return f"{label}: training {'raised' if effect.helps else 'lowered'} the held-out score by {moved}"
     text = f"{label}: no difference is shown: {moved}"
-    if effect.pairs_needed is None:
-        return text
-    return f"{text} To find one of this size would take about {effect.pairs_needed:,} held-out tasks."
+    if effect.pairs_needed is not None:
+        return f"{text} To find one of this size would take about {effect.pairs_needed:,} held-out tasks."
+    if _needs_seeds(effect):
+        return f"{text} To find one of this size would take more training seeds, not only more held-out tasks."
+    return text
 
 
-def effects_table(effects: Sequence[Effect], *, headings: Sequence[str] = ("", "before", "after")) -> Table:
-    """A row an effect; `headings` name the label and the two that are compared."""
+def effects_table(
+    effects: Sequence[Effect], *, headings: Sequence[str] = ("", "before", "after"), signed: bool = False
+) -> Table:
+    """A row an effect; `headings` name the label and the two that are compared, written with a sign if `signed`."""
+    label, before, after = headings
     return Table(
-        headings=(*headings, "difference", "p", "tasks", "tasks needed", "runs"),
+        headings=(label, "difference", "p", before, after, "tasks", "tasks needed", "runs"),
         rows=[
             (
                 effect.label,
-                f"{effect.before.mean:.3f} {interval(effect.before)}",
-                f"{effect.after.mean:.3f} {interval(effect.after)}",
-                f"{effect.difference.mean:+.3f} {interval(effect.difference, signed=True)}",
+                estimate(effect.difference, signed=True),
                 p_value(effect.p_value).removeprefix("= "),
+                estimate(effect.before, signed=signed),
+                estimate(effect.after, signed=signed),
                 str(effect.difference.num),
-                "" if effect.pairs_needed is None else f"{effect.pairs_needed:,}",
+                _needed(effect),
                 str(effect.num_runs),
             )
             for effect in effects
@@ -112,11 +118,27 @@ def effects_table(effects: Sequence[Effect], *, headings: Sequence[str] = ("", "
     )
 
 
-def interval(found: Interval, *, signed: bool = False) -> str:
-    """`[0.17, 0.32]`, or `[unknown]` where it has no ends."""
-    if math.isinf(found.low):
-        return "[unknown]"
-    return f"[{found.low:+.3f}, {found.high:+.3f}]" if signed else f"[{found.low:.3f}, {found.high:.3f}]"
+def _needed(effect: Effect) -> str:
+    if effect.pairs_needed is not None:
+        return f"{effect.pairs_needed:,}"
+    return "more seeds" if _needs_seeds(effect) else ""
+
+
+def _needs_seeds(effect: Effect) -> bool:
+    """Whether the seeds that there are would not find the difference with any number of tasks."""
+    return effect.pairs_needed is None and effect.num_runs > 1 and effect.difference.mean != 0
+
+
+def estimate(found: Interval, *, signed: bool = False) -> str:
+    """`0.245 [0.170, 0.320]`, or `0.245 [unknown]`; breaks over lines only between the two."""
+    sign = "+" if signed else ""
+    ends = f"{found.low:{sign}.3f},\N{NO-BREAK SPACE}{found.high:{sign}.3f}" if _has_ends(found) else "unknown"
+    return f"{found.mean:{sign}.3f} [{ends}]"
+
+
+def _has_ends(found: Interval) -> bool:
+    """Not where there is one value, or only equal ones: they say nothing about the spread."""
+    return math.isfinite(found.low) and found.low < found.high
 
 
 def p_value(value: float) -> str:
@@ -126,8 +148,16 @@ def p_value(value: float) -> str:
 
 def _how(confidence: float) -> str:
     return (
-        f"In brackets: {confidence:.0%} intervals, clustered by task, and over training seeds where there are several. "
+        f"In brackets: {confidence:.0%} intervals, clustered by task, and in every column over training seeds where "
+        "there are several. "
         f"“Tasks needed” would find a difference of the size seen in {POWER:.0%} of experiments."
+    )
+
+
+def _corrected(confidence: float) -> str:
+    return (
+        "Intervals are of each row by itself; p-values are corrected for the number of rows (Holm), so that chance "
+        f"alone has a row called raised or lowered in at most {1 - confidence:.0%} of such tables."
     )
 
 

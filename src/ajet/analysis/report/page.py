@@ -18,11 +18,20 @@ from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A cell that leads to another file."""
+
+    text: str
+    href: str
+    """Relative to the page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows of cells, all of them text."""
+    """Rows of cells: text, or links."""
 
     headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Link]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

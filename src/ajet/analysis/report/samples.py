@@ -15,7 +15,7 @@ LONGEST = 1500
 """Characters of a request that are shown; the last ones, for a program's requests tend to repeat the history."""
 
 
-def sample_games(run: Run) -> list[Game]:
+def sample_games(run: Run, *, label: str = "") -> list[Game]:
     """Games of the last evaluation whose tasks went better or worse than in the first; none without two of them."""
     held_out = run.episodes[run.episodes["split"] == "eval"]
     steps = sorted(held_out["step"].unique())
@@ -24,16 +24,17 @@ def sample_games(run: Run) -> list[Game]:
     by_task = held_out.groupby(["task", "step"])["score"].mean().unstack("step")
     change = (by_task[steps[-1]] - by_task[steps[0]]).dropna()
     moved = [*change[change > 0].nlargest(NUM_RISEN).items(), *change[change < 0].nsmallest(NUM_FALLEN).items()]
-    return [_game(run, step=int(steps[-1]), task=str(task), change=gain) for task, gain in moved]
+    called = f"{label}: " if label else ""
+    return [_game(run, called, step=int(steps[-1]), task=str(task), change=gain) for task, gain in moved]
 
 
-def _game(run: Run, *, step: int, task: str, change: float) -> Game:
+def _game(run: Run, called: str, *, step: int, task: str, change: float) -> Game:
     calls = run.texts(split="eval", step=step, task=task, repeat=0)
     spoken = calls[calls["trained"].astype(bool)]
     went = "better" if change > 0 else "worse"
     return Game(
-        anchor=f"{task}-{step}",
-        title=f"{task}: went {went} than before training ({change:+.2f}); {len(spoken)} calls of trained agents",
+        anchor=f"{run.name}-{task}-{step}",
+        title=f"{called}{task}: went {went} than before training ({change:+.2f}); {len(spoken)} trained calls",
         exchanges=[_exchange(call) for _, call in spoken.iterrows()],
     )
 
