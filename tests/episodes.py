@@ -63,6 +63,11 @@ class Run:
         self, make_workflow: Callable[[], Workflow], *, group_size: int = 1, task: Task | None = None
     ) -> tuple[Episode, ...]:
         tasks = [task or Task(task_id="t")]
+        with asyncio.Runner(loop_factory=RolloutLoop) as loop:
+            (group,) = loop.run(self.scheduler(make_workflow).collect(tasks, group_size=group_size, stream="train"))
+        return group.episodes
+
+    def scheduler(self, make_workflow: Callable[[], Workflow]) -> RolloutScheduler:
         runner = EpisodeRunner(
             config=Config(),
             make_workflow=make_workflow,
@@ -74,10 +79,7 @@ class Run:
             judge=self._judge,
             make_env=self._make_env,
         )
-        scheduler = RolloutScheduler(runner=runner, concurrency=8, max_retries=0)
-        with asyncio.Runner(loop_factory=RolloutLoop) as loop:
-            (group,) = loop.run(scheduler.collect(tasks, group_size=group_size, stream="train"))
-        return group.episodes
+        return RolloutScheduler(runner=runner, concurrency=8, max_retries=0)
 
     def one(self, program: Callable[[AjetTuner], Any], **fields: Any) -> Episode:
         (episode,) = self.play(lambda: Program(program=program, **fields))

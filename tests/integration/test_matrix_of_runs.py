@@ -48,10 +48,11 @@ def test_two_runs_and_their_starting_model_meet_three_opponents(tmp_path: Path) 
     assert places == [(name, who) for who in ("scripted", "random", "frozen") for name in ("base", "a", "b")]
     scores = {(cell["name"], cell["opponent"]): cell["evaluation"]["scores"] for cell in cells}
     assert all(len(by_task) == 12 for by_task in scores.values())
-    assert cells[0]["score"]["mean"] > 0 and scores["b", "scripted"] != scores["base", "scripted"]
-    assert all(cell["attempts"]["pass@2"]["mean"] >= cell["score"]["mean"] for cell in cells)
+    assert cells[0]["means"]["score"]["mean"] > 0 and scores["b", "scripted"] != scores["base", "scripted"]
+    assert all(cell["means"]["pass@2"]["mean"] >= cell["means"]["score"]["mean"] for cell in cells)
     assert all((cell["p_holm"] is None) == (cell["name"] == "base") for cell in cells)
-    assert (out / "trajectories" / "random" / "b" / "eval_000000.parquet").is_file()
+    assert {len(cell["comparisons"]) for cell in cells if cell["name"] != "base"} == {5}  # score, tag, seat, 2 of k
+    assert (out / "trajectories" / "random" / "5-b" / "eval_000000.parquet").is_file()
     # Whoever played before it: the base that followed the broken policy is the one that followed nobody.
     alone = tmp_path / "alone"
     fewer = f"runs=[{tmp_path / 'a'},base]"

@@ -130,9 +130,17 @@ def test_a_finished_run_is_evaluated_again_on_other_seeds_and_opponents(finished
 
 
 def test_evaluation_never_touches_training(finished: Path, tmp_path: Path) -> None:
-    busy = metrics(run(tmp_path / "busy", *SMALL, "total_steps=4", "eval.every=1"))
-    trained = [{k: v for k, v in line.items() if not k.startswith("eval/")} for line in busy]
+    busy = run(tmp_path / "busy", *SMALL, "total_steps=4", "eval.every=1")
+    trained = [{k: v for k, v in line.items() if not k.startswith("eval/")} for line in metrics(busy)]
     assert trained == [{k: v for k, v in line.items() if not k.startswith("eval/")} for line in metrics(finished)]
+    assert weights(busy) == weights(finished)
+
+
+def weights(run_dir: Path) -> dict[str, bytes]:
+    """The files of the last checkpoint's weights."""
+    files = {path.name: path.read_bytes() for path in run_dir.glob("checkpoints/step_4/model/*.safetensors")}
+    assert files
+    return files
 
 
 def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:

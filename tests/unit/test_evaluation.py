@@ -6,19 +6,20 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ajet.evaluation.scores import Evaluation, evaluation_from_json, score_groups
-from ajet.evaluation.summary import comparison, write_summary
+from ajet.evaluation.summary import comparison, results_table, seats_table, write_summary
 from ajet.records import Episode, EpisodeGroup, Task
 
 
-def episode(task: str, reward: float, *, success: bool | None = None, status: str = "ok") -> Episode:
+def episode(task: str, reward: float, *, success: bool | None = None, status: str = "ok", agent: str = "P1") -> Episode:
     return Episode(
         task=Task(task_id=task),
         repeat=0,
         status=status,  # type: ignore[arg-type]
-        rewards={"P1": reward} if status == "ok" else {},
-        agent_tags={"P1": "seer"},
+        rewards={agent: reward} if status == "ok" else {},
+        agent_tags={agent: "seer"},
         calls=(),
         is_success=success,
     )
@@ -56,6 +57,33 @@ def test_several_episodes_of_a_task_say_what_the_best_of_k_reaches() -> None:
     assert not [name for name in score_groups([group(episode("a", 1.0))]).metrics if "@" in name]
 
 
+def test_the_same_role_in_two_seats_is_told_apart() -> None:
+    scored = score_groups(
+        [
+            group(episode("a", 1.0), episode("a", 0.0), episode("a", 9.0, status="timeout")),
+            group(episode("b", 1.0)),
+            group(episode("c", 0.0, agent="P2")),
+        ]
+    )
+    assert scored.seats == {"seer/P1": {"a": 0.5, "b": 1.0}, "seer/P2": {"c": 0.0}}
+    rows = comparison(scored, scored, confidence=0.95)
+    assert (rows["seat/seer/P1"].after.mean, rows["seat/seer/P1"].difference.num) == (0.75, 2)
+    assert rows["seat/seer/P2"].difference.num == 1
+
+
+def test_the_closing_tables_fit_a_terminal() -> None:
+    before = score_groups([group(episode(str(i), float(i % 2), agent="Player10")) for i in range(200)])
+    after = score_groups([group(episode(str(i), 1.0, agent="Player10")) for i in range(200)])
+    rows = comparison(before, after, confidence=0.95)
+    console = Console(width=80)
+    with console.capture() as printed:
+        console.print(results_table(rows, confidence=0.95), seats_table(rows, confidence=0.95))
+    text = printed.get()
+    # The p-value, the pairs, and those that it takes: ((1.96 + 0.84) / 1)^2 = 7.8, a few more for Student's t.
+    assert text.count("+0.500 [+0.430, +0.570]  <0.001  200    10") == 3 and "seer/Player10" in text
+    assert "reward/seer" in text and "seat/" not in text
+
+
 def test_what_was_never_judged_has_no_pass_rate() -> None:
     metrics = score_groups([group(episode("a", 3.0), episode("a", 1.0))]).metrics
     assert metrics["episode/best@2"] == 3.0 and "episode/pass@2" not in metrics
@@ -72,7 +100,7 @@ def test_what_the_best_of_k_reaches_is_compared_by_task() -> None:
         )
 
     rows = comparison(play("0000", "1000"), play("1000", "1100"), confidence=0.95)
-    assert list(rows) == ["score", "reward/seer", "pass@2", "best@2", "pass@4", "best@4"]
+    assert list(rows) == ["score", "reward/seer", "pass@2", "best@2", "pass@4", "best@4", "seat/seer/P1"]
     # pass@2: 0 and 1/2 before; 1/2 and 1 - 1/6 after, for one pair of six has no success.
     assert [rows["pass@2"].before.mean, rows["pass@2"].difference.mean] == pytest.approx([0.25, 5 / 12])
     assert (rows["pass@4"].before.mean, rows["pass@4"].after.mean) == (0.5, 1.0)

@@ -43,9 +43,9 @@ TABLE: dict[str, set[str]] = {
     "workflows": {"records", "config", "chat", "workflow", "tuner", "agents", "opponents", "data"},
     "rollout": SPEAKING | {"agents", "opponents", "data", "judges"},
     "tracking": {"records", "config"},
-    "evaluation": {"records", "statistics", "config", "data", "rollout", "tracking"},
-    "training": PLAYING | {"timeline", "algorithms", "tracking", "evaluation"},
     "sweeps": {"config"},
+    "evaluation": {"records", "statistics", "config", "data", "rollout", "tracking", "sweeps.records"},
+    "training": PLAYING | {"timeline", "algorithms", "tracking", "evaluation"},
     "analysis": {"records", "statistics", "timeline", "tracking.store", "sweeps.records"},
     "assemble": PLAYING | {"timeline", "algorithms", "engine", "workflows", "tracking", "evaluation", "training"},
     # The small model's recipe plays with what it made, as a run would.

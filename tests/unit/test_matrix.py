@@ -7,25 +7,40 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from tests.episodes import Program, Run, by_agentscope
 
 from ajet.config.compose import compose, save
 from ajet.config.root import MatrixConfig
 from ajet.errors import ConfigError
 from ajet.evaluate import main
-from ajet.evaluation.matrix import Contender, Played, Setting, matrix_cells, matrix_table, seat_rewards
+from ajet.evaluation.matrix import (
+    Contender,
+    MatrixEvaluation,
+    Played,
+    Setting,
+    details_table,
+    matrix_cells,
+    matrix_table,
+)
 from ajet.evaluation.scores import score_groups
 from ajet.evaluation.setting import matrix_entries
+from ajet.models.tokenizer import train_tokenizer
 from ajet.records import Episode, EpisodeGroup, Task
+from ajet.rollout.runtime import RolloutRuntime
+from ajet.sweeps.records import JobRecord, write_job
+from ajet.tracking.console import SilentDisplay
+from ajet.tracking.store import TrajectoryStore
 
 
-def group(task: str, *won: bool, agent: str = "P1") -> EpisodeGroup:
+def group(task: str, *won: bool) -> EpisodeGroup:
     episodes = [
         Episode(
             task=Task(task_id=task),
             repeat=repeat,
             status="ok",
-            rewards={agent: float(success)},
-            agent_tags={agent: "seer"},
+            rewards={"P1": float(success)},
+            agent_tags={"P1": "seer"},
             calls=(),
             is_success=success,
         )
@@ -43,7 +58,7 @@ def played(name: str, opponent: str, won: int, *, reference: str | None = None, 
     groups = [group(str(task), task < won, *([False] * twice)) for task in range(10)]
     contender = Contender(name=name, take_weights=lambda: None, reference=reference)
     setting = Setting(opponent=opponent, targets=["seer"], contenders=[contender], open_scheduler=never)
-    return Played(contender=contender, setting=setting, evaluation=score_groups(groups), groups=groups)
+    return Played(contender=contender, setting=setting, evaluation=score_groups(groups), trajectories="")
 
 
 def run_of(folder: Path, *overrides: str) -> str:
@@ -64,10 +79,11 @@ def test_a_cell_is_compared_with_its_reference_against_the_same_opponent() -> No
         confidence=0.95,
     )
     by_place = {(cell.name, cell.opponent): cell for cell in cells}
-    assert by_place["base", "random"].comparison is None and by_place["base", "random"].score.mean == 0.5
-    gains = [cell.comparison.difference.mean for cell in cells if cell.comparison is not None]
-    assert gains == pytest.approx([0.6, 0.1])
-    assert by_place["a", "scripted"].rewards["seer"].mean == 0.8
+    assert not by_place["base", "random"].comparisons and by_place["base", "random"].means["score"].mean == 0.5
+    for measure in ("score", "reward/seer", "seat/seer/P1"):
+        rows = [cell.comparisons[measure] for cell in cells if cell.comparisons]
+        assert [row.difference.mean for row in rows] == pytest.approx([0.6, 0.1])
+        assert by_place["a", "scripted"].means[measure].mean == 0.8
 
 
 def test_p_values_are_corrected_for_the_number_of_comparisons() -> None:
@@ -79,25 +95,34 @@ def test_p_values_are_corrected_for_the_number_of_comparisons() -> None:
         ],
         confidence=0.95,
     )
-    raw = [cell.comparison.p_value for cell in cells if cell.comparison is not None]
+    raw = [cell.comparisons["score"].p_value for cell in cells if cell.comparisons]
     # Holm: the smaller is doubled, the larger stands.
     assert [cell.p_holm for cell in cells] == [None, pytest.approx(2 * raw[0]), pytest.approx(raw[1])]
 
 
 def test_tasks_that_were_played_several_times_say_what_the_best_of_k_reaches() -> None:
-    cell = matrix_cells([played("base", "scripted", 10, twice=True)], confidence=0.95)[0]
-    # Each task is won once in two episodes.
-    assert cell.score.mean == 0.5 and cell.attempts["pass@2"].mean == 1.0
-    assert "pass@2 1.000" in str(next(iter(matrix_table([cell], confidence=0.95).columns[1].cells)))
+    cells = matrix_cells(
+        [played("base", "scripted", 5, twice=True), played("a", "scripted", 10, reference="base", twice=True)],
+        confidence=0.95,
+    )
+    # Each task is won once in two episodes, or never.
+    assert [cell.means["score"].mean for cell in cells] == [0.25, 0.5]
+    assert [cell.means["pass@2"].mean for cell in cells] == [0.5, 1.0]
+    assert cells[1].comparisons["best@2"].difference.mean == 0.5
 
 
-def test_the_same_role_in_two_seats_is_told_apart() -> None:
-    groups = [group("a", True, False), group("b", True), group("c", False, agent="P2")]
-    seats = seat_rewards(groups, confidence=0.95)
-    assert {seat: (found.mean, found.num) for seat, found in seats.items()} == {
-        "seer/P1": (0.75, 2),
-        "seer/P2": (0.0, 1),
-    }
+def test_the_tables_say_what_each_difference_rests_on() -> None:
+    cells = matrix_cells(
+        [played("base", "scripted", 5), played("layers [a,b]", "scripted", 10, reference="base")], confidence=0.95
+    )
+    console = Console(width=80)
+    with console.capture() as printed:
+        console.print(matrix_table(cells, confidence=0.95), details_table(cells, confidence=0.95))
+    text = printed.get()
+    # Half of ten pairs differ, by 1: Student's t = 0.5 / (0.527 / sqrt 10) = 3 with 9 degrees of freedom.
+    assert "+0.500 [+0.123, +0.877]" in text and "p 0.015, 10 pairs, needs 11" in text
+    assert text.count("layers [a,b]") == 2
+    assert text.count("1.000 +0.500 ± 0.377, 10") == 2  # by tag and by seat
 
 
 def test_runs_meet_every_opponent_and_the_base_that_plays_their_roles(tmp_path: Path) -> None:
@@ -124,8 +149,58 @@ def test_without_base_the_first_run_is_the_reference(tmp_path: Path) -> None:
 def test_runs_of_one_name_are_called_by_their_paths(tmp_path: Path) -> None:
     for day in ("mon", "tue"):
         (tmp_path / day).mkdir()
-    runs = [run_of(tmp_path / "mon" / "a"), run_of(tmp_path / "tue" / "a")]
+    runs = [run_of(tmp_path / "mon" / "a"), run_of(tmp_path / "tue" / "a"), run_of(tmp_path / "base")]
     assert [entry.name for entry in matrix_entries(MatrixConfig(runs=runs, console="none"))] == runs
+
+
+def test_jobs_of_a_sweep_are_called_by_their_choices(tmp_path: Path) -> None:
+    runs = [run_of(tmp_path / str(number)) for number in range(3)]
+    for number, rate in enumerate(("1e-4", "1e-3")):
+        choices = {"seed": "1", "algorithm.learning_rate": rate, "trainable_targets": "[seer]"}
+        write_job(tmp_path / str(number), JobRecord(number=number, overrides=[], choices=choices, state="finished"))
+    names = [entry.name for entry in matrix_entries(MatrixConfig(runs=runs, console="none"))]
+    assert names == ["learning_rate 1e-4, seer, seed 1", "learning_rate 1e-3, seer, seed 1", "2"]
+
+
+def test_a_matrix_keeps_every_game_and_changes_no_run(tmp_path: Path) -> None:
+    runs = []
+    for day in ("mon", "tue"):
+        (tmp_path / day).mkdir()
+        runs.append(run_of(tmp_path / day / "0"))
+        TrajectoryStore(Path(runs[-1]) / "trajectories").write([group(day, True)], {}, step=0, split="eval")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    play = Run(train_tokenizer(["hello"], vocab_size=280, max_context=256))
+    entries = matrix_entries(MatrixConfig(runs=[*runs, "base"], opponents=["scripted", "random"], console="none"))
+    settings = [
+        Setting(
+            opponent=opponent,
+            targets=["seer"],
+            contenders=[
+                Contender(name=entry.name, take_weights=lambda: None, reference=entry.reference)
+                for entry in entries
+                if entry.config.opponent.name == opponent
+            ],
+            open_scheduler=lambda opened: play.scheduler(lambda: Program(program=by_agentscope)),
+        )
+        for opponent in ("scripted", "random")
+    ]
+    out = tmp_path / "matrix"
+    out.mkdir()
+    cells = MatrixEvaluation(
+        settings=settings,
+        tasks=[Task(task_id="a"), Task(task_id="b")],
+        repeats=1,
+        confidence=0.95,
+        runtime=RolloutRuntime(),
+        display=SilentDisplay(),
+        output_dir=out,
+        close=lambda: None,
+    ).run()
+    assert {path: path.read_bytes() for path in before} == before
+    written = {path for path in tmp_path.rglob("*") if path.is_file()} - set(before)
+    games = {out / cell.trajectories / "eval_000000.parquet" for cell in cells}
+    assert len(games) == 6 and written == games | {out / "matrix.json"}
+    assert cells[0].trajectories == "trajectories/scripted/0-base"
 
 
 def test_runs_that_were_played_otherwise_cannot_be_compared(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,7 +26,7 @@ from ajet.tracking.store import TrajectoryStore
 from ajet.view import main
 from ajet.viewer.app import make_app
 from ajet.viewer.catalog import Catalog, EpisodeKey, Wanted
-from ajet.viewer.conversation import tokens_of, tree_of, turns_of
+from ajet.viewer.conversation import Way, tokens_of, tree_of, turns_of
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>{{ 7 * 7 }}\"'&"
 
@@ -64,7 +64,7 @@ def run(tmp_path: Path) -> Path:
     folder = make_run(tmp_path / HOSTILE[:8].replace("/", ""))
     shared = (
         call(0, "P1", f"look {HOSTILE}", f"I look {HOSTILE}", (1, 2, 3), (4, 5)),
-        call(1, "P2", "howl", "awoo", (), ()),
+        call(1, HOSTILE, "howl", "awoo", (), ()),
     )
     group = EpisodeGroup(
         task=Task(task_id="t&<b>"),
@@ -166,9 +166,26 @@ def test_a_tree_forks_where_calls_part(run: Path) -> None:
     calls = Catalog(run).calls(EpisodeKey(split="train", step=0, task="t&<b>", repeat=1))
     tree = tree_of(calls, None)
     assert (tree.num_tokens, tree.num_unique) == (5 + 4, 7)
-    (root,) = tree.branches
-    assert (root.text, root.calls) == ("1 2", [0, 2])
-    assert [(branch.text, branch.calls) for branch in root.children] == [("3 4 5", [0]), ("9 8", [2])]
+    shared, first, second = tree.stretches
+    assert (shared.text, shared.calls, shared.depth, shared.way) == ("1 2", [0, 2], 0, None)
+    assert (first.text, first.calls, first.depth, first.way) == ("3 4 5", [0], 1, Way(fork=1, number=1, num_ways=2))
+    assert (second.text, second.calls, second.depth, second.way) == ("9 8", [2], 1, Way(fork=1, number=2, num_ways=2))
+
+
+def test_an_agent_that_says_more_than_functions_nest_has_a_tree(run: Path) -> None:
+    # Each call goes on where the last one ended, but for the last two, which part from the 398th.
+    longest = tuple(range(2 * 400))
+    calls = [call(n, "P1", "on", "yes", longest[: 2 * n + 1], (longest[2 * n + 1],)) for n in range(399)]
+    calls.append(call(399, "P1", "on", "no", longest[:796], (999,)))
+    group = EpisodeGroup(task=Task(task_id="long"), episodes=(episode(0, *calls, task="long"),))
+    TrajectoryStore(run / "trajectories").write([group], {}, step=1, split="train")
+    catalog = Catalog(run)
+    tree = tree_of(catalog.calls(EpisodeKey(split="train", step=1, task="long", repeat=0)), None)
+    assert (len(tree.stretches), tree.num_unique) == (400, 799)
+    assert [stretch.depth for stretch in tree.stretches] == [0] * 398 + [1, 1]
+    assert len(tree.stretches[0].calls) == 400
+    page = TestClient(make_app(run), base_url="http://127.0.0.1").get("/tree?split=train&step=1&task=long&repeat=0")
+    assert page.status_code == 200 and page.text.count("fork 1, way ") == 2 and "and 388 more" in page.text
 
 
 def test_pages_show_what_a_model_wrote_as_text(client: TestClient) -> None:
@@ -197,6 +214,7 @@ def test_a_call_shows_each_token_with_its_text_and_probability(client: TestClien
     assert tokens(html, "asked") == ["w6<i>"]
     assert tokens(html, "sampled") == ["w7<i>"]
     assert "+1.2500" in html
+    assert '<b>5</b> shared + <b>1</b> prompt + <b>1</b> <a href="#sampled">sampled</a> tokens' in html
     assert "logprob -0.1000 · probability 0.9048" in html
 
 
@@ -204,6 +222,12 @@ def test_two_episodes_stand_beside_each_other_from_where_they_part(client: TestC
     html = client.get(f"/compare?{GROUP}&left=0&right=1").text
     assert html.count("2 calls in common") == 2
     assert html.count('class="turn trained differs"') == 2
+
+
+def test_only_who_was_trained_speaks_for_a_version_of_the_policy(client: TestClient) -> None:
+    html = client.get(f"/episode?{GROUP}&repeat=0").text
+    # Of three calls one is a scripted player's.
+    assert (html.count('class="who"'), html.count("version 0")) == (3, 2)
 
 
 def test_a_group_offers_its_best_and_its_worst_episode(client: TestClient) -> None:
@@ -300,3 +324,5 @@ def test_a_browser_walks_from_the_list_to_a_token_and_runs_nothing(address: str,
     assert "I look &lt;script&gt;" in episode_page
     assert tokens(follow(episode_page, "call"), "sampled") == ["w4<i>", "w5<i>"]
     follow(episode_page, "tree")
+    compared = visit(f"{address}/compare?{GROUP}&left=0&right=1")
+    assert compared.count(f"<b>{escape(HOSTILE, quote=False)}</b>") == 2

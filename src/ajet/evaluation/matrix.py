@@ -7,18 +7,19 @@ p-values are corrected for how many there are. No run is changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
 
+from rich.markup import escape
 from rich.table import Table
 
 from ajet.errors import RunInterruptedError
 from ajet.evaluation.scores import Evaluation, play_held_out
-from ajet.evaluation.summary import Comparison, compare, write_summary
-from ajet.records import EpisodeGroup, Task
+from ajet.evaluation.summary import Comparison, comparison, measures, write_summary, written_p
+from ajet.records import Task
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.statistics import Interval, holm, score_interval
@@ -56,18 +57,16 @@ class Cell:
     name: str
     opponent: str
     targets: Sequence[str] | None
-    score: Interval
-    rewards: dict[str, Interval]
-    """By tag."""
-    seats: dict[str, Interval]
-    """Reward by `<tag>/<agent name>`: the same role in another seat may fare otherwise."""
-    attempts: dict[str, Interval]
-    """`pass@<k>` and `best@<k>` where tasks were played several times."""
+    means: dict[str, Interval]
+    """By measure, as `measures` names them."""
     reference: str | None
-    comparison: Comparison | None
-    """The reference's score before, this one's after; None for the reference itself."""
+    comparisons: dict[str, Comparison]
+    """The reference before, this one after, by measure; empty for the reference itself."""
     p_holm: float | None
-    """The comparison's p-value, corrected for the number of comparisons in the matrix."""
+    """The score's p-value, corrected for the number of comparisons of scores in the matrix; the others' stand as they
+    are, for they explain what the score says."""
+    trajectories: str
+    """Where its games lie, below the matrix's folder."""
     evaluation: Evaluation
 
 
@@ -78,7 +77,8 @@ class Played:
     contender: Contender
     setting: Setting
     evaluation: Evaluation
-    groups: Sequence[EpisodeGroup]
+    trajectories: str
+    """As in `Cell`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,9 @@ class MatrixEvaluation:
         self.display.start(first_step=0, total_steps=sum(len(setting.contenders) for setting in self.settings))
         try:
             with self.runtime:
-                played = [result for setting in self.settings for result in self._play(setting)]
+                played: list[Played] = []
+                for setting in self.settings:
+                    played += self._play(setting, num_played=len(played))
         except Interrupted:
             raise RunInterruptedError("interrupted: the evaluation was dropped, the runs are as they were") from None
         finally:
@@ -117,87 +119,112 @@ class MatrixEvaluation:
         }
         write_summary(self.output_dir / "matrix.json", content)
         self.display.table(matrix_table(cells, confidence=self.confidence))
+        self.display.table(details_table(cells, confidence=self.confidence))
         self.display.say(f"written to {self.output_dir}")
         return cells
 
-    def _play(self, setting: Setting) -> list[Played]:
-        results = []
+    def _play(self, setting: Setting, *, num_played: int) -> list[Played]:
+        results: list[Played] = []
         with ExitStack() as opened:
             scheduler = setting.open_scheduler(opened)
             for contender in setting.contenders:
                 contender.take_weights()
                 self.display.phase(f"{contender.name} against {setting.opponent}", len(self.tasks) * self.repeats)
                 evaluation, groups = self.runtime.run(play_held_out(scheduler, self.tasks, repeats=self.repeats))
-                folder = self.output_dir / "trajectories" / setting.opponent / contender.name
-                TrajectoryStore(folder).write(groups, {}, step=0, split="eval")
-                results.append(Played(contender=contender, setting=setting, evaluation=evaluation, groups=groups))
+                folder = trajectory_folder(setting.opponent, num_played + len(results), contender.name)
+                TrajectoryStore(self.output_dir / folder).write(groups, {}, step=0, split="eval")
+                results.append(Played(contender=contender, setting=setting, evaluation=evaluation, trajectories=folder))
         return results
+
+
+def trajectory_folder(opponent: str, number: int, name: str) -> str:
+    """Of one cell, below the matrix's own folder: the number keeps names apart that are written alike.
+
+    Example: `trajectories/scripted/3-seer-seed-1` of `seer, seed 1`.
+    """
+    # A name may be a path, which must lead nowhere; its end tells most.
+    written = re.sub(r"[^\w.+=]+", "-", name)[-60:].strip("-.")
+    return f"trajectories/{opponent}/{number}-{written}"
 
 
 def matrix_cells(played: Sequence[Played], *, confidence: float) -> list[Cell]:
     """Intervals of every cell, comparisons with the references against the same opponent, corrected by Holm."""
-    scores = {(result.contender.name, result.setting.opponent): result.evaluation.scores for result in played}
-    comparisons: list[Comparison | None] = []
+    by_place = {(result.contender.name, result.setting.opponent): result.evaluation for result in played}
+    compared: list[dict[str, Comparison]] = []
     for result in played:
         reference = result.contender.reference
-        before = None if reference is None else scores[reference, result.setting.opponent]
-        comparisons.append(None if before is None else compare(before, result.evaluation.scores, confidence=confidence))
-    corrected = iter(holm([comparison.p_value for comparison in comparisons if comparison is not None]))
+        before = None if reference is None else by_place[reference, result.setting.opponent]
+        compared.append({} if before is None else comparison(before, result.evaluation, confidence=confidence))
+    corrected = iter(holm([rows["score"].p_value for rows in compared if rows]))
     return [
         Cell(
             name=result.contender.name,
             opponent=result.setting.opponent,
             targets=result.setting.targets,
-            score=score_interval(list(result.evaluation.scores.values()), confidence=confidence),
-            rewards=_intervals(result.evaluation.rewards, confidence=confidence),
-            seats=seat_rewards(result.groups, confidence=confidence),
-            attempts=_intervals(result.evaluation.attempts, confidence=confidence),
+            means={
+                name: score_interval(list(by_task.values()), confidence=confidence)
+                for name, by_task in measures(result.evaluation).items()
+            },
             reference=result.contender.reference,
-            comparison=comparison,
-            p_holm=None if comparison is None else next(corrected),
+            comparisons=rows,
+            p_holm=next(corrected) if rows else None,
+            trajectories=result.trajectories,
             evaluation=result.evaluation,
         )
-        for result, comparison in zip(played, comparisons, strict=True)
+        for result, rows in zip(played, compared, strict=True)
     ]
 
 
-def _intervals(values: Mapping[str, Mapping[str, float]], *, confidence: float) -> dict[str, Interval]:
-    """The mean over tasks of every measure that is given by task."""
-    return {name: score_interval(list(by_task.values()), confidence=confidence) for name, by_task in values.items()}
-
-
-def seat_rewards(groups: Sequence[EpisodeGroup], *, confidence: float) -> dict[str, Interval]:
-    """Mean reward by `<tag>/<agent name>` over the tasks in which that agent had that role, episodes averaged first."""
-    by_seat: dict[str, list[float]] = {}
-    for group in groups:
-        of_task: dict[str, list[float]] = {}
-        for episode in group.episodes:
-            for agent, reward in episode.rewards.items():
-                of_task.setdefault(f"{episode.agent_tags[agent]}/{agent}", []).append(reward)
-        for seat, rewards in of_task.items():
-            by_seat.setdefault(seat, []).append(fmean(rewards))
-    return {seat: score_interval(values, confidence=confidence) for seat, values in sorted(by_seat.items())}
-
-
 def matrix_table(cells: Sequence[Cell], *, confidence: float) -> Table:
-    """A row a policy, a column an opponent; below each score the difference to the reference, and pass@k if known."""
-    opponents = list(dict.fromkeys(cell.opponent for cell in cells))
-    table = Table(title=f"held-out score [{confidence:.0%} interval], difference, p (Holm)", title_justify="left")
-    for heading in ("", *opponents):
-        table.add_column(heading)
-    by_place = {(cell.name, cell.opponent): cell for cell in cells}
+    """A row a policy, a column an opponent: the score, the difference to the reference, and what that rests on."""
+    title = f"held-out score [{confidence:.0%} interval], difference, p (Holm), pairs, pairs needed"
+    table, places = _by_opponent(title, cells)
     for name in dict.fromkeys(cell.name for cell in cells):
-        table.add_row(name, *(_written(by_place.get((name, opponent))) for opponent in opponents))
+        table.add_row(escape(name), *(_score(column.get(name)) for column in places))
     return table
 
 
-def _written(cell: Cell | None) -> str:
+def details_table(cells: Sequence[Cell], *, confidence: float) -> Table:
+    """What lies behind the scores: below each policy a row a measure, by tag, by attempts and by seat."""
+    title = f"other measures: mean, difference ± half its {confidence:.0%} interval, pairs"
+    table, places = _by_opponent(title, cells)
+    for name in dict.fromkeys(cell.name for cell in cells):
+        table.add_section()
+        table.add_row(escape(name))
+        names = dict.fromkeys(measure for cell in cells if cell.name == name for measure in cell.means)
+        for measure in (known for known in names if known != "score"):
+            table.add_row(escape(f"  {measure}"), *(_detail(column.get(name), measure) for column in places))
+    return table
+
+
+def _by_opponent(title: str, cells: Sequence[Cell]) -> tuple[Table, list[dict[str, Cell]]]:
+    """An empty table with a column an opponent, and the cells of each column by policy."""
+    columns: dict[str, dict[str, Cell]] = {}
+    for cell in cells:
+        columns.setdefault(cell.opponent, {})[cell.name] = cell
+    table = Table("", *columns, title=title, title_justify="left")
+    return table, list(columns.values())
+
+
+def _score(cell: Cell | None) -> str:
     if cell is None:
         return ""
-    lines = [f"{cell.score.mean:.3f} [{cell.score.low:.3f}, {cell.score.high:.3f}]"]
-    if cell.comparison is not None and cell.p_holm is not None:
-        difference = cell.comparison.difference
-        lines.append(f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]")
-        lines.append(f"p {'< 0.001' if cell.p_holm < 0.001 else f'= {cell.p_holm:.3f}'}")
-    lines += [f"{name} {found.mean:.3f}" for name, found in cell.attempts.items() if name.startswith("pass@")]
+    mean = cell.means["score"]
+    lines = [f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"]
+    if cell.p_holm is not None:
+        row = cell.comparisons["score"]
+        found = row.difference
+        lines.append(f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]")
+        needed = "" if row.pairs_needed is None else f", needs {row.pairs_needed}"
+        lines.append(f"p {written_p(cell.p_holm)}, {found.num} pairs{needed}")
     return "\n".join(lines)
+
+
+def _detail(cell: Cell | None, measure: str) -> str:
+    if cell is None or measure not in cell.means:
+        return ""
+    written = f"{cell.means[measure].mean:.3f}"
+    if measure in cell.comparisons:
+        found = cell.comparisons[measure].difference
+        written += f" {found.mean:+.3f} ± {found.high - found.mean:.3f}, {found.num}"
+    return written

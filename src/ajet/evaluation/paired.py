@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ajet.errors import RunInterruptedError
 from ajet.evaluation.scores import Evaluation, play_held_out
-from ajet.evaluation.summary import comparison, results_table, write_summary
+from ajet.evaluation.summary import comparison, results_table, seats_table, write_summary
 from ajet.records import Task
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler
@@ -66,6 +66,7 @@ class PairedEvaluation:
             },
         )
         self.display.table(results_table(rows, confidence=self.confidence))
+        self.display.table(seats_table(rows, confidence=self.confidence))
         self.display.say(f"starting model against {self.name}; written to {self.output_dir}")
 
     def _play(self, version: int) -> Evaluation:

@@ -31,6 +31,8 @@ class Evaluation:
     """The same names as in training, without the prefix `eval/`."""
     attempts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """By measure, then task_id: what the best of k episodes reaches; empty where tasks were played once."""
+    seats: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By `<tag>/<agent name>`, then task_id: mean reward; the same role in another seat may fare otherwise."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain data for a checkpoint or summary."""
@@ -52,28 +54,31 @@ async def play_held_out(
 
 def score_groups(groups: Sequence[EpisodeGroup]) -> Evaluation:
     """Scores by task; lost episodes are left out and counted."""
-    scores: dict[str, float] = {}
-    rewards: dict[str, dict[str, float]] = {}
-    for group in groups:
-        usable = [episode for episode in group.episodes if episode.usable]
-        if not usable:
-            continue
-        scores[group.task.task_id] = fmean(_score(episode) for episode in usable)
-        by_tag: dict[str, list[float]] = {}
-        for episode in usable:
-            for tag, reward in episode.tag_rewards().items():
-                by_tag.setdefault(tag, []).append(reward)
-        for tag, values in by_tag.items():
-            rewards.setdefault(tag, {})[group.task.task_id] = fmean(values)
+    usable = {group.task.task_id: [episode for episode in group.episodes if episode.usable] for group in groups}
+    scores = {task: fmean(map(_score, episodes)) for task, episodes in usable.items() if episodes}
     attempts = score_attempts(groups)
     return Evaluation(
         scores=scores,
-        rewards=rewards,
+        rewards=_by_task({task: [one.tag_rewards() for one in episodes] for task, episodes in usable.items()}),
+        seats=_by_task({task: [_seat_rewards(one) for one in episodes] for task, episodes in usable.items()}),
         num_lost_tasks=len(groups) - len(scores),
         metrics=episode_metrics(groups)
         | {f"episode/{name}": fmean(by_task.values()) for name, by_task in attempts.items()},
         attempts=attempts,
     )
+
+
+def _by_task(rewards: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Rewards by task_id, episode and name -> their means over episodes by name, sorted, and task_id."""
+    found: dict[str, dict[str, float]] = {}
+    for task, episodes in rewards.items():
+        for name in {name for episode in episodes for name in episode}:
+            found.setdefault(name, {})[task] = fmean(episode[name] for episode in episodes if name in episode)
+    return dict(sorted(found.items()))
+
+
+def _seat_rewards(episode: Episode) -> dict[str, float]:
+    return {f"{episode.agent_tags[agent]}/{agent}": reward for agent, reward in episode.rewards.items()}
 
 
 def _score(episode: Episode) -> float:

@@ -15,6 +15,7 @@ from ajet.config.opponent import OpponentConfig
 from ajet.config.root import BASE, Config, EvaluateConfig, MatrixConfig
 from ajet.config.validate import validate
 from ajet.errors import ConfigError
+from ajet.sweeps.records import read_job
 
 SHARED = (
     "workflow.entry",
@@ -76,11 +77,13 @@ def matrix_entries(request: MatrixConfig) -> list[Entry]:
     _check_alike(runs, configs)
     roles = [_roles(config) for config in configs]
     by_roles = dict(zip(roles, configs, strict=True))
-    policies = [(name, run, key) for name, run, key in zip(_names(runs), runs, roles, strict=True)]
-    references = dict.fromkeys(roles, policies[0][0])
+    bases = {key: BASE if len(by_roles) == 1 else f"{BASE} ({key})" for key in by_roles}
+    names = _names(runs, roles, taken=[BASE, *bases.values()])
+    policies = [(name, run, key) for name, run, key in zip(names, runs, roles, strict=True)]
+    references = dict.fromkeys(roles, names[0])
     if BASE in request.runs:
-        references = {key: BASE if len(by_roles) == 1 else f"{BASE} ({key})" for key in by_roles}
-        policies = [*((name, BASE, key) for key, name in references.items()), *policies]
+        references = bases
+        policies = [*((name, BASE, key) for key, name in bases.items()), *policies]
     return [
         Entry(
             name=name,
@@ -118,7 +121,20 @@ def _roles(config: Config) -> str:
     return "+".join(config.trainable_targets or ["all"])
 
 
-def _names(runs: Sequence[str]) -> list[str]:
-    """The folders' names, whole paths where these are not different."""
-    counts = Counter(Path(run).name for run in runs)
-    return [Path(run).name if counts[Path(run).name] == 1 else run for run in runs]
+def _names(runs: Sequence[str], roles: Sequence[str], *, taken: Sequence[str]) -> list[str]:
+    """What a sweep's jobs chose, other folders' own names; whole paths where these are not different or taken."""
+    names = [_choices(Path(run), played) or Path(run).name for run, played in zip(runs, roles, strict=True)]
+    counts = Counter([*taken, *names])
+    return [name if counts[name] == 1 else run for name, run in zip(names, runs, strict=True)]
+
+
+def _choices(run: Path, roles: str) -> str:
+    """`seer, seed 1` of a job `seed=1 trainable_targets=[seer]`; empty where no sweep made the run."""
+    if not (run / "job.json").is_file():
+        return ""
+    choices = read_job(run).choices
+    # The seed last: it tells the least.
+    keys = sorted(choices, key=lambda key: key == "seed")
+    return ", ".join(
+        roles if key == "trainable_targets" else f"{key.rpartition('.')[2]} {choices[key]}" for key in keys
+    )

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ajet.evaluation.scores import Evaluation
@@ -21,6 +22,9 @@ from ajet.statistics import (
     pairs_needed,
     score_interval,
 )
+
+SEAT = "seat/"
+"""What measures of a seat begin with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +42,28 @@ class Comparison:
 
 
 def comparison(before: Evaluation, after: Evaluation, *, confidence: float) -> dict[str, Comparison]:
-    """Before, after and paired difference, of the score and of each trained tag's reward.
+    """Before, after and paired difference of every measure that both have.
 
     Returns:
-        By measure: `score`, `reward/<tag>`, and `pass@<k>`, `best@<k>` where tasks were played several times.
+        By measure, as `measures` names them.
     """
-    pairs = {"score": (before.scores, after.scores)}
-    for tag in before.rewards:
-        pairs[f"reward/{tag}"] = (before.rewards[tag], after.rewards.get(tag, {}))
-    for name in (name for name in before.attempts if name in after.attempts):
-        pairs[name] = (before.attempts[name], after.attempts[name])
-    return {name: compare(old, new, confidence=confidence) for name, (old, new) in pairs.items()}
+    old, new = measures(before), measures(after)
+    return {name: compare(old[name], new[name], confidence=confidence) for name in old if name in new}
+
+
+def measures(evaluation: Evaluation) -> dict[str, Mapping[str, float]]:
+    """All that is known by task_id.
+
+    Returns:
+        By measure: `score`, each trained tag's `reward/<tag>`, `pass@<k>` and `best@<k>` where tasks were played
+        several times, and `seat/<tag>/<agent name>`, the reward over the tasks in which that agent had that role.
+    """
+    return {
+        "score": evaluation.scores,
+        **{f"reward/{tag}": by_task for tag, by_task in evaluation.rewards.items()},
+        **evaluation.attempts,
+        **{f"{SEAT}{seat}": by_task for seat, by_task in evaluation.seats.items()},
+    }
 
 
 def compare(before: Mapping[str, float], after: Mapping[str, float], *, confidence: float) -> Comparison:
@@ -81,12 +96,28 @@ def _plain(value: Any) -> Any:
 
 
 def results_table(rows: Mapping[str, Comparison], *, confidence: float) -> Table:
-    """The closing table: one row a measure, with the paired difference, its interval, and the pairs that it needs."""
-    table = Table(
-        title=f"the same held-out tasks before and after; {confidence:.0%} interval of the difference",
-        title_justify="left",
+    """The closing table: one row a measure but seats, which are many."""
+    return _comparison_table(
+        f"the same held-out tasks before and after; {confidence:.0%} interval of the difference",
+        {name: row for name, row in rows.items() if not name.startswith(SEAT)},
     )
-    for heading in ("held-out", "before", "after", "difference", "pairs", "needed"):
+
+
+def seats_table(rows: Mapping[str, Comparison], *, confidence: float) -> Table:
+    """One row a role and the agent that had it."""
+    return _comparison_table(
+        f"reward by role and seat; {confidence:.0%} interval of the difference",
+        {name.removeprefix(SEAT): row for name, row in rows.items() if name.startswith(SEAT)},
+    )
+
+
+def _comparison_table(title: str, rows: Mapping[str, Comparison]) -> Table:
+    """The paired difference of each row, its interval and p-value, the pairs that it has and those that it needs."""
+    # Without lines it fits a terminal of 80 columns.
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    for heading in ("held-out", "before", "after", "difference", "p", "pairs", "needed"):
         table.add_column(heading, no_wrap=True)
     for name, row in rows.items():
         difference = row.difference
@@ -95,10 +126,16 @@ def results_table(rows: Mapping[str, Comparison], *, confidence: float) -> Table
             f"{row.before.mean:.3f}",
             f"{row.after.mean:.3f}",
             f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]",
+            written_p(row.p_value),
             str(difference.num),
             "" if row.pairs_needed is None else str(row.pairs_needed),
         )
     return table
+
+
+def written_p(p_value: float) -> str:
+    """To three digits; `<0.001` below."""
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def times_table(seconds: Mapping[str, float]) -> Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -169,21 +169,39 @@ def _token_rows(calls: pd.DataFrame) -> list[list[int]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Branch:
+class Way:
+    """One way on from a fork.
+
+    Example: where calls part in two after what they share, `Way(fork=1, number=2, num_ways=2)` begins the second.
+    """
+
+    fork: int
+    """Counted from 1 in the order of the page."""
+    number: int
+    """From 1."""
+    num_ways: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
     """A stretch of the prefix tree without forks."""
 
     text: str
     num_tokens: int
     calls: Sequence[int]
     """The calls that run through it, by index."""
-    children: list[Branch] = field(default_factory=list)
+    depth: int
+    """The forks above it."""
+    way: Way | None
+    """None where it goes on from the stretch before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeView:
     """The prefix tree of an episode's trained calls: what training computes once."""
 
-    branches: Sequence[Branch]
+    stretches: Sequence[Stretch]
+    """Each before those below it."""
     num_tokens: int
     """Of all its calls."""
     num_unique: int
@@ -200,25 +218,36 @@ def tree_of(calls: pd.DataFrame, tokenizer: Tokenizer | None) -> TreeView:
         for node in nodes:
             through[node].append(index)
     return TreeView(
-        branches=_branches(tree, through, tokenizer),
+        stretches=_stretches(tree, through, tokenizer),
         num_tokens=sum(len(row) for _, row in spoken),
         num_unique=len(tree.token_ids),
     )
 
 
-def _branches(tree: PrefixTree, through: Sequence[Sequence[int]], tokenizer: Tokenizer | None) -> list[Branch]:
+def _stretches(tree: PrefixTree, through: Sequence[Sequence[int]], tokenizer: Tokenizer | None) -> list[Stretch]:
+    """Depth first, by a list of what waits: the calls of a long game lie deeper than functions may call themselves."""
     children: dict[int, list[int]] = {}
     for node, parent in enumerate(tree.parents):
         children.setdefault(parent, []).append(node)
-
-    def branch(first: int) -> Branch:
+    separator = "" if tokenizer is not None else " "
+    found: list[Stretch] = []
+    num_forks, last, depth = 0, -1, 0
+    waiting: list[tuple[int, int, Way | None]] = []
+    while True:
+        after = children.get(last, [])
+        if len(after) > 1:
+            num_forks += 1
+            ways = [Way(fork=num_forks, number=number, num_ways=len(after)) for number in range(1, len(after) + 1)]
+            waiting += reversed([(node, depth + 1, way) for node, way in zip(after, ways, strict=True)])
+        else:
+            waiting += [(node, depth, None) for node in after]
+        if not waiting:
+            return found
+        first, depth, way = waiting.pop()
         nodes = [first]
         # A call that ends where another goes on makes a new stretch, too.
         while len(after := children.get(nodes[-1], [])) == 1 and len(through[after[0]]) == len(through[first]):
             nodes.append(after[0])
-        texts = token_texts([tree.token_ids[node] for node in nodes], tokenizer)
-        below = [branch(node) for node in children.get(nodes[-1], [])]
-        separator = "" if tokenizer is not None else " "
-        return Branch(text=separator.join(texts), num_tokens=len(nodes), calls=through[first], children=below)
-
-    return [branch(root) for root in children.get(-1, [])]
+        last = nodes[-1]
+        text = separator.join(token_texts([tree.token_ids[node] for node in nodes], tokenizer))
+        found.append(Stretch(text=text, num_tokens=len(nodes), calls=through[first], depth=depth, way=way))
