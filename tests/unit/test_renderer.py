@@ -128,6 +128,18 @@ def test_a_picture_is_refused_in_words() -> None:
         plain_messages([{"role": "wizard", "content": ""}])
 
 
+def test_half_a_surrogate_pair_in_a_message_is_refused_and_unreadable_arguments_are_shown_as_text() -> None:
+    def called(arguments: str) -> list[dict[str, Any]]:
+        return [{"role": "assistant", "tool_calls": [{"function": {"name": "see", "arguments": arguments}}]}]
+
+    for messages in ([{"role": "user", "content": "\ud83d"}], called('{"a": "\\ud83d"}')):
+        with pytest.raises(WorkflowError, match="surrogate"):
+            plain_messages(messages)
+    for unreadable in ("[" * 5000, "9" * 5000, "{"):
+        (message,) = plain_messages(called(unreadable))
+        assert message["tool_calls"][0]["function"]["arguments"] == unreadable
+
+
 def test_a_malformed_reply_is_read_back_with_its_note_and_stray_special_tokens_are_shown(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:

@@ -18,6 +18,15 @@ ToolSchema = Mapping[str, Any]
 """One tool, OpenAI format: {"type": "function", "function": {"name", "description", "parameters"}}."""
 
 
+def is_text(value: str) -> bool:
+    """Whether it is made of characters alone: JSON can spell half of a surrogate pair, which nothing can encode."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
     """One parsed tool call."""

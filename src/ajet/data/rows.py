@@ -78,6 +78,8 @@ def _parsed(text: str, place: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{place}: no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{place}: it nests too deep or holds too long a number") from error
 
 
 def _csv(file: Path) -> Iterable[tuple[str, Any]]:
