@@ -7,7 +7,7 @@ is a `ChatModel`; the adapters in `ajet.agents` wrap one for each framework.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ajet.records import FinishReason
@@ -55,6 +55,8 @@ class ChatRequest:
     prompt: str | tuple[int, ...] | None = None
     """Text or token ids to continue as they stand, without the chat template; `messages` then say the text to those
     who only chat, and are empty for token ids."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What else the program asked for, e.g. top_p, by OpenAI's names: checked, never followed."""
     with_token_texts: bool = False
     """Whether the reply should hold the text of each sampled token."""
 
