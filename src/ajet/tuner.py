@@ -60,7 +60,11 @@ class OpenAIAddress:
 
 
 class Gateway(Protocol):
-    """The ways to a model besides AgentScope, in one episode."""
+    """The ways to a model in one episode, and what may be asked of it there."""
+
+    def checked(self, model: ChatModel, *, agent_name: str, target_tag: str, trained: bool) -> ChatModel:
+        """The model, refusing in process what it refuses behind a URL."""
+        ...
 
     def require_thread(self) -> None:
         """Make sure that the program may block its thread."""
@@ -134,7 +138,11 @@ class AjetTuner:
         """
         name, tag = _named(agent_name, target_tag)
         speaker = self._speaker(name, tag, has_own=debug_model is not None)
-        return debug_model if speaker is None else self._agentscope_adapter(speaker, name)
+        if speaker is None:
+            return debug_model
+        if self._gateway is not None:
+            speaker = self._gateway.checked(speaker, agent_name=name, target_tag=tag, trained=self._is_trained(tag))
+        return self._agentscope_adapter(speaker, name)
 
     def as_oai_baseurl_apikey(
         self, agent_name: str | None = None, target_tag: str | None = None, debug_model: Any = None

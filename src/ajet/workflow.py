@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ajet.records import Task
 
@@ -36,6 +37,8 @@ class WorkflowTask(BaseModel):
 class WorkflowOutput(BaseModel):
     """What `execute` returns."""
 
+    model_config = ConfigDict(extra="forbid")
+
     reward: float | dict[str, float] | None = None
     """One number for every trained agent, or one by target_tag or by agent name; None asks the judge."""
     is_success: bool | None = None
@@ -43,7 +46,15 @@ class WorkflowOutput(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     """Kept with the episode."""
     log_metrics: dict[str, float] = Field(default_factory=dict)
-    """Logged as `workflow/<name>`, averaged over episodes."""
+    """Logged as `workflow/<name>`, averaged over episodes; a list stands for its mean, an empty one for nothing."""
+
+    @field_validator("log_metrics", mode="before")
+    @classmethod
+    def _means(cls, metrics: Any) -> Any:
+        if not isinstance(metrics, Mapping):
+            return metrics
+        known = {name: value for name, value in metrics.items() if not isinstance(value, list | tuple) or value}
+        return {name: fmean(value) if isinstance(value, list | tuple) else value for name, value in known.items()}
 
 
 class Workflow(BaseModel):
@@ -51,6 +62,8 @@ class Workflow(BaseModel):
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
 
+    name: str = "workflow"
+    """For the author's own use."""
     trainable_targets: list[str] | None = None
     """Tags to train; None trains every agent. The config's `trainable_targets` wins."""
 

@@ -9,7 +9,6 @@ import pytest
 
 from ajet.agents.agentscope import STRUCTURED_TOOL, AgentScopeModel
 from ajet.chat.types import ChatReply, ChatRequest, ToolCall
-from ajet.errors import WorkflowError
 
 # agentscope can only be imported once ajet has put mcp's old names in place.
 from agentscope.agent import ReActAgent  # isort: skip
@@ -77,9 +76,11 @@ def test_a_structured_model_becomes_a_tool_and_fills_metadata_only_if_it_fits() 
     assert tool["function"]["name"] == STRUCTURED_TOOL == replies.requests[0].tool_choice
 
 
-def test_an_argument_that_would_change_the_distribution_is_refused_in_words() -> None:
-    with pytest.raises(WorkflowError, match=r"top_p.*rollout"):
-        ask(Replies(), top_p=0.5)
+def test_generation_arguments_reach_the_model_as_they_would_by_url() -> None:
+    replies = Replies(ChatReply(content="Hi."))
+    ask(replies, max_tokens=5, stop="x", seed=3, top_p=0.5)
+    (request,) = replies.requests
+    assert (request.max_tokens, request.stop, request.seed, request.settings) == (5, ("x",), 3, {"top_p": 0.5})
 
 
 def test_concurrent_calls_each_get_their_own_reply() -> None:

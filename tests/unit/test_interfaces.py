@@ -8,11 +8,12 @@ from typing import Any
 
 import openai
 import pytest
-from tests.episodes import ASK, Run, by_agentscope, by_sdk, by_url
+from tests.episodes import ASK, Run, by_agentscope, by_sdk, by_url, post
 from transformers import PreTrainedTokenizerBase
 
 from ajet.agents.openai_sdk import OpenAIClient
 from ajet.chat.types import ChatModel
+from ajet.endpoint.endpoint import EndpointSettings
 from ajet.errors import ConfigError
 from ajet.models.tokenizer import train_tokenizer
 from ajet.opponents.random import PHRASES, RandomPlayer
@@ -153,6 +154,38 @@ def test_a_client_kept_beyond_its_episode_is_refused(run: Run) -> None:
         asyncio.run(kept[1](ASK))
     with pytest.raises(Exception, match="episode is over"):
         kept[2].as_raw_openai_sdk_client()
+
+
+def with_top_p(interface: str) -> Any:
+    async def program(tuner: AjetTuner) -> str:
+        if interface == "agentscope":
+            await tuner.as_agentscope_model(agent_name="P1", target_tag="seer")(ASK, top_p=0.5)
+        elif interface == "sdk":
+            client = tuner.as_raw_openai_sdk_client(agent_name="P1", target_tag="seer")
+            await client.chat.completions.create(messages=ASK, model="any", top_p=0.5)
+        else:
+            answer = post(tuner.as_oai_baseurl_apikey(agent_name="P1", target_tag="seer"), top_p=0.5)
+            if answer.status_code != 200:
+                raise RuntimeError(answer.json()["error"]["message"])
+        return "said"
+
+    return program
+
+
+@pytest.mark.parametrize("interface", ["agentscope", "sdk", "url"])
+def test_what_a_trained_agent_may_not_ask_for_is_the_same_on_every_interface(
+    tokenizer: Any, interface: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    strict, lenient = Run(tokenizer), Run(tokenizer, settings=EndpointSettings(ignore_unsupported=True))
+    untrained = Run(tokenizer, opponent=random_player)
+    refused = strict.one(with_top_p(interface))
+    assert refused.status == "infra_error" and "top_p would make the sampled distribution differ" in str(refused.error)
+    assert lenient.one(with_top_p(interface)).status == "ok"
+    (warning,) = (record.getMessage() for record in caplog.records if "top_p" in record.getMessage())
+    assert warning.startswith("top_p is dropped (endpoint.unsupported=ignore)") and warning.endswith("leave it out.")
+    assert untrained.one(with_top_p(interface), trainable_targets=["other"]).status == "ok"
+    for made in (strict, lenient, untrained):
+        made.endpoint.close()
 
 
 def test_an_address_does_not_show_its_key() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai import InternalServerError
 from tests.episodes import Run
 from transformers import PreTrainedTokenizerBase
 
@@ -20,6 +21,8 @@ from ajet.config.judge import JudgeConfig
 from ajet.config.root import Config
 from ajet.errors import ConfigError, WorkflowError
 from ajet.judges.base import BaseJudge, judged
+from ajet.judges.effort import is_short, is_small
+from ajet.judges.llm import CACHE_FILE, read_score
 from ajet.models.tokenizer import train_tokenizer
 from ajet.records import Task
 from ajet.task_judge.base_judge import BaseJudge as AgentJetsBaseJudge
@@ -45,10 +48,17 @@ def made(tmp_path: Path, name: str, **settings: Any) -> BaseJudge:
         ("exact_match", " Four  apples", "four apples", True),
         ("exact_match", "five", "four", False),
         ("exact_match", None, "four", False),
+        ("exact_match", 0, "0", True),
         ("contains", "It is Paris, of course.", "paris", True),
         ("contains", "It is Rome.", "paris", False),
         ("contains", "14", "4", False),
         ("contains", "2.4 or 4.5 or 1,234 or 4,000", "4", False),
+        ("contains", "-4 or \u22124 or 1/4 or 1 / 4 or 4/5 or 4% or 4 % or 4 000 or 2^4 or 4^2 or 1:4", "4", False),
+        ("contains", "1 400", "400", False),
+        ("contains", "x=4", "4", True),
+        ("contains", "4 apples, $4 - or 4!", "4", True),
+        ("contains", "x = \u22124", "-4", True),
+        ("contains", "10-4", "-4", False),
         ("contains", "It is (4).", "4", True),
         ("contains", "So: 4, or 4.", "4", True),
         ("contains", "C++ it is", "C++", True),
@@ -68,6 +78,45 @@ def made(tmp_path: Path, name: str, **settings: Any) -> BaseJudge:
 def test_what_each_judge_calls_right(name: str, given: Any, right: str, is_right: bool, tmp_path: Path) -> None:
     output = ask(made(tmp_path, name), given, right)
     assert (output.reward, output.is_success) == (float(is_right), is_right)
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_little_work"),
+    [
+        (r"9^{9^{9}}", False),
+        (r"(((9^{9})^{9})^{9})^{9}", False),
+        (r"99999999!", False),
+        (r"(9^9)!", False),
+        (r"(x+1)^{3000}", False),
+        (r"\frac{x^{2000}-1}{x-1}", False),
+        (r"\sum_{n=1}^{9} n", False),
+        (r"e^{e^{e^{e^{9}}}}", False),
+        (r"\binom{99999}{50000}", False),
+        (r"\Gamma(99999999)", False),
+        ("((((((((1))))))))", False),
+        ("1" + "+1" * 200, False),
+        (r"2^{2024} - 1", True),
+        (r"10!", True),
+        (r"n!", True),
+        (r"\binom{10}{3}", True),
+        (r"(x+1)^{10}", True),
+        (r"2^{n+1}", True),
+        (r"\frac{-b \pm \sqrt{b^2 - 4ac}}{2a}", True),
+        (r"\left(\frac{1}{2}, 3\right] \cup [5, \infty)", True),
+        (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", True),
+        (r"e^{-2x}", True),
+        (r"\log_{2} 1000000", True),
+        (r"x^2 + y^2 \le 25", True),
+    ],
+)
+def test_an_answer_that_would_take_long_to_work_out_is_not_worked_out(answer: str, is_little_work: bool) -> None:
+    from math_verify import LatexExtractionConfig, parse
+
+    box = f"\\boxed{{{answer}}}"
+    short = is_short(box)
+    # Read only what is short, as the judge does; nothing is worked out here.
+    read = parse(box, extraction_config=[LatexExtractionConfig(boxed_match_priority=0)]) if short else []
+    assert (short and all(isinstance(part, str) or is_small(part) for part in read)) == is_little_work
 
 
 def test_case_counts_where_it_is_told_to(tmp_path: Path) -> None:
@@ -168,7 +217,13 @@ def test_a_judge_with_an_event_loop_of_its_own_runs_on_a_thread(tmp_path: Path) 
         (["judge=contains"], r"judge=contains compares with the task's own answer, which data=seeds has not"),
         (["judge=llm", "judge.own_thread=true"], r"judge\.own_thread has no effect with judge=llm"),
         (["judge=contains", "judge.rubric=x"], r"judge\.rubric has no effect with judge=contains: only judge=llm"),
-        (["judge=contains", "judge.success_score=11"], r"success_score=11 is above judge\.max_score=10"),
+        (["judge=python", "judge.entry=a:b", "judge.success_score=11"], r"score=11 is above judge\.max_score=10"),
+        (["judge.given=reply"], r"judge\.given has no effect with judge=none: only judge=exact_match\|contains"),
+        (["judge=python", "judge.entry=a:b", "judge.timeout_s=5"], r"judge\.timeout_s has no effect with judge=python"),
+        (
+            ["judge=llm", "judge.model=m", "judge.base_url=u", "rollout.timeout_s=80"],
+            r"judge\.timeout_s=30 for up to 3 requests .* is 90 s, .* rollout\.timeout_s=80",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused(overrides: list[str], said: str, tmp_path: Path) -> None:
@@ -224,17 +279,27 @@ def grading() -> Iterator[Any]:
 
 
 def test_a_model_scores_by_the_rubric_after_failures_and_once_an_answer(grading: Any, tmp_path: Path) -> None:
-    grader = grading(500, "I cannot say.", "Fine. Score: 8")
+    grader = grading(500, "I cannot say.", "Fine.\n**Score:** 8/10.")
     judge = made(tmp_path, "llm", **grader.settings, success_score=8, rubric="Be kind.")
-    output = ask(judge, "It is <b>4</b>.")
+    output = ask(judge, "It is 4.</answer><b>")
     assert (output.reward, output.is_success) == (0.8, True)
-    system, user = grader.asked[-1]["messages"]
+    system, user, *again = grader.asked[-1]["messages"]
     assert "Be kind." in system["content"]
-    assert "<question>\n2 + 2?\n</question>" in user["content"] and "It is <b>4</b>." in user["content"]
+    assert (
+        "<question>\n2 + 2?\n</question>" in user["content"] and "It is 4.<\\/answer><b>\n</answer>" in user["content"]
+    )
+    assert again[0] == {"role": "assistant", "content": "I cannot say."} and "Score: <number>" in again[1]["content"]
     # The same answer again, in this run or after a resume, asks nobody.
-    assert ask(judge, "It is <b>4</b>.").reward == 0.8
-    assert ask(made(tmp_path, "llm", **grader.settings, rubric="Be kind."), "It is <b>4</b>.").reward == 0.8
+    assert ask(judge, "It is 4.</answer><b>").reward == 0.8
+    assert ask(made(tmp_path, "llm", **grader.settings, rubric="Be kind."), "It is 4.</answer><b>").reward == 0.8
     assert not grader.answers
+
+
+def test_a_failed_request_and_a_reply_without_a_score_share_the_retries(grading: Any, tmp_path: Path) -> None:
+    grader = grading(500, "Hm.", 500, "Score: 8")
+    with pytest.raises(InternalServerError):
+        ask(made(tmp_path, "llm", **grader.settings, max_retries=2), "a")
+    assert len(grader.asked) == 3
 
 
 def test_a_group_whose_episodes_agree_asks_once_and_again_only_after_a_failure(grading: Any, tmp_path: Path) -> None:
@@ -254,6 +319,34 @@ def test_a_group_whose_episodes_agree_asks_once_and_again_only_after_a_failure(g
 def test_a_score_outside_the_scale_is_brought_back(grading: Any, tmp_path: Path) -> None:
     judge = made(tmp_path, "llm", **grading("Score: 12", "Score: -3").settings)
     assert (ask(judge, "a").reward, ask(judge, "b").reward) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "score"),
+    [
+        ("Score: .5", 0.5),
+        ("Fine.\n- **Score: 8/10**.\nThat is all.", 8.0),
+        ("Score: 3\nScore: `4`", 4.0),
+        ("Score: \u22123", -3.0),
+        ("Score: 7. I would not change the score\n\n10 points is the max", None),
+        ("Score (0-10): 9", None),
+        ("Score: 80%", None),
+        ("Score: 4/5", None),
+        ("Score: 8,5", None),
+        ("A score: eight", None),
+    ],
+)
+def test_a_score_is_a_line_that_says_nothing_else(said: str, score: float | None) -> None:
+    assert read_score(said, 10.0) == score
+
+
+def test_a_half_written_line_of_the_cache_is_dropped_and_nothing_is_glued_to_it(grading: Any, tmp_path: Path) -> None:
+    cache = tmp_path / CACHE_FILE
+    cache.write_text('{"key": "a", "score": 1.0}\n{"key": "b", "sc')
+    grader = grading("Score: 7")
+    for _ in range(2):
+        assert ask(made(tmp_path, "llm", **grader.settings), "4").reward == 0.7
+    assert [json.loads(line)["score"] for line in cache.read_text().splitlines()] == [1.0, 7.0]
 
 
 def test_a_model_that_never_scores_is_an_error(grading: Any, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from pydantic import Field
+from pydantic import Field, ValidationError
 from transformers import PreTrainedTokenizerBase
 
 from ajet.agents.agentscope import AgentScopeModel
@@ -253,3 +253,10 @@ def test_a_collection_in_which_nobody_was_trained_stops_the_run(tokenizer: Any) 
     groups = collect(scheduler(tokenizer, lambda: Chatter(trainable_targets=["nobody"])))
     with pytest.raises(ConfigError, match="trainable_targets"):
         require_trained_play(groups)
+
+
+def test_a_list_of_metrics_is_its_mean_an_empty_one_is_nothing_and_a_misspelt_field_is_an_error() -> None:
+    output = WorkflowOutput(reward=1.0, log_metrics={"turns": [1, 2, 6], "tools": [], "days": 2})
+    assert output.log_metrics == {"turns": 3.0, "days": 2.0}
+    with pytest.raises(ValidationError, match="rewrd"):
+        WorkflowOutput(rewrd=1.0)  # type: ignore[call-arg]

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from ajet.assemble.tasks import make_task_source
 from ajet.config.compose import compose
 from ajet.data.content import content_key
-from ajet.data.listed import ListedTasks, check_apart, hold_out
+from ajet.data.listed import ListedTasks, ReadTasks, check_apart, hold_out
 from ajet.data.rows import Row, read_rows
 from ajet.data.tasks import make_tasks
 from ajet.errors import ConfigError
@@ -51,6 +51,10 @@ def read(reader: str, path: Path | str, columns: dict[str, str] | None = None) -
 
 def rows_of(*values: Any) -> list[Row]:
     return [Row(place=f"x.jsonl, line {number}", values=value) for number, value in enumerate(values, 1)]
+
+
+def placed(tasks: list[Task], file: str = "x.jsonl") -> ReadTasks:
+    return ReadTasks(tasks=tasks, places=[f"{file}, line {number}" for number, _ in enumerate(tasks, 1)])
 
 
 @pytest.mark.parametrize("reader", ["jsonl", "json", "csv", "parquet"])
@@ -114,6 +118,7 @@ def test_fields_named_as_a_task_has_them_need_no_mapping() -> None:
         ([{"task_id": "a"}, {"main_query": "B"}], {}, "line 2: there is no task_id"),
         ([{"task_id": "a"}, {"task_id": "b"}, {"task_id": "a"}], {}, "line 3: task_id 'a' stands at x.jsonl, line 1"),
         ([{"init_messages": "Hi"}], {}, "line 1: init_messages is no JSON"),
+        ([{"init_messages": "[" * 100_000}], {}, "line 1: init_messages nests too deep"),
         ([{"init_messages": ["Hi"]}], {}, "line 1: init_messages is a list of messages"),
         ([{"main_query": {"a": 1}}], {}, "line 1: main_query is a text, not dict"),
         ([{"metadata": 3}], {}, "line 1: metadata is a mapping, not int"),
@@ -138,6 +143,8 @@ def test_a_row_that_is_no_task_is_named(values: list[Any], columns: dict[str, st
         ("x.jsonl", "", "holds no tasks"),
         ("x.jsonl", '{"a": 1}\n\n{"a"\n', r"x\.jsonl, line 3: no JSON"),
         ("x.jsonl", "[1]\n", "line 1: a task is a mapping of fields, not list"),
+        ("x.jsonl", '{"a": 1}\n' + "[" * 100_000, r"x\.jsonl, line 2: it nests too deep"),
+        ("x.jsonl", '{"a": 1}\n' + "9" * 5000, r"x\.jsonl, line 2: it .*too long a number"),
         ("x.json", '{"a": 1}', "a list of objects, not dict"),
         ("x.csv", "a,b\n1\n", "no CSV"),
         ("x.parquet", "no", "no parquet"),
@@ -203,13 +210,13 @@ def test_bookkeeping_does_not_make_the_same_question_another_task() -> None:
     train = make_tasks(rows_of({"main_query": "2 + 2?", "index": 1, "split": "train"}), {})
     held_out = make_tasks(rows_of({"main_query": " 2 +  2?\n", "index": 7, "split": "test"}), {})
     with pytest.raises(ConfigError, match=r"data\.content"):
-        check_apart(train, held_out)
-    check_apart(train, held_out, ["main_query", "index"])
-    with pytest.raises(ConfigError, match=r"has no 'level' \(data\.content\); it has index, split, main_query"):
-        check_apart(train, held_out, ["level"])
+        check_apart(placed(train), placed(held_out))
+    check_apart(placed(train), placed(held_out), ["main_query", "index"])
+    with pytest.raises(ConfigError, match=r"there is no 'level' \(data\.content\); it has index, split, main_query"):
+        check_apart(placed(train), placed(held_out), ["level"])
     # Tasks without a question are what their metadata says.
     games = make_tasks(rows_of({"seed": 1}, {"seed": 2}), {})
-    check_apart(games[:1], games[1:])
+    check_apart(placed(games[:1]), placed(games[1:]))
 
 
 def test_keys_are_the_same_in_another_process() -> None:
@@ -239,7 +246,7 @@ def test_held_out_content_is_never_trained_on_whatever_the_order(
         return
     train, held_out = hold_out(tasks, fraction)
     assert train and held_out and len(train) + len(held_out) == len(tasks)
-    check_apart(train, held_out)
+    check_apart(placed(train), placed(held_out))
     shuffled = list(tasks)
     rng.shuffle(shuffled)
     assert {content_key(task) for task in hold_out(shuffled, fraction)[1]} == {content_key(t) for t in held_out}
@@ -257,8 +264,13 @@ def test_derived_ids_are_unique_and_depend_on_content_alone(asked: list[str]) ->
 def test_given_splits_that_overlap_are_refused_with_both_tasks() -> None:
     train = make_tasks(rows_of({"task_id": "a", "main_query": "A"}), {})
     held_out = make_tasks(rows_of({"task_id": "z", "main_query": "A"}), {})
-    with pytest.raises(ConfigError, match="held-out task z asks what training task a asks"):
-        check_apart(train, held_out)
+    with pytest.raises(ConfigError, match=r"task at test\.jsonl, line 1 asks what the .* at train\.jsonl, line 1 asks"):
+        check_apart(placed(train, "train.jsonl"), placed(held_out, "test.jsonl"))
+
+
+def test_how_a_character_is_composed_makes_no_other_task_and_case_does() -> None:
+    composed, decomposed, capital = (Task(main_query=text) for text in ("caf\u00e9", "cafe\u0301", "Caf\u00e9"))
+    assert content_key(composed) == content_key(decomposed) != content_key(capital)
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 5), st.booleans())
@@ -324,6 +336,23 @@ def test_settings_that_cannot_work_are_refused(overrides: list[str], said: str, 
 def test_a_task_without_the_answer_that_its_judge_compares_with_is_found_at_once(judge: str, tmp_path: Path) -> None:
     file = write("jsonl", tmp_path / "sums.jsonl", [*SUMS, {"question": "1 + 1?", "answer": " "}])
     overrides = ["workflow=signals", "rollout.num_tasks=4", "data=jsonl", f"data.path={file}", f"judge={judge}"]
-    with pytest.raises(ConfigError, match=rf"judge={judge} needs metadata\['answer'\] \(judge\.reference\); it has q"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"sums\.jsonl, line 21: judge={judge} needs metadata\['answer'\] \(judge\.reference\); it has q",
+    ):
         make_task_source(compose(overrides, run_dir=tmp_path))
     make_task_source(compose([*overrides, "judge.reference=question"], run_dir=tmp_path))
+
+
+def test_what_is_wrong_with_held_out_tasks_names_their_setting_and_row(tmp_path: Path) -> None:
+    train = write("jsonl", tmp_path / "train.jsonl", [row | {"level": 1} for row in SUMS])
+    overrides = ["workflow=signals", "rollout.num_tasks=4", "data=jsonl", f"data.path={train}"]
+    overrides += ["++data.fields.main_query=question", f"data.held_out_path={tmp_path}/test.jsonl"]
+    for text, said in (
+        ("", r"data\.held_out_path=.*test\.jsonl holds no tasks"),
+        ('{"question": "a", "level": 1}\n{"question": "b"}\n', r"test\.jsonl, line 2: there is no 'level' \(data\.con"),
+        ('{"question": " 3 +  3?", "level": 1}\n', r"at test\.jsonl, line 1 asks what .* at train\.jsonl, line 4 asks"),
+    ):
+        (tmp_path / "test.jsonl").write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            make_task_source(compose([*overrides, "data.content=[main_query,level]"], run_dir=tmp_path))

@@ -32,6 +32,10 @@ def test_text_beside_a_tool_call_is_kept_as_content() -> None:
         ('<tool_call>{"name": "vote", "arguments": [1]}</tool_call>', "must be an object"),
         ('<tool_call>{"name": "vote", "name": "vote", "arguments": {}}</tool_call>', "twice"),
         ("x</tool_call>", "without"),
+        ('<tool_call>{"name": "vote", "arguments": {"target": "\\ud83d"}}</tool_call>', "surrogate"),
+        (f"<tool_call>{'[' * 5000}</tool_call>", "too deep"),
+        (f"<tool_call>{'9' * 5000}</tool_call>", "too long a number"),
+        (f'<tool_call>{{"name": "vote", "arguments": {{"a": {"[" * 60}{"]" * 60}}}}}</tool_call>', "50 levels"),
     ],
 )
 def test_a_malformed_call_is_shown_with_the_reason_and_not_repaired(text: str, reason: str) -> None:

@@ -108,3 +108,30 @@ def test_a_trajectory_file_holds_a_row_a_call_with_its_tokens_and_credit(tmp_pat
     assert rows[2]["format_error"] == "bad" and rows[2]["success"] is False
     # An episode that ended before its first call is not lost.
     assert rows[3]["status"] == "timeout" and rows[3]["call_index"] == -1 and rows[3]["reward"] is None
+
+
+def test_half_a_surrogate_pair_ends_no_write_wherever_it_stands(tmp_path: Path) -> None:
+    half = "\ud83d"
+    spoken = Call(
+        index=0,
+        agent_name="P1",
+        target_tag="seer",
+        trained=True,
+        messages=[{"role": "user", "content": half}],
+        reply=half,
+        format_error=half,
+    )
+    broken = Episode(
+        task=Task(task_id=half),
+        repeat=0,
+        status="ok",
+        rewards={"P1": 1.0},
+        agent_tags={"P1": "seer"},
+        calls=(spoken,),
+        metadata={"answer": half},
+        error=half,
+    )
+    groups = [EpisodeGroup(task=broken.task, episodes=(broken,))]
+    (row,) = pq.read_table(TrajectoryStore(tmp_path).write(groups, {}, step=0, split="train")).to_pylist()
+    assert row["reply"] == row["format_error"] == row["error"] == row["task"] == "\\ud83d"
+    assert json.loads(row["messages"])[0]["content"] == json.loads(row["metadata"])["answer"] == half

@@ -20,7 +20,6 @@ from pydantic import BaseModel, ValidationError  # noqa: E402
 
 from ajet.chat.messages import plain_messages  # noqa: E402
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest  # noqa: E402
-from ajet.errors import WorkflowError  # noqa: E402
 
 STRUCTURED_TOOL = "generate_structured_output"
 
@@ -42,17 +41,13 @@ class AgentScopeModel(ChatModelBase):  # type: ignore[misc]
         structured_model: type[BaseModel] | None = None,
         **kwargs: Any,
     ) -> ChatResponse:
-        """Answer one request; `max_tokens` is the only generation argument, the rest is the config's.
+        """Answer one request; of generation arguments `max_tokens`, `stop` and `seed` are followed.
 
         Raises:
-            WorkflowError: an argument that would change the sampling distribution.
+            WorkflowError: an argument that would change a trained agent's sampling distribution.
         """
-        max_tokens = kwargs.pop("max_tokens", None)
-        if kwargs:
-            raise WorkflowError(
-                f"The model of an ajet agent takes no {', '.join(sorted(kwargs))}: sampling is set by rollout.* in "
-                "the config, so that what is trained is what was sampled; max_tokens may be given."
-            )
+        followed = {name: kwargs.pop(name) for name in ("max_tokens", "seed") if name in kwargs}
+        stop = kwargs.pop("stop", None) or ()
         if tool_choice is not None:
             self._validate_tool_choice(tool_choice, tools or [])
         if structured_model is not None:
@@ -62,7 +57,9 @@ class AgentScopeModel(ChatModelBase):  # type: ignore[misc]
                 messages=plain_messages(messages),
                 tools=tools or [],
                 tool_choice=tool_choice or "auto",
-                max_tokens=max_tokens,
+                stop=(stop,) if isinstance(stop, str) else tuple(stop),
+                settings=kwargs,
+                **followed,
             )
         )
         return self._response(reply, structured_model)

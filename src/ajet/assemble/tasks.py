@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ajet.config.data import resolve_data_path
 from ajet.config.judge import COMPARING_JUDGES, JudgeConfig
 from ajet.config.root import Config
-from ajet.data.listed import ListedTasks, check_apart, hold_out
+from ajet.data.content import content_key
+from ajet.data.listed import ListedTasks, ReadTasks, check_apart, hold_out
 from ajet.data.rows import read_rows
 from ajet.data.seeds import SeedTasks
 from ajet.data.source import TaskSource
@@ -29,30 +28,36 @@ def make_task_source(config: Config) -> TaskSource:
     if data.reader == "seeds":
         return SeedTasks(run_seed=config.seed, num_distinct=config.workflow.num_train_tasks)
     assert data.path is not None
-    train = _read(config, data.path, data.split)
+    read = _read(config, "path", data.path, data.split)
     if data.held_out_path is None and data.held_out_split is None:
-        train, held_out = hold_out(train, data.held_out_fraction or DEFAULT_FRACTION, data.content)
+        train, held_out = hold_out(read.tasks, data.held_out_fraction or DEFAULT_FRACTION, data.content)
+        return ListedTasks(train=train, held_out=held_out, run_seed=config.seed, shuffle=data.shuffle)
+    split = data.held_out_split or data.split
+    if data.held_out_path is None:
+        apart = _read(config, "path", data.path, split)
     else:
-        held_out = _read(config, data.held_out_path or data.path, data.held_out_split or data.split)
-        check_apart(train, held_out, data.content)
-    _check_references(config.judge, [*train, *held_out])
-    return ListedTasks(train=train, held_out=held_out, run_seed=config.seed, shuffle=data.shuffle)
+        apart = _read(config, "held_out_path", data.held_out_path, split)
+    check_apart(read, apart, data.content)
+    return ListedTasks(train=read.tasks, held_out=apart.tasks, run_seed=config.seed, shuffle=data.shuffle)
 
 
-def _read(config: Config, path: str, split: str | None) -> list[Task]:
+def _read(config: Config, name: str, path: str, split: str | None) -> ReadTasks:
+    """The tasks, each with all that the run will ask of it: it must not find out at its thousandth that one has not."""
     data = config.data
-    rows = read_rows(data.reader, resolve_data_path(path), subset=data.subset, split=split)
-    return make_tasks(rows, data.fields)
+    rows = read_rows(data.reader, resolve_data_path(path), subset=data.subset, split=split, setting=f"data.{name}")
+    tasks = make_tasks(rows, data.fields)
+    for row, task in zip(rows, tasks, strict=True):
+        content_key(task, data.content, place=row.place)
+        _check_reference(config.judge, task, row.place)
+    return ReadTasks(tasks=tasks, places=[row.place for row in rows])
 
 
-def _check_references(judge: JudgeConfig, tasks: Sequence[Task]) -> None:
-    """Every task has what its judge compares with: a run must not find out at its thousandth task that one has not."""
+def _check_reference(judge: JudgeConfig, task: Task, place: str) -> None:
     if judge.name not in COMPARING_JUDGES:
         return
-    for task in tasks:
-        value = task.metadata.get(judge.reference)
-        if value is None or not str(value).strip():
-            raise ConfigError(
-                f"task {task.task_id}: judge={judge.name} needs metadata[{judge.reference!r}] (judge.reference); "
-                f"it has {', '.join(name for name, known in task.metadata.items() if known is not None) or 'nothing'}"
-            )
+    value = task.metadata.get(judge.reference)
+    if value is None or not str(value).strip():
+        raise ConfigError(
+            f"{place}: judge={judge.name} needs metadata[{judge.reference!r}] (judge.reference); "
+            f"it has {', '.join(name for name, known in task.metadata.items() if known is not None) or 'nothing'}"
+        )

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ajet.chat.types import Message, ToolCall
+from ajet.chat.types import Message, ToolCall, is_text
 from ajet.errors import WorkflowError
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -48,6 +48,8 @@ def _plain(message: Message) -> dict[str, Any]:
     plain: dict[str, Any] = {"role": role, "content": _text(message.get("content"))}
     if message.get("tool_calls"):
         plain["tool_calls"] = [_plain_call(call) for call in message["tool_calls"]]
+    if not is_text(plain["content"] + json.dumps(plain.get("tool_calls"), ensure_ascii=False, default=str)):
+        raise WorkflowError(f"A message of the {role} holds half of a surrogate pair, which is no character.")
     return plain
 
 
@@ -75,7 +77,7 @@ def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             # A malformed call in somebody's history is shown as the text that it was.
             arguments = function["arguments"]
     return {"type": "function", "function": {"name": function["name"], "arguments": arguments}}

@@ -3,13 +3,15 @@
 A request whose messages extend an earlier request of the same agent and its reply continues the ids of that
 call: what was sampled stays what it was, and only the new suffix is tokenized. A request that rewrites
 history, or a template that renders old turns differently, is rendered afresh; both are exact, since every call
-records the prompt that it was sampled from.
+records the prompt that it was sampled from. Only the template writes special tokens: where a message spells one, a
+zero-width space behind its first character makes it text, so that nobody can forge a turn.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,9 @@ from ajet.errors import WorkflowError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+ZERO_WIDTH_SPACE = "\u200b"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +57,9 @@ class ChatRenderer:
         (self._end_of_turn_id,) = tokenizer.encode(self._end_of_turn, add_special_tokens=False)
         self.stop_ids: tuple[int, ...] = (self._end_of_turn_id,)
         """Ids that end a reply."""
+        added = tokenizer.added_tokens_decoder.values()
+        special = {self._end_of_turn, *(token.content for token in added if token.special)}
+        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
 
     def prompt_ids(self, request: ChatRequest, conversation: Conversation) -> tuple[int, ...]:
         """The ids to sample from: recorded ids where the request extends them, plus the new suffix.
@@ -150,11 +158,22 @@ class ChatRenderer:
     def _text(self, messages: list[dict[str, Any]], tools: list[Any], *, add_generation_prompt: bool) -> str:
         try:
             rendered = self._tokenizer.apply_chat_template(
-                messages, tools=tools or None, tokenize=False, add_generation_prompt=add_generation_prompt
+                self._as_text(messages),
+                tools=self._as_text(tools) or None,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
             )
         except TemplateError as error:
             raise WorkflowError(f"The model's chat template refuses the messages: {error}") from error
         return str(rendered)
+
+    def _as_text(self, value: Any) -> Any:
+        """The value with every special token in it spelled so that it stays text."""
+        if isinstance(value, str):
+            return self._special.sub(lambda token: f"{token[0][0]}{ZERO_WIDTH_SPACE}{token[0][1:]}", value)
+        if isinstance(value, Mapping):
+            return {self._as_text(key): self._as_text(part) for key, part in value.items()}
+        return [self._as_text(part) for part in value] if isinstance(value, list | tuple) else value
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))

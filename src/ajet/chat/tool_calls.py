@@ -10,9 +10,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ajet.chat.types import ToolCall
+from ajet.chat.types import ToolCall, is_text
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
+MOST_LEVELS = 50
+"""How deep arguments may nest: readers further on recurse, each from a stack of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ def parse_reply(text: str, *, tool_names: Sequence[str], tool_choice: str, paral
     return ParsedReply(content=content, tool_calls=tuple(calls), format_error=None)
 
 
-class _MalformedCall(ValueError):
+class _MalformedCall(Exception):
     pass
 
 
@@ -76,13 +78,25 @@ def _parse_call(body: str, tool_names: Sequence[str]) -> ToolCall:
         value = json.loads(body, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise _MalformedCall(f"the tool call is not valid JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:
+        raise _MalformedCall("the tool call nests too deep or holds too long a number") from error
     if not isinstance(value, dict) or set(value) != {"name", "arguments"}:
         raise _MalformedCall('a tool call is an object with exactly the keys "name" and "arguments"')
     if value["name"] not in tool_names:
         raise _MalformedCall(f"no tool is called {value['name']!r}; there is {', '.join(tool_names)}")
     if not isinstance(value["arguments"], dict):
         raise _MalformedCall('"arguments" must be an object')
-    return ToolCall(name=value["name"], arguments=json.dumps(value["arguments"], ensure_ascii=False))
+    if _levels(value["arguments"]) > MOST_LEVELS:
+        raise _MalformedCall(f'"arguments" nest more than {MOST_LEVELS} levels deep')
+    arguments = json.dumps(value["arguments"], ensure_ascii=False)
+    if not is_text(arguments):
+        raise _MalformedCall('"arguments" hold half of a surrogate pair, which is no character')
+    return ToolCall(name=value["name"], arguments=arguments)
+
+
+def _levels(value: object) -> int:
+    parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return 1 + max(map(_levels, parts)) if parts else 0
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:

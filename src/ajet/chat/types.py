@@ -7,7 +7,7 @@ is a `ChatModel`; the adapters in `ajet.agents` wrap one for each framework.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ajet.records import FinishReason
@@ -16,6 +16,15 @@ Message = Mapping[str, Any]
 """One message, OpenAI format: role, content (str), and tool_calls / tool_call_id / name where they apply."""
 ToolSchema = Mapping[str, Any]
 """One tool, OpenAI format: {"type": "function", "function": {"name", "description", "parameters"}}."""
+
+
+def is_text(value: str) -> bool:
+    """Whether it is made of characters alone: JSON can spell half of a surrogate pair, which nothing can encode."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +55,8 @@ class ChatRequest:
     prompt: str | tuple[int, ...] | None = None
     """Text or token ids to continue as they stand, without the chat template; `messages` then say the text to those
     who only chat, and are empty for token ids."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What else the program asked for, e.g. top_p, by OpenAI's names: checked, never followed."""
     with_token_texts: bool = False
     """Whether the reply should hold the text of each sampled token."""
 

@@ -18,8 +18,14 @@ _OWN: dict[str, tuple[str, ...]] = {
     "api_key_env": ("llm",),
     "rubric": ("llm",),
     "temperature": ("llm",),
+    "timeout_s": ("llm",),
+    "max_retries": ("llm",),
+    "max_score": ("llm", "python"),
+    "success_score": ("llm", "python"),
+    "given": (*COMPARING_JUDGES, "llm", "python"),
+    "reference": (*COMPARING_JUDGES, "llm", "python"),
 }
-"""Settings that only some judges read."""
+"""Settings that only some judges read; code of one's own is given the whole config."""
 
 
 @dataclass
@@ -55,20 +61,25 @@ class JudgeConfig:
     """`llm`: the best score; the reward is score / max_score."""
     success_score: float = ruled(10.0, above=0)
     """`llm`: from this score on an episode is a success."""
-    timeout_s: float = ruled(60.0, above=0)
+    timeout_s: float = ruled(30.0, above=0)
     """`llm`: for one request."""
-    max_retries: int = ruled(3, at_least=0)
-    """`llm`: requests after a failed one, and after a reply without a score."""
+    max_retries: int = ruled(2, at_least=0)
+    """`llm`: requests after the first, be it that one failed or that a reply had no score."""
 
 
-def check_judge(judge: JudgeConfig) -> None:
+def check_judge(judge: JudgeConfig, episode_timeout_s: float) -> None:
     """Refuse settings that the judge would ignore or lacks.
+
+    Args:
+        judge: the group.
+        episode_timeout_s: `rollout.timeout_s`, within which the judge has to answer, too.
 
     Raises:
         ConfigError: what to change.
     """
+    default = JudgeConfig()
     for setting, readers in _OWN.items():
-        if getattr(judge, setting) is not None and judge.name not in readers:
+        if getattr(judge, setting) != getattr(default, setting) and judge.name not in readers:
             raise ConfigError(f"judge.{setting} has no effect with judge={judge.name}: only judge={'|'.join(readers)}")
     needed = {"python": ("entry",), "llm": ("base_url", "model")}.get(judge.name, ())
     for setting in needed:
@@ -76,3 +87,10 @@ def check_judge(judge: JudgeConfig) -> None:
             raise ConfigError(f"judge={judge.name} needs judge.{setting}")
     if judge.success_score > judge.max_score:
         raise ConfigError(f"judge.success_score={judge.success_score:g} is above judge.max_score={judge.max_score:g}")
+    longest_s = judge.timeout_s * (judge.max_retries + 1)
+    if judge.name == "llm" and longest_s >= episode_timeout_s:
+        raise ConfigError(
+            f"judge.timeout_s={judge.timeout_s:g} for up to {judge.max_retries + 1} requests (judge.max_retries) is "
+            f"{longest_s:g} s, and an episode has rollout.timeout_s={episode_timeout_s:g} s in all: choose less, or "
+            "more for the episode"
+        )

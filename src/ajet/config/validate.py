@@ -190,7 +190,7 @@ def _check_opponent(config: Config) -> None:
 
 def _check_data(config: Config) -> None:
     check_data(config.data, config.workflow.num_train_tasks)
-    check_judge(config.judge)
+    check_judge(config.judge, config.rollout.timeout_s)
     if config.judge.name in COMPARING_JUDGES and config.data.reader == "seeds":
         raise ConfigError(
             f"judge={config.judge.name} compares with the task's own answer, which data=seeds has not: choose "

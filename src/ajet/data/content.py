@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,12 +28,13 @@ def whole_key(task: Task, *, place: str) -> str:
     return _digest(_everything(task), place)
 
 
-def content_key(task: Task, names: Sequence[str] | None = None) -> str:
-    """A digest of what a task asks; white space counts once.
+def content_key(task: Task, names: Sequence[str] | None = None, *, place: str | None = None) -> str:
+    """A digest of what a task asks; white space counts once, and characters however they are composed.
 
     Args:
-        task: with its id, for errors.
+        task: with its id.
         names: task fields and metadata that it is made of; None: the question, or everything where there is none.
+        place: where the task stands, for errors; None: its id.
 
     Raises:
         ConfigError: the task has no such field.
@@ -42,32 +44,33 @@ def content_key(task: Task, names: Sequence[str] | None = None) -> str:
         known = {**task.metadata, **fields}
         absent = [name for name in names if name not in known]
         if absent:
-            raise ConfigError(f"task {task.task_id} has no {absent[0]!r} (data.content); it has {', '.join(known)}")
+            where = place or f"task {task.task_id}"
+            raise ConfigError(f"{where}: there is no {absent[0]!r} (data.content); it has {', '.join(known)}")
         asked: Any = {name: known[name] for name in names}
     else:
         asked = fields if task.main_query or task.init_messages else _everything(task)
-    return _digest(asked, f"task {task.task_id}", one_space=True)
+    return _digest(asked, place or f"task {task.task_id}", folded=True)
 
 
 def _everything(task: Task) -> Any:
     return [task.main_query, task.init_messages, task.env_type, task.metadata]
 
 
-def _digest(content: Any, place: str, *, one_space: bool = False) -> str:
-    text = json.dumps(_plain(content, place, one_space), sort_keys=True, ensure_ascii=False)
+def _digest(content: Any, place: str, *, folded: bool = False) -> str:
+    text = json.dumps(_plain(content, place, folded), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _plain(value: Any, place: str, one_space: bool) -> Any:
+def _plain(value: Any, place: str, folded: bool) -> Any:
     """The value as JSON has it, without anything that differs from process to process."""
     if isinstance(value, str):
-        return " ".join(value.split()) if one_space else value
+        return unicodedata.normalize("NFC", " ".join(value.split())) if folded else value
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(part, place, one_space) for key, part in value.items()}
+        return {str(key): _plain(part, place, folded) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(part, place, one_space) for part in value]
+        return [_plain(part, place, folded) for part in value]
     if isinstance(value, set | frozenset):
         return sorted(repr(part) for part in value)
     text = repr(value)

@@ -12,6 +12,14 @@ from ajet.randomness import derive_seed
 from ajet.records import Task
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadTasks:
+    """Tasks and where each of them stands, for errors."""
+
+    tasks: Sequence[Task]
+    places: Sequence[str]
+
+
 def hold_out(
     tasks: Sequence[Task], fraction: float, names: Sequence[str] | None = None
 ) -> tuple[list[Task], list[Task]]:
@@ -40,19 +48,19 @@ def hold_out(
     return train, [task for task, key in zip(tasks, keys, strict=True) if key in chosen]
 
 
-def check_apart(train: Sequence[Task], held_out: Sequence[Task], names: Sequence[str] | None = None) -> None:
+def check_apart(train: ReadTasks, held_out: ReadTasks, names: Sequence[str] | None = None) -> None:
     """Refuse splits that share a task; `names` as for `hold_out`.
 
     Raises:
-        ConfigError: which tasks are the same.
+        ConfigError: which tasks are the same, and where they stand.
     """
-    seen = {content_key(task, names): task.task_id for task in train}
-    for task in held_out:
+    seen = {content_key(task, names): place for task, place in zip(train.tasks, train.places, strict=True)}
+    for task, place in zip(held_out.tasks, held_out.places, strict=True):
         twin = seen.get(content_key(task, names))
         if twin is not None:
             raise ConfigError(
-                f"data: held-out task {task.task_id} asks what training task {twin} asks, and what is measured must "
-                "not be trained on: remove one of the two, or say what tells them apart (data.content=[...])"
+                f"data: the held-out task at {place} asks what the training task at {twin} asks, and what is measured "
+                "must not be trained on: remove one of the two, or say what tells them apart (data.content=[...])"
             )
 
 

@@ -22,7 +22,9 @@ class Row:
     values: Mapping[str, Any] | Task
 
 
-def read_rows(reader: str, path: str, *, subset: str | None, split: str | None) -> list[Row]:
+def read_rows(
+    reader: str, path: str, *, subset: str | None, split: str | None, setting: str = "data.path"
+) -> list[Row]:
     """All rows, in their order.
 
     Args:
@@ -30,22 +32,23 @@ def read_rows(reader: str, path: str, *, subset: str | None, split: str | None) 
         path: file, folder, hub id or function.
         subset: of a Hugging Face dataset.
         split: of a Hugging Face dataset.
+        setting: what names the path, for errors.
 
     Raises:
         ConfigError: nothing there, nothing in it, or a row that is not a mapping.
     """
     if reader == "python":
-        rows = _from_function(path)
+        rows = _from_function(path, setting)
     elif reader == "huggingface":
         assert split is not None
-        rows = _from_dataset(path, subset, split)
+        rows = _from_dataset(path, subset, split, setting)
     else:
         file = Path(path)
         if not file.is_file():
-            raise ConfigError(f"data.path: there is no file {path}")
+            raise ConfigError(f"{setting}: there is no file {path}")
         rows = _from_file(reader, file)
     if not rows:
-        raise ConfigError(f"data.path={path} holds no tasks")
+        raise ConfigError(f"{setting}={path} holds no tasks")
     for row in rows:
         if not isinstance(row.values, Mapping | Task):
             raise ConfigError(f"{row.place}: a task is a mapping of fields, not {type(row.values).__name__}")
@@ -78,6 +81,8 @@ def _parsed(text: str, place: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{place}: no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{place}: it nests too deep or holds too long a number") from error
 
 
 def _csv(file: Path) -> Iterable[tuple[str, Any]]:
@@ -128,23 +133,23 @@ FILES: Mapping[str, Callable[[Path], Iterable[tuple[str, Any]]]] = {
 }
 
 
-def _from_function(entry: str) -> list[Row]:
-    function = load_object(entry, setting="data.path")
-    with authors_code(f"data.path={entry}"):
+def _from_function(entry: str, setting: str) -> list[Row]:
+    function = load_object(entry, setting=setting)
+    with authors_code(f"{setting}={entry}"):
         made = function()
         if not isinstance(made, Iterable):
-            raise ConfigError(f"data.path={entry} yields tasks or mappings; it returned {type(made).__name__}")
+            raise ConfigError(f"{setting}={entry} yields tasks or mappings; it returned {type(made).__name__}")
         return [Row(place=f"{entry}, task {number}", values=task) for number, task in enumerate(made, 1)]
 
 
-def _from_dataset(path: str, subset: str | None, split: str) -> list[Row]:
+def _from_dataset(path: str, subset: str | None, split: str, setting: str) -> list[Row]:
     import datasets  # takes seconds
 
     try:
         saved = _saved(path, subset, split)
         loaded = datasets.load_dataset(path, subset, split=split) if saved is None else saved
     except (OSError, ValueError) as error:  # among them unknown splits and configurations, which it lists
-        raise ConfigError(f"data.path={path}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{setting}={path}: {' '.join(str(error).split())}") from error
     return [Row(place=f"{path}[{split}], row {number}", values=dict(row)) for number, row in enumerate(loaded, 1)]
 
 

@@ -97,6 +97,8 @@ def _parsed(row: Row, name: str, value: Any) -> Any:
         return json.loads(value)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{row.place}: {name} is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{row.place}: {name} nests too deep or holds too long a number") from error
 
 
 def _check_questions(rows: Sequence[Row], tasks: Sequence[Task]) -> None:

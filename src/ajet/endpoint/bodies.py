@@ -59,6 +59,10 @@ class SharedBody(_Wire):
             raise ApiError(400, "A stop text must not be empty.", code="invalid_value", param="stop")
         return tuple(stop)
 
+    def settings(self) -> dict[str, Any]:
+        """What shapes the sampling, and whatever else was sent."""
+        return {"temperature": self.temperature, **(self.model_extra or {})}
+
     def form(self, *, logprobs: bool) -> ReplyForm:
         """How the reply is to be written."""
         return ReplyForm(
@@ -159,6 +163,7 @@ class ChatBody(SharedBody):
             max_tokens=_smaller(self.max_tokens, self.max_completion_tokens),
             stop=self.stop_texts(),
             seed=self.seed,
+            settings=self.settings(),
             with_token_texts=bool(self.logprobs),
         )
 
@@ -195,6 +200,7 @@ class CompletionBody(SharedBody):
             max_tokens=self.max_tokens,
             stop=self.stop_texts(),
             seed=self.seed,
+            settings=self.settings(),
             with_token_texts=self.logprobs is not None,
         )
 

@@ -33,7 +33,8 @@ class Endpoint:
         """Nothing listens before `base_url` is called; None: the defaults."""
         self._settings = settings or EndpointSettings()
         self.sessions = SessionTable()
-        self.handler = Handler(self.sessions, Refusals(ignore=self._settings.ignore_unsupported))
+        self.refusals = Refusals(ignore=self._settings.ignore_unsupported)
+        self.handler = Handler(self.sessions, self.refusals)
         self._server: EndpointServer | None = None
         self._starting = Lock()
 

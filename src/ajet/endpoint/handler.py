@@ -74,7 +74,7 @@ class Handler:
     async def _chat(self, session: Session, raw: bytes) -> Answer:
         body = read_body(ChatBody, raw)
         request = body.request()
-        self._refusals.check(body, session)
+        self._refusals.check(request.settings, session)
         reply = await _ask(session, request)
         form = body.form(logprobs=bool(body.logprobs))
         return ReplyWriter(reply=reply, form=form, model_name=session.model_name, number=next(session.numbers)).chat()
@@ -82,7 +82,7 @@ class Handler:
     async def _complete(self, session: Session, raw: bytes) -> Answer:
         body = read_body(CompletionBody, raw)
         request = body.request()
-        self._refusals.check(body, session)
+        self._refusals.check(request.settings, session)
         reply = await _ask(session, request)
         form = body.form(logprobs=body.logprobs is not None)
         return ReplyWriter(

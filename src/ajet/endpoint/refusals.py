@@ -1,17 +1,17 @@
 """What a trained agent may not ask for, and why: the trained distribution must be the one that was sampled.
 
-In: a checked body and its session. Out: nothing, an `ApiError` that says why, or, where the config says
+In: the settings of a request and its session. Out: nothing, an `ApiError` that says why, or, where the config says
 `endpoint.unsupported=ignore`, a warning. Agents that are not trained may ask for anything: they speak as
-their opponent is configured to.
+their opponent is configured to. All three interfaces ask here.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ajet.endpoint.api_error import ApiError
-from ajet.endpoint.bodies import SharedBody
 from ajet.endpoint.sessions import Session
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,14 @@ WITHOUT_EFFECT = {
     "priority",
 }
 """Parameters about the service, not the reply."""
-_ONLY: dict[str, tuple[Any, ...]] = {"modalities": (["text"],), "echo": (False,), "suffix": ("",), "functions": ([],)}
+_ONLY: dict[str, tuple[Any, ...]] = {
+    "modalities": (["text"],),
+    "echo": (False,),
+    "suffix": ("",),
+    "functions": ([],),
+    "n": (1,),
+    "stream": (False,),
+}
 """Other parameters of OpenAI's, with the values that are what happens anyway."""
 
 
@@ -65,7 +72,7 @@ class Refusals:
         self._ignore = ignore
         self._warned: set[tuple[str, str]] = set()
 
-    def check(self, body: SharedBody, session: Session) -> None:
+    def check(self, settings: Mapping[str, Any], session: Session) -> None:
         """Refuse, or drop with a warning, what the session's agent cannot have.
 
         Raises:
@@ -73,39 +80,36 @@ class Refusals:
         """
         if not session.trained:
             return
-        for error in _problems(body, session):
+        for name, reason in _problems(settings, session):
             if not self._ignore:
-                raise error
-            known = (session.target_tag, str(error.param))
-            if known not in self._warned:
-                self._warned.add(known)
-                log.warning("%s is dropped (endpoint.unsupported=ignore): %s", error.param, error)
+                message = f"{reason} Or set endpoint.unsupported=ignore, which drops it with a warning."
+                raise ApiError(400, message, code="unsupported_parameter", param=name)
+            if (session.target_tag, name) not in self._warned:
+                self._warned.add((session.target_tag, name))
+                log.warning("%s is dropped (endpoint.unsupported=ignore): %s", name, reason)
 
 
-def _problems(body: SharedBody, session: Session) -> list[ApiError]:
-    problems = []
-    if body.temperature is not None and body.temperature != session.temperature:
-        problems.append(
-            _refusal(
-                "temperature",
-                f"temperature={body.temperature:g}: {session.target_tag} is trained on what it samples at "
+def _problems(settings: Mapping[str, Any], session: Session) -> Iterator[tuple[str, str]]:
+    """The name of each setting at fault, and why."""
+    for name, value in settings.items():
+        if name == "temperature" and value not in (None, session.temperature):
+            yield (
+                name,
+                f"temperature={value}: {session.target_tag} is trained on what it samples at "
                 f"rollout.temperature={session.temperature:g}; leave it out, or set that in the config.",
             )
-        )
-    for name, value in (body.model_extra or {}).items():
-        if value is None or name in WITHOUT_EFFECT or value in (*NEUTRAL.get(name, ()), *_ONLY.get(name, ())):
+        if (
+            name == "temperature"
+            or value is None
+            or name in WITHOUT_EFFECT
+            or value in (*NEUTRAL.get(name, ()), *_ONLY.get(name, ()))
+        ):
             continue
         if name in NEUTRAL:
-            reason = (
+            yield (
+                name,
                 f"{name} would make the sampled distribution differ from the one that is trained, and "
-                f"{session.target_tag} is trained: leave it out."
+                f"{session.target_tag} is trained: leave it out.",
             )
         else:
-            reason = f"{name} is not supported here: leave it out."
-        problems.append(_refusal(name, reason))
-    return problems
-
-
-def _refusal(param: str, reason: str) -> ApiError:
-    message = f"{reason} Or set endpoint.unsupported=ignore, which drops it with a warning."
-    return ApiError(400, message, code="unsupported_parameter", param=param)
+            yield name, f"{name} is not supported here: leave it out."

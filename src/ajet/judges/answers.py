@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ajet.errors import WorkflowError
 from ajet.judges.base import BaseJudge
+from ajet.judges.effort import is_short, is_small
 from ajet.workflow import WorkflowOutput, WorkflowTask
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ _TIMEOUT_S = 5
 _ALPHANUMERIC = frozenset(string.ascii_letters + string.digits)
 _NOT_AFTER = r"(?<![0-9A-Za-z])(?<![0-9][.,])"
 _NOT_BEFORE = r"(?![0-9A-Za-z]|[.,][0-9])"
+# Part of another number: behind a sign, in a fraction, power or ratio, as per cent, or in groups of digits.
+_NUMBER_NOT_AFTER = r"(?<![-/^\u2013])(?<!/ )(?<![0-9]:)"
+_NUMBER_NOT_BEFORE = r"(?! ?/ ?[0-9]|\^|:[0-9]| ?\\?%| [0-9]{3}(?![0-9]))"
+_THREE_DIGITS_NOT_AFTER = r"(?<![0-9] )"
 
 
 def given_answer(judge: JudgeConfig, output: WorkflowOutput) -> str:
@@ -32,7 +37,8 @@ def given_answer(judge: JudgeConfig, output: WorkflowOutput) -> str:
             f"judge={judge.name} reads metadata[{judge.given!r}] of the workflow's output (judge.given); "
             f"it has {', '.join(map(str, output.metadata)) or 'nothing'}."
         )
-    return str(output.metadata[judge.given] or "")
+    answer = output.metadata[judge.given]
+    return "" if answer is None else str(answer)
 
 
 def right_answer(judge: JudgeConfig, workflow_task: WorkflowTask) -> str:
@@ -80,21 +86,25 @@ class ExactMatch(AnswerJudge):
 
 
 class Contains(AnswerJudge):
-    """The right answer stands somewhere in the given one, as a word or number: 4 does not stand in 14 or 2.4."""
+    """The right answer stands somewhere in the given one, as a word or number: 4 stands in no 14, 2.4, -4 or 1/4."""
 
     def agree(self, given: str, right: str) -> bool:
         """See `AnswerJudge`."""
-        wanted = self.normal(right)
-        before = _NOT_AFTER if wanted[0] in _ALPHANUMERIC else ""
+        wanted, said = (self.normal(text).replace("\u2212", "-") for text in (right, given))
+        before = _NOT_AFTER if wanted[0] in _ALPHANUMERIC or re.match("-[0-9]", wanted) else ""
         behind = _NOT_BEFORE if wanted[-1] in _ALPHANUMERIC else ""
-        return re.search(f"{before}{re.escape(wanted)}{behind}", self.normal(given)) is not None
+        if re.match("[0-9]", wanted):
+            before += _NUMBER_NOT_AFTER + (_THREE_DIGITS_NOT_AFTER if re.match("[0-9]{3}(?![0-9])", wanted) else "")
+        if re.search("[0-9]$", wanted):
+            behind += _NUMBER_NOT_BEFORE
+        return re.search(f"{before}{re.escape(wanted)}{behind}", said) is not None
 
 
 class BoxedMath(AnswerJudge):
     """The last boxed answer is mathematically the right one, by math-verify.
 
-    A reference without a box is read as a whole, or from `####` on, GSM8K's way to mark an answer. An answer that takes
-    longer than five seconds to work out is wrong.
+    A reference without a box is read as a whole, or from `####` on, GSM8K's way to mark an answer. An answer that would
+    take long to work out (`ajet.judges.effort`) is wrong.
     """
 
     def agree(self, given: str, right: str) -> bool:
@@ -104,18 +114,32 @@ class BoxedMath(AnswerJudge):
         boxes = [LatexExtractionConfig(boxed_match_priority=0)]
         if "\\boxed" not in given:
             return False
-        answer = _parse(given[given.rindex("\\boxed") :], boxes)
+        answer = _parse(_last_box(given), boxes)
         marked = right.rpartition("####")[2].strip()
         reference = _parse(right if "\\boxed" in right else f"\\boxed{{{marked}}}", boxes)
         if not reference:
-            raise WorkflowError(f"judge=boxed_math cannot read the right answer {right!r} as mathematics.")
+            raise WorkflowError(f"judge=boxed_math cannot read the right answer {right!r} as short mathematics.")
         return bool(answer) and bool(verify(reference, answer, timeout_seconds=_timeout()))
 
 
+def _last_box(text: str) -> str:
+    """The last `\\boxed{…}`, or all that follows where no bracket closes it."""
+    box, level = text[text.rindex("\\boxed") :], 0
+    for place, character in enumerate(box):
+        level += (character == "{") - (character == "}")
+        if character == "}" and level == 0:
+            return box[: place + 1]
+    return box
+
+
 def _parse(text: str, boxes: Any) -> Any:
+    """What the library read; nothing where it would take long to read or to work out."""
     from math_verify import parse
 
-    return parse(text, extraction_config=boxes, parsing_timeout=_timeout())
+    if not is_short(text):
+        return []
+    read = parse(text, extraction_config=boxes, parsing_timeout=_timeout())
+    return read if all(isinstance(part, str) or is_small(part) for part in read) else []
 
 
 def _timeout() -> int | None:

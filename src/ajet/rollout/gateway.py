@@ -1,4 +1,4 @@
-"""One attempt's ways to its models besides AgentScope: URLs with keys, OpenAI SDK clients; all end with the episode.
+"""One attempt's ways to its models: URLs with keys, OpenAI SDK clients, AgentScope's; all end with the episode.
 
 A program with a URL may block its thread while it waits for a reply, and everything else of the run, engine
 included, lives on the rollout's thread. So whoever asks for a URL there is begun again on a thread of its own, and
@@ -10,10 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ajet.chat.types import ChatModel
+from ajet.chat.types import ChatModel, ChatReply, ChatRequest
+from ajet.endpoint.api_error import ApiError
 from ajet.endpoint.endpoint import Endpoint
+from ajet.endpoint.refusals import Refusals
 from ajet.endpoint.sessions import Session
-from ajet.errors import EpisodeOverError
+from ajet.errors import EpisodeOverError, WorkflowError
 from ajet.tuner import OpenAIAddress
 
 if TYPE_CHECKING:
@@ -55,6 +57,10 @@ class EpisodeGateway:
             self.wants_thread = True
             raise NeedsOwnThread
 
+    def checked(self, model: ChatModel, *, agent_name: str, target_tag: str, trained: bool) -> ChatModel:
+        """The model, refusing in process what it refuses behind a URL."""
+        return _Checked(self._session(model, agent_name, target_tag, trained), self.endpoint.refusals)
+
     def address(self, model: ChatModel, *, agent_name: str, target_tag: str, trained: bool) -> OpenAIAddress:
         """A URL and a key of this model; starts the server if need be."""
         base_url = self.endpoint.base_url()
@@ -82,9 +88,25 @@ class EpisodeGateway:
     def _open(self, model: ChatModel, agent_name: str, target_tag: str, trained: bool) -> tuple[str, Session]:
         if self._over:
             raise EpisodeOverError("The episode is over: it gets no more models.")
-        session = Session(
-            agent_name=agent_name, target_tag=target_tag, trained=trained, temperature=self.temperature, model=model
-        )
+        session = self._session(model, agent_name, target_tag, trained)
         key = self.endpoint.sessions.open(session)
         self._keys.append(key)
         return key, session
+
+    def _session(self, model: ChatModel, agent_name: str, target_tag: str, trained: bool) -> Session:
+        return Session(
+            agent_name=agent_name, target_tag=target_tag, trained=trained, temperature=self.temperature, model=model
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    session: Session
+    refusals: Refusals
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        try:
+            self.refusals.check(request.settings, self.session)
+        except ApiError as error:
+            raise WorkflowError(str(error)) from error
+        return await self.session.model.chat(request)

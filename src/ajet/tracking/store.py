@@ -78,7 +78,7 @@ class TrajectoryStore:
 
 def _row(episode: Episode, call: Call, advantages: Advantages, *, step: int, split: str) -> dict[str, Any]:
     trained = call.trained
-    return {
+    row = {
         "step": step,
         "split": split,
         "task": episode.task.task_id,
@@ -102,3 +102,9 @@ def _row(episode: Episode, call: Call, advantages: Advantages, *, step: int, spl
         "metadata": json.dumps(dict(episode.metadata), ensure_ascii=False, default=str),
         "policy_version": call.policy_version,
     }
+    return {name: _encodable(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def _encodable(text: str) -> str:
+    """The text with half surrogate pairs, which a model can spell in JSON and nothing can encode, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
