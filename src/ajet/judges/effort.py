@@ -67,7 +67,8 @@ def _size(node: Any, unknown_bits: int = _SYMBOL_BITS) -> Size:
     if not parts:
         return (unknown_bits if isinstance(node, sympy.Symbol) else 64), 1
     if isinstance(node, sympy.Pow | sympy.exp):
-        return _power(*node.as_base_exp(), unknown_bits)
+        base, exponent = node.as_base_exp()
+        return _power(base, exponent, unknown_bits)
     if isinstance(node, ExprWithLimits | sympy.Limit | sympy.Derivative):
         return _NO_LIMIT
     sizes = [_size(part, unknown_bits) for part in parts]
