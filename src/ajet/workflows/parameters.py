@@ -47,7 +47,7 @@ def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Wor
     params = dict(config.workflow.params)
     unknown = sorted(set(params) - set(workflow.model_fields))
     if unknown:
-        known = ", ".join(sorted(set(workflow.model_fields) - {"trainable_targets"}))
+        known = ", ".join(sorted(set(workflow.model_fields) - set(Workflow.model_fields)))
         raise ConfigError(
             f"workflow.params.{unknown[0]} is not a field of {workflow.__name__}; it has {known or 'none'}"
         )
