@@ -216,7 +216,7 @@ def _score(cell: Cell | None) -> str:
         found = row.difference
         lines.append(f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]")
         needed = "" if row.pairs_needed is None else f", needs {row.pairs_needed}"
-        lines.append(f"p {written_p(cell.p_holm)}, {found.num} pairs{needed}")
+        lines += [f"p {written_p(cell.p_holm)}", f"{found.num} pairs{needed}"]
     return "\n".join(lines)
 
 
