@@ -1,8 +1,8 @@
 """What witches do with their potions before and after training: `… potions.py <run dir> …`.
 
-In: finished werewolves runs with trajectories. Out: Markdown, a row a run: of the held-out nights on which a witch could
-poison and did not save, how often somebody was poisoned, where a claim had called somebody a werewolf and where none had;
-and potions a game.
+In: finished werewolves runs with trajectories. Out: Markdown, a row a run: of the held-out nights on which a witch
+could poison and did not save, how often somebody was poisoned, where a claim had called somebody a werewolf and where
+none had; and potions a game.
 """
 
 from __future__ import annotations
