@@ -96,7 +96,7 @@ def _explain_unknown_key(full_key: str, schema: type) -> str:
         hints = _field_types(node)
         if part not in hints:
             options = sorted(hints)
-            if not path:
+            if not path and "workflow" in hints:  # an evaluation takes from its run what others compose from groups
                 options = sorted({*options, *groups()})
             prefix = f"{path}." if path else ""
             known = f"keys of {path}" if path else "groups and keys"
