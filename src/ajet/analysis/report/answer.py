@@ -88,6 +88,8 @@ def sentence(effect: Effect, *, label: str) -> str:
     if effect.helps is not None:
         return f"{label}: training {'raised' if effect.helps else 'lowered'} the held-out score by {moved}"
     text = f"{label}: no difference is shown: {moved}"
+    if difference.low > 0 or difference.high < 0:
+        return f"{text} By itself the interval leaves out 0; among so many rows that may be chance."
     if effect.pairs_needed is not None:
         return f"{text} To find one of this size would take about {effect.pairs_needed:,} held-out tasks."
     if _needs_seeds(effect):
