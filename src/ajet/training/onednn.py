@@ -1,8 +1,8 @@
 """Linear layers that multiply with oneDNN, which torch keeps for other number formats.
 
 In: a float32 model on the CPU. Out: the same model with the same parameters, whose linear layers are faster: torch
-hands float32 products to MKL, which on an AMD core took 2.3 times as long as oneDNN for a small model's shapes (a
-forward and backward of 900 tokens of `model=tiny`: 0.150 s instead of 0.190 s, one thread, EPYC). Sums are float32
+hands float32 products to MKL, which on an AMD core took twice as long as oneDNN for a small model's shapes (a
+forward and backward of 900 tokens of `model=tiny`: 0.149 s instead of 0.193 s, one thread, EPYC). Sums are float32
 in another order. `experiments/onednn_linear` measures both. Left out: attention, which does not go through these
 layers.
 """
