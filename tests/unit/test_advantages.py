@@ -49,6 +49,28 @@ def test_every_tag_has_a_baseline_of_its_own() -> None:
     assert result.zero_std_tags == {"witch"} and result.by_tag["seer"] == (-1.0, 1.0)
 
 
+def test_opponents_under_one_baseline_are_measured_against_half_a_win() -> None:
+    tags = {"P1": "seer", "P2": "wolf"}
+    seer_wins = [1.0, 0.0, 0.0, 0.0]
+    group = EpisodeGroup(
+        task=TASK,
+        episodes=tuple(make_episode(i, {"P1": won, "P2": 1 - won}, tags=tags) for i, won in enumerate(seer_wins)),
+    )
+    by_task = group_advantages(group, "dr_grpo", baseline_per="task")
+    assert [by_task.values[i, "P1"] for i in range(4)] == [0.5, -0.5, -0.5, -0.5]
+    # Leaving one out leaves the whole episode out, so both sides' baseline stays half a win.
+    assert group_advantages(group, "rloo", baseline_per="task").values == by_task.values
+    assert [group_advantages(group, "dr_grpo").values[i, "P1"] for i in range(4)] == [0.75, -0.25, -0.25, -0.25]
+
+
+def test_one_episode_has_no_baseline_however_many_tags_it_has() -> None:
+    group = EpisodeGroup(
+        task=TASK, episodes=(make_episode(0, {"P1": 1.0, "P2": 0.0}, tags={"P1": "seer", "P2": "wolf"}),)
+    )
+    result = group_advantages(group, "grpo", baseline_per="task")
+    assert set(result.values.values()) == {0.0} and result.singleton_tags == {"seer", "wolf"}
+
+
 def test_agents_of_one_tag_count_as_one_value_an_episode() -> None:
     tags = {"P1": "wolf", "P2": "wolf"}
     group = EpisodeGroup(

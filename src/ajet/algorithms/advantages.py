@@ -1,5 +1,7 @@
 """Rewards -> advantages, per (task, target_tag), over episodes. Pure.
 
+`BaselineScope` "task" pools a task's tags into one baseline instead: what others do, and what ours is measured against.
+
 A baseline counts each episode once: the mean reward of the tag's trained agents in it. How many calls or tokens an
 episode had changes nothing here. Formulas: GRPO (Shao et al. 2024, with TRL's std: n - 1, plus 1e-4), Dr. GRPO (Liu et
 al. 2025: no std), RLOO (Ahmadian et al. 2024: mean of the others).
@@ -17,9 +19,12 @@ import numpy as np
 from ajet.records import Episode, EpisodeGroup
 
 AdvantageKind = Literal["grpo", "dr_grpo", "rloo"]
+BaselineScope = Literal["tag", "task"]
 STD_EPSILON = 1e-4
 _SAME = 1e-12
 """Rewards closer than this are the same reward."""
+_Pool = dict[tuple[int, str], float]
+"""The rewards that share a baseline, by (repeat, tag)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,35 +43,40 @@ class GroupAdvantages:
     """The same advantages by tag, for metrics."""
 
 
-def group_advantages(group: EpisodeGroup, kind: AdvantageKind, *, format_penalty: float = 0.0) -> GroupAdvantages:
+def group_advantages(
+    group: EpisodeGroup, kind: AdvantageKind, *, format_penalty: float = 0.0, baseline_per: BaselineScope = "tag"
+) -> GroupAdvantages:
     """Advantages of every trained agent in every usable episode of one task.
 
     Args:
         group: the task's episodes.
         kind: the baseline.
         format_penalty: taken from an agent's reward for each of its replies that could not be parsed.
+        baseline_per: whether a tag's rewards are compared with its own only, or with those of all of the task's tags.
     """
     episodes = [_penalized(episode, format_penalty) for episode in group.episodes]
-    by_tag: dict[str, dict[int, float]] = defaultdict(dict)
+    tags = {tag for episode in episodes for tag in episode.tag_rewards()}
+    pool_of = {tag: tag if baseline_per == "tag" else "" for tag in tags}
+    pools: dict[str, _Pool] = defaultdict(dict)
     for episode in episodes:
         for tag, reward in episode.tag_rewards().items():
-            by_tag[tag][episode.repeat] = reward
-    flat = {tag for tag, rewards in by_tag.items() if len(rewards) > 1 and np.ptp(list(rewards.values())) < _SAME}
-    single = {tag for tag, rewards in by_tag.items() if len(rewards) < 2}
+            pools[pool_of[tag]][episode.repeat, tag] = reward
+    single = {tag for tag in tags if len({repeat for repeat, _ in pools[pool_of[tag]]}) < 2}
+    flat = {tag for tag in tags - single if np.ptp(list(pools[pool_of[tag]].values())) < _SAME}
     values: dict[tuple[int, str], float] = {}
     by_role: dict[str, list[float]] = defaultdict(list)
     for episode in episodes:
         for name, reward in episode.rewards.items():
             tag = episode.agent_tags[name]
             silent = tag in single or tag in flat
-            value = 0.0 if silent else _advantage(reward, episode.repeat, by_tag[tag], kind)
+            value = 0.0 if silent else _advantage(reward, episode.repeat, pools[pool_of[tag]], kind)
             values[episode.repeat, name] = value
             by_role[tag].append(value)
     return GroupAdvantages(
         values=values,
         zero_std_tags=frozenset(flat),
         singleton_tags=frozenset(single),
-        tags=frozenset(by_tag),
+        tags=frozenset(tags),
         by_tag={tag: tuple(found) for tag, found in by_role.items()},
     )
 
@@ -81,9 +91,9 @@ def _penalized(episode: Episode, format_penalty: float) -> Episode:
     )
 
 
-def _advantage(reward: float, repeat: int, rewards: Mapping[int, float], kind: AdvantageKind) -> float:
+def _advantage(reward: float, repeat: int, rewards: _Pool, kind: AdvantageKind) -> float:
     values = np.array(list(rewards.values()))
     if kind == "rloo":
-        return reward - float(np.mean([value for other, value in rewards.items() if other != repeat]))
+        return reward - float(np.mean([value for (other, _), value in rewards.items() if other != repeat]))
     centred = reward - float(values.mean())
     return centred / (float(values.std(ddof=1)) + STD_EPSILON) if kind == "grpo" else centred

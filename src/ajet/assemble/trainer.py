@@ -85,6 +85,7 @@ def batch_settings(config: Config, accelerator: Accelerator) -> BatchSettings:
     return BatchSettings(
         loss=algorithm.loss,  # type: ignore[arg-type]
         advantage=algorithm.advantage,  # type: ignore[arg-type]
+        baseline_per=algorithm.baseline_per,  # type: ignore[arg-type]
         format_penalty=algorithm.format_penalty,
         num_minibatches=algorithm.num_minibatches,
         max_pack_tokens=algorithm.max_pack_tokens,

@@ -16,6 +16,9 @@ class AlgorithmConfig:
     global batch, `dr_grpo` sum over sequences x `dr_grpo_max_length`."""
     advantage: str = one_of("grpo", "grpo", "dr_grpo", "rloo")
     """Baseline within a group: `grpo` (R - mean) / std, `dr_grpo` R - mean, `rloo` R - mean of the others."""
+    baseline_per: str = one_of("tag", "tag", "task")
+    """Whose rewards make a baseline: those of the same `tag`, or of all trained tags of the `task`. Where roles play
+    against each other the latter is always half a win, whoever is favoured."""
     learning_rate: float = ruled(3e-4, above=0)
     """Peak learning rate of AdamW."""
     warmup_steps: int = ruled(0, at_least=0)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ajet.algorithms.advantages import AdvantageKind, GroupAdvantages, group_advantages
+from ajet.algorithms.advantages import AdvantageKind, BaselineScope, GroupAdvantages, group_advantages
 from ajet.algorithms.aggregation import BatchTotals, LossKind, batch_totals, token_weights
 from ajet.algorithms.filters import drop_zero_advantage
 from ajet.records import EpisodeGroup, TrainingSample
@@ -26,6 +26,7 @@ class BatchSettings:
 
     loss: LossKind
     advantage: AdvantageKind
+    baseline_per: BaselineScope
     format_penalty: float
     num_minibatches: int
     max_pack_tokens: int
@@ -53,7 +54,13 @@ def build_batch(groups: Sequence[EpisodeGroup], settings: BatchSettings, clock: 
     """Credit, cut and pack one step's groups."""
     with clock.phase("advantage"):
         credited = [
-            group_advantages(group, settings.advantage, format_penalty=settings.format_penalty) for group in groups
+            group_advantages(
+                group,
+                settings.advantage,
+                format_penalty=settings.format_penalty,
+                baseline_per=settings.baseline_per,
+            )
+            for group in groups
         ]
     with clock.phase("pack"):
         chunks = _chunks(list(zip(groups, credited, strict=True)), settings.num_minibatches)
