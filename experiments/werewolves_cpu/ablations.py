@@ -2,9 +2,9 @@
 
 In: nothing but the variants below. Out: a run directory each, `<folder>/<variant>/seed<n>`, then a Markdown table of
 those that every seed has finished. Finished runs are skipped, so the script can be stopped and started at will. Each
-run is `experiment=werewolves_quick` with one thing changed; variants are compared by their play after training, on the
-same held-out tasks and between runs of the same seed. Left out: the evaluation before training, which is the same for
-all.
+run is the table of seven with the seer trained and one thing changed; variants are compared by their play after
+training, on the same held-out tasks and between runs of the same seed. Left out: the evaluation before training, which
+is the same for all.
 """
 
 from __future__ import annotations
@@ -23,22 +23,24 @@ from typing import Any
 from ajet.analysis.frames import read_metric_lines
 from ajet.statistics import crossed_mean
 
+TABLE = ["experiment=werewolves_seven", "trainable_targets=[seer]"]
 DEFAULT = "default"
 VARIANTS: dict[str, list[str]] = {
     DEFAULT: [],
     "learning rate halved": ["algorithm.learning_rate=3e-4"],
     "learning rate doubled": ["algorithm.learning_rate=1.2e-3"],
+    "twice the games a step, half the steps": ["rollout.num_tasks=16", "total_steps=5"],
+    "2 optimizer steps a batch": ["algorithm.num_minibatches=2"],
+    "KL penalty .05": ["algorithm.kl_coef=0.05"],
+    "uncertain tokens only": ["algorithm.min_entropy=0.3"],
+    "4 groups of 16": ["rollout.num_tasks=4", "rollout.group_size=16"],
+    "16 groups of 4": ["rollout.num_tasks=16", "rollout.group_size=4"],
     "learning rate falling to 0": ["algorithm.lr_schedule=linear"],
     "no warm-up": ["algorithm.warmup_steps=0"],
-    "KL penalty .05": ["algorithm.kl_coef=0.05"],
-    "no price on malformed replies": ["algorithm.format_penalty=0"],
-    "8 groups of 16": ["rollout.num_tasks=8", "rollout.group_size=16"],
-    "32 groups of 4": ["rollout.num_tasks=32", "rollout.group_size=4"],
-    "2 optimizer steps a batch": ["algorithm.num_minibatches=2"],
-    "4 optimizer steps a batch": ["algorithm.num_minibatches=4"],
-    "uncertain tokens only": ["algorithm.min_entropy=0.3"],
     "no division by std": ["algorithm.advantage=dr_grpo"],
     "leave-one-out baseline": ["algorithm.advantage=rloo"],
+    "4 optimizer steps a batch": ["algorithm.num_minibatches=4"],
+    "no price on malformed replies": ["algorithm.format_penalty=0"],
 }
 
 
@@ -56,7 +58,7 @@ def play(directory: Path, variant: str, seed: int, threads: int) -> None:
     """Train one run to its end; one that was cut off starts again."""
     if is_finished(directory):
         return
-    settings = ["experiment=werewolves_quick", f"seed={seed}", f"run_dir={directory}", "logger=quiet"]
+    settings = [*TABLE, f"seed={seed}", f"run_dir={directory}", "logger=quiet"]
     settings += ["eval.first=false", "checkpoint.every=0"]
     settings += [f"hardware.sampling_threads={threads}", f"hardware.training_threads={threads}", *VARIANTS[variant]]
     print(f"{variant}, seed {seed}", file=sys.stderr, flush=True)
@@ -104,12 +106,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="VARIANT")
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, which share the cores")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
+    parser.add_argument("--threads", type=int, help="of each run; the cores shared out where not given")
     arguments = parser.parse_args()
-    threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
+    threads = arguments.threads or max(1, (os.cpu_count() or 1) // arguments.jobs)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for seed in arguments.seeds:
-            for variant in arguments.only:
+        for variant in arguments.only:
+            for seed in arguments.seeds:
                 pool.submit(play, run_dir(arguments.folder, variant, seed), variant, seed, threads)
     print(
         "| variant | after training | over the default | by seed | reward on the way | most malformed |\n"
