@@ -74,6 +74,10 @@ def run_entry(
     # those that sleep at once take longer to wake than a small model's layer takes.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    # oneDNN and torch above it keep what they prepared for 1,024 shapes each. Packs are hardly ever of one length
+    # twice, so that it only fills memory, 15 MB a pack; 32 are enough for the layers of one pack.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
     overrides: list[str] = []
     try:
         command = read(sys.argv[1:] if argv is None else argv)
