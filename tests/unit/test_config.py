@@ -165,8 +165,8 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
         (["rollout.timeout_s=-1"], "rollout.timeout_s must be above 0"),
         (["rollout.max_tokens=4096"], "leaves no room for a prompt"),
         (["algorithm.loss=ppo"], "must be one of grpo, dapo, dr_grpo, not ppo"),
-        (["algorithm.num_minibatches=3"], "choose one of 1, 2, 4, 8, 16"),
-        (["workflow.num_train_tasks=8"], "choose at most 8"),
+        (["algorithm.num_minibatches=3"], "choose one of 1, 2, 4, 8"),
+        (["workflow.num_train_tasks=4"], "choose at most 4"),
         (["algorithm.dr_grpo_max_length=9"], "has no effect with algorithm.loss=grpo"),
         (["algorithm.loss=dr_grpo"], "needs algorithm.dr_grpo_max_length"),
         (["algorithm.mis_low=0.5"], "set both or neither"),
@@ -276,5 +276,5 @@ def test_local_paths_become_absolute_so_that_a_run_can_go_on_from_elsewhere(chec
 def test_the_plan_says_who_is_trained_against_whom_and_how_much(checkpoint: Path) -> None:
     lines = plan(composed(checkpoint, "opponent=frozen", "total_steps=5"))
     assert lines[0] == "workflow   werewolves: trains seer, witch; werewolf, villager, hunter played by frozen"
-    assert lines[3] == "rollout    5 steps of 16 tasks x 8 episodes (640 in all), 64 at once"
+    assert lines[3] == "rollout    5 steps of 8 tasks x 8 episodes (320 in all), 64 at once"
     assert len(lines) == 7
