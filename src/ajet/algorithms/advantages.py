@@ -1,6 +1,6 @@
 """Rewards -> advantages, per (task, target_tag), over episodes. Pure.
 
-`BaselineScope` "task" pools a task's tags into one baseline instead: what others do, and what ours is measured against.
+`BaselineScope` "task" pools a task's tags into one baseline instead, to measure ours against.
 
 A baseline counts each episode once: the mean reward of the tag's trained agents in it. How many calls or tokens an
 episode had changes nothing here. Formulas: GRPO (Shao et al. 2024, with TRL's std: n - 1, plus 1e-4), Dr. GRPO (Liu et
