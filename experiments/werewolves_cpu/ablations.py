@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from typing import Any
 from ajet.analysis.frames import read_metric_lines
 from ajet.statistics import crossed_mean
 
-TABLE = ["experiment=werewolves_seven", "trainable_targets=[seer]"]
+TABLE = ["experiment=werewolves_seven"]
 DEFAULT = "default"
 VARIANTS: dict[str, list[str]] = {
     DEFAULT: [],
@@ -54,18 +55,19 @@ def is_finished(directory: Path) -> bool:
     return (directory / "summary.json").is_file()
 
 
-def play(directory: Path, variant: str, seed: int, threads: int) -> None:
+def play(directory: Path, name: str, overrides: list[str], threads: int) -> None:
     """Train one run to its end; one that was cut off starts again."""
     if is_finished(directory):
         return
-    settings = [*TABLE, f"seed={seed}", f"run_dir={directory}", "logger=quiet"]
-    settings += ["eval.first=false", "checkpoint.every=0"]
-    settings += [f"hardware.sampling_threads={threads}", f"hardware.training_threads={threads}", *VARIANTS[variant]]
-    print(f"{variant}, seed {seed}", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "ajet.train", *settings]
+    if directory.exists():
+        shutil.rmtree(directory)
+    settings = [f"run_dir={directory}", "logger=quiet", "eval.first=false", "checkpoint.every=0"]
+    settings += [f"hardware.sampling_threads={threads}", f"hardware.training_threads={threads}"]
+    print(name, file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "ajet.train", *settings, *overrides]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        print(f"{variant}, seed {seed} failed:\n{done.stderr}", file=sys.stderr, flush=True)
+        print(f"{name} failed:\n{done.stderr}", file=sys.stderr, flush=True)
 
 
 def table_row(folder: Path, variant: str, seeds: list[int]) -> str:
@@ -113,7 +115,9 @@ def main() -> None:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for variant in arguments.only:
             for seed in arguments.seeds:
-                pool.submit(play, run_dir(arguments.folder, variant, seed), variant, seed, threads)
+                overrides = [*TABLE, "trainable_targets=[seer]", f"seed={seed}", *VARIANTS[variant]]
+                directory = run_dir(arguments.folder, variant, seed)
+                pool.submit(play, directory, f"{variant}, seed {seed}", overrides, threads)
     print(
         "| variant | after training | over the default | by seed | reward on the way | most malformed |\n"
         "|---|---|---|---|---|---|"

@@ -20,6 +20,7 @@ from ajet.assemble import build_evaluation, build_trainer
 from ajet.cli import run_entry
 from ajet.config.compose import compose, load_evaluation, load_training, save
 from ajet.config.root import Config
+from ajet.evaluate import main as evaluate_main
 from ajet.tracking.loggers import GAME_COLUMNS
 from ajet.train import train
 
@@ -127,6 +128,13 @@ def test_a_finished_run_is_evaluated_again_on_other_seeds_and_opponents(finished
     build_evaluation(load_evaluation(tree, [])).run()
     result = json.loads((tmp_path / "evaluation.json").read_text())
     assert result["checkpoint"] == "step_4" and result["comparison"]["score"]["difference"]["num"] == 6
+
+
+def test_a_finished_run_is_evaluated_in_one_of_its_roles(finished: Path, tmp_path: Path) -> None:
+    arguments = [f"run={finished}", "num_tasks=4", "trainable_targets=[speaker]", "opponent=scripted", "console=none"]
+    assert evaluate_main([*arguments, f"hydra.run.dir={tmp_path}"]) == 0
+    rows = [row for path in (tmp_path / "trajectories").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    assert {row["tag"] for row in rows if row["trained"]} == {"speaker"}
 
 
 def test_evaluation_never_touches_training(finished: Path, tmp_path: Path) -> None:

@@ -288,12 +288,14 @@ def test_an_evaluation_that_cannot_work_is_refused_in_the_same_way(
     assert words in capsys.readouterr().err
 
 
-def test_an_opponent_that_cannot_play_the_run_is_refused(
+def test_an_opponent_or_a_role_that_does_not_fit_the_run_is_refused(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
     save(compose([*SIGNALS, f"model.path={checkpoint}"], run_dir=run), run / "config.yaml")
+    assert evaluate_main([f"run={run}", "trainable_targets=[seer]"]) == 2
+    assert "trainable_targets: unknown tag seer; choose among speaker, listener" in capsys.readouterr().err
     asked = [f"run={run}", "opponent=scripted", "opponent.params.foo=1"]
     assert evaluate_main(asked) == 2
     assert "opponent.params.foo: scripted signals players have accuracy" in capsys.readouterr().err

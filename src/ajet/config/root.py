@@ -85,6 +85,8 @@ class EvaluateConfig:
     """Held-out task numbers start here; another offset gives other seeds."""
     opponent: OpponentConfig | None = None
     """What plays the untrained roles, e.g. opponent=random."""
+    trainable_targets: list[str] | None = None
+    """Tags that the checkpoint and the starting model play, e.g. roles that the run did not train."""
     confidence: float | None = ruled(None, above=0, below=1)
     """Coverage of the intervals."""
     console: str = one_of("rich", "rich", "plain", "none")

@@ -32,14 +32,16 @@ SHARED = (
 
 
 def played_config(request: EvaluateConfig) -> Config:
-    """The run's config with the requested opponent and display, and without W&B.
+    """The run's config with the requested opponent, roles and display, and without W&B.
 
     Raises:
-        ConfigError: no such run directory, or an opponent that cannot play its workflow.
+        ConfigError: no such run directory, roles that its workflow has not, or an opponent that cannot play it.
     """
     config = load(Path(request.run))
     if request.opponent is not None:
         config.opponent = request.opponent
+    if request.trainable_targets is not None:
+        config.trainable_targets = request.trainable_targets
     return _for_play(config, request.console)
 
 
