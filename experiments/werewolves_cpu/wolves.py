@@ -26,7 +26,7 @@ from ajet.workflows.werewolves.prompts import (
 )
 
 SEEN_AS = {CALL_WEREWOLF: "call somebody a werewolf", CALL_GOOD: "call somebody good", SUSPECT: "suspect somebody"}
-ARGUMENTS = '"arguments": '
+TOOL_CALL, ARGUMENTS = "<tool_call>", '"arguments": '
 STATEMENTS = (*SEEN_AS.values(), "pass")
 CLAIM_ATTACKED = "attack who claimed to be the seer"
 AGREES = "attack who was proposed first"
@@ -38,7 +38,7 @@ def shares(path: Path) -> dict[str, float]:
     chances: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for row in pq.read_table(path, columns=["tag", "messages", "reply", "format_error"]).to_pylist():
-        if row["tag"] != "werewolf" or row["format_error"] is not None or ARGUMENTS not in row["reply"]:
+        if row["tag"] != "werewolf" or row["format_error"] is not None or TOOL_CALL not in row["reply"]:
             continue
         request = str(json.loads(row["messages"])[-1]["content"])
         fields, _ = json.JSONDecoder().raw_decode(row["reply"].rpartition(ARGUMENTS)[2])
