@@ -26,6 +26,8 @@ from ajet.statistics import crossed_mean
 
 TABLE = ["experiment=werewolves_seven"]
 BASE = "one optimizer step a batch"
+PAIR = "seer and witch, one baseline each"
+COMMON = "seer and witch, one baseline for both"
 VARIANTS: dict[str, list[str]] = {
     BASE: [],
     "learning rate halved": ["algorithm.learning_rate=3e-4"],
@@ -42,7 +44,11 @@ VARIANTS: dict[str, list[str]] = {
     "leave-one-out baseline": ["algorithm.advantage=rloo"],
     "4 optimizer steps a batch": ["algorithm.num_minibatches=4"],
     "no price on malformed replies": ["algorithm.format_penalty=0"],
+    PAIR: ["trainable_targets=[seer,witch]"],
+    COMMON: ["trainable_targets=[seer,witch]", "algorithm.baseline_per=task"],
 }
+COMPARED_WITH = {PAIR: PAIR, COMMON: PAIR}
+"""Instead of with `BASE`."""
 
 
 def run_dir(folder: Path, variant: str, seed: int) -> Path:
@@ -72,20 +78,21 @@ def play(directory: Path, name: str, overrides: list[str], threads: int) -> None
 
 def table_row(folder: Path, variant: str, seeds: list[int]) -> str:
     """What the variant's play is after training, what it is over the base's, and how it came there."""
+    base = COMPARED_WITH.get(variant, BASE)
     after = {seed: _after(run_dir(folder, variant, seed)) for seed in seeds}
-    bases = {seed: _after(run_dir(folder, BASE, seed)) for seed in seeds}
+    bases = {seed: _after(run_dir(folder, base, seed)) for seed in seeds}
     differences = [
         {task: score - bases[seed]["scores"][task] for task, score in after[seed]["scores"].items()} for seed in seeds
     ]
     over = crossed_mean(differences, confidence=0.95).interval
     by_seed = " ".join(f"{fmean(one.values()):+.3f}" for one in differences)
-    compared = "" if variant == BASE else f"{over.mean:+.3f} [{over.low:+.3f}, {over.high:+.3f}]"
+    compared = "" if variant == base else f"{over.mean:+.3f} [{over.low:+.3f}, {over.high:+.3f}]"
     malformed = max(
         value for one in after.values() for name, value in one["metrics"].items() if name.endswith("/error_rate")
     )
     scores = fmean(fmean(one["scores"].values()) for one in after.values())
     return (
-        f"| {variant} | {scores:.3f} | {compared} | {'' if variant == BASE else by_seed} | "
+        f"| {variant} | {scores:.3f} | {compared} | {'' if variant == base else by_seed} | "
         f"{_reward_on_the_way(folder, variant, seeds):.3f} | {malformed:.1%} |"
     )
 
@@ -125,9 +132,8 @@ def main() -> None:
         "|---|---|---|---|---|---|"
     )
     for variant in arguments.only:
-        if all(
-            is_finished(run_dir(arguments.folder, one, seed)) for one in (BASE, variant) for seed in arguments.seeds
-        ):
+        needed = (COMPARED_WITH.get(variant, BASE), variant)
+        if all(is_finished(run_dir(arguments.folder, one, seed)) for one in needed for seed in arguments.seeds):
             print(table_row(arguments.folder, variant, arguments.seeds))
 
 
