@@ -73,7 +73,7 @@ class Call:
     finish_reason: FinishReason = "stop"
     policy_version: int = 0
     format_error: str | None = None
-    """Why the reply could not be parsed, if it could not."""
+    """Why the reply could not be parsed or its arguments do not fit the tool's parameters; None if all is well."""
 
     def __post_init__(self) -> None:
         assert len(self.sampled_ids) == len(self.logprobs)

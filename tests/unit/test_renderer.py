@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from ajet.chat.messages import plain_messages
+from ajet.chat.messages import assistant_message, plain_messages
 from ajet.chat.renderer import ChatRenderer, Conversation
 from ajet.chat.types import ChatRequest
 from ajet.config.model import resolve_model_path
@@ -153,6 +153,19 @@ def test_a_malformed_reply_is_read_back_with_its_note_and_stray_special_tokens_a
     more = [SYSTEM, ASK, {"role": "assistant", "content": reply.content}, ASK]
     ids = renderer.prompt_ids(ChatRequest(messages=more, tools=[tool("Player1")]), conversation)
     assert f"[format error: {reply.format_error}]" in text_of(tokenizer, ids)
+
+
+def test_a_call_whose_arguments_do_not_fit_goes_on_from_its_sampled_ids(tokenizer: PreTrainedTokenizerBase) -> None:
+    renderer, conversation = ChatRenderer(tokenizer), Conversation()
+    first = ChatRequest(messages=[SYSTEM, ASK], tools=[tool("Player1")], tool_choice="required")
+    prompt = renderer.prompt_ids(first, conversation)
+    sampled = encode(tokenizer, CALL_TEXT) + renderer.stop_ids
+    reply = renderer.finish(first, prompt, sampled, conversation)
+    assert reply.format_error is not None and "Player2" in reply.format_error
+    refused = {"role": "tool", "name": "see", "tool_call_id": "x", "content": "not one of them"}
+    more = [SYSTEM, ASK, assistant_message(reply.content, reply.tool_calls), refused]
+    ids = renderer.prompt_ids(ChatRequest(messages=more, tools=[tool("Player1")]), conversation)
+    assert ids[: len(prompt) + len(sampled)] == prompt + sampled
 
 
 def test_a_reply_that_a_stop_text_ended_goes_on_from_its_sampled_ids(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -51,7 +51,7 @@ def group_advantages(
     Args:
         group: the task's episodes.
         kind: the baseline.
-        format_penalty: taken from an agent's reward for each of its replies that could not be parsed.
+        format_penalty: taken from an agent's reward for each of its malformed replies.
         baseline_per: whether a tag's rewards are compared with its own only, or with those of all of the task's tags.
     """
     episodes = [_penalized(episode, format_penalty) for episode in group.episodes]

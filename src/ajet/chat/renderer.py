@@ -91,11 +91,10 @@ class ChatRenderer:
         text = before_stop(self.reply_text(sampled_ids), request.stop)
         if request.prompt is not None:
             return ParsedReply(content=text, tool_calls=(), format_error=None)
-        names = [str(tool["function"]["name"]) for tool in request.tools]
         reply = parse_reply(
-            text, tool_names=names, tool_choice=request.tool_choice, parallel=request.parallel_tool_calls
+            text, tools=request.tools, tool_choice=request.tool_choice, parallel=request.parallel_tool_calls
         )
-        if reply.format_error is not None and reply.content != text.strip():
+        if reply.format_error is not None and not reply.tool_calls and reply.content != text.strip():
             # The agent is shown what was wrong. Continuing from the sampled ids would hide that note from the policy,
             # so the next request starts from the turn before.
             return reply

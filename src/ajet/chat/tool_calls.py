@@ -10,7 +10,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ajet.chat.types import ToolCall, is_text
+from ajet.chat.arguments import misfit
+from ajet.chat.types import ToolCall, ToolSchema, is_text
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 MOST_LEVELS = 50
@@ -19,19 +20,20 @@ MOST_LEVELS = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedReply:
-    """Either usable (`format_error` None) or the whole raw text with the reason."""
+    """Either read (`format_error` None), or the whole raw text with the reason.
+
+    In two cases the agent program answers an error itself, so that the reply stays as it is: a call that was required
+    and is missing, and arguments that do not fit the tool's parameters.
+    """
 
     content: str
     tool_calls: tuple[ToolCall, ...]
     format_error: str | None
 
 
-def parse_reply(text: str, *, tool_names: Sequence[str], tool_choice: str, parallel: bool = True) -> ParsedReply:
-    """Split a reply into text and tool calls.
-
-    A missing call where one was required is a format error, too, but keeps the text as it is: agent
-    programs answer that case themselves.
-    """
+def parse_reply(text: str, *, tools: Sequence[ToolSchema], tool_choice: str, parallel: bool = True) -> ParsedReply:
+    """Split a reply into text and tool calls."""
+    tool_names = [str(tool["function"]["name"]) for tool in tools]
     if OPEN not in text and CLOSE not in text:
         error = None
         if tool_choice == "required" or tool_choice in tool_names:
@@ -48,11 +50,20 @@ def parse_reply(text: str, *, tool_names: Sequence[str], tool_choice: str, paral
     except _MalformedCall as error:
         note = f"{text.strip()}\n[format error: {error}]"
         return ParsedReply(content=note, tool_calls=(), format_error=str(error))
-    return ParsedReply(content=content, tool_calls=tuple(calls), format_error=None)
+    return ParsedReply(content=content, tool_calls=tuple(calls), format_error=_first_misfit(calls, tools))
 
 
 class _MalformedCall(Exception):
     pass
+
+
+def _first_misfit(calls: Sequence[ToolCall], tools: Sequence[ToolSchema]) -> str | None:
+    parameters = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
+    for call in calls:
+        error = misfit(json.loads(call.arguments), parameters[call.name])
+        if error is not None:
+            return f"the arguments do not fit the parameters of {call.name}: {error}"
+    return None
 
 
 def _split(text: str, tool_names: Sequence[str]) -> tuple[str, list[ToolCall]]:

@@ -70,7 +70,8 @@ class ChatReply:
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: FinishReason = "stop"
     format_error: str | None = None
-    """Why the reply's tool calls could not be used, in words that the agent can act on."""
+    """What is wrong with the reply's tool calls, in words that the agent can act on. Unless it is only that
+    arguments do not fit the tool's parameters, there are none to use."""
     num_prompt_tokens: int = 0
     num_sampled_tokens: int = 0
     prompt_ids: tuple[int, ...] = ()

@@ -41,8 +41,9 @@ class AlgorithmConfig:
     """Sampled tokens whose distribution has less entropy than this, in nats, get no credit (a KL penalty still holds
     them): learn from decisions, not from the format around them. After Wang et al. 2025, "Beyond the 80/20 rule"."""
     format_penalty: float = ruled(0.0, at_least=0)
-    """Taken from an agent's reward, for its advantage only, for each reply that cannot be parsed. Where a malformed
-    reply costs nothing, because it is asked for again, the format drifts away unnoticed."""
+    """Taken from an agent's reward, for its advantage only, for each malformed reply: one that cannot be parsed, or
+    whose arguments do not fit the tool's parameters. Where such a reply costs nothing, because it is asked for again,
+    the format drifts away unnoticed."""
     max_grad_norm: float = ruled(1.0, above=0)
     """Gradients are scaled down to this global norm."""
     num_minibatches: int = ruled(1, at_least=1)

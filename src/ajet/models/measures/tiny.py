@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from statistics import fmean
 
 from ajet.models.measures.played import play
@@ -61,19 +61,20 @@ def reply_rates(groups: Sequence[EpisodeGroup], tag: str) -> dict[str, float]:
     """Of one role's replies: parsed, legal, and opening with the right notes."""
     calls = list(_calls_by_agent(groups, tag))
     asked = [call for calls_of_one in calls for call in calls_of_one if _is_request(call)]
-    every = [call for calls_of_one in calls for call in calls_of_one]
     refused = [
-        not call.format_error and _was_refused(after)
+        _was_refused(after) for calls_of_one in calls for call, after in pairwise(calls_of_one) if _is_request(call)
+    ]
+    unparsed = [
+        call.format_error is not None and not (after and _was_refused(after))
         for calls_of_one in calls
-        for call, after in pairwise(calls_of_one)
-        if _is_request(call)
+        for call, after in zip_longest(calls_of_one, calls_of_one[1:])
     ]
     recited = [call.reply.partition("<tool_call>")[0] == recited_notes(read(call.messages)) for call in asked]
     return {
-        "format_errors": fmean(call.format_error is not None for call in every),
+        "format_errors": fmean(unparsed),
         "illegal_targets": sum(refused) / len(asked),
         "notes_recited": fmean(recited),
-        "replies": float(len(every)),
+        "replies": float(len(unparsed)),
     }
 
 
