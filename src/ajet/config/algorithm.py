@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ajet.config.fields import one_of, ruled
+from ajet.errors import ConfigError
 
 
 @dataclass
@@ -58,3 +59,32 @@ class AlgorithmConfig:
     """Most tokens in one forward pass; attention costs grow with its square."""
     dr_grpo_max_length: int | None = ruled(None, at_least=1)
     """The constant length that `loss=dr_grpo` divides by, in sampled tokens; null for other losses."""
+
+
+def check_algorithm(algorithm: AlgorithmConfig) -> None:
+    """Refuse settings that contradict each other.
+
+    Raises:
+        ConfigError: what to change.
+    """
+    if algorithm.loss == "dr_grpo" and algorithm.dr_grpo_max_length is None:
+        raise ConfigError("algorithm.loss=dr_grpo needs algorithm.dr_grpo_max_length, e.g. 512")
+    if algorithm.loss != "dr_grpo" and algorithm.dr_grpo_max_length is not None:
+        raise ConfigError(
+            f"algorithm.dr_grpo_max_length has no effect with algorithm.loss={algorithm.loss}: "
+            "set it to null or choose algorithm.loss=dr_grpo"
+        )
+    low, high = algorithm.mis_low, algorithm.mis_high
+    if (low is None) != (high is None):
+        raise ConfigError("algorithm.mis_low and algorithm.mis_high go together: set both or neither")
+    if low is not None and high is not None:
+        if low >= high:
+            raise ConfigError(f"algorithm.mis_low={low} must be below algorithm.mis_high={high}")
+        if algorithm.tis_cap is not None:
+            raise ConfigError(
+                "algorithm.tis_cap and algorithm.mis_low/mis_high correct the same thing: set one of them"
+            )
+    if algorithm.kl_schedule != "constant" and not algorithm.kl_coef:
+        raise ConfigError(
+            f"algorithm.kl_schedule={algorithm.kl_schedule} has no effect with algorithm.kl_coef=0: set kl_coef"
+        )

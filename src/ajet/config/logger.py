@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ajet.config.fields import one_of, ruled
+from ajet.errors import ConfigError
 
 
 @dataclass
@@ -33,3 +36,16 @@ class LoggerConfig:
     """Weights & Biases."""
     trajectories_every: int = ruled(1, at_least=0)
     """Store the calls of every n-th step under trajectories/; 0: never."""
+
+
+def check_logger(logger: LoggerConfig) -> None:
+    """Refuse settings that contradict each other.
+
+    Raises:
+        ConfigError: what to change.
+    """
+    wandb = logger.wandb
+    if wandb.mode == "disabled" and (wandb.group is not None or wandb.name is not None):
+        raise ConfigError("logger.wandb.group and logger.wandb.name have no effect with logger.wandb.mode=disabled")
+    if wandb.mode == "online" and "WANDB_API_KEY" not in os.environ and not (Path.home() / ".netrc").is_file():
+        raise ConfigError("logger.wandb.mode=online needs WANDB_API_KEY in the environment; or choose auto, offline")

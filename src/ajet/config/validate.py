@@ -2,41 +2,27 @@
 
 Every message is one sentence that names the setting and what to choose instead. Nothing here imports a
 model, a workflow or torch, so that a mistake shows within a second. Rules on single values are in
-`fields.py`; tags of a workflow that does not declare them are checked when it is loaded.
+`fields.py`, rules within one group beside the group; tags of a workflow that does not declare them are checked when it
+is loaded.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ajet.config.algorithm import check_algorithm
 from ajet.config.data import READERS, check_data
-from ajet.config.engine import EngineConfig
+from ajet.config.engine import check_engine
 from ajet.config.fields import broken_rules
 from ajet.config.judge import COMPARING_JUDGES, check_judge
+from ajet.config.logger import check_logger
 from ajet.config.model import resolve_model_path
-from ajet.config.opponent import OpponentConfig
+from ajet.config.opponent import check_opponent
 from ajet.config.root import BASE, Config, EvaluateConfig, MatrixConfig
 from ajet.config.store import group_options
 from ajet.config.workflow import BUILTIN_WORKFLOWS
 from ajet.errors import ConfigError
-
-ENGINE_KNOBS: dict[str, tuple[str, ...]] = {
-    "vllm": (
-        "max_concurrency",
-        "kv_cache_gib",
-        "block_size",
-        "gpu_memory_utilization",
-        "tensor_parallel_size",
-        "enforce_eager",
-    ),
-    "transformers": ("max_concurrency",),
-    "scripted": (),
-}
-"""The nullable engine settings that each engine reads."""
-OPENAI_KNOBS = ("base_url", "model", "api_key_env", "temperature", "max_tokens", "timeout_s")
-"""The opponent settings that only `opponent=openai` reads."""
 
 
 def validate(config: Config) -> None:
@@ -53,11 +39,9 @@ def validate(config: Config) -> None:
         _check_opponent,
         _check_data,
         _check_batch,
-        _check_algorithm,
-        _check_engine,
+        _check_groups,
         _check_model,
         _check_eval,
-        _check_logger,
     )
     for check in checks:
         check(config)
@@ -75,7 +59,7 @@ def validate_evaluation(config: EvaluateConfig) -> None:
     if config.checkpoint not in (None, "start") and not str(config.checkpoint).isdigit():
         raise ConfigError(f"checkpoint={config.checkpoint} must be a step number, `start` or null (the newest)")
     if config.opponent is not None:
-        check_opponent_knobs(config.opponent)
+        check_opponent(config.opponent)
 
 
 def validate_matrix(config: MatrixConfig) -> None:
@@ -103,33 +87,6 @@ def validate_matrix(config: MatrixConfig) -> None:
 def _check_run(key: str, run: str) -> None:
     if not (Path(run) / "config.yaml").is_file():
         raise ConfigError(f"{key}={run} is not a run directory: it holds no config.yaml")
-
-
-def check_opponent_knobs(opponent: OpponentConfig) -> None:
-    """Refuse opponent settings that the named opponent would not read.
-
-    Raises:
-        ConfigError: a setting that would be ignored, or one that is missing.
-    """
-    if opponent.name != "openai":
-        for knob in OPENAI_KNOBS:
-            if getattr(opponent, knob) is not None:
-                raise ConfigError(
-                    f"opponent.{knob} has no effect with opponent={opponent.name}: drop it or choose opponent=openai"
-                )
-    if opponent.params and opponent.name != "scripted":
-        raise ConfigError(
-            f"opponent.params has no effect with opponent={opponent.name}: drop it or choose opponent=scripted"
-        )
-    if opponent.name == "openai":
-        for knob in ("base_url", "model"):
-            if getattr(opponent, knob) is None:
-                raise ConfigError(f"opponent=openai needs opponent.{knob}: set opponent.{knob}=...")
-        if opponent.api_key_env is not None and opponent.api_key_env not in os.environ:
-            raise ConfigError(
-                f"opponent.api_key_env={opponent.api_key_env} is not set in the environment: export it, "
-                "or set opponent.api_key_env=null for a server without keys"
-            )
 
 
 def _check_workflow(config: Config) -> None:
@@ -173,7 +130,7 @@ def _check_targets(config: Config) -> None:
 
 def _check_opponent(config: Config) -> None:
     opponent, workflow = config.opponent, config.workflow
-    check_opponent_knobs(opponent)
+    check_opponent(opponent)
     trained = workflow.target_tags if config.trainable_targets is None else config.trainable_targets
     untrained = [tag for tag in workflow.target_tags if tag not in trained]
     if not untrained:
@@ -214,63 +171,10 @@ def _check_batch(config: Config) -> None:
         )
 
 
-def _check_algorithm(config: Config) -> None:
-    algorithm = config.algorithm
-    if algorithm.loss == "dr_grpo" and algorithm.dr_grpo_max_length is None:
-        raise ConfigError("algorithm.loss=dr_grpo needs algorithm.dr_grpo_max_length, e.g. 512")
-    if algorithm.loss != "dr_grpo" and algorithm.dr_grpo_max_length is not None:
-        raise ConfigError(
-            f"algorithm.dr_grpo_max_length has no effect with algorithm.loss={algorithm.loss}: "
-            "set it to null or choose algorithm.loss=dr_grpo"
-        )
-    low, high = algorithm.mis_low, algorithm.mis_high
-    if (low is None) != (high is None):
-        raise ConfigError("algorithm.mis_low and algorithm.mis_high go together: set both or neither")
-    if low is not None and high is not None:
-        if low >= high:
-            raise ConfigError(f"algorithm.mis_low={low} must be below algorithm.mis_high={high}")
-        if algorithm.tis_cap is not None:
-            raise ConfigError(
-                "algorithm.tis_cap and algorithm.mis_low/mis_high correct the same thing: set one of them"
-            )
-    if algorithm.kl_schedule != "constant" and not algorithm.kl_coef:
-        raise ConfigError(
-            f"algorithm.kl_schedule={algorithm.kl_schedule} has no effect with algorithm.kl_coef=0: set kl_coef"
-        )
-
-
-def _check_engine(config: Config) -> None:
-    engine, device = config.engine, config.hardware.device
-    readable = ENGINE_KNOBS[engine.name]
-    for knob in ENGINE_KNOBS["vllm"]:
-        if knob not in readable and getattr(engine, knob) is not None:
-            owners = [name for name, knobs in ENGINE_KNOBS.items() if knob in knobs]
-            raise ConfigError(
-                f"engine.{knob} has no effect with engine={engine.name}: drop it or choose engine={'|'.join(owners)}"
-            )
-    if "max_concurrency" in readable and engine.max_concurrency is None:
-        raise ConfigError(f"engine={engine.name} needs engine.max_concurrency, e.g. 64")
-    if engine.name == "vllm":
-        _check_vllm(engine, device)
-
-
-def _check_vllm(engine: EngineConfig, device: str) -> None:
-    if device == "cpu":
-        for knob in ("gpu_memory_utilization", "tensor_parallel_size"):
-            if getattr(engine, knob) is not None:
-                raise ConfigError(
-                    f"engine.{knob} has no effect with hardware.device=cpu: choose engine=vllm or hardware=gpu1"
-                )
-        if engine.kv_cache_gib is None:
-            raise ConfigError("engine=vllm on the CPU needs engine.kv_cache_gib, e.g. 1")
-        return
-    if engine.kv_cache_gib is not None:
-        raise ConfigError(
-            "engine.kv_cache_gib has no effect with hardware.device=cuda: choose engine=vllm_gpu, "
-            "which takes engine.gpu_memory_utilization"
-        )
-    if engine.gpu_memory_utilization is None:
-        raise ConfigError("engine=vllm on a GPU needs engine.gpu_memory_utilization, e.g. 0.4")
+def _check_groups(config: Config) -> None:
+    check_algorithm(config.algorithm)
+    check_engine(config.engine, config.hardware.device)
+    check_logger(config.logger)
 
 
 def _check_model(config: Config) -> None:
@@ -297,14 +201,6 @@ def _check_eval(config: Config) -> None:
         raise ConfigError(
             f"eval.seed_offset={config.eval.seed_offset} leaves the held-out seeds: choose less than 2**30"
         )
-
-
-def _check_logger(config: Config) -> None:
-    wandb = config.logger.wandb
-    if wandb.mode == "disabled" and (wandb.group is not None or wandb.name is not None):
-        raise ConfigError("logger.wandb.group and logger.wandb.name have no effect with logger.wandb.mode=disabled")
-    if wandb.mode == "online" and "WANDB_API_KEY" not in os.environ and not (Path.home() / ".netrc").is_file():
-        raise ConfigError("logger.wandb.mode=online needs WANDB_API_KEY in the environment; or choose auto, offline")
 
 
 def _listed(tags: Sequence[str]) -> str:
