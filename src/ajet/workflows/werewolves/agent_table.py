@@ -15,6 +15,7 @@ alias_mcp_names()
 
 from agentscope.agent import ReActAgent  # noqa: E402
 from agentscope.formatter import OpenAIMultiAgentFormatter  # noqa: E402
+from agentscope.memory import InMemoryMemory  # noqa: E402
 from agentscope.message import Msg  # noqa: E402
 from agentscope.pipeline import MsgHub  # noqa: E402
 
@@ -23,14 +24,49 @@ from ajet.workflows.werewolves.decisions import Ask  # noqa: E402
 from ajet.workflows.werewolves.play import Answer  # noqa: E402
 
 
+class _RememberingFormatter(OpenAIMultiAgentFormatter):  # type: ignore[misc]
+    """AgentScope's formatter, but every stretch of a conversation is formatted once.
+
+    A player's memory only grows, and each of its calls asks for all of it again.
+    """
+
+    def __init__(self) -> None:
+        # Without the usual preface: it would cost tokens and say nothing.
+        super().__init__(conversation_history_prompt="")
+        self._formatted: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+
+    async def _format_tool_sequence(self, msgs: list[Msg]) -> list[dict[str, Any]]:
+        key = tuple(msg.id for msg in msgs)
+        if key not in self._formatted:
+            self._formatted[key] = await super()._format_tool_sequence(msgs)
+        return self._formatted[key]
+
+
+class _GrowingMemory(InMemoryMemory):  # type: ignore[misc]
+    """AgentScope's memory without a copy of every message for every player: nobody here changes what was said."""
+
+    async def add(
+        self,
+        memories: Msg | list[Msg] | None,
+        marks: str | list[str] | None = None,
+        allow_duplicates: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Add messages; those that carry a mark, which AgentScope takes away again, as AgentScope does."""
+        if marks is not None or not isinstance(memories, Msg):
+            await super().add(memories, marks, allow_duplicates, **kwargs)
+        elif allow_duplicates or all(memories.id != known.id for known, _ in self.content):
+            self.content.append((memories, []))
+
+
 def make_agent(name: str, sys_prompt: str, model: Any, *, max_iters: int) -> ReActAgent:
     """An agent that speaks through `model`, an AgentScope model, and prints nothing."""
     agent = ReActAgent(
         name=name,
         sys_prompt=sys_prompt,
         model=model,
-        # Without the usual preface: it would cost tokens and say nothing.
-        formatter=OpenAIMultiAgentFormatter(conversation_history_prompt=""),
+        formatter=_RememberingFormatter(),
+        memory=_GrowingMemory(),
         max_iters=max_iters,
     )
     agent.set_console_output_enabled(False)
