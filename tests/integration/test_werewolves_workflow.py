@@ -20,6 +20,7 @@ from ajet.records import Task
 from ajet.tuner import AjetTuner
 from ajet.workflow import WorkflowOutput, WorkflowTask
 from ajet.workflows.werewolves import prompts
+from ajet.workflows.werewolves.agent_table import AgentTable, make_agent
 from ajet.workflows.werewolves.bare import BareTable
 from ajet.workflows.werewolves.game import deal_roles
 from ajet.workflows.werewolves.workflow import Werewolves
@@ -156,6 +157,45 @@ def test_a_player_who_never_gives_a_usable_reply_costs_default_moves_and_no_cras
     assert output.metadata["winner"] in ("good", "werewolves")
     assert output.log_metrics["default_move_seer"] == 1.0 and output.log_metrics["default_move_villager"] == 0.0
     assert output.log_metrics["extra_calls"] > 0
+
+
+class Sloppy:
+    """Plays as scripted, save for replies that cannot be used."""
+
+    def __init__(self, player: ChatModel, rng: random.Random) -> None:
+        self.player, self.garbler, self.rng = player, Garbler(rng), rng
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        return await (self.garbler if self.rng.random() < 0.3 else self.player).chat(request)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_agents_send_what_agentscopes_own_memory_and_formatter_would_send(number: int) -> None:
+    # Importable once ajet has been imported.
+    from agentscope.formatter import OpenAIMultiAgentFormatter
+    from agentscope.memory import InMemoryMemory
+
+    def make(agent_name: str, target_tag: str, rng: random.Random) -> ChatModel:
+        return Sloppy(scripted(agent_name, target_tag, rng), rng)
+
+    async def play_with(cast: OneCast, *, agentscopes_own: bool) -> list[Any]:
+        workflow = Werewolves(trainable_targets=["seer"])
+        roles = deal_roles(workflow.role_counts(), number)
+        agents = []
+        for seat, role in enumerate(roles):
+            name = prompts.player_name(seat)
+            model = AgentScopeModel(cast.policy(name, role), name=name)
+            agent = make_agent(name, prompts.system_prompt(seat, roles), model, max_iters=3)
+            if agentscopes_own:
+                agent.memory = InMemoryMemory()
+                agent.formatter = OpenAIMultiAgentFormatter(conversation_history_prompt="")
+            agents.append(agent)
+        await workflow.driver(roles, AgentTable(agents), number).play()
+        return [plain_messages(request.messages) for player in cast.players.values() for request in player.requests]
+
+    ours = asyncio.run(play_with(OneCast(key=str(number), make=make), agentscopes_own=False))
+    own = asyncio.run(play_with(OneCast(key=str(number), make=make), agentscopes_own=True))
+    assert len(ours) > 20 and ours == own
 
 
 class Wordless:
