@@ -68,6 +68,8 @@ class RolloutRuntime:
             return self._runner.run(self._watched(play))
         except asyncio.CancelledError:
             raise Interrupted from None
+        finally:
+            gc.collect()  # the cycles that were left alone meanwhile, while there is hardly anything else to walk
 
     async def _watched(self, play: Coroutine[Any, Any, T]) -> T:
         self._playing = asyncio.current_task()
