@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ajet.workflows.werewolves.game import ROLES, Game, deal_roles
 from ajet.workflows.werewolves.params import DECISIONS_OF, ScriptedParams, scripted_params
 from ajet.workflows.werewolves.play import Driver
 from ajet.workflows.werewolves.prompts import Decision
-from ajet.workflows.werewolves.reading import read
+from ajet.workflows.werewolves.reading import Ballots, read
 from ajet.workflows.werewolves.scripted import ScriptedPlayer
 
 NINE = {"werewolf": 3, "villager": 3, "seer": 1, "witch": 1, "hunter": 1}
@@ -117,6 +118,15 @@ def test_villagers_notice_who_spared_a_werewolf() -> None:
     asked = request(0, told, "vote", "Called werewolf: nobody.", [1, 3, 4, 5, 6])
     assert share(asked, {"target": "Player4"}, follow=1, insight=1) == 1.0
     assert share(asked, {"target": "nobody"}, insight=0, hunch=0) == 1.0
+
+
+def test_of_two_werewolves_with_as_many_votes_the_first_named_counts() -> None:
+    # Every pair: the order of a set would be right for some of them.
+    for first, second in permutations([f"Player{i}" for i in range(1, 8)], 2):
+        memory = read(request(0, [], "vote", "", [1]).messages)
+        memory.revealed = {first: "werewolf", second: "werewolf"}
+        memory.take(Ballots(votes=(("Player8", first), ("Player9", second))))
+        assert memory.doubts() == {"Player8": 0, "Player9": 1}
 
 
 def test_a_witch_saves_the_attacked_and_poisons_only_with_reason() -> None:

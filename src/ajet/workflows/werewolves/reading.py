@@ -140,11 +140,14 @@ class Memory:
         return right[0] if right else None
 
     def doubts(self) -> Counter[str]:
-        """How often each player's vote spared a werewolf who had many votes or went against the proven seer."""
+        """How often each player's vote spared a werewolf who had many votes or went against the proven seer.
+
+        Of two werewolves with as many votes, it counts who was named first.
+        """
         seer = self.proven_seer()
         doubts: Counter[str] = Counter()
         for ballots in self.ballots:
-            wolves = {name for _, name in ballots.votes if self.revealed.get(name) == "werewolf"}
+            wolves = [name for _, name in ballots.votes if self.revealed.get(name) == "werewolf"]
             called = max(wolves, key=[name for _, name in ballots.votes].count, default=None)
             for voter, target in ballots.votes:
                 doubts[voter] += (called is not None and target != called) + (target == seer)
