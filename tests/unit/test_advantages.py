@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.factories import TASK, make_call, make_episode, make_group
 
-from ajet.algorithms.advantages import AdvantageKind, group_advantages
+from ajet.algorithms.advantages import AdvantageKind, BaselineScope, group_advantages
 from ajet.records import EpisodeGroup
 
 rewards_lists = st.lists(st.floats(-5, 5), min_size=2, max_size=6)
@@ -100,13 +101,26 @@ def test_a_malformed_reply_costs_the_agent_who_gave_it() -> None:
     assert group.episodes[0].rewards["P1"] == 1.0
 
 
-@pytest.mark.parametrize("kind", ["grpo", "dr_grpo", "rloo"])
-def test_a_flat_tag_contributes_zero_even_where_its_agents_differ(kind: AdvantageKind) -> None:
-    # Two wolves split one point in every episode: the tag's value is always .5, and dividing by its std would explode.
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("grpo", 0.5 / (math.sqrt(0.375) + 1e-4)), ("dr_grpo", 0.5), ("rloo", 0.5)]
+)
+def test_teammates_who_differ_are_credited_also_where_their_mean_never_changes(
+    kind: AdvantageKind, expected: float
+) -> None:
+    # Two wolves split one point in every one of three episodes: each is .5 from the mean, so spread^2 = .25 * 3 / 2.
     tags = {"P1": "wolf", "P2": "wolf"}
     episodes = tuple(make_episode(i, {"P1": 1.0, "P2": 0.0}, tags=tags) for i in range(3))
     result = group_advantages(EpisodeGroup(task=TASK, episodes=episodes), kind)
-    assert set(result.values.values()) == {0.0} and result.zero_std_tags == {"wolf"}
+    assert not result.zero_std_tags
+    assert result.values[0, "P1"] == pytest.approx(expected) and result.values[0, "P2"] == pytest.approx(-expected)
+
+
+def test_teammates_with_opposite_rewards_learn_by_turns() -> None:
+    tags = {"P1": "wolf", "P2": "wolf"}
+    episodes = tuple(make_episode(i, {"P1": i % 2, "P2": 1 - i % 2}, tags=tags) for i in range(8))
+    values = group_advantages(EpisodeGroup(task=TASK, episodes=episodes), "rloo").values
+    assert [values[i, "P1"] for i in range(4)] == [-0.5, 0.5, -0.5, 0.5]
+    assert all(values[i, "P2"] == -values[i, "P1"] for i in range(8))
 
 
 def test_a_lost_episode_is_no_part_of_the_baseline() -> None:
@@ -132,3 +146,95 @@ def test_how_many_calls_an_episode_made_changes_nothing(rewards: list[float], da
         ),
     )
     assert group_advantages(talkative, "grpo").values == group_advantages(make_group(*rewards), "grpo").values
+
+
+@st.composite
+def teams(draw: st.DrawFn) -> EpisodeGroup:
+    """Episodes with one to three agents of a tag, whose rewards may differ and whose replies may be malformed."""
+    episodes = []
+    for i in range(draw(st.integers(2, 6))):
+        names = [f"P{j}" for j in range(draw(st.integers(1, 3)))]
+        spoilt = draw(st.lists(st.sampled_from(names), max_size=3))
+        episodes.append(
+            make_episode(
+                i,
+                {name: draw(st.sampled_from([0.0, 1.0, -3.0, 0.1, 1e-5, 1e9, -1e300, 1.7e308])) for name in names},
+                *[make_call((1,), (2,), agent=name, format_error="no JSON") for name in spoilt],
+            )
+        )
+    return EpisodeGroup(task=TASK, episodes=tuple(episodes))
+
+
+@given(teams(), st.sampled_from([0.0, 0.01, 0.25, 7.0]), st.sampled_from(["tag", "task"]))
+def test_no_advantage_exceeds_what_as_many_plain_values_can_reach(
+    group: EpisodeGroup, penalty: float, per: BaselineScope
+) -> None:
+    result = group_advantages(group, "grpo", format_penalty=penalty, baseline_per=per)
+    n = len(group.episodes) * max(len(episode.rewards) for episode in group.episodes)
+    assert all(abs(value) <= (n - 1) / math.sqrt(n) + 1e-9 for value in result.values.values())
+
+
+@given(teams(), st.sampled_from([0.0, 0.01, 0.25, 7.0]), st.sampled_from(["grpo", "dr_grpo", "rloo"]))
+def test_a_tag_is_silent_only_where_all_of_its_totals_are_the_same(
+    group: EpisodeGroup, penalty: float, kind: AdvantageKind
+) -> None:
+    totals = [
+        reward - penalty * sum(call.agent_name == name for call in episode.calls)
+        for episode in group.episodes
+        for name, reward in episode.rewards.items()
+    ]
+    differ = max(totals) - min(totals) > 1e-12 * max(1, *map(abs, totals))
+    result = group_advantages(group, kind, format_penalty=penalty)
+    assert any(result.values.values()) == differ
+    assert bool(result.zero_std_tags) != differ and all(map(math.isfinite, result.values.values()))
+
+
+def malformed_once(*, group_size: int, team: int, reward: float = 1.0) -> EpisodeGroup:
+    """Equal rewards; the first agent of the first episode gave one malformed reply."""
+    names = [f"P{i}" for i in range(team)]
+    spoilt = make_call((1,), (2,), agent="P0", format_error="no JSON")
+    return EpisodeGroup(
+        task=TASK,
+        episodes=tuple(
+            make_episode(i, dict.fromkeys(names, reward), *([spoilt] if i == 0 else [])) for i in range(group_size)
+        ),
+    )
+
+
+@pytest.mark.parametrize("group_size", [2, 3, 8, 64])
+@pytest.mark.parametrize("team", [1, 3])
+def test_a_penalty_among_equal_rewards_is_its_share_of_a_lost_game(group_size: int, team: int) -> None:
+    group = malformed_once(group_size=group_size, team=team)
+    first = group.episodes[0]
+    lost = replace(group, episodes=(replace(first, rewards={**first.rewards, "P0": 0.0}), *group.episodes[1:]))
+    loss = group_advantages(lost, "grpo").values
+    for penalty in (0.01, 0.25, 1.0):
+        found = group_advantages(group, "grpo", format_penalty=penalty).values
+        assert found == pytest.approx({key: penalty * value for key, value in loss.items()})
+
+
+def test_one_malformed_reply_of_eight_costs_a_hundredth_of_a_lost_game_at_one_hundredth() -> None:
+    # Lost: T = 0 among seven 1: (0 - 7/8) / sqrt(1/8) = -2.4749.
+    values = group_advantages(malformed_once(group_size=8, team=1), "grpo", format_penalty=0.01).values
+    assert values[0, "P0"] == pytest.approx(-0.024749, rel=1e-3)
+
+
+def test_where_rewards_differ_they_set_the_scale_of_a_penalty() -> None:
+    # Totals .75, 1, 0, 0: mean .4375, std sqrt(.8671875 / 3).
+    spoilt = make_call((1,), (2,), format_error="no JSON")
+    group = EpisodeGroup(
+        task=TASK, episodes=(make_episode(0, {"P1": 1.0}, spoilt), *make_group(9, 1, 0, 0).episodes[1:])
+    )
+    values = group_advantages(group, "grpo", format_penalty=0.25).values
+    assert values[0, "P1"] == pytest.approx(0.3125 / (math.sqrt(0.796875 / 3) + 1e-4))
+
+
+def test_rounding_apart_rewards_are_the_same_however_large_they_are() -> None:
+    assert group_advantages(make_group(0.1 + 0.2, 0.3), "grpo").zero_std_tags == {"seer"}
+    assert group_advantages(make_group(1e9 * (0.1 + 0.2), 1e9 * 0.3), "rloo").zero_std_tags == {"seer"}
+    # R of 5 and a little more are the same; less a penalty of 5 each they hardly are. Nothing is divided by 0.
+    spoilt = make_call((1,), (2,), format_error="no JSON")
+    odd = EpisodeGroup(
+        task=TASK, episodes=(make_episode(0, {"P1": 5.0}, spoilt), make_episode(1, {"P1": 5 + 4e-12}, spoilt))
+    )
+    assert all(abs(v) < 1e-6 for v in group_advantages(odd, "grpo", format_penalty=5.0).values.values())

@@ -119,6 +119,25 @@ def test_sampling_corrections_cap_or_drop_by_the_ratio_of_old_policy_to_sampler(
     assert sampling_correction(old, mu, LossSettings(mis_low=0.6, mis_high=3.0)).tolist() == [0.0, 1.0, 0.0]
 
 
+def test_inside_the_band_the_weight_is_the_ratio_itself() -> None:
+    ratios = torch.tensor([0.4, 0.8, 1.9, 2.5])
+
+    def weights(**bounds: float) -> list[float]:
+        return sampling_correction(torch.log(ratios), torch.zeros(4), LossSettings(**bounds)).tolist()
+
+    assert weights(mis_low=0.5, mis_high=2.0) == pytest.approx([0, 0.8, 1.9, 0])
+    assert weights(mis_low=0.5) == pytest.approx([0, 0.8, 1.9, 2.5])
+    assert weights(mis_high=2.0) == pytest.approx([0.4, 0.8, 1.9, 0])
+    assert weights(mis_low=0.5, tis_cap=1.5) == pytest.approx([0, 0.8, 1.5, 1.5])
+    assert weights(mis_high=2.0, tis_cap=1.5) == pytest.approx([0.4, 0.8, 1.5, 0])
+
+
+def test_a_ratio_too_large_for_a_float_is_dropped_or_capped_like_any_other() -> None:
+    old, mu = torch.tensor([0.0]), torch.tensor([-1000.0])
+    assert sampling_correction(old, mu, LossSettings(mis_high=2.0)).item() == 0.0
+    assert sampling_correction(old, mu, LossSettings(tis_cap=2.0)).item() == 2.0
+
+
 def test_rows_without_advantage_are_dropped() -> None:
     kept = drop_zero_advantage([make_sample((1, 2), (0, 1), advantage=a) for a in (0.0, -1.0)])
     assert [sample.advantage for sample in kept] == [-1.0]

@@ -2,7 +2,7 @@
 
 An entry (E) is one sampled token of one row. Formulas: DESIGN §7; clipping after PPO (Schulman et al. 2017), k3 after
 Schulman's "Approximating KL divergence", TIS and MIS as truncated and masked importance sampling between the
-distribution sampled from (mu) and the trainer's old policy.
+distribution sampled from (mu) and the trainer's old policy (`token_truncate` and `token_mask` in TRL).
 """
 
 from __future__ import annotations
@@ -52,14 +52,19 @@ def certain(entropy_E: Tensor, settings: LossSettings) -> Tensor:
 
 
 def sampling_correction(logp_old_E: Tensor, logp_mu_E: Tensor, settings: LossSettings) -> Tensor:
-    """The constant weight of each entry for pi_old != mu."""
-    ratio = torch.exp(logp_old_E - logp_mu_E)
-    weight = torch.ones_like(ratio) if settings.tis_cap is None else ratio.clamp(max=settings.tis_cap)
+    """The constant weight of each entry for pi_old != mu: pi_old / mu, capped, and 0 outside the band.
+
+    Example: with a band from .5 to 2, ratios .4, .8, 1.9, 2.5 weigh 0, .8, 1.9, 0.
+    """
+    ratio = torch.exp(logp_old_E - logp_mu_E).detach()
+    outside = torch.zeros_like(ratio, dtype=torch.bool)
     if settings.mis_low is not None:
-        weight = weight * (ratio >= settings.mis_low)
+        outside |= ratio < settings.mis_low
     if settings.mis_high is not None:
-        weight = weight * (ratio <= settings.mis_high)
-    return weight.detach()
+        outside |= ratio > settings.mis_high
+    # Filled and not multiplied: a ratio too large for a float is dropped as well.
+    weight = ratio if settings.tis_cap is None else ratio.clamp(max=settings.tis_cap)
+    return weight.masked_fill(outside, 0.0)
 
 
 def token_losses(

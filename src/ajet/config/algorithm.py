@@ -44,17 +44,18 @@ class AlgorithmConfig:
     format_penalty: float = ruled(0.0, at_least=0)
     """Taken from an agent's reward, for its advantage only, for each malformed reply: one that cannot be parsed, or
     whose arguments do not fit the tool's parameters. Where such a reply costs nothing, because it is asked for again,
-    the format drifts away unnoticed."""
+    the format drifts away unnoticed. In units of reward: in a group whose rewards are all the same, a penalty of .01
+    acts as a hundredth of a reward that is 1 lower; where rewards differ, it counts as what it takes from them."""
     max_grad_norm: float = ruled(1.0, above=0)
     """Gradients are scaled down to this global norm."""
     num_minibatches: int = ruled(1, at_least=1)
     """Optimizer steps a training step; must divide the tasks of a step."""
     tis_cap: float | None = ruled(None, above=0)
-    """Truncated importance sampling: weight min(pi_old / mu, cap)."""
+    """Truncated importance sampling: weight min(pi_old / mu, cap). With `mis_low` or `mis_high`, inside their band."""
     mis_low: float | None = ruled(None, at_least=0)
-    """Masked importance sampling: tokens with pi_old / mu below this are dropped."""
+    """Masked importance sampling: weight pi_old / mu, but tokens where it is below this are dropped."""
     mis_high: float | None = ruled(None, above=0)
-    """Masked importance sampling: tokens with pi_old / mu above this are dropped."""
+    """Masked importance sampling: weight pi_old / mu, but tokens where it is above this are dropped."""
     max_pack_tokens: int = ruled(2048, at_least=1)
     """Most tokens in one forward pass; attention costs grow with its square."""
     dr_grpo_max_length: int | None = ruled(None, at_least=1)
@@ -74,17 +75,21 @@ def check_algorithm(algorithm: AlgorithmConfig) -> None:
             f"algorithm.dr_grpo_max_length has no effect with algorithm.loss={algorithm.loss}: "
             "set it to null or choose algorithm.loss=dr_grpo"
         )
-    low, high = algorithm.mis_low, algorithm.mis_high
-    if (low is None) != (high is None):
-        raise ConfigError("algorithm.mis_low and algorithm.mis_high go together: set both or neither")
-    if low is not None and high is not None:
-        if low >= high:
-            raise ConfigError(f"algorithm.mis_low={low} must be below algorithm.mis_high={high}")
-        if algorithm.tis_cap is not None:
-            raise ConfigError(
-                "algorithm.tis_cap and algorithm.mis_low/mis_high correct the same thing: set one of them"
-            )
+    _check_sampling_correction(algorithm)
     if algorithm.kl_schedule != "constant" and not algorithm.kl_coef:
         raise ConfigError(
             f"algorithm.kl_schedule={algorithm.kl_schedule} has no effect with algorithm.kl_coef=0: set kl_coef"
         )
+
+
+def _check_sampling_correction(algorithm: AlgorithmConfig) -> None:
+    cap, low, high = algorithm.tis_cap, algorithm.mis_low, algorithm.mis_high
+    if low is not None and high is not None and low >= high:
+        raise ConfigError(f"algorithm.mis_low={low} must be below algorithm.mis_high={high}")
+    if cap is not None and high is not None and cap >= high:
+        raise ConfigError(
+            f"algorithm.tis_cap={cap} has no effect, for tokens above algorithm.mis_high={high} are dropped: "
+            "choose a lower cap or set one of them to null"
+        )
+    if cap is not None and low is not None and low >= cap:
+        raise ConfigError(f"algorithm.mis_low={low} must be below algorithm.tis_cap={cap}")

@@ -5,7 +5,8 @@ Only rules on one value live here; rules that relate two settings are in `valida
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -58,13 +59,27 @@ def one_of(default: str | None, *choices: str) -> Any:
 
 
 def broken_rules(config: object, prefix: str = "") -> Iterator[str]:
-    """One sentence for each value, at any depth, that breaks its field's rule."""
+    """One sentence for each value, at any depth, that breaks its field's rule or is a number that is not finite."""
     assert is_dataclass(config)
     for spec in fields(config):
         value, key = getattr(config, spec.name), f"{prefix}{spec.name}"
         if is_dataclass(value):
             yield from broken_rules(value, f"{key}.")
-        elif RULE in spec.metadata:
+            continue
+        yield from _not_finite(value, key)
+        if RULE in spec.metadata:
             complaint = spec.metadata[RULE].complaint(value)
             if complaint is not None:
                 yield f"{key} {complaint}"
+
+
+def _not_finite(value: object, key: str) -> Iterator[str]:
+    """A sentence for each infinity and NaN in a value, free-form mappings and lists included."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{key} must be a finite number, not {value}"
+    elif isinstance(value, Mapping):
+        for name, entry in value.items():
+            yield from _not_finite(entry, f"{key}.{name}")
+    elif isinstance(value, list | tuple):
+        for i, entry in enumerate(value):
+            yield from _not_finite(entry, f"{key}.{i}")
