@@ -19,6 +19,7 @@ from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel
 from ajet.config.root import Config
 from ajet.endpoint.endpoint import Endpoint, EndpointSettings
+from ajet.engine.base import Engine
 from ajet.engine.scripted import ScriptedEngine
 from ajet.judges.base import BaseJudge
 from ajet.records import Episode, Task
@@ -46,12 +47,13 @@ class Run:
         settings: EndpointSettings | None = None,
         judge: BaseJudge | None = None,
         make_env: EnvironmentMaker | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self._judge = judge
         self._make_env = make_env
         self.endpoint = Endpoint(settings)
         self._voices = Voices(
-            policy_engine=ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
+            policy_engine=engine or ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
             frozen_engine=None,
             make_player=opponent,
             renderer=ChatRenderer(tokenizer),

@@ -1,24 +1,27 @@
 """The append-only record of one episode's calls.
 
-Whoever speaks (policy, opponent) appends; the episode runner reads once at the end. Nothing is edited or removed:
-a retry of an episode gets a recorder of its own.
+Whoever speaks (policy, opponent) appends what its program received; the episode runner reads once at the end. Nothing
+is edited or removed: a retry of an episode gets a recorder of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ajet.records import Call, Completion
 
 
 class EpisodeRecorder:
-    """Collects the calls of one attempt at one episode, in the order in which they finished."""
+    """Collects the calls of one attempt at one episode, in the order in which their replies were received."""
 
     def __init__(self, on_call: Callable[[Call], None] | None = None) -> None:
         """Start empty; `on_call` hears of each call as it is recorded."""
         self._calls: list[Call] = []
         self._on_call = on_call
+        self._num_requests = 0
+        self._num_refused = 0
         self.context_overflows = 0
         """Requests whose prompt did not fit into the context."""
 
@@ -26,6 +29,21 @@ class EpisodeRecorder:
     def calls(self) -> tuple[Call, ...]:
         """All calls so far."""
         return tuple(self._calls)
+
+    @property
+    def undelivered_calls(self) -> int:
+        """Requests whose reply nobody has received: cancelled, hung up on, or under way."""
+        return self._num_requests - self._num_refused - len(self._calls)
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Around a speaker's work on one request. An error is an answer; a cancellation leaves none."""
+        self._num_requests += 1
+        try:
+            yield
+        except Exception:
+            self._num_refused += 1
+            raise
 
     def add_sampled(
         self,

@@ -103,6 +103,14 @@ class Episode:
     """Wall time of the last attempt, seconds."""
     num_context_overflows: int = 0
     """Requests that did not fit into the model's context."""
+    num_undelivered_calls: int = 0
+    """Requests whose reply nobody received, as the client hung up, was cancelled or lost patience: no calls."""
+
+    @property
+    def uncalled_agents(self) -> tuple[str, ...]:
+        """Names of the trained agents that were handed out and received no reply."""
+        called = {call.agent_name for call in self.calls if call.trained}
+        return tuple(name for name in self.agent_tags if name not in called)
 
     @property
     def usable(self) -> bool:

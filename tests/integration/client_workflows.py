@@ -213,6 +213,33 @@ class LangChainAgent(Sums):
             agent.invoke({"messages": [("user", "What is 2 + 3?")]}, {"recursion_limit": 2 * MAX_TURNS})
 
 
+class LangChainAwaited(Sums):
+    """The same agent, awaited, whose client LangChain keeps by URL for the life of the process; counts its replies."""
+
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        from langchain.agents import create_agent
+        from langchain_core.callbacks import AsyncCallbackHandler
+        from langchain_openai import ChatOpenAI
+        from langgraph.errors import GraphRecursionError
+
+        class Received(AsyncCallbackHandler):  # type: ignore[misc]
+            count = 0
+
+            async def on_llm_end(self, *args: Any, **kwargs: Any) -> None:
+                self.count += 1
+
+        def add(a: int, b: int) -> int:
+            """Add two numbers."""
+            return a + b
+
+        received = Received()
+        agent = create_agent(chat_openai(tuner.as_oai_baseurl_apikey("adder"), ChatOpenAI), [add])
+        question: Any = {"messages": [("user", "What is 2 + 3?")]}
+        with suppress(GraphRecursionError):
+            await agent.ainvoke(question, {"recursion_limit": 2 * MAX_TURNS, "callbacks": [received]})
+        return WorkflowOutput(reward=received.count % 2, log_metrics={"received": float(received.count)})
+
+
 def chat_openai(address: OpenAIAddress, kind: Any, **settings: Any) -> Any:
     """LangChain's chat model at an address."""
     return kind(model=address.model, base_url=address.base_url, api_key=address.api_key, **settings)

@@ -24,6 +24,7 @@ OPTIONAL = {
     "LangGraphReAct": "langgraph",
     "LangGraphStreaming": "langgraph",
     "LangChainAgent": "langchain",
+    "LangChainAwaited": "langchain",
 }
 
 
@@ -96,6 +97,15 @@ def test_by_url_two_runs_of_one_seed_sample_the_same_tokens(model_path: str, tmp
         rows = pq.read_table(tmp_path / name / "trajectories" / "train_000000.parquet").to_pylist()
         sampled.append([(row["task"], row["repeat"], row["sampled_ids"]) for row in rows])
     assert sampled[0] == sampled[1]
+
+
+def test_langchain_awaited_over_three_steps_records_as_many_calls_as_it_received(
+    model_path: str, tmp_path: Path
+) -> None:
+    steps = train(model_path, tmp_path, "LangChainAwaited", "total_steps=3")
+    assert [step["episode/ok"] for step in steps] == [8.0] * 3
+    assert [step["episode/calls_mean"] for step in steps] == [step["workflow/received"] for step in steps]
+    assert all(step["episode/undelivered_calls"] == 0 for step in steps)
 
 
 def test_what_cannot_be_trained_on_stops_a_run_with_the_reason_unless_it_is_to_be_ignored(

@@ -53,10 +53,15 @@ class Door:
 
     def send(self, path: str, body: Any = None, *, method: str = "POST", authorization: str | None = None) -> Answer:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        answering = self.handler.answer(
-            method=method, path=path, authorization=authorization or f"Bearer {self.key}", body=raw
-        )
-        return asyncio.run(answering)
+
+        async def received() -> Answer:
+            answer = await self.handler.answer(
+                method=method, path=path, authorization=authorization or f"Bearer {self.key}", body=raw
+            )
+            answer.delivery.confirm()
+            return answer
+
+        return asyncio.run(received())
 
     def chat(self, **body: Any) -> Any:
         return json.loads(self.send("/v1/chat/completions", {**ASK, **body}).body)

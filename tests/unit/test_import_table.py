@@ -67,7 +67,7 @@ HEAVY: dict[str, set[str]] = {
     "agentscope": {"agents", "workflows"},
     "gymnasium": {"workflows"},
     "wandb": {"tracking"},
-    "fastapi": {"endpoint", "viewer"},
+    "fastapi": {"viewer"},
     "uvicorn": {"endpoint", "viewer"},
     "pandas": {"analysis", "viewer"},
     "statsmodels": {"statistics"},

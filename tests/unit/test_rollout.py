@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import Field, ValidationError
+from tests.factories import make_call, make_episode
 from transformers import PreTrainedTokenizerBase
 
 from ajet.agents.agentscope import AgentScopeModel
@@ -25,6 +27,7 @@ from ajet.rollout.cast import Voices
 from ajet.rollout.event_loop import RolloutLoop
 from ajet.rollout.runner import EpisodeRunner, rewards_by_agent
 from ajet.rollout.scheduler import RolloutScheduler, require_trained_play
+from ajet.tracking.metrics import episode_metrics
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 
@@ -253,6 +256,20 @@ def test_a_collection_in_which_nobody_was_trained_stops_the_run(tokenizer: Any) 
     groups = collect(scheduler(tokenizer, lambda: Chatter(trainable_targets=["nobody"])))
     with pytest.raises(ConfigError, match="trainable_targets"):
         require_trained_play(groups)
+
+
+def test_a_collection_in_which_no_trained_agent_was_asked_stops_the_run_and_names_the_likely_cause() -> None:
+    silent = make_episode(0, {"P1": 1.0, "P2": 0.0}, tags={"P1": "seer", "P2": "witch"})
+    spoken = make_episode(1, {"P1": 1.0, "P2": 0.0}, make_call((1,), (2,)), tags={"P1": "seer", "P2": "witch"})
+    groups = [EpisodeGroup(task=TASK, episodes=(silent, spoken))]
+    metrics = episode_metrics(groups)
+    assert metrics["episode/seer/uncalled"] == 1.0 and metrics["episode/witch/uncalled"] == 2.0
+    require_trained_play(groups)
+    with pytest.raises(WorkflowError, match=r"was asked in any of 1 episodes.*a cache of its client"):
+        require_trained_play([EpisodeGroup(task=TASK, episodes=(silent,))])
+    hung_up = replace(silent, num_undelivered_calls=3)
+    with pytest.raises(WorkflowError, match="3 requests came, but their client hung up"):
+        require_trained_play([EpisodeGroup(task=TASK, episodes=(hung_up,))])
 
 
 def test_a_list_of_metrics_is_its_mean_an_empty_one_is_nothing_and_a_misspelt_field_is_an_error() -> None:

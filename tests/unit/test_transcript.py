@@ -26,3 +26,11 @@ def test_format_errors_and_failures_are_told(tmp_path: Path) -> None:
     told = "\n".join(said)
     assert "format error: no JSON" in told and "2 prompt tokens, 1 sampled, log-probability -1.00" in told
     assert "ok; reward P1 1" in told and (tmp_path / "new" / "t.txt").read_text() == told + "\n"
+
+
+def test_a_trained_agent_that_was_never_asked_is_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    transcript = Transcript(tmp_path / "t.txt", said.append)
+    transcript.episode(make_episode(0, {"P1": 1.0, "P2": 1.0}, make_call((1,), (2,), agent="P1")))
+    transcript.close()
+    assert "P2 (seer) was handed out and never asked" in said[-1] and "P1 (seer)" not in "".join(said)

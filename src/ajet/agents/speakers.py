@@ -1,6 +1,7 @@
 """Who speaks for an agent: an engine with the policy's (or a frozen copy's) weights, or any other chat model.
 
-In: chat requests of one agent in one episode. Out: replies; every call lands in the episode's recorder.
+In: chat requests of one agent in one episode. Out: replies; every call whose reply was received lands in the episode's
+recorder, and only such a call is a turn of the agent's conversation.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 
+from ajet.chat.delivery import on_delivery
 from ajet.chat.renderer import ChatRenderer, Conversation
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
 from ajet.engine.base import Engine, SamplingRequest
@@ -60,33 +62,26 @@ class EngineSpeaker:
             ContextOverflowError: the conversation outgrew the model's context.
             EngineError: the engine failed.
         """
-        prompt_ids = self._renderer.prompt_ids(request, self._conversation)
-        limit = self._sampling.max_tokens
-        try:
-            completion = await self._engine.generate(
-                SamplingRequest(
-                    prompt_ids=prompt_ids,
-                    max_tokens=limit if request.max_tokens is None else min(limit, request.max_tokens),
-                    temperature=self._sampling.temperature,
-                    seed=self._call_seed(request),
-                    stop_ids=self._renderer.stop_ids,
-                )
+        with self._recorder.request():
+            prompt_ids = self._renderer.prompt_ids(request, self._conversation)
+            completion = self._stopped(await self._sample(request, prompt_ids), request)
+            said = Conversation()
+            reply = self._renderer.finish(request, prompt_ids, completion.token_ids, said)
+
+        def received() -> None:
+            self._conversation.turns.extend(said.turns)
+            self._recorder.add_sampled(
+                agent_name=self._agent_name,
+                target_tag=self._target_tag,
+                trained=self._trained,
+                messages=request.messages or [{"role": "user", "content": self._renderer.text(prompt_ids)}],
+                reply=self._renderer.reply_text(completion.token_ids),
+                prompt_ids=prompt_ids,
+                completion=completion,
+                format_error=reply.format_error,
             )
-        except ContextOverflowError:
-            self._recorder.context_overflows += 1
-            raise
-        completion = self._stopped(completion, request)
-        reply = self._renderer.finish(request, prompt_ids, completion.token_ids, self._conversation)
-        self._recorder.add_sampled(
-            agent_name=self._agent_name,
-            target_tag=self._target_tag,
-            trained=self._trained,
-            messages=request.messages or [{"role": "user", "content": self._renderer.text(prompt_ids)}],
-            reply=self._renderer.reply_text(completion.token_ids),
-            prompt_ids=prompt_ids,
-            completion=completion,
-            format_error=reply.format_error,
-        )
+
+        on_delivery(request.delivery, received)
         return ChatReply(
             content=reply.content,
             tool_calls=reply.tool_calls,
@@ -99,6 +94,22 @@ class EngineSpeaker:
             logprobs=completion.logprobs,
             token_texts=self._renderer.token_texts(completion.token_ids) if request.with_token_texts else (),
         )
+
+    async def _sample(self, request: ChatRequest, prompt_ids: tuple[int, ...]) -> Completion:
+        limit = self._sampling.max_tokens
+        try:
+            return await self._engine.generate(
+                SamplingRequest(
+                    prompt_ids=prompt_ids,
+                    max_tokens=limit if request.max_tokens is None else min(limit, request.max_tokens),
+                    temperature=self._sampling.temperature,
+                    seed=self._call_seed(request),
+                    stop_ids=self._renderer.stop_ids,
+                )
+            )
+        except ContextOverflowError:
+            self._recorder.context_overflows += 1
+            raise
 
     def _call_seed(self, request: ChatRequest) -> int:
         """A seed of this call alone. A request's own seed counts within the episode: were it to fix the reply in all of
@@ -140,13 +151,16 @@ class RecordedSpeaker:
         """
         if isinstance(request.prompt, tuple):
             raise WorkflowError(f"{self._target_tag} is played by a model without token ids: send the prompt as text.")
-        reply = await self._model.chat(request)
-        self._recorder.add_text(
-            agent_name=self._agent_name,
-            target_tag=self._target_tag,
-            messages=request.messages,
-            reply=reply_as_text(reply),
-        )
+        with self._recorder.request():
+            reply = await self._model.chat(replace(request, delivery=None))
+            text = reply_as_text(reply)
+
+        def received() -> None:
+            self._recorder.add_text(
+                agent_name=self._agent_name, target_tag=self._target_tag, messages=request.messages, reply=text
+            )
+
+        on_delivery(request.delivery, received)
         return reply
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ajet.chat.delivery import Delivery
 from ajet.records import FinishReason
 
 Message = Mapping[str, Any]
@@ -59,6 +60,8 @@ class ChatRequest:
     """What else the program asked for, e.g. top_p, by OpenAI's names: checked, never followed."""
     with_token_texts: bool = False
     """Whether the reply should hold the text of each sampled token."""
+    delivery: Delivery | None = field(default=None, compare=False, repr=False)
+    """Who will say that the reply has reached the program; None: the program awaits the speaker itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,7 +215,7 @@ class CompletionBody(SharedBody):
         return prompt if isinstance(prompt, str) else tuple(prompt)
 
 
-def read_body(kind: type[Body], body: bytes) -> Body:
+def read_body(kind: type[Body], body: bytes | bytearray) -> Body:
     """Parse and check a body.
 
     Raises:

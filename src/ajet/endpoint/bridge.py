@@ -8,8 +8,10 @@ that loop itself it adds nothing, not even a turn. Once it is closed nothing pas
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
+from ajet.chat.delivery import Delivery
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
 from ajet.errors import EpisodeOverError
 
@@ -42,7 +44,12 @@ class LoopBridge:
         self._check()
         if asyncio.get_running_loop() is self._loop:
             return await self._chat_there(model, request)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._chat_there(model, request), self._loop))
+        delivery = request.delivery or Delivery()
+        asked = self._chat_there(model, replace(request, delivery=delivery))
+        reply = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, self._loop))
+        if request.delivery is None:
+            delivery.confirm()  # whoever awaited it here has not been cancelled meanwhile
+        return reply
 
     async def _chat_there(self, model: ChatModel, request: ChatRequest) -> ChatReply:
         self._check()

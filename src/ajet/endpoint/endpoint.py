@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ajet.endpoint.handler import Handler
 from ajet.endpoint.refusals import Refusals
-from ajet.endpoint.sessions import SessionTable
+from ajet.endpoint.sessions import SessionTable, episode_path
 
 if TYPE_CHECKING:
     from ajet.endpoint.server import EndpointServer
@@ -38,15 +38,15 @@ class Endpoint:
         self._server: EndpointServer | None = None
         self._starting = Lock()
 
-    def base_url(self) -> str:
-        """Where clients find the server, which starts now if it has not.
+    def base_url(self, episode: str | None = None) -> str:
+        """Where clients find the server, which starts now if it has not; an episode that is named has its own address.
 
         Raises:
             ConfigError: the configured address cannot be served.
         """
         with self._starting:
             if self._server is None:
-                from ajet.endpoint.server import EndpointServer  # FastAPI, only for those who need it
+                from ajet.endpoint.server import EndpointServer  # uvicorn, only for those who need it
 
                 self._server = EndpointServer(
                     self.handler,
@@ -54,7 +54,7 @@ class Endpoint:
                     port=self._settings.port,
                     max_body_bytes=self._settings.max_body_bytes,
                 )
-            return self._server.base_url
+            return f"{self._server.origin}{'' if episode is None else episode_path(episode)}/v1"
 
     def close(self) -> None:
         """Stop the server, if there is one."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
+from ajet.chat.delivery import Delivery
 from ajet.chat.types import ChatReply, ChatRequest
 from ajet.endpoint.api_error import ApiError, wrong_key
-from ajet.endpoint.bodies import ChatBody, CompletionBody, read_body
+from ajet.endpoint.bodies import ChatBody, CompletionBody, ReplyForm, read_body
 from ajet.endpoint.refusals import Refusals
 from ajet.endpoint.replies import Answer, ReplyWriter
-from ajet.endpoint.sessions import Session, SessionTable
+from ajet.endpoint.sessions import Session, SessionTable, path_within
 from ajet.errors import AjetError, ContextOverflowError, EpisodeOverError, WorkflowError
 
 log = logging.getLogger(__name__)
@@ -30,12 +32,12 @@ class Handler:
         self._sessions = sessions
         self._refusals = refusals
 
-    async def answer(self, *, method: str, path: str, authorization: str | None, body: bytes) -> Answer:
+    async def answer(self, *, method: str, path: str, authorization: str | None, body: bytes | bytearray) -> Answer:
         """Answer one request; never raises, save for cancellation.
 
         Args:
             method: HTTP's, upper case.
-            path: from the root, `/v1` included.
+            path: from the root, the episode's own and `/v1` included.
             authorization: the header, `Bearer <key>`.
             body: all of it.
         """
@@ -58,7 +60,10 @@ class Handler:
             raise wrong_key("This key opens no running episode: it is wrong, or its episode is over.")
         return session
 
-    async def _answer(self, method: str, path: str, session: Session, body: bytes) -> Answer:
+    async def _answer(self, method: str, full_path: str, session: Session, body: bytes | bytearray) -> Answer:
+        path = path_within(full_path, session)
+        if path is None:
+            raise wrong_key("This key is not of the episode whose address this is: keep the two together.")
         if path.startswith(f"{MODELS}/"):
             return self._model(path.removeprefix(f"{MODELS}/"), session)
         if path not in METHODS:
@@ -71,23 +76,24 @@ class Handler:
             return await self._chat(session, body)
         return await self._complete(session, body)
 
-    async def _chat(self, session: Session, raw: bytes) -> Answer:
+    async def _chat(self, session: Session, raw: bytes | bytearray) -> Answer:
         body = read_body(ChatBody, raw)
-        request = body.request()
-        self._refusals.check(request.settings, session)
-        reply = await _ask(session, request)
         form = body.form(logprobs=bool(body.logprobs))
-        return ReplyWriter(reply=reply, form=form, model_name=session.model_name, number=next(session.numbers)).chat()
+        writer, delivery = await self._reply(session, body.request(), form)
+        return replace(writer.chat(), delivery=delivery)
 
-    async def _complete(self, session: Session, raw: bytes) -> Answer:
+    async def _complete(self, session: Session, raw: bytes | bytearray) -> Answer:
         body = read_body(CompletionBody, raw)
-        request = body.request()
-        self._refusals.check(request.settings, session)
-        reply = await _ask(session, request)
         form = body.form(logprobs=body.logprobs is not None)
-        return ReplyWriter(
-            reply=reply, form=form, model_name=session.model_name, number=next(session.numbers)
-        ).completion()
+        writer, delivery = await self._reply(session, body.request(), form)
+        return replace(writer.completion(), delivery=delivery)
+
+    async def _reply(self, session: Session, request: ChatRequest, form: ReplyForm) -> tuple[ReplyWriter, Delivery]:
+        self._refusals.check(request.settings, session)
+        delivery = Delivery()
+        reply = await _ask(session, replace(request, delivery=delivery))
+        number = next(session.numbers)
+        return ReplyWriter(reply=reply, form=form, model_name=session.model_name, number=number), delivery
 
     def _model(self, name: str, session: Session) -> Answer:
         if name != session.model_name:

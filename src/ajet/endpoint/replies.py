@@ -10,9 +10,10 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from ajet.chat.delivery import Delivery
 from ajet.chat.types import ChatReply
 from ajet.endpoint.bodies import ReplyForm
 
@@ -29,6 +30,8 @@ class Answer:
     body: bytes = b""
     events: tuple[bytes, ...] | None = None
     """The pieces of an event stream, instead of a body."""
+    delivery: Delivery = field(default_factory=Delivery, compare=False, repr=False)
+    """To be confirmed when the client is handed the body, or the first piece: it may need no more of them."""
 
     @property
     def headers(self) -> dict[str, str]:

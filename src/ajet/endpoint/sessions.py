@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from ajet.chat.types import ChatModel
 
 PREFIX = "sk-ajet-"
+EPISODES = "/e/"
+"""Where the addresses of episodes begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,8 @@ class Session:
     """`rollout.temperature`: what the policy samples at."""
     model: ChatModel
     """Usable from any thread."""
+    episode: str = ""
+    """Its episode in addresses (`episode_path`), of which each has its own."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
     """Numbers of its replies."""
 
@@ -36,6 +40,26 @@ class Session:
     def model_name(self) -> str:
         """What the model is called to clients. No slash: some of them read a provider out of it."""
         return f"ajet-{self.target_tag}"
+
+
+def episode_path(episode: str) -> str:
+    """The root of an episode's own address.
+
+    Clients keep connections and caches by URL, some of them (LangChain's) across event loops and for the life of the
+    process. What they keep of one episode must not meet another's requests.
+    """
+    return f"{EPISODES}{episode}"
+
+
+def path_within(path: str, session: Session) -> str | None:
+    """The path below the session's episode, e.g. `/v1/models`; None for an address of another episode.
+
+    Without an episode in front it is taken as it is: a client in this process has no address.
+    """
+    if not path.startswith(EPISODES):
+        return path
+    root = episode_path(session.episode)
+    return path.removeprefix(root) if path.startswith(f"{root}/") else None
 
 
 class SessionTable:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 
 from ajet.endpoint.handler import Handler
+from ajet.endpoint.replies import Answer
 
 BASE_URL = "http://ajet.invalid/v1"
 """A base URL for such clients; the host is never looked up (RFC 2606)."""
@@ -28,14 +29,17 @@ class InProcessTransport(httpx.AsyncBaseTransport):
             body=await request.aread(),
         )
         if answer.events is None:
+            answer.delivery.confirm()  # nothing waits between here and the program
             return httpx.Response(answer.status, headers=answer.headers, content=answer.body)
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Events(answer.events))
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Events(answer))
 
 
 class _Events(httpx.AsyncByteStream):
-    def __init__(self, events: tuple[bytes, ...]) -> None:
-        self._events = events
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for event in self._events:
+        assert self._answer.events is not None
+        self._answer.delivery.confirm()
+        for event in self._answer.events:
             yield event

@@ -1,4 +1,4 @@
-"""An event loop on which rollouts repeat exactly.
+"""Event loops: the rollouts', on which they repeat exactly, and that of an episode on a thread of its own.
 
 Agents and the engine share one thread, so the order of everything is that of the loop's ready queue, and depends
 on no clock, except where a program sleeps: AgentScope's ReActAgent sleeps a millisecond after every reply, and
@@ -9,6 +9,7 @@ mean "let others run", and here do just that.
 from __future__ import annotations
 
 import asyncio
+import selectors
 from collections.abc import Callable
 from contextvars import Context
 from typing import TypeVarTuple
@@ -25,3 +26,8 @@ class RolloutLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         """As asyncio's, with delays under ten milliseconds counted as none."""
         return super().call_later(delay if delay >= _MOMENT_S else 0.0, callback, *args, context=context)
+
+
+def episode_loop() -> asyncio.AbstractEventLoop:
+    """A loop for one episode, of which a run may have hundreds: `poll` watches its few sockets without a descriptor."""
+    return asyncio.SelectorEventLoop(selectors.PollSelector())

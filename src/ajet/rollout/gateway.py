@@ -7,6 +7,7 @@ from then on every episode of the run starts on one. In-process clients need non
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ class EpisodeGateway:
     on_own_thread: bool
     wants_thread: bool = False
     """Whether the program asked for a URL where it must not block."""
+    _name: str = field(default_factory=lambda: secrets.token_hex(8))
     _keys: list[str] = field(default_factory=list)
     _over: bool = False
 
@@ -63,7 +65,7 @@ class EpisodeGateway:
 
     def address(self, model: ChatModel, *, agent_name: str, target_tag: str, trained: bool) -> OpenAIAddress:
         """A URL and a key of this model; starts the server if need be."""
-        base_url = self.endpoint.base_url()
+        base_url = self.endpoint.base_url(self._name)
         key, session = self._open(model, agent_name, target_tag, trained)
         return OpenAIAddress(base_url=base_url, api_key=key, model=session.model_name)
 
@@ -95,7 +97,12 @@ class EpisodeGateway:
 
     def _session(self, model: ChatModel, agent_name: str, target_tag: str, trained: bool) -> Session:
         return Session(
-            agent_name=agent_name, target_tag=target_tag, trained=trained, temperature=self.temperature, model=model
+            agent_name=agent_name,
+            target_tag=target_tag,
+            trained=trained,
+            temperature=self.temperature,
+            model=model,
+            episode=self._name,
         )
 
 

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from ajet.rollout.event_loop import episode_loop
+
 T = TypeVar("T")
 
 
@@ -54,7 +56,7 @@ class _OwnThread(Generic[T]):
 
     def _run(self) -> None:
         """The thread. Hands the result over before its loop is torn down, which may take its time."""
-        with asyncio.Runner() as runner:
+        with asyncio.Runner(loop_factory=episode_loop) as runner:
             try:
                 result = runner.run(self._watched())
             except asyncio.CancelledError:

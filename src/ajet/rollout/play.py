@@ -9,7 +9,7 @@ from pathlib import Path
 from ajet.errors import RunInterruptedError, WorkflowError
 from ajet.records import EpisodeGroup, Task
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
-from ajet.rollout.scheduler import RolloutScheduler
+from ajet.rollout.scheduler import RolloutScheduler, never_asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,11 @@ class Play:
             self.close()
         kept = self.keep(groups)
         self.say(f"\ntranscript: {self.transcript_path}\ntrajectories: {kept}")
+        handed_out = [
+            group.episodes[0] for group in groups if group.episodes[0].usable and group.episodes[0].agent_tags
+        ]
+        if handed_out and not any(call.trained for episode in handed_out for call in episode.calls):
+            self.say(f"No trained agent was asked: {never_asked(handed_out)}")
         failed = [group.task.task_id for group in groups if not group.episodes[0].usable]
         if failed:
             raise WorkflowError(f"{len(failed)} of {len(groups)} episodes failed: {', '.join(failed)}")

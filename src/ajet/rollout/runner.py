@@ -140,6 +140,7 @@ class EpisodeRunner:
             num_attempts=attempt + 1,
             duration_s=time.perf_counter() - started,
             num_context_overflows=recorder.context_overflows,
+            num_undelivered_calls=recorder.undelivered_calls,
         )
 
     @staticmethod

@@ -67,7 +67,8 @@ def require_trained_play(groups: Sequence[EpisodeGroup]) -> None:
     """Stop a run that could go on for hours without learning anything.
 
     Raises:
-        WorkflowError: every episode failed; the message says how the first one did.
+        WorkflowError: every episode failed; the message says how the first one did. Or no trained agent received a
+            reply in any of them.
         ConfigError: no agent was trained: no tag of the workflow is among the trainable targets.
     """
     episodes = [episode for group in groups for episode in group.episodes]
@@ -78,3 +79,20 @@ def require_trained_play(groups: Sequence[EpisodeGroup]) -> None:
             "No agent was trained in any episode: is a tag that the workflow uses among trainable_targets? "
             "null trains every agent."
         )
+    usable = [episode for episode in episodes if episode.usable]
+    if not any(call.trained for episode in usable for call in episode.calls):
+        raise WorkflowError(f"No trained agent was asked in any of {len(usable)} episodes: {never_asked(usable)}")
+
+
+def never_asked(episodes: Sequence[Episode]) -> str:
+    """Why trained agents may have been handed out and got no call, for the author of the workflow."""
+    num_undelivered = sum(episode.num_undelivered_calls for episode in episodes)
+    if num_undelivered:
+        return (
+            f"{num_undelivered} requests came, but their client hung up or was cancelled before the reply was there. "
+            "Give it a longer timeout."
+        )
+    return (
+        "their models were handed out and no request came. Does the program use them? If so, a cache of its client may "
+        "have answered (e.g. LangChain's set_llm_cache): turn that off."
+    )

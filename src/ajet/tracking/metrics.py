@@ -18,8 +18,8 @@ Metrics = dict[str, float]
 def episode_metrics(groups: Sequence[EpisodeGroup]) -> Metrics:
     """Counts and means over the episodes of one collection.
 
-    `episode/<status>` are counts; `reward/<tag>/*` are over episodes, each counted once however many agents and
-    calls it had; `workflow/<name>` are means over the episodes that reported the name.
+    `episode/<status>` and `episode/<tag>/uncalled` are counts; `reward/<tag>/*` are over episodes, each counted once
+    however many agents and calls it had; `workflow/<name>` are means over the episodes that reported the name.
     """
     episodes = [episode for group in groups for episode in group.episodes]
     metrics: Metrics = {
@@ -27,6 +27,7 @@ def episode_metrics(groups: Sequence[EpisodeGroup]) -> Metrics:
     }
     metrics["episode/retries"] = float(sum(e.num_attempts - 1 for e in episodes))
     metrics["episode/context_overflows"] = float(sum(e.num_context_overflows for e in episodes))
+    metrics["episode/undelivered_calls"] = float(sum(e.num_undelivered_calls for e in episodes))
     usable = [episode for episode in episodes if episode.usable]
     successes = [float(e.is_success) for e in usable if e.is_success is not None]
     if successes:
@@ -34,7 +35,18 @@ def episode_metrics(groups: Sequence[EpisodeGroup]) -> Metrics:
     if usable:
         metrics["episode/turns_mean"] = fmean(sum(call.trained for call in e.calls) for e in usable)
         metrics["episode/calls_mean"] = fmean(len(e.calls) for e in usable)
-    metrics |= _reward_metrics(usable) | _format_metrics(usable) | _workflow_metrics(usable)
+    metrics |= _uncalled_metrics(usable) | _reward_metrics(usable) | _format_metrics(usable) | _workflow_metrics(usable)
+    return metrics
+
+
+def _uncalled_metrics(usable: Iterable[Episode]) -> Metrics:
+    """Trained agents that were handed out and never asked, by tag: they share a reward and teach nothing."""
+    metrics: Metrics = {}
+    for episode in usable:
+        uncalled = episode.uncalled_agents
+        for name, tag in sorted(episode.agent_tags.items()):
+            key = f"episode/{tag}/uncalled"
+            metrics[key] = metrics.get(key, 0.0) + (name in uncalled)
     return metrics
 
 
