@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 from pathlib import Path
@@ -11,8 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from tests.integration.adder_model import save_adder_model
 
+from ajet.agents.openai_sdk import in_process_client
 from ajet.assemble import build_trainer
+from ajet.chat.types import ChatReply, ChatRequest, ToolCall
 from ajet.config.compose import compose
+from ajet.endpoint.endpoint import Endpoint
+from ajet.endpoint.sessions import Session
 from ajet.errors import WorkflowError
 
 HERE = Path(__file__).parent
@@ -114,3 +119,42 @@ def test_what_cannot_be_trained_on_stops_a_run_with_the_reason_unless_it_is_to_b
     with pytest.raises(WorkflowError, match=r"temperature=1\.5.*rollout\.temperature=1"):
         train(model_path, tmp_path / "refused", "TooWarm")
     assert train(model_path, tmp_path / "ignored", "TooWarm", "endpoint.unsupported=ignore")[0]["episode/ok"] == 8.0
+
+
+def test_after_a_handoff_every_message_is_there() -> None:
+    """The Agents SDK tells calls apart by their ids: were two agents' alike, it would drop the first of them."""
+    agents = pytest.importorskip("agents")
+    endpoint = Endpoint()
+
+    def model(name: str, replies: _Replies) -> Any:
+        session = Session(agent_name=name, target_tag=name, trained=True, temperature=1.0, model=replies)
+        client = in_process_client(endpoint.handler, api_key=endpoint.sessions.open(session), model=name)
+        return agents.OpenAIChatCompletionsModel(model=name, openai_client=client)
+
+    asked = _Replies(_call("lookup"), ChatReply(content="It is 7."))
+    lookup = agents.function_tool(lambda: "7", name_override="lookup")
+    billing = agents.Agent(name="billing", model=model("billing", asked), tools=[lookup])
+    first = model("triage", _Replies(_call("transfer_to_billing")))
+    triage = agents.Agent(name="triage", model=first, handoffs=[billing])
+    asyncio.run(agents.Runner.run(triage, "my bill?", run_config=agents.RunConfig(tracing_disabled=True)))
+    called = [
+        (message["role"], [call["function"]["name"] for call in message.get("tool_calls") or []])
+        for message in asked.asked[-1].messages
+    ]
+    handed_over = [("user", []), ("assistant", ["transfer_to_billing"]), ("tool", [])]
+    assert called == [*handed_over, ("assistant", ["lookup"]), ("tool", [])]
+
+
+class _Replies:
+    """A model that says what it was given, and keeps what it was asked."""
+
+    def __init__(self, *replies: ChatReply) -> None:
+        self._replies, self.asked = list(replies), list[ChatRequest]()
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        self.asked.append(request)
+        return self._replies.pop(0)
+
+
+def _call(name: str) -> ChatReply:
+    return ChatReply(content="", tool_calls=(ToolCall(name=name, arguments="{}"),))

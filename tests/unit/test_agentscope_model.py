@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from ajet.agents.agentscope import STRUCTURED_TOOL, AgentScopeModel
-from ajet.chat.types import ChatReply, ChatRequest, ToolCall
+from ajet.chat.types import ChatReply, ChatRequest, NamedTool, ToolCall
 
 # agentscope can only be imported once ajet has put mcp's old names in place.
 from agentscope.agent import ReActAgent  # isort: skip
@@ -73,7 +73,8 @@ def test_a_structured_model_becomes_a_tool_and_fills_metadata_only_if_it_fits() 
     assert ask(replies, structured_model=Vote).metadata == {"target": "Player2"}
     assert ask(replies, structured_model=Vote).metadata is None
     (tool,) = replies.requests[0].tools
-    assert tool["function"]["name"] == STRUCTURED_TOOL == replies.requests[0].tool_choice
+    assert tool["function"]["name"] == STRUCTURED_TOOL
+    assert replies.requests[0].tool_choice == NamedTool(STRUCTURED_TOOL)
 
 
 def test_generation_arguments_reach_the_model_as_they_would_by_url() -> None:

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ajet.agents.speakers import EngineSpeaker, SamplingSettings
 from ajet.chat.renderer import ChatRenderer
-from ajet.chat.types import ChatModel, ChatReply, ChatRequest, ToolCall
+from ajet.chat.types import ChatModel, ChatReply, ChatRequest, NamedTool, ToolCall
 from ajet.endpoint.handler import Handler
 from ajet.endpoint.refusals import Refusals
 from ajet.endpoint.replies import Answer
@@ -124,13 +124,25 @@ def test_tools_choice_and_limits_reach_the_model_and_calls_come_back_with_ids_th
         tools=[tool], tool_choice=choice, max_tokens=9, max_completion_tokens=5, stop="\n", parallel_tool_calls=False
     )
     (request,) = replies.requests
-    assert list(request.tools) == [TOOL] and request.tool_choice == "look" and request.max_tokens == 5
+    assert list(request.tools) == [TOOL] and request.tool_choice == NamedTool("look") and request.max_tokens == 5
     assert request.stop == ("\n",) and not request.parallel_tool_calls
     message = first["choices"][0]["message"]
     assert message["content"] is None and first["choices"][0]["finish_reason"] == "tool_calls"
     assert [c["function"] for c in message["tool_calls"]] == [{"name": "look", "arguments": '{"at": 1}'}] * 2
     second = door.chat(tools=[TOOL])["choices"][0]["message"]
     assert len({c["id"] for c in message["tool_calls"] + second["tool_calls"]}) == 3
+
+
+def test_ids_of_calls_differ_between_agents_with_keys_of_their_own() -> None:
+    reply = ChatReply(content="", tool_calls=(ToolCall(name="look", arguments="{}"),))
+    door = Door(Replies(reply, reply))
+    other = door.sessions.open(
+        Session(agent_name="P2", target_tag="seer", trained=True, temperature=1.0, model=Replies(reply))
+    )
+    answers = [door.send("/v1/chat/completions", ASK, authorization=f"Bearer {key}") for key in (door.key, other)]
+    said = [json.loads(answer.body) for answer in answers]
+    assert len({body["id"] for body in said}) == 2
+    assert len({body["choices"][0]["message"]["tool_calls"][0]["id"] for body in said}) == 2
 
 
 def test_a_stream_says_the_same_as_the_reply_in_one_piece() -> None:

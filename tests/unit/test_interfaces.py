@@ -190,3 +190,62 @@ def test_what_a_trained_agent_may_not_ask_for_is_the_same_on_every_interface(
 
 def test_an_address_does_not_show_its_key() -> None:
     assert "secret" not in repr(OpenAIAddress(base_url="u", api_key="secret", model="m"))
+
+
+async def asked_again(tuner: AjetTuner) -> list[Any]:
+    """One agent whose model is asked for anew at each turn, on another interface each time."""
+    said: list[Any] = []
+    messages: list[Any] = [*ASK]
+    for turn in range(3):
+        if turn == 1:
+            model = tuner.as_agentscope_model(agent_name="P1", target_tag="seer")
+            blocks = (await model(messages)).content
+            text = "".join(block["text"] for block in blocks)
+        else:
+            client: Any = tuner.as_raw_openai_sdk_client(agent_name="P1", target_tag="seer")
+            text = (await client.chat.completions.create(messages)).choices[0].message.content
+        said.append(text)
+        messages += [{"role": "assistant", "content": text}, *ASK]
+    return said
+
+
+def test_an_agent_whose_model_is_asked_for_again_goes_on_from_its_recorded_ids(run: Run) -> None:
+    episode = run.one(asked_again)
+    first, second, third = episode.calls
+    for call, earlier in ((second, first), (third, second)):
+        recorded = earlier.prompt_ids + earlier.sampled_ids
+        assert call.prompt_ids[: len(recorded)] == recorded
+    assert run.one(asked_again).calls == episode.calls
+
+
+async def everybody_calls(tuner: AjetTuner) -> list[str]:
+    """Ids of replies and calls of three agents, one asked through two models, on both interfaces without a URL."""
+    ids: list[str] = []
+    tools: Any = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
+    for name in ("P1", "P2", "P1", "P3"):
+        model = tuner.as_agentscope_model(agent_name=name, target_tag=name)
+        client: Any = tuner.as_raw_openai_sdk_client(agent_name=name, target_tag=name)
+        for _ in range(2):
+            response = await model(ASK, tools=tools, tool_choice="required")
+            ids += [response.id, *(block["id"] for block in response.content if block["type"] == "tool_use")]
+            completion = await client.chat.completions.create(ASK, tools=tools, tool_choice="required")
+            ids += [completion.id, *(call.id for call in completion.choices[0].message.tool_calls)]
+    return ids
+
+
+def test_ids_of_replies_and_calls_are_unique_in_an_episode_and_the_same_in_two_runs(tokenizer: Any) -> None:
+    seen = []
+    for _ in range(2):
+        made = Run(tokenizer, opponent=random_player)
+        episode = made.one(everybody_calls, trainable_targets=["other"])
+        seen.append(episode.metadata["said"])
+    assert seen[0] == seen[1] and len(seen[0]) == len(set(seen[0])) == 4 * 2 * 4, seen
+
+
+def test_two_models_of_one_agent_draw_differently(run: Run) -> None:
+    async def twins(tuner: AjetTuner) -> None:
+        models = [tuner.as_agentscope_model(agent_name="P1", target_tag="seer") for _ in range(2)]
+        await asyncio.gather(*(model(ASK) for model in models for _ in range(2)))
+
+    calls = run.one(twins).calls
+    assert len({call.prompt_ids for call in calls}) == 1 and len({call.sampled_ids for call in calls}) == 4

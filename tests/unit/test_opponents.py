@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from ajet.agents.openai_sdk import in_process_client
-from ajet.chat.types import ChatReply, ChatRequest, ToolCall
+from ajet.chat.types import ChatReply, ChatRequest, NamedTool, ToolCall
 from ajet.endpoint.handler import Handler
 from ajet.endpoint.refusals import Refusals
 from ajet.endpoint.sessions import Session, SessionTable
@@ -54,7 +54,7 @@ def test_no_tool_is_called_where_none_is_allowed() -> None:
 
 def test_every_choice_is_met_in_time() -> None:
     player = RandomPlayer(random.Random(1))
-    request = ChatRequest(messages=[], tools=[TOOL], tool_choice="move")
+    request = ChatRequest(messages=[], tools=[TOOL], tool_choice=NamedTool("move"))
     moves = [Move.model_validate_json(asyncio.run(player.chat(request)).tool_calls[0].arguments) for _ in range(60)]
     assert {move.target for move in moves} == {"Player1", "Player2"} and {move.save for move in moves} == {True, False}
     assert {move.count for move in moves} == {2, 3, 4} and {move.poison for move in moves} == {None, "Player1"}
@@ -78,7 +78,7 @@ def test_a_remote_player_passes_on_what_the_agent_asked_for() -> None:
     asked = ChatRequest(
         messages=[{"role": "user", "content": "Move."}],
         tools=[TOOL],
-        tool_choice="move",
+        tool_choice=NamedTool("move"),
         stop=["."],
         seed=4,
         max_tokens=7,
@@ -86,5 +86,10 @@ def test_a_remote_player_passes_on_what_the_agent_asked_for() -> None:
     reply = asyncio.run(player.chat(asked))
     assert reply.content == "I move." and [call.name for call in reply.tool_calls] == ["move"]
     received = remote.request
-    assert (received.tool_choice, received.stop, received.seed, received.max_tokens) == ("move", (".",), 4, 7)
+    assert (received.tool_choice, received.stop, received.seed, received.max_tokens) == (
+        NamedTool("move"),
+        (".",),
+        4,
+        7,
+    )
     assert list(received.tools) == [TOOL] and list(received.messages) == list(asked.messages)

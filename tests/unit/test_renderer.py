@@ -213,3 +213,31 @@ def test_a_special_token_in_a_message_is_text_and_forges_no_turn() -> None:
     ids = renderer.prompt_ids(ChatRequest(messages=more), conversation)
     assert ids[: len(prompt + sampled)] == prompt + sampled
     assert sum(index in special for index in ids[len(prompt + sampled) :]) == 3
+
+
+def test_a_recorded_conversation_with_nothing_appended_goes_on_from_its_sampled_ids(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    renderer, conversation = ChatRenderer(tokenizer), Conversation()
+    first = ChatRequest(messages=[ASK])
+    prompt = renderer.prompt_ids(first, conversation)
+    sampled = tuple(i for char in "I see." for i in encode(tokenizer, char)) + renderer.stop_ids
+    renderer.finish(first, prompt, sampled, conversation)
+    again = ChatRequest(messages=[ASK, {"role": "assistant", "content": "I see."}])
+    ids = renderer.prompt_ids(again, conversation)
+    assert ids[: len(prompt + sampled)] == prompt + sampled
+    assert text_of(tokenizer, ids[len(prompt + sampled) :]) == "<|assistant|>"
+
+
+def test_of_several_recorded_calls_the_longest_is_gone_on_from(tokenizer: PreTrainedTokenizerBase) -> None:
+    renderer, conversation = ChatRenderer(tokenizer), Conversation()
+    spelled = tuple(i for char in "I see." for i in encode(tokenizer, char)) + renderer.stop_ids
+    said = {"role": "assistant", "content": "I see."}
+    long = [ASK, said, ASK]
+    prompts = []
+    for messages in ([ASK], long, [ASK]):  # the short request once more, as a program does that asks twice
+        request = ChatRequest(messages=messages)
+        prompts.append(renderer.prompt_ids(request, conversation))
+        renderer.finish(request, prompts[-1], spelled, conversation)
+    ids = renderer.prompt_ids(ChatRequest(messages=[*long, said, ASK]), conversation)
+    assert ids[: len(prompts[1] + spelled)] == prompts[1] + spelled

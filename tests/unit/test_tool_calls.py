@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ajet.agents.speakers import reply_as_text
 from ajet.chat.tool_calls import parse_reply
-from ajet.chat.types import ChatReply, ToolCall, ToolSchema
+from ajet.chat.types import ChatReply, NamedTool, ToolCall, ToolSchema
 
 VOTE: ToolSchema = {
     "type": "function",
@@ -69,7 +69,7 @@ def test_a_call_is_an_error_where_none_is_allowed() -> None:
 
 
 def test_another_tool_than_the_named_one_is_an_error() -> None:
-    reply = parse_reply(GOOD, tools=[VOTE, SAY], tool_choice="say")
+    reply = parse_reply(GOOD, tools=[VOTE, SAY], tool_choice=NamedTool("say"))
     assert reply.format_error is not None and "say" in reply.format_error
 
 

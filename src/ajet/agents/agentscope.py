@@ -7,7 +7,7 @@ A reply that does not fit reaches the agent as text with the reason, which ReAct
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 from ajet.agents.agentscope_names import alias_mcp_names
 
@@ -19,7 +19,7 @@ from agentscope.model._model_usage import ChatUsage  # noqa: E402
 from pydantic import BaseModel, ValidationError  # noqa: E402
 
 from ajet.chat.messages import plain_messages  # noqa: E402
-from ajet.chat.types import ChatModel, ChatReply, ChatRequest  # noqa: E402
+from ajet.chat.types import ChatModel, ChatReply, ChatRequest, NamedTool, ToolChoice, ToolChoiceMode  # noqa: E402
 
 STRUCTURED_TOOL = "generate_structured_output"
 
@@ -48,15 +48,18 @@ class AgentScopeModel(ChatModelBase):  # type: ignore[misc]
         """
         followed = {name: kwargs.pop(name) for name in ("max_tokens", "seed") if name in kwargs}
         stop = kwargs.pop("stop", None) or ()
+        choice: ToolChoice = "auto"
         if tool_choice is not None:
             self._validate_tool_choice(tool_choice, tools or [])
+            # AgentScope spells both as text, and reads a mode first.
+            choice = next((mode for mode in get_args(ToolChoiceMode) if mode == tool_choice), NamedTool(tool_choice))
         if structured_model is not None:
-            tools, tool_choice = [_structured_tool(structured_model)], STRUCTURED_TOOL
+            tools, choice = [_structured_tool(structured_model)], NamedTool(STRUCTURED_TOOL)
         reply = await self._model.chat(
             ChatRequest(
                 messages=plain_messages(messages),
                 tools=tools or [],
-                tool_choice=tool_choice or "auto",
+                tool_choice=choice,
                 stop=(stop,) if isinstance(stop, str) else tuple(stop),
                 settings=kwargs,
                 **followed,
@@ -66,18 +69,19 @@ class AgentScopeModel(ChatModelBase):  # type: ignore[misc]
 
     def _response(self, reply: ChatReply, structured_model: type[BaseModel] | None) -> ChatResponse:
         self._num_calls += 1
+        reply_id = reply.id or str(self._num_calls)
         blocks: list[TextBlock | ToolUseBlock] = []
         if reply.content:
             blocks.append(TextBlock(type="text", text=reply.content))
         arguments = [json_object(call.arguments) for call in reply.tool_calls]
         for i, call in enumerate(reply.tool_calls):
-            call_id = f"call_{self._num_calls}_{i}"
+            call_id = f"call_{reply_id}_{i}"
             blocks.append(ToolUseBlock(type="tool_use", id=call_id, name=call.name, input=arguments[i]))
         usage = ChatUsage(input_tokens=reply.num_prompt_tokens, output_tokens=reply.num_sampled_tokens, time=0.0)
         metadata = None
         if structured_model is not None and arguments:
             metadata = _validated(structured_model, arguments[0])
-        return ChatResponse(content=blocks, usage=usage, metadata=metadata)
+        return ChatResponse(id=reply_id, content=blocks, usage=usage, metadata=metadata)
 
 
 def json_object(arguments: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class SamplingSettings:
 
 
 class EngineSpeaker:
-    """Speaks with an engine's weights. One object an agent and episode; concurrent calls are fine."""
+    """Speaks with an engine's weights. One object a model handed out; concurrent calls are fine."""
 
     def __init__(
         self,
@@ -42,8 +42,11 @@ class EngineSpeaker:
         recorder: EpisodeRecorder,
         sampling: SamplingSettings,
         seed: int,
+        conversation: Conversation | None = None,
     ) -> None:
-        """`seed` names this agent in this episode; each call derives its own from it."""
+        """`seed` is this object's own: two that speak for one agent draw differently, and each call derives its own
+        from it. `conversation` is the agent's, and whoever else speaks for it has the same one; None starts one.
+        """
         self._agent_name = agent_name
         self._target_tag = target_tag
         self._trained = trained
@@ -52,7 +55,7 @@ class EngineSpeaker:
         self._recorder = recorder
         self._sampling = sampling
         self._seed = seed
-        self._conversation = Conversation()
+        self._conversation = conversation or Conversation()
         self._num_calls = 0
 
     async def chat(self, request: ChatRequest) -> ChatReply:
@@ -83,6 +86,7 @@ class EngineSpeaker:
 
         on_delivery(request.delivery, received)
         return ChatReply(
+            id=self._conversation.next_reply_id(),
             content=reply.content,
             tool_calls=reply.tool_calls,
             finish_reason=completion.finish_reason,
@@ -136,12 +140,21 @@ class EngineSpeaker:
 class RecordedSpeaker:
     """Another chat model's calls, kept as text so that an episode can be read as a whole."""
 
-    def __init__(self, model: ChatModel, *, agent_name: str, target_tag: str, recorder: EpisodeRecorder) -> None:
-        """`model` answers; the recorder listens."""
+    def __init__(
+        self,
+        model: ChatModel,
+        *,
+        agent_name: str,
+        target_tag: str,
+        recorder: EpisodeRecorder,
+        conversation: Conversation | None = None,
+    ) -> None:
+        """`model` answers; the recorder listens; `conversation` is the agent's and numbers its replies."""
         self._model = model
         self._agent_name = agent_name
         self._target_tag = target_tag
         self._recorder = recorder
+        self._conversation = conversation or Conversation()
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Pass on the request and keep the reply.
@@ -161,7 +174,7 @@ class RecordedSpeaker:
             )
 
         on_delivery(request.delivery, received)
-        return reply
+        return replace(reply, id=self._conversation.next_reply_id())
 
 
 def reply_as_text(reply: ChatReply) -> str:

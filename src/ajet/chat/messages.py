@@ -20,12 +20,45 @@ ROLES = ("system", "user", "assistant", "tool")
 def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Every message with `role` and `content: str`; assistant `tool_calls` as name and arguments object.
 
-    Call ids are dropped: results follow their calls in order, and the ids are random.
+    Ids of calls are dropped, since whoever made them chose them; before that, results are put in the order of their
+    calls, so that a template, which shows no ids, shows each result where it belongs.
 
     Raises:
         WorkflowError: a role that chat models do not know, or content that is not text.
     """
-    return [_plain(message) for message in messages]
+    return [_plain(message) for message in results_in_call_order(messages)]
+
+
+def results_in_call_order(messages: Sequence[Message]) -> list[Message]:
+    """The messages with the results behind each assistant's calls in the order of those calls, by `tool_call_id`.
+
+    Results that name none of the calls stay where they are, and so does everything that is no result.
+
+    Example: behind calls a, b and c, the results (c, x, a) become (a, x, c).
+    """
+    ordered = list(messages)
+    place_of: dict[str, int] = {}
+    slots: list[int] = []
+
+    def sort_slots() -> None:
+        results = sorted((ordered[slot] for slot in slots), key=lambda result: place_of[result["tool_call_id"]])
+        for slot, result in zip(slots, results, strict=True):
+            ordered[slot] = result
+
+    for index, message in enumerate(messages):
+        if message.get("role") == "assistant":
+            sort_slots()
+            place_of, slots = _places(message), []
+        elif message.get("role") == "tool" and message.get("tool_call_id") in place_of:
+            slots.append(index)
+    sort_slots()
+    return ordered
+
+
+def _places(message: Message) -> dict[str, int]:
+    """Which of the message's calls has which id."""
+    ids = [call.get("id") for call in message.get("tool_calls") or []]
+    return {call_id: place for place, call_id in reversed(list(enumerate(ids))) if isinstance(call_id, str)}
 
 
 def assistant_message(content: str, tool_calls: Sequence[ToolCall]) -> dict[str, Any]:

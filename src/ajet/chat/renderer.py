@@ -42,9 +42,18 @@ class Turn:
 
 @dataclass(slots=True)
 class Conversation:
-    """The finished calls of one agent in one episode."""
+    """What one agent has said in one episode, whichever of its clients was asked."""
 
+    agent_number: int = 0
+    """Of this agent among those of the episode."""
     turns: list[Turn] = field(default_factory=list)
+    """The finished calls that a later request may extend."""
+    num_replies: int = 0
+
+    def next_reply_id(self) -> str:
+        """An id that no other reply of the episode has."""
+        self.num_replies += 1
+        return f"{self.agent_number}_{self.num_replies}"
 
 
 class ChatRenderer:
@@ -72,8 +81,9 @@ class ChatRenderer:
         messages = plain_messages(request.messages)
         tools = list(request.tools)
         text = self._text(messages, tools, add_generation_prompt=True)
-        for turn in reversed(conversation.turns):
-            if not _extends(messages, turn.messages):
+        # The longest first: what it holds of recorded ids, a shorter one would have to tokenize again.
+        for turn in sorted(reversed(conversation.turns), key=lambda turn: -len(turn.messages)):
+            if messages[: len(turn.messages)] != turn.messages:
                 continue
             suffix = self._suffix(text, turn)
             if suffix is not None:
@@ -176,10 +186,6 @@ class ChatRenderer:
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
-
-
-def _extends(messages: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> bool:
-    return len(messages) > len(earlier) and messages[: len(earlier)] == earlier
 
 
 def before_stop(text: str, stop: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ajet.chat.arguments import misfit
-from ajet.chat.types import ToolCall, ToolSchema, is_text
+from ajet.chat.types import NamedTool, ToolCall, ToolChoice, ToolSchema, is_text
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 MOST_LEVELS = 50
@@ -31,20 +31,22 @@ class ParsedReply:
     format_error: str | None
 
 
-def parse_reply(text: str, *, tools: Sequence[ToolSchema], tool_choice: str, parallel: bool = True) -> ParsedReply:
+def parse_reply(
+    text: str, *, tools: Sequence[ToolSchema], tool_choice: ToolChoice, parallel: bool = True
+) -> ParsedReply:
     """Split a reply into text and tool calls."""
     tool_names = [str(tool["function"]["name"]) for tool in tools]
     if OPEN not in text and CLOSE not in text:
         error = None
-        if tool_choice == "required" or tool_choice in tool_names:
+        if tool_choice == "required" or isinstance(tool_choice, NamedTool):
             error = f"a tool call was required ({', '.join(tool_names)}) and none was made"
         return ParsedReply(content=text.strip(), tool_calls=(), format_error=error)
     try:
         if tool_choice == "none" or not tool_names:
             raise _MalformedCall("a tool was called where none is allowed")
         content, calls = _split(text, tool_names)
-        if tool_choice in tool_names and any(call.name != tool_choice for call in calls):
-            raise _MalformedCall(f"the tool to call is {tool_choice}")
+        if isinstance(tool_choice, NamedTool) and any(call.name != tool_choice.name for call in calls):
+            raise _MalformedCall(f"the tool to call is {tool_choice.name}")
         if len(calls) > 1 and not parallel:
             raise _MalformedCall("only one tool may be called at a time")
     except _MalformedCall as error:

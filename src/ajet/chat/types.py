@@ -8,15 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from ajet.chat.delivery import Delivery
+from ajet.errors import WorkflowError
 from ajet.records import FinishReason
 
 Message = Mapping[str, Any]
 """One message, OpenAI format: role, content (str), and tool_calls / tool_call_id / name where they apply."""
 ToolSchema = Mapping[str, Any]
 """One tool, OpenAI format: {"type": "function", "function": {"name", "description", "parameters"}}."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTool:
+    """The `tool_choice` that names a tool. A type of its own, since a tool may be called `auto` or `none`."""
+
+    name: str
+
+
+ToolChoiceMode = Literal["auto", "none", "required"]
+ToolChoice = ToolChoiceMode | NamedTool
 
 
 def is_text(value: str) -> bool:
@@ -43,8 +55,8 @@ class ChatRequest:
 
     messages: Sequence[Message]
     tools: Sequence[ToolSchema] = ()
-    tool_choice: str = "auto"
-    """`auto`, `none`, `required` or a tool's name. Never a grammar: sampling stays free."""
+    tool_choice: ToolChoice = "auto"
+    """Whether a tool may or must be called, and which. Never a grammar: sampling stays free."""
     parallel_tool_calls: bool = True
     """Whether one reply may make several tool calls."""
     max_tokens: int | None = None
@@ -63,6 +75,13 @@ class ChatRequest:
     delivery: Delivery | None = field(default=None, compare=False, repr=False)
     """Who will say that the reply has reached the program; None: the program awaits the speaker itself."""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.tool_choice, NamedTool) and self.tool_choice not in get_args(ToolChoiceMode):
+            modes = ", ".join(get_args(ToolChoiceMode))
+            raise WorkflowError(
+                f"tool_choice={self.tool_choice!r} is not one of {modes}, nor NamedTool(<tool's name>)."
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatReply:
@@ -70,6 +89,9 @@ class ChatReply:
 
     content: str
     """The text outside tool calls; the whole raw text if there was a format error."""
+    id: str = ""
+    """Unique within the episode, the same in two runs of one seed; the ids of its tool calls are made from it. Empty
+    for replies of a bare model: the interface that hands them on numbers them."""
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: FinishReason = "stop"
     format_error: str | None = None

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from ajet.chat.types import ChatRequest
+from ajet.chat.types import ChatRequest, NamedTool, ToolChoice
 from ajet.endpoint.api_error import ApiError
 
 Body = TypeVar("Body", bound="SharedBody")
@@ -167,7 +167,7 @@ class ChatBody(SharedBody):
             with_token_texts=bool(self.logprobs),
         )
 
-    def _choice(self) -> str:
+    def _choice(self) -> ToolChoice:
         if not isinstance(self.tool_choice, NamedChoice):
             return self.tool_choice or "auto"
         names = [tool.function.name for tool in self.tools or []]
@@ -175,7 +175,7 @@ class ChatBody(SharedBody):
         if name not in names:
             message = f"tool_choice names {name!r}; the tools are {', '.join(names) or 'none'}."
             raise ApiError(400, message, code="invalid_value", param="tool_choice")
-        return name
+        return NamedTool(name)
 
 
 class CompletionBody(SharedBody):

@@ -92,8 +92,8 @@ class Handler:
         self._refusals.check(request.settings, session)
         delivery = Delivery()
         reply = await _ask(session, replace(request, delivery=delivery))
-        number = next(session.numbers)
-        return ReplyWriter(reply=reply, form=form, model_name=session.model_name, number=number), delivery
+        reply_id = reply.id or str(next(self._sessions.reply_numbers))
+        return ReplyWriter(reply=reply, reply_id=reply_id, form=form, model_name=session.model_name), delivery
 
     def _model(self, name: str, session: Session) -> Answer:
         if name != session.model_name:

@@ -49,10 +49,10 @@ class ReplyWriter:
     """Writes one reply."""
 
     reply: ChatReply
+    reply_id: str
+    """Unique within the episode, so that ids made from it are, too: clients tell messages apart by them."""
     form: ReplyForm
     model_name: str
-    number: int
-    """Of this reply within its session; makes ids that differ within a conversation."""
 
     def chat(self) -> Answer:
         """`/v1/chat/completions`."""
@@ -125,7 +125,7 @@ class ReplyWriter:
 
     def _head(self, prefix: str, kind: str) -> dict[str, Any]:
         return {
-            "id": f"{prefix}-{self.number}",
+            "id": f"{prefix}-{self.reply_id}",
             "object": kind,
             "created": int(time.time()),
             "model": self.model_name,
@@ -134,7 +134,7 @@ class ReplyWriter:
     def _tool_calls(self) -> list[dict[str, Any]]:
         return [
             {
-                "id": f"call_{self.number}_{index}",
+                "id": f"call_{self.reply_id}_{index}",
                 "type": "function",
                 "function": {"name": call.name, "arguments": call.arguments},
             }

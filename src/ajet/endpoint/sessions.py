@@ -9,8 +9,8 @@ from __future__ import annotations
 import hmac
 import itertools
 import secrets
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ajet.chat.types import ChatModel
 
@@ -33,8 +33,6 @@ class Session:
     """Usable from any thread."""
     episode: str = ""
     """Its episode in addresses (`episode_path`), of which each has its own."""
-    numbers: Iterator[int] = field(default_factory=itertools.count)
-    """Numbers of its replies."""
 
     @property
     def model_name(self) -> str:
@@ -68,6 +66,8 @@ class SessionTable:
     def __init__(self) -> None:
         """Start without any."""
         self._sessions: dict[str, tuple[str, Session]] = {}
+        self.reply_numbers = itertools.count()
+        """For replies without an id: agents of one conversation may have keys of their own, so no key counts alone."""
         self._decoy = _new_key()[1]
 
     def open(self, session: Session) -> str:

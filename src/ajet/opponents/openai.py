@@ -12,7 +12,8 @@ from typing import Any
 
 from openai import AsyncOpenAI, OpenAIError
 
-from ajet.chat.types import ChatReply, ChatRequest, Message, ToolCall
+from ajet.chat.messages import results_in_call_order
+from ajet.chat.types import ChatReply, ChatRequest, Message, NamedTool, ToolCall, ToolChoice
 from ajet.errors import EngineError
 
 
@@ -70,32 +71,42 @@ def _checked(content: str, calls: list[ToolCall]) -> ChatReply:
     return ChatReply(content=content, tool_calls=tuple(calls))
 
 
-def _wire_tool_choice(tool_choice: str) -> Any:
-    if tool_choice in ("auto", "none", "required"):
-        return tool_choice
-    return {"type": "function", "function": {"name": tool_choice}}
+def _wire_tool_choice(tool_choice: ToolChoice) -> Any:
+    if isinstance(tool_choice, NamedTool):
+        return {"type": "function", "function": {"name": tool_choice.name}}
+    return tool_choice
 
 
 def _wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Plain messages with the call ids that the API wants: results follow their calls in order."""
+    """The messages with what the API wants: arguments as text, an id for each call, and each result naming its call.
+
+    Ids that the program chose are kept; where there are none, results follow their calls in order.
+    """
     wire: list[dict[str, Any]] = []
-    open_ids: list[str] = []
-    for message in messages:
+    unanswered: list[str] = []
+    for message in results_in_call_order(messages):
         copy = dict(message)
         if copy.get("tool_calls"):
             copy["tool_calls"] = [
-                {
-                    "id": f"call_{len(wire)}_{i}",
-                    "type": "function",
-                    "function": {
-                        "name": call["function"]["name"],
-                        "arguments": json.dumps(call["function"]["arguments"]),
-                    },
-                }
-                for i, call in enumerate(copy["tool_calls"])
+                _wire_call(call, f"call_{len(wire)}_{i}") for i, call in enumerate(copy["tool_calls"])
             ]
-            open_ids = [call["id"] for call in copy["tool_calls"]]
+            unanswered = [call["id"] for call in copy["tool_calls"]]
         elif copy["role"] == "tool":
-            copy["tool_call_id"] = open_ids.pop(0) if open_ids else "call_unknown"
+            call_id = copy.get("tool_call_id")
+            if call_id not in unanswered:
+                call_id = unanswered[0] if unanswered else call_id or "call_unknown"
+            copy["tool_call_id"] = call_id
+            unanswered = [other for other in unanswered if other != call_id]
         wire.append(copy)
     return wire
+
+
+def _wire_call(call: Message, made_up_id: str) -> dict[str, Any]:
+    function = call["function"]
+    arguments = function["arguments"]
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return {
+        "id": call.get("id") or made_up_id,
+        "type": "function",
+        "function": {"name": function["name"], "arguments": text},
+    }

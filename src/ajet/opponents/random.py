@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from ajet.chat.types import ChatReply, ChatRequest, ToolCall
+from ajet.chat.types import ChatReply, ChatRequest, NamedTool, ToolCall
 
 PHRASES = ("I have nothing to add.", "I am not sure.", "Let us go on.", "I will think about it.")
 """What it says where text is asked for."""
@@ -29,8 +29,8 @@ class RandomPlayer:
         """Draw a reply."""
         text = self._rng.choice(PHRASES)
         tools = [tool["function"] for tool in request.tools]
-        if request.tool_choice not in ("auto", "none", "required"):
-            tools = [tool for tool in tools if tool["name"] == request.tool_choice]
+        if isinstance(request.tool_choice, NamedTool):
+            tools = [tool for tool in tools if tool["name"] == request.tool_choice.name]
         if not tools or request.tool_choice == "none":
             return ChatReply(content=text)
         tool = self._rng.choice(tools)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ajet.agents.speakers import EngineSpeaker, RecordedSpeaker, SamplingSettings
-from ajet.chat.renderer import ChatRenderer
+from ajet.chat.renderer import ChatRenderer, Conversation
 from ajet.chat.types import ChatModel
 from ajet.endpoint.bridge import LoopBridge
 from ajet.engine.base import Engine
@@ -48,6 +48,8 @@ class EpisodeCast:
     """target_tag by name of the agents that the policy plays, as the workflow asked for them."""
     num_asked: Counter[str] = field(default_factory=Counter)
     """Models handed out by agent name."""
+    _conversations: dict[tuple[str, str], Conversation] = field(default_factory=dict)
+    """By agent name and target_tag: what an agent said is its own, however often a model is asked for."""
 
     def policy(self, agent_name: str, target_tag: str) -> ChatModel:
         """The model being trained.
@@ -69,12 +71,22 @@ class EpisodeCast:
         if self.voices.make_player is None:
             return None
         player = self.voices.make_player(agent_name, target_tag, derive_rng(*self.key, *self._named(agent_name)))
-        return RecordedSpeaker(player, agent_name=agent_name, target_tag=target_tag, recorder=self.recorder)
+        return RecordedSpeaker(
+            player,
+            agent_name=agent_name,
+            target_tag=target_tag,
+            recorder=self.recorder,
+            conversation=self._conversation(agent_name, target_tag),
+        )
 
     def _named(self, agent_name: str) -> tuple[str, int]:
         """The agent's name, and how many models were asked for under it: two of one name must not draw alike."""
         self.num_asked[agent_name] += 1
         return agent_name, self.num_asked[agent_name]
+
+    def _conversation(self, agent_name: str, target_tag: str) -> Conversation:
+        new = Conversation(agent_number=len(self._conversations))
+        return self._conversations.setdefault((agent_name, target_tag), new)
 
     def _sampled(self, agent_name: str, target_tag: str, engine: Engine, *, trained: bool) -> ChatModel:
         return EngineSpeaker(
@@ -86,6 +98,7 @@ class EpisodeCast:
             recorder=self.recorder,
             sampling=self.voices.sampling,
             seed=derive_seed(*self.key, *self._named(agent_name)),
+            conversation=self._conversation(agent_name, target_tag),
         )
 
 
