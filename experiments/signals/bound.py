@@ -29,7 +29,7 @@ def reply_probabilities(model_path: str, prompts: list[str], replies: tuple[str,
     for i, prompt in enumerate(prompts):
         ids = renderer.prompt_ids(ChatRequest(messages=[{"role": "user", "content": prompt}]), Conversation())
         for j, reply in enumerate(replies):
-            answer = (*tokenizer.encode(reply, add_special_tokens=False), *renderer.stop_ids)
+            answer = (*tokenizer.encode(reply, add_special_tokens=False), renderer.turn_end_id)
             with torch.no_grad():
                 logp = model(input_ids=torch.tensor([ids + answer])).logits[0].log_softmax(-1)
             steps = range(len(ids) - 1, len(ids) + len(answer) - 1)

@@ -56,6 +56,7 @@ class EpisodeRecorder:
         prompt_ids: tuple[int, ...],
         completion: Completion,
         format_error: str | None,
+        unchecked: bool = False,
     ) -> None:
         """Append a call that an engine answered, tokens included."""
         self._add(
@@ -72,6 +73,7 @@ class EpisodeRecorder:
                 finish_reason=completion.finish_reason,
                 policy_version=completion.policy_version,
                 format_error=format_error,
+                unchecked=unchecked,
             )
         )
 

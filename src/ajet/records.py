@@ -74,6 +74,8 @@ class Call:
     policy_version: int = 0
     format_error: str | None = None
     """Why the reply could not be parsed or its arguments do not fit the tool's parameters; None if all is well."""
+    unchecked: bool = False
+    """Whether its arguments could not be checked: the schema of the tool's parameters cannot be followed."""
 
     def __post_init__(self) -> None:
         assert len(self.sampled_ids) == len(self.logprobs)

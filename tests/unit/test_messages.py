@@ -61,7 +61,8 @@ def test_any_order_of_the_results_is_one_conversation(order: list[str]) -> None:
 class Keeps:
     """Keeps what the API was sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, *calls: Any) -> None:
+        self.calls = list(calls)
         self.chat = self
         self.completions = self
         self.sent: dict[str, Any] = {}
@@ -70,7 +71,7 @@ class Keeps:
         from openai.types.chat import ChatCompletion
 
         self.sent = sent
-        message = {"role": "assistant", "content": "Done."}
+        message = {"role": "assistant", "content": "Done.", "tool_calls": self.calls or None}
         choices = [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}]
         return ChatCompletion.model_validate(
             {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices}
@@ -97,3 +98,12 @@ def test_a_tool_choice_is_a_mode_or_a_named_tool() -> None:
     assert ChatRequest(messages=[], tool_choice=NamedTool("auto")).tool_choice != "auto"
     with pytest.raises(WorkflowError, match="auto, none, required, nor NamedTool"):
         ChatRequest(messages=[], tool_choice="look")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("arguments", ['{"x": NaN}', '{"x": 1e999}', '{"x": 1, "x": 2}', "[1]", "9" * 5000, "[" * 5000])
+def test_a_remote_opponents_arguments_are_read_as_strictly_as_the_policys(arguments: str) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": arguments}}
+    client: Any = Keeps(call)
+    player = OpenAIPlayer(client, model="m", temperature=None, max_tokens=None)
+    reply = asyncio.run(player.chat(ChatRequest(messages=[])))
+    assert not reply.tool_calls and reply.format_error is not None and arguments in reply.content

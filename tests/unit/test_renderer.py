@@ -184,7 +184,10 @@ def test_a_reply_that_a_stop_text_ended_goes_on_from_its_sampled_ids(tokenizer: 
 
 def test_messages_that_the_template_refuses_are_the_programs_fault_in_its_words() -> None:
     strict = train_tokenizer(["hello"], vocab_size=280, max_context=64)
-    strict.chat_template = "{{ raise_exception('The first message must be of the user.') }}"
+    strict.chat_template = (
+        "{% if messages[0].role != 'user' %}{{ raise_exception('The first message must be of the user.') }}{% endif %}"
+        "{% for m in messages %}{{ m.content }}<|end|>{% endfor %}"
+    )
     with pytest.raises(WorkflowError, match="must be of the user"):
         ChatRenderer(strict).prompt_ids(ChatRequest(messages=[SYSTEM]), Conversation())
 

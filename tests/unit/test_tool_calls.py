@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ajet.agents.speakers import reply_as_text
+from ajet.chat.messages import plain_messages
 from ajet.chat.tool_calls import parse_reply
 from ajet.chat.types import ChatReply, NamedTool, ToolCall, ToolSchema
 
@@ -111,6 +114,115 @@ def test_a_schema_that_cannot_be_followed_holds_no_arguments_against_anybody(
 ) -> None:
     tool = {"type": "function", "function": {"name": "vote", "parameters": parameters}}
     assert parse_reply(GOOD, tools=[tool], tool_choice="required").format_error is None
+
+
+def pay(x: str) -> str:
+    return f'<tool_call>{{"name": "pay", "arguments": {{"x": {x}}}}}</tool_call>'
+
+
+def pay_tool(**schema: object) -> ToolSchema:
+    parameters = {"type": "object", "properties": {"x": schema}}
+    return {"type": "function", "function": {"name": "pay", "parameters": parameters}}
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "[[1e400]]", '{"y": NaN}'])
+def test_a_number_that_json_does_not_have_is_a_format_error(number: str) -> None:
+    reply = parse_reply(pay(number), tools=[pay_tool(multipleOf=0.01)], tool_choice="auto")
+    assert not reply.tool_calls and reply.format_error is not None and reply.content.startswith(pay(number))
+    assert "which is not JSON" in reply.format_error or "too large for a number" in reply.format_error
+    (message,) = plain_messages(
+        [{"role": "assistant", "tool_calls": [{"function": {"name": "pay", "arguments": f'{{"x": {number}}}'}}]}]
+    )
+    assert message["tool_calls"][0]["function"]["arguments"] == f'{{"x": {number}}}'
+
+
+@pytest.mark.parametrize("levels", [49, 50, 300, 990, 5000])
+def test_arguments_nest_as_deep_as_is_said_and_no_deeper(levels: int) -> None:
+    """The object itself is the first level."""
+    reply = parse_reply(pay("[" * (levels - 1) + "1" + "]" * (levels - 1)), tools=[pay_tool()], tool_choice="auto")
+    assert (reply.format_error is None) == (levels <= 50), reply.format_error
+
+
+@pytest.mark.parametrize("name", ["auto", "none", "required"])
+def test_a_tool_may_be_called_like_a_choice(name: str) -> None:
+    tool: ToolSchema = {"type": "function", "function": {"name": name}}
+    call = f'<tool_call>{{"name": "{name}", "arguments": {{}}}}</tool_call>'
+    assert parse_reply("hello", tools=[tool], tool_choice="auto").format_error is None
+    assert parse_reply(call, tools=[tool], tool_choice="auto").format_error is None
+    assert parse_reply(call, tools=[tool], tool_choice="none").format_error is not None
+    assert parse_reply("hello", tools=[tool], tool_choice="required").format_error is not None
+    assert parse_reply("hello", tools=[tool], tool_choice=NamedTool(name)).format_error is not None
+    assert [c.name for c in parse_reply(call, tools=[tool], tool_choice=NamedTool(name)).tool_calls] == [name]
+
+
+@pytest.mark.parametrize(
+    ("x", "schema", "fits"),
+    [
+        ('"é"', {"pattern": r"^\p{L}$"}, True),
+        ('"7"', {"pattern": r"^\p{L}$"}, False),
+        ('"a\\n"', {"pattern": "^a$"}, False),  # Python's $ would let the line break pass
+        (json.dumps("a" * 5000 + "!"), {"pattern": "^(a+)+$"}, False),
+        ("19.99", {"multipleOf": 0.01}, True),  # 1998.9999999999998 as floats
+        ("19.995", {"multipleOf": 0.01}, False),
+        ("1" + "0" * 400, {"multipleOf": 0.01}, True),  # no float holds it
+        ('{"a1": 1, "b": 2}', {"patternProperties": {"^a": {}}, "additionalProperties": False}, False),
+        ('{"a1": 1}', {"patternProperties": {"^a": {}}, "additionalProperties": False}, True),
+        ('{"a1": 1}', {"patternProperties": {"(a+)+$": {"type": "string"}}}, True),
+        ('{"b": 2}', {"additionalProperties": {"type": "string"}}, False),
+        ('{"type": "object"}', {"$ref": "https://json-schema.org/draft/2020-12/schema"}, True),
+        ('{"type": "thing"}', {"$ref": "https://json-schema.org/draft/2020-12/schema"}, False),
+        (json.dumps("b" * 9000), {"enum": ["a"]}, False),
+    ],
+)
+def test_arguments_are_held_against_what_the_schema_says(x: str, schema: dict[str, object], fits: bool) -> None:
+    reply = parse_reply(pay(x), tools=[pay_tool(**schema)], tool_choice="auto")
+    assert (reply.format_error is None) == fits and not reply.unchecked and reply.tool_calls
+    assert len(reply.format_error or "") < 600
+
+
+def doubling(levels: int) -> dict[str, object]:
+    """A schema that asks 2**levels times whether a value is a number."""
+    parts: dict[str, object] = {f"level{i}": {"anyOf": [{"$ref": f"#/$defs/level{i + 1}"}] * 2} for i in range(levels)}
+    return {"$defs": {**parts, f"level{levels}": {"type": "number"}}, "$ref": "#/$defs/level0"}
+
+
+CYCLE: dict[str, object] = {}
+CYCLE["properties"] = CYCLE
+TANGLED: list[dict[str, object]] = [
+    doubling(60),
+    {"$ref": "#"},
+    {"$ref": "https://example.com/player.json"},
+    {"$ref": "#/$defs/missing"},
+    {"$schema": []},
+    {"type": "player"},
+    {"properties": {"x": {"pattern": "(?=a)b"}}},
+    {"properties": {"x": {"pattern": "["}}},
+    {"properties": {"x": {"pattern": "(((a{100}){100}){100}){100}"}}},
+    {"properties": {"x": {"multipleOf": 0}}},
+    {"properties": {"x": {"enum": list(range(100_000))}}},
+    {"properties": {"x": {"enum": {1, 2}}}},
+    {"properties": {"x": {"unevaluatedProperties": False, "patternProperties": {"(a+)+$": {}}}}},
+    functools.reduce(lambda inner, _: {"properties": {"x": inner}}, range(3000), {}),
+    CYCLE,
+]
+
+
+@pytest.mark.parametrize("parameters", TANGLED, ids=range(len(TANGLED)))
+def test_a_check_that_cannot_be_made_ends_soon_holds_nothing_against_the_reply_and_is_told_of(
+    parameters: dict[str, object],
+) -> None:
+    tool = {"type": "function", "function": {"name": "pay", "parameters": parameters}}
+    started = time.perf_counter()
+    reply = parse_reply(pay('"' + "a" * 40 + '!"'), tools=[tool], tool_choice="required")
+    assert reply.format_error is None and reply.unchecked and len(reply.tool_calls) == 1
+    assert time.perf_counter() - started < 20  # some took minutes, one would have taken 10**18 steps
+
+
+def test_a_call_that_does_not_fit_is_told_of_beside_one_that_cannot_be_checked() -> None:
+    tangled = {"type": "function", "function": {"name": "pay", "parameters": {"$ref": "#"}}}
+    illegal = GOOD.replace("Player3", "Player7")
+    reply = parse_reply(pay("1") + illegal, tools=[tangled, VOTE], tool_choice="auto")
+    assert reply.unchecked and reply.format_error is not None and "Player7" in reply.format_error
 
 
 json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v), max_leaves=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -75,6 +76,12 @@ def test_every_status_has_a_count_and_a_timeout_is_no_reward() -> None:
 def test_format_errors_are_a_share_of_the_tags_own_calls() -> None:
     metrics = episode_metrics([GROUP])
     assert metrics["format/seer/error_rate"] == 0.5 and metrics["format/wolf/error_rate"] == 0.0
+
+
+def test_calls_whose_arguments_could_not_be_checked_are_a_share_too() -> None:
+    calls = [replace(call("P1", "seer", index=i), unchecked=i == 0) for i in range(4)]
+    metrics = episode_metrics([EpisodeGroup(task=Task(task_id="t"), episodes=(episode(0, {"P1": 1.0}, *calls),))])
+    assert metrics["format/seer/unchecked_rate"] == 0.25 and metrics["format/seer/error_rate"] == 0.0
 
 
 def test_tokens_count_the_policys_calls_alone() -> None:

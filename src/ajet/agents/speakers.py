@@ -82,6 +82,7 @@ class EngineSpeaker:
                 prompt_ids=prompt_ids,
                 completion=completion,
                 format_error=reply.format_error,
+                unchecked=reply.unchecked,
             )
 
         on_delivery(request.delivery, received)

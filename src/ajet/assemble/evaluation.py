@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ajet.assemble.engines import make_engine
-from ajet.assemble.players import make_scheduler
+from ajet.assemble.players import make_renderer, make_scheduler
 from ajet.assemble.policies import load_model
 from ajet.assemble.tasks import make_task_source
 from ajet.config.model import resolve_model_path
@@ -28,6 +28,7 @@ def build_evaluation(request: EvaluateConfig) -> PairedEvaluation:
     workflow = load_workflow(config.workflow.entry)
     make_workflow = workflow_maker(workflow, config)
     model_path = resolve_model_path(config.model.path)
+    renderer = make_renderer(model_path)
     checkpoint = _checkpoint_model(run_dir, request.checkpoint, model_path)
     display = make_display(request.console)
     tasks = make_task_source(config).held_out_tasks(
@@ -44,7 +45,9 @@ def build_evaluation(request: EvaluateConfig) -> PairedEvaluation:
             confidence=request.confidence or config.eval.confidence,
             take_checkpoint=lambda: engine.update_weights(merged_state(load_model(config, str(checkpoint))).items(), 1),
             runtime=RolloutRuntime(),
-            scheduler=make_scheduler(config, workflow, make_workflow, model_path, engine, opened, display=display),
+            scheduler=make_scheduler(
+                config, workflow, make_workflow, model_path, engine, opened, renderer=renderer, display=display
+            ),
             display=display,
             output_dir=Path(request.output_dir),
             close=opened.pop_all().close,

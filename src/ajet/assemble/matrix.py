@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from ajet.assemble.engines import make_engine
-from ajet.assemble.players import make_scheduler
+from ajet.assemble.players import make_renderer, make_scheduler
 from ajet.assemble.policies import load_model
 from ajet.assemble.tasks import make_task_source
+from ajet.chat.renderer import ChatRenderer
 from ajet.config.model import resolve_model_path
 from ajet.config.root import BASE, Config, MatrixConfig
 from ajet.engine.base import Engine
@@ -34,6 +35,7 @@ def build_matrix(request: MatrixConfig) -> MatrixEvaluation:
     entries = matrix_entries(request)
     config = entries[0].config
     model_path = resolve_model_path(config.model.path)
+    renderer = make_renderer(model_path)
     display = make_display(request.console)
     display.say("loading the model and the engine")
     checkpoints = {entry.run: _checkpoint(entry, model_path) for entry in entries}
@@ -44,7 +46,7 @@ def build_matrix(request: MatrixConfig) -> MatrixEvaluation:
         engine = make_engine(config, model_path)
         opened.callback(engine.close)
         return MatrixEvaluation(
-            settings=_settings(entries, checkpoints, engine, model_path, display),
+            settings=_settings(entries, checkpoints, engine, model_path, renderer, display),
             tasks=tasks,
             repeats=request.repeats or config.eval.repeats,
             confidence=request.confidence or config.eval.confidence,
@@ -62,7 +64,12 @@ def _checkpoint(entry: Entry, model_path: str) -> str:
 
 
 def _settings(
-    entries: Sequence[Entry], checkpoints: dict[str, str], engine: Engine, model_path: str, display: Display
+    entries: Sequence[Entry],
+    checkpoints: dict[str, str],
+    engine: Engine,
+    model_path: str,
+    renderer: ChatRenderer,
+    display: Display,
 ) -> list[Setting]:
     """Entries that play the same roles against the same opponent share a scheduler, and with it a frozen opponent."""
     shared: dict[tuple[str, str], list[Entry]] = {}
@@ -80,7 +87,7 @@ def _settings(
                 )
                 for entry in alike
             ],
-            open_scheduler=partial(_open, alike[0].config, engine, model_path, display),
+            open_scheduler=partial(_open, alike[0].config, engine, model_path, renderer, display),
         )
         for alike in shared.values()
     ]
@@ -90,8 +97,17 @@ def _weights(config: Config, engine: Engine, checkpoint: str) -> Callable[[], No
     return lambda: engine.update_weights(merged_state(load_model(config, checkpoint)).items(), 0)
 
 
-def _open(config: Config, engine: Engine, model_path: str, display: Display, opened: ExitStack) -> RolloutScheduler:
+def _open(
+    config: Config, engine: Engine, model_path: str, renderer: ChatRenderer, display: Display, opened: ExitStack
+) -> RolloutScheduler:
     workflow = load_workflow(config.workflow.entry)
     return make_scheduler(
-        config, workflow, workflow_maker(workflow, config), model_path, engine, opened, display=display
+        config,
+        workflow,
+        workflow_maker(workflow, config),
+        model_path,
+        engine,
+        opened,
+        renderer=renderer,
+        display=display,
     )

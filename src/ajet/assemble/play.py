@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ajet.assemble.engines import make_engine
-from ajet.assemble.players import make_scheduler
+from ajet.assemble.players import make_renderer, make_scheduler
 from ajet.assemble.tasks import make_task_source
 from ajet.config.compose import save
 from ajet.config.model import resolve_model_path
@@ -29,6 +29,7 @@ def build_play(config: PlayConfig) -> Play:
     run_dir = Path(config.run_dir)
     save(config, run_dir / "config.yaml")
     model_path = resolve_model_path(config.model.path)
+    renderer = make_renderer(model_path)
     print(f"loading {config.model.path} on {config.engine.name}", flush=True)
     with ExitStack() as opened:
         engine = make_engine(config, model_path)
@@ -38,7 +39,9 @@ def build_play(config: PlayConfig) -> Play:
         store = TrajectoryStore(run_dir / "trajectories")
         return Play(
             tasks=tasks,
-            scheduler=make_scheduler(config, workflow, make_workflow, model_path, engine, opened, onlooker=transcript),
+            scheduler=make_scheduler(
+                config, workflow, make_workflow, model_path, engine, opened, renderer=renderer, onlooker=transcript
+            ),
             runtime=RolloutRuntime(),
             keep=lambda groups: store.write(groups, {}, step=0, split="play"),
             transcript_path=run_dir / TRANSCRIPT,

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from ajet.agents.speakers import SamplingSettings
 from ajet.assemble.engines import make_engine
@@ -41,6 +41,7 @@ def make_scheduler(
     engine: Engine,
     opened: ExitStack,
     *,
+    renderer: ChatRenderer,
     display: Display | None = None,
     onlooker: Onlooker | None = None,
 ) -> RolloutScheduler:
@@ -53,7 +54,7 @@ def make_scheduler(
         policy_engine=engine,
         frozen_engine=frozen,
         make_player=player_maker(config, workflow),
-        renderer=ChatRenderer(AutoTokenizer.from_pretrained(model_path)),
+        renderer=renderer,
         sampling=SamplingSettings(temperature=config.rollout.temperature, max_tokens=config.rollout.max_tokens),
     )
     endpoint = make_endpoint(config)
@@ -83,6 +84,26 @@ def make_scheduler(
         max_retries=config.rollout.max_retries,
         on_episode=on_episode,
     )
+
+
+def make_renderer(model_path: str) -> ChatRenderer:
+    """The model's chat template, and what ends its replies; made before anything large loads.
+
+    Raises:
+        ConfigError: the model has no chat template, or one that ends an assistant's turn without a token.
+    """
+    return ChatRenderer(AutoTokenizer.from_pretrained(model_path), eos_ids=_eos_ids(model_path))
+
+
+def _eos_ids(model_path: str) -> list[int]:
+    """Every id that the model's generation stops at; where that is not said, what its configuration calls its end."""
+    try:
+        ids = GenerationConfig.from_pretrained(model_path).eos_token_id
+    except OSError:  # models need not have such a file
+        ids = None
+    if ids is None:
+        ids = AutoConfig.from_pretrained(model_path).get_text_config().eos_token_id
+    return list(ids) if isinstance(ids, list | tuple) else [] if ids is None else [ids]
 
 
 def environment_maker(config: Config) -> EnvironmentMaker | None:

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from ajet.algorithms.aggregation import BatchTotals
 from ajet.assemble.engines import make_engine
 from ajet.assemble.loggers import make_logger
-from ajet.assemble.players import make_scheduler
+from ajet.assemble.players import make_renderer, make_scheduler
 from ajet.assemble.policies import make_policy
 from ajet.assemble.tasks import make_task_source
 from ajet.config.model import resolve_model_path
@@ -33,6 +33,7 @@ def build_trainer(config: Config) -> Trainer:
     workflow = load_workflow(config.workflow.entry)
     make_workflow = workflow_maker(workflow, config)
     model_path = resolve_model_path(config.model.path)
+    renderer = make_renderer(model_path)
     tasks = make_task_source(config)
     tasks.train_tasks(0, config.rollout.num_tasks)
     if config.eval.first or config.eval.last or config.eval.every:
@@ -46,7 +47,9 @@ def build_trainer(config: Config) -> Trainer:
     with ExitStack() as opened:
         engine = make_engine(config, model_path)
         opened.callback(engine.close)
-        scheduler = make_scheduler(config, workflow, make_workflow, model_path, engine, opened, display=display)
+        scheduler = make_scheduler(
+            config, workflow, make_workflow, model_path, engine, opened, renderer=renderer, display=display
+        )
         policy = make_policy(config, model_path, accelerator)
         trainer = Trainer(
             config=config,

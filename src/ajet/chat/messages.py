@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from ajet.chat.strict_json import NotJsonError, read_json
 from ajet.chat.types import Message, ToolCall, is_text
 from ajet.errors import WorkflowError
 
@@ -108,9 +110,6 @@ def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = call["function"]
     arguments = function["arguments"]
     if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except (ValueError, RecursionError):
-            # A malformed call in somebody's history is shown as the text that it was.
-            arguments = function["arguments"]
+        with suppress(NotJsonError):  # a malformed call in somebody's history is shown as the text that it was
+            arguments = read_json(arguments)
     return {"type": "function", "function": {"name": function["name"], "arguments": arguments}}

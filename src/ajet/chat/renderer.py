@@ -3,15 +3,16 @@
 A request whose messages extend an earlier request of the same agent and its reply continues the ids of that
 call: what was sampled stays what it was, and only the new suffix is tokenized. A request that rewrites
 history, or a template that renders old turns differently, is rendered afresh; both are exact, since every call
-records the prompt that it was sampled from. Only the template writes special tokens: where a message spells one, a
-zero-width space behind its first character makes it text, so that nobody can forge a turn.
+records the prompt that it was sampled from. A reply ends at the token with which the template ends a turn, or at any
+other that the model ends with; in what follows it, the template's stands. Only the template writes special tokens:
+where a message spells one, a zero-width space behind its first character makes it text, so nobody can forge a turn.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from jinja2 import TemplateError
 
 from ajet.chat.messages import assistant_message, plain_messages
 from ajet.chat.tool_calls import ParsedReply, parse_reply
+from ajet.chat.turn_end import find_turn_end
 from ajet.chat.types import ChatRequest
 from ajet.errors import WorkflowError
 
@@ -37,7 +39,8 @@ class Turn:
     """Plain messages, the reply last."""
     tools: list[Any]
     ids: tuple[int, ...]
-    """Prompt and sampled ids."""
+    """Prompt and sampled ids, without the one that ended the reply: the template ends a turn in its own way, also one
+    that was cut off or ended with another token."""
 
 
 @dataclass(slots=True)
@@ -59,16 +62,29 @@ class Conversation:
 class ChatRenderer:
     """A tokenizer and its chat template, with the tool-call form `ajet.chat.tool_calls` reads."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """`tokenizer` must have a chat template and an end-of-turn token as `eos_token`."""
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, eos_ids: Iterable[int] = ()) -> None:
+        """`eos_ids`: what the model's own configuration stops at, besides the template's token and `eos_token`.
+
+        Raises:
+            ConfigError: no chat template, or one that ends an assistant's turn without a token.
+        """
         self._tokenizer = tokenizer
-        self._end_of_turn = str(tokenizer.eos_token)
-        (self._end_of_turn_id,) = tokenizer.encode(self._end_of_turn, add_special_tokens=False)
-        self.stop_ids: tuple[int, ...] = (self._end_of_turn_id,)
-        """Ids that end a reply."""
-        added = tokenizer.added_tokens_decoder.values()
-        special = {self._end_of_turn, *(token.content for token in added if token.special)}
+        self._turn_end = find_turn_end(tokenizer)
+        own = (
+            [] if tokenizer.eos_token is None else tokenizer.encode(str(tokenizer.eos_token), add_special_tokens=False)
+        )
+        known = [token_id for token_id in (*own, *eos_ids) if 0 <= token_id < len(tokenizer)]
+        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys([self.turn_end_id, *known]))
+        """Ids that end a reply, the template's own first."""
+        added = tokenizer.added_tokens_decoder
+        ends = {str(tokenizer.decode([token_id])) for token_id in self.stop_ids if token_id in added}
+        special = {self._turn_end.token, *ends, *(token.content for token in added.values() if token.special)}
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
+
+    @property
+    def turn_end_id(self) -> int:
+        """The id with which the template ends an assistant's turn."""
+        return self._turn_end.token_id
 
     def prompt_ids(self, request: ChatRequest, conversation: Conversation) -> tuple[int, ...]:
         """The ids to sample from: recorded ids where the request extends them, plus the new suffix.
@@ -87,7 +103,7 @@ class ChatRenderer:
                 continue
             suffix = self._suffix(text, turn)
             if suffix is not None:
-                return self._closed(turn.ids) + self._encode(suffix)
+                return turn.ids + self._encode(suffix)
         return self._encode(text)
 
     def finish(
@@ -110,13 +126,13 @@ class ChatRenderer:
             return reply
         messages = plain_messages(request.messages)
         messages.append(assistant_message(reply.content, reply.tool_calls))
-        conversation.turns.append(Turn(messages=messages, tools=list(request.tools), ids=prompt_ids + sampled_ids))
+        ids = prompt_ids + self._without_stop(sampled_ids)
+        conversation.turns.append(Turn(messages=messages, tools=list(request.tools), ids=ids))
         return reply
 
     def reply_text(self, sampled_ids: Sequence[int]) -> str:
-        """The reply as text, without the end-of-turn token at its end; any other special token is shown as it is."""
-        ends = bool(sampled_ids) and sampled_ids[-1] == self._end_of_turn_id
-        return str(self._tokenizer.decode(list(sampled_ids[:-1] if ends else sampled_ids), skip_special_tokens=False))
+        """The reply as text, without what ended it; any other special token is shown as it is."""
+        return str(self._tokenizer.decode(list(self._without_stop(sampled_ids)), skip_special_tokens=False))
 
     def num_until_stop(self, sampled_ids: Sequence[int], stop: Sequence[str]) -> int | None:
         """How many ids it takes until a stop text is complete; None if none of them comes up.
@@ -148,21 +164,20 @@ class ChatRenderer:
         return ids
 
     def _suffix(self, text: str, turn: Turn) -> str | None:
-        """What `text` adds after the turn's end-of-turn token; None where the template rewrote the turn.
+        """What `text` adds behind the turn's reply, its end included; None where the template rewrote the turn.
 
         `text` was rendered with the new request's tools, the turn with its own: templates that list tools up
         front differ here and start afresh, templates that list them last keep going.
         """
         rendered = self._text(turn.messages, turn.tools, add_generation_prompt=False)
-        end = rendered.rfind(self._end_of_turn)
-        if end < 0:
-            return None
-        end += len(self._end_of_turn)
-        return text[end:] if text.startswith(rendered[:end]) else None
+        end = self._turn_end.end_of_reply(rendered)
+        return text[end:] if end >= 0 and text.startswith(rendered[:end]) else None
 
-    def _closed(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        """A reply that was cut off by its budget gets the end-of-turn token that the template would write."""
-        return ids if ids[-1] == self._end_of_turn_id else (*ids, self._end_of_turn_id)
+    def _without_stop(self, ids: Sequence[int]) -> tuple[int, ...]:
+        end = len(ids)
+        while end and ids[end - 1] in self.stop_ids:
+            end -= 1
+        return tuple(ids[:end])
 
     def _text(self, messages: list[dict[str, Any]], tools: list[Any], *, add_generation_prompt: bool) -> str:
         try:

@@ -10,12 +10,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ajet.chat.arguments import misfit
-from ajet.chat.types import NamedTool, ToolCall, ToolChoice, ToolSchema, is_text
+from ajet.chat.arguments import UncheckableError, misfit
+from ajet.chat.strict_json import NotJsonError, checked_arguments, read_json
+from ajet.chat.types import NamedTool, ToolCall, ToolChoice, ToolSchema
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
-MOST_LEVELS = 50
-"""How deep arguments may nest: readers further on recurse, each from a stack of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +28,8 @@ class ParsedReply:
     content: str
     tool_calls: tuple[ToolCall, ...]
     format_error: str | None
+    unchecked: bool = False
+    """Whether some call's arguments could not be held against its tool's parameters, and so were taken as they are."""
 
 
 def parse_reply(
@@ -52,20 +53,27 @@ def parse_reply(
     except _MalformedCall as error:
         note = f"{text.strip()}\n[format error: {error}]"
         return ParsedReply(content=note, tool_calls=(), format_error=str(error))
-    return ParsedReply(content=content, tool_calls=tuple(calls), format_error=_first_misfit(calls, tools))
+    reason, unchecked = _first_misfit(calls, tools)
+    return ParsedReply(content=content, tool_calls=tuple(calls), format_error=reason, unchecked=unchecked)
 
 
 class _MalformedCall(Exception):
     pass
 
 
-def _first_misfit(calls: Sequence[ToolCall], tools: Sequence[ToolSchema]) -> str | None:
+def _first_misfit(calls: Sequence[ToolCall], tools: Sequence[ToolSchema]) -> tuple[str | None, bool]:
+    """What is wrong with the first call whose arguments do not fit, and whether any could not be checked."""
     parameters = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
+    first, unchecked = None, False
     for call in calls:
-        error = misfit(json.loads(call.arguments), parameters[call.name])
-        if error is not None:
-            return f"the arguments do not fit the parameters of {call.name}: {error}"
-    return None
+        try:
+            error = misfit(json.loads(call.arguments), parameters[call.name])
+        except UncheckableError:
+            unchecked = True
+            continue
+        if error is not None and first is None:
+            first = f"the arguments do not fit the parameters of {call.name}: {error}"
+    return first, unchecked
 
 
 def _split(text: str, tool_names: Sequence[str]) -> tuple[str, list[ToolCall]]:
@@ -88,32 +96,15 @@ def _split(text: str, tool_names: Sequence[str]) -> tuple[str, list[ToolCall]]:
 
 def _parse_call(body: str, tool_names: Sequence[str]) -> ToolCall:
     try:
-        value = json.loads(body, object_pairs_hook=_unique_keys)
-    except json.JSONDecodeError as error:
-        raise _MalformedCall(f"the tool call is not valid JSON: {error.msg}") from error
-    except (ValueError, RecursionError) as error:
-        raise _MalformedCall("the tool call nests too deep or holds too long a number") from error
+        value = read_json(body)
+    except NotJsonError as error:
+        raise _MalformedCall(f"the tool call {error}") from error
     if not isinstance(value, dict) or set(value) != {"name", "arguments"}:
         raise _MalformedCall('a tool call is an object with exactly the keys "name" and "arguments"')
     if value["name"] not in tool_names:
         raise _MalformedCall(f"no tool is called {value['name']!r}; there is {', '.join(tool_names)}")
-    if not isinstance(value["arguments"], dict):
-        raise _MalformedCall('"arguments" must be an object')
-    if _levels(value["arguments"]) > MOST_LEVELS:
-        raise _MalformedCall(f'"arguments" nest more than {MOST_LEVELS} levels deep')
-    arguments = json.dumps(value["arguments"], ensure_ascii=False)
-    if not is_text(arguments):
-        raise _MalformedCall('"arguments" hold half of a surrogate pair, which is no character')
-    return ToolCall(name=value["name"], arguments=arguments)
-
-
-def _levels(value: object) -> int:
-    parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-    return 1 + max(map(_levels, parts)) if parts else 0
-
-
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    keys = dict(pairs)
-    if len(keys) != len(pairs):
-        raise _MalformedCall("a key stands twice in the tool call")
-    return keys
+    try:
+        arguments = checked_arguments(value["arguments"])
+    except NotJsonError as error:
+        raise _MalformedCall(f'"arguments" {error}') from error
+    return ToolCall(name=value["name"], arguments=json.dumps(arguments, ensure_ascii=False))

@@ -62,7 +62,7 @@ def _row(tokenizer: Any, renderer: ChatRenderer, rng: random.Random, *, num_nois
         tools=[_tool(rng, seats, named, with_say=decision == "say")],
     )
     prompt = renderer.prompt_ids(request, Conversation())
-    ids = (*tokenizer.encode(reply, add_special_tokens=False), *renderer.stop_ids)
+    ids = (*tokenizer.encode(reply, add_special_tokens=False), renderer.turn_end_id)
     odds = (*(None for _ in prompt), *(((token, 1.0),) for token in ids))
     return Transcript(token_ids=prompt + ids, odds=odds, target_tag="copying")
 

@@ -112,7 +112,7 @@ class Teacher:
         return ChatReply(content=reply.content, tool_calls=reply.tool_calls, format_error=reply.format_error)
 
     def _ids(self, text: str) -> tuple[int, ...]:
-        return (*self.tokenizer.encode(text, add_special_tokens=False), *self.renderer.stop_ids)
+        return (*self.tokenizer.encode(text, add_special_tokens=False), self.renderer.turn_end_id)
 
 
 def odds_along(

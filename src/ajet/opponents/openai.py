@@ -13,6 +13,7 @@ from typing import Any
 from openai import AsyncOpenAI, OpenAIError
 
 from ajet.chat.messages import results_in_call_order
+from ajet.chat.strict_json import NotJsonError, checked_arguments, read_json
 from ajet.chat.types import ChatReply, ChatRequest, Message, NamedTool, ToolCall, ToolChoice
 from ajet.errors import EngineError
 
@@ -62,11 +63,9 @@ def _checked(content: str, calls: list[ToolCall]) -> ChatReply:
     """Malformed arguments of a remote model are shown to the agent as text, like the policy's own."""
     for call in calls:
         try:
-            valid = isinstance(json.loads(call.arguments), dict)
-        except json.JSONDecodeError:
-            valid = False
-        if not valid:
-            error = f"the arguments of {call.name} are not a JSON object"
+            checked_arguments(read_json(call.arguments))
+        except NotJsonError as reason:
+            error = f"the arguments of {call.name} are not a JSON object: the text {reason}"
             return ChatReply(content=f"{content}{call.arguments}\n[format error: {error}]", format_error=error)
     return ChatReply(content=content, tool_calls=tuple(calls))
 

@@ -63,15 +63,18 @@ def _reward_metrics(usable: Iterable[Episode]) -> Metrics:
 
 
 def _format_metrics(usable: Iterable[Episode]) -> Metrics:
-    """Share of sampled replies that could not be parsed, by tag."""
+    """Shares of sampled replies that could not be parsed, and whose arguments could not be checked, by tag."""
+    unchecked: dict[str, list[float]] = defaultdict(list)
     errors: dict[str, list[float]] = defaultdict(list)
     tokens: dict[str, list[float]] = defaultdict(list)
     for episode in usable:
         for call in episode.calls:
             if call.trained:
                 errors[call.target_tag].append(float(call.format_error is not None))
+                unchecked[call.target_tag].append(float(call.unchecked))
                 tokens[call.target_tag].append(float(len(call.sampled_ids)))
     metrics = {f"format/{tag}/error_rate": fmean(values) for tag, values in sorted(errors.items())}
+    metrics |= {f"format/{tag}/unchecked_rate": fmean(values) for tag, values in sorted(unchecked.items())}
     metrics |= {f"tokens/{tag}/per_call_mean": fmean(values) for tag, values in sorted(tokens.items())}
     return metrics
 

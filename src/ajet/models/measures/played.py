@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ajet.agents.agentscope import AgentScopeModel
 from ajet.assemble import make_engine, make_scheduler, workflow_maker
 from ajet.assemble.judges import make_judge
+from ajet.assemble.players import make_renderer
 from ajet.assemble.tasks import make_task_source
 from ajet.chat.types import ChatModel
 from ajet.config.compose import compose
@@ -37,10 +38,11 @@ def play(overrides: Sequence[str], num_games: int) -> tuple[Metrics, list[Episod
         config = _composed(overrides, opened)
         workflow = load_workflow(config.workflow.entry)
         path = resolve_model_path(config.model.path)
+        renderer = make_renderer(path)
         engine = make_engine(config, path)
         opened.callback(engine.close)
         maker = workflow_maker(workflow, config)
-        scheduler = make_scheduler(config, workflow, maker, path, engine, opened)
+        scheduler = make_scheduler(config, workflow, maker, path, engine, opened, renderer=renderer)
         evaluation, groups = runtime.run(play_held_out(scheduler, _held_out_tasks(config, num_games), repeats=1))
         return evaluation.metrics, groups
 
