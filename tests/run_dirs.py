@@ -48,8 +48,14 @@ def make_group(task: str, *won: bool | None) -> EpisodeGroup:
 def make_run(folder: Path, *overrides: str, num_steps: int = 2, finished: bool = True, seed: int = 0) -> Path:
     """A run of the werewolves' seer, written with the library's own writers."""
     folder.mkdir(parents=True)
-    asked = ["workflow=werewolves", "trainable_targets=[seer]", "total_steps=2", f"seed={seed}", *overrides]
-    save(compose(asked, run_dir=folder), folder / "config.yaml")
+    asked = [
+        "workflow=werewolves",
+        "trainable_targets=[seer]",
+        "total_steps=2",
+        "algorithm.warmup_steps=0",
+        f"seed={seed}",
+    ]
+    save(compose([*asked, *overrides], run_dir=folder), folder / "config.yaml")
     store, logger = TrajectoryStore(folder / "trajectories"), JsonlLogger(folder / "metrics.jsonl")
     for step in range(num_steps):
         store.write(

@@ -37,5 +37,9 @@ class RunDirectoryError(AjetError):
     """A run directory lacks what was asked of it (resume, evaluate, analysis)."""
 
 
+class TrainingError(AjetError):
+    """Training cannot go on, e.g. because gradients are no longer finite; the message names the last sound state."""
+
+
 class RunInterruptedError(AjetError):
     """Ctrl-C ended a run in good order; the message says how to go on. Exit code 130."""

@@ -51,6 +51,7 @@ def train(model_path: str, run_dir: Path, workflow: str, *overrides: str) -> lis
         "hardware.sampling_threads=1",
         "hardware.training_threads=1",
         "total_steps=1",
+        "algorithm.warmup_steps=0",
         "rollout.num_tasks=2",
         "rollout.group_size=4",
         "rollout.max_tokens=2",

@@ -35,6 +35,7 @@ OVERRIDES = [
     "hardware.sampling_threads=1",
     "hardware.training_threads=1",
     "total_steps=1",
+    "algorithm.warmup_steps=0",
     "rollout.num_tasks=1",
     "rollout.group_size=2",
     "rollout.max_tokens=2",

@@ -20,6 +20,7 @@ SMALL = [
     "eval=none",
     "checkpoint.every=0",
     "total_steps=1",
+    "algorithm.warmup_steps=0",
     "logger.console=none",
     "logger.wandb.mode=disabled",
 ]

@@ -25,6 +25,7 @@ SMALL = [
     "eval.num_tasks=8",
     "checkpoint.every=0",
     "total_steps=2",
+    "algorithm.warmup_steps=0",
     "logger.console=none",
     "logger.wandb.mode=disabled",
 ]

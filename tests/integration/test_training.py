@@ -176,6 +176,7 @@ def test_a_users_program_trains_as_written(tmp_path: Path, workflow: str, separa
         "opponent=random",
         "engine=transformers",
         "total_steps=1",
+        "algorithm.warmup_steps=0",
         "rollout.num_tasks=2",
         "rollout.group_size=4",
         "rollout.max_tokens=24",
@@ -191,7 +192,13 @@ def test_a_users_program_trains_as_written(tmp_path: Path, workflow: str, separa
 
 
 def test_the_entry_point_trains_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    arguments = [*SMALL[:-2], "logger.console=plain", "logger.wandb.mode=offline", "total_steps=1"]
+    arguments = [
+        *SMALL[:-2],
+        "logger.console=plain",
+        "logger.wandb.mode=offline",
+        "total_steps=1",
+        "algorithm.warmup_steps=0",
+    ]
     code = run_entry("train", load_training, train, [*arguments, f"hydra.run.dir={tmp_path / 'run'}"])
     shown = capfd.readouterr().out
     assert code == 0 and "step 1/1" in shown and "run directory" in shown and "95% interval" in shown
@@ -207,6 +214,7 @@ def test_weights_and_biases_gets_the_same_curves_games_to_read_and_the_config(tm
         "logger.wandb.group=g",
         "logger.wandb.sample_games=2",
         "total_steps=2",
+        "algorithm.warmup_steps=0",
     )
     (folder,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
     kept = read_offline_run(next(folder.glob("*.wandb")))
@@ -242,6 +250,7 @@ def test_werewolves_trains_the_chosen_roles_on_vllm(tmp_path: Path) -> None:
         "workflow=werewolves",
         "trainable_targets=[seer,witch]",
         "total_steps=1",
+        "algorithm.warmup_steps=0",
         "rollout.num_tasks=4",
         "rollout.group_size=4",
         "eval.num_tasks=4",

@@ -15,8 +15,9 @@ from torch.multiprocessing.spawn import spawn
 from ajet.algorithms.aggregation import batch_totals, token_weights
 from ajet.algorithms.losses import LossSettings
 from ajet.models.tokenizer import train_tokenizer
+from ajet.training.optimizer import OptimizerSettings
 from ajet.training.packing import Pack, build_packs
-from ajet.training.policy import OptimizerSettings, TrainablePolicy
+from ajet.training.policy import TrainablePolicy
 
 TAGS = ("seer", "witch")
 CASES = (2, 0)
@@ -48,7 +49,7 @@ def step(indices: range) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
         reference=None,
         num_threads=1,
     )
-    metrics = policy.train_batch([packs(indices)], TAGS)
+    metrics = policy.train_batch([packs(indices)], TAGS, num_steps_done=0)
     return metrics, {name: tensor.clone() for name, tensor in policy.merged_weights()}
 
 

@@ -23,8 +23,9 @@ from ajet.algorithms.losses import LossSettings, token_losses
 from ajet.models.tokenizer import train_tokenizer
 from ajet.records import TrainingSample
 from ajet.training.lora import merged_state, with_lora
+from ajet.training.optimizer import OptimizerSettings, kl_factor, rate_factor
 from ajet.training.packing import Pack, ancestor_mask, build_packs
-from ajet.training.policy import OptimizerSettings, TrainablePolicy, kl_factor, rate_factor
+from ajet.training.policy import TrainablePolicy
 
 TAGS = ("seer", "witch")
 LOSS = LossSettings(clip_low=0.2, clip_high=0.3)
@@ -135,7 +136,7 @@ def test_an_update_raises_what_was_rewarded_and_lowers_what_was_not() -> None:
     (one,) = pack(samples)
     before = policy.forward(one).logp_E.detach()
     on_policy = Pack(**{name: getattr(one, name) for name in one.__slots__} | {"logprobs": before.double().numpy()})
-    metrics = policy.train_batch([[on_policy]], TAGS)
+    metrics = policy.train_batch([[on_policy]], TAGS, num_steps_done=0)
     change = (policy.forward(one).logp_E - before).detach()
     assert change[one.tags == 0].item() > 0 > change[one.tags == 1].item()
     assert metrics["policy/seer/mismatch_kl"] == pytest.approx(0.0, abs=1e-12)
@@ -153,9 +154,9 @@ def test_truncated_importance_sampling_scales_the_gradient_by_the_capped_ratio()
     (one,) = pack([make_sample((1, 2, 3), (0, 0, 1), advantage=1.0)])
     plain, corrected = make_policy(tiny_qwen()), make_policy(tiny_qwen(), loss=LossSettings(tis_cap=1.5))
     logp = plain.forward(one).logp_E
-    on_policy = plain.train_batch([[shifted(one, logp, 0.0)]], TAGS)
+    on_policy = plain.train_batch([[shifted(one, logp, 0.0)]], TAGS, num_steps_done=0)
     # The engine sampled at half the trainer's probability: pi_old / mu = 2, capped at 1.5.
-    halved = corrected.train_batch([[shifted(one, logp, -math.log(2))]], TAGS)
+    halved = corrected.train_batch([[shifted(one, logp, -math.log(2))]], TAGS, num_steps_done=0)
     assert halved["policy/grad_norm"] == pytest.approx(1.5 * on_policy["policy/grad_norm"], rel=1e-5)
     assert halved["policy/seer/clip_fraction"] == 0.0
     # k3 of ratio pi / mu = 2: 2 - 1 - log 2.
@@ -167,7 +168,7 @@ def test_the_second_optimizer_step_of_a_batch_is_clipped_against_the_sampler() -
     (one,) = pack([make_sample((1, 2, 3), (0, 0, 1), advantage=1.0)])
     policy = make_policy(tiny_qwen())
     same = shifted(one, policy.forward(one).logp_E, 0.0)
-    metrics = policy.train_batch([[same]] * 40, TAGS)
+    metrics = policy.train_batch([[same]] * 40, TAGS, num_steps_done=0)
     assert metrics["policy/optimizer_steps"] == 40.0
     assert metrics["policy/seer/mismatch_kl"] == pytest.approx(0.0, abs=1e-12)  # of the first step only
     assert 0 < metrics["policy/seer/clip_fraction"] < 1
@@ -183,7 +184,7 @@ def test_the_penalty_pulls_back_to_the_reference() -> None:
     target = policy.forward(one, reference).logp_E.item()
     same = shifted(one, policy.forward(one).logp_E, 0.0)
     before = abs(policy.forward(one).logp_E.item() - target)
-    first = policy.train_batch([[same]], TAGS)
+    first = policy.train_batch([[same]], TAGS, num_steps_done=0)
     d = same.logprobs.item() - target
     assert first["policy/seer/kl_ref"] == pytest.approx(math.exp(-d) + d - 1, rel=1e-4)
     assert abs(policy.forward(one).logp_E.item() - target) < before
@@ -198,7 +199,7 @@ def test_entropy_is_reported_always_and_learned_from_only_where_a_bonus_is_paid(
     with torch.no_grad():
         assert not paying.forward(one).entropy_E.requires_grad
     same = shifted(one, paying.forward(one).logp_E, 0.0)
-    metrics = [policy.train_batch([[same]], TAGS) for policy in (reporting, paying)]
+    metrics = [policy.train_batch([[same]], TAGS, num_steps_done=0) for policy in (reporting, paying)]
     assert metrics[0]["policy/grad_norm"] == 0 < metrics[1]["policy/grad_norm"]
     assert metrics[0]["policy/seer/entropy"] == metrics[1]["policy/seer/entropy"] > 0
 
@@ -206,7 +207,7 @@ def test_entropy_is_reported_always_and_learned_from_only_where_a_bonus_is_paid(
 def test_the_learning_rate_that_is_logged_is_the_one_that_was_used() -> None:
     (one,) = pack([make_sample((1, 2, 3), (0, 0, 1))])
     policy = make_policy(tiny_qwen(), optimizer=dataclasses.replace(RATE, learning_rate=0.4, decay_steps=2))
-    rates = [policy.train_batch([[one]], TAGS)["policy/learning_rate"] for _ in range(2)]
+    rates = [policy.train_batch([[one]], TAGS, num_steps_done=i)["policy/learning_rate"] for i in range(2)]
     assert rates == pytest.approx([0.4, 0.2])
 
 
@@ -214,27 +215,87 @@ def test_with_adapters_an_update_moves_them_alone_and_the_merged_weights_with_th
     model = with_lora(tiny_qwen(), rank=2, alpha=4.0, targets=["q_proj", "down_proj"])
     policy = make_policy(model)
     before = {name: tensor.clone() for name, tensor in policy.merged_weights()}
-    policy.train_batch([pack([make_sample((1, 2, 3), (0, 0, 1))])], TAGS)
+    policy.train_batch([pack([make_sample((1, 2, 3), (0, 0, 1))])], TAGS, num_steps_done=0)
     moved = {name for name, tensor in policy.merged_weights() if not torch.equal(before[name], tensor)}
     assert moved == {name for name in before if "q_proj.weight" in name or "down_proj.weight" in name}
 
 
 def test_a_batch_with_nothing_to_learn_moves_no_weight() -> None:
     policy = make_policy(tiny_qwen())
-    policy.train_batch([pack([make_sample((1, 2, 3), (0, 0, 1))])], TAGS)  # gives Adam a momentum
+    policy.train_batch([pack([make_sample((1, 2, 3), (0, 0, 1))])], TAGS, num_steps_done=0)  # gives Adam a momentum
     before = {name: tensor.clone() for name, tensor in policy.merged_weights()}
-    metrics = policy.train_batch([[]], TAGS)
+    metrics = policy.train_batch([[]], TAGS, num_steps_done=0)
     assert metrics["policy/optimizer_steps"] == 0.0
     assert all(torch.equal(before[name], tensor) for name, tensor in policy.merged_weights())
+
+
+def good_batch() -> list[list[Pack]]:
+    return [pack([make_sample((1, 2, 3), (0, 0, 1)), make_sample((1, 2, 4), (0, 0, 1), advantage=-1.0)])]
+
+
+@pytest.mark.parametrize("advantage", [math.inf, math.nan, 1e300, 3e38])
+def test_what_is_not_finite_skips_the_step_and_leaves_weights_and_moments_as_they_were(advantage: float) -> None:
+    # 1e300 is infinite in float32; 3e38 is not, but the squares of its gradient are.
+    bad = pack([make_sample((1, 2, 3), (0, 0, 1), advantage=advantage)])
+    guarded, undisturbed = make_policy(tiny_qwen()), make_policy(tiny_qwen())
+    for policy in (guarded, undisturbed):
+        policy.train_batch(good_batch(), TAGS, num_steps_done=0)
+    metrics = guarded.train_batch([bad], TAGS, num_steps_done=1)
+    assert metrics["policy/skipped_nonfinite"] == 1.0 and metrics["policy/optimizer_steps"] == 0.0
+    assert all(math.isfinite(value) for value in metrics.values()) and guarded.is_finite()
+    for policy in (guarded, undisturbed):
+        policy.train_batch(good_batch(), TAGS, num_steps_done=2)
+    same = zip(guarded.merged_weights(), undisturbed.merged_weights(), strict=True)
+    assert all(torch.equal(a, b) for (_, a), (_, b) in same)
+
+
+def test_a_skipped_minibatch_is_no_part_of_what_is_reported_of_the_others() -> None:
+    bad = pack([make_sample((1, 2, 3), (0, 0, 1), advantage=math.inf)])
+    one, other = make_policy(tiny_qwen()), make_policy(tiny_qwen())
+    expected = other.train_batch(good_batch(), TAGS, num_steps_done=0)
+    found = one.train_batch([bad, *good_batch()], TAGS, num_steps_done=0)
+    assert found == {**expected, "policy/skipped_nonfinite": 1.0}
+
+
+def test_weights_that_are_not_finite_are_noticed() -> None:
+    policy = make_policy(tiny_qwen())
+    assert policy.is_finite()
+    with torch.no_grad():
+        policy.model.lm_head.weight[3, 5] = math.inf
+    assert not policy.is_finite()
+
+
+def test_schedules_count_training_steps_whether_or_not_they_held_anything() -> None:
+    rule = dataclasses.replace(RATE, learning_rate=1.0, warmup_steps=2, decay_steps=8)
+    policy = make_policy(tiny_qwen(), optimizer=rule)
+    empty: list[list[Pack]] = [[], []]
+    rates = [policy.train_batch(empty, TAGS, num_steps_done=i)["policy/learning_rate"] for i in range(4)]
+    # Two minibatches a step: the rates of minibatches 0, 2, 4 and 6.
+    assert rates == pytest.approx([1 / 3, 1.0, 4 / 6, 2 / 6])
+
+
+def test_a_longer_run_has_the_rate_of_its_new_length_from_its_first_resumed_step() -> None:
+    falling = dataclasses.replace(RATE, decay_steps=2)
+    short, longer = (
+        make_policy(tiny_qwen(), optimizer=falling),
+        make_policy(tiny_qwen(), optimizer=dataclasses.replace(falling, decay_steps=4)),
+    )
+    for i in range(2):
+        short.train_batch(good_batch(), TAGS, num_steps_done=i)
+    longer.load_state_dict(copy.deepcopy(short.state_dict()))
+    before = {name: tensor.clone() for name, tensor in longer.merged_weights()}
+    metrics = longer.train_batch(good_batch(), TAGS, num_steps_done=2)
+    assert metrics["policy/learning_rate"] == pytest.approx(0.5e-2)
+    assert any(not torch.equal(before[name], tensor) for name, tensor in longer.merged_weights())
 
 
 def test_state_saved_and_loaded_goes_on_identically() -> None:
     batch = [pack([make_sample((1, 2, 3), (0, 0, 1)), make_sample((1, 2, 4), (0, 0, 1), advantage=-1.0)])]
     one, other = make_policy(tiny_qwen()), make_policy(tiny_qwen(seed=1))
-    one.train_batch(batch, TAGS)
+    one.train_batch(batch, TAGS, num_steps_done=0)
     other.load_state_dict(copy.deepcopy(one.state_dict()))
-    one.train_batch(batch, TAGS)
-    other.train_batch(batch, TAGS)
+    one.train_batch(batch, TAGS, num_steps_done=0)
+    other.train_batch(batch, TAGS, num_steps_done=0)
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(one.merged_weights(), other.merged_weights(), strict=True))
 
 
@@ -251,7 +312,7 @@ def test_a_penalty_on_a_linear_schedule_loses_its_pull() -> None:
     rule = dataclasses.replace(RATE, kl_decay_steps=4)
     assert [kl_factor(step, rule) for step in range(6)] == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
     policy = make_policy(tiny_qwen(seed=1), loss=LossSettings(kl_coef=1.0), optimizer=rule, reference=reference)
-    losses = [policy.train_batch([[one]], TAGS) for _ in range(6)]
+    losses = [policy.train_batch([[one]], TAGS, num_steps_done=i) for i in range(6)]
     shares = [line["policy/loss"] / line["policy/seer/kl_ref"] for line in losses]
     assert shares == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0, 0.0], rel=1e-5)
     assert losses[4]["policy/grad_norm"] == 0.0 < losses[3]["policy/grad_norm"]

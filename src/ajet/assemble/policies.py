@@ -13,7 +13,8 @@ from ajet.config.root import Config
 from ajet.errors import ConfigError
 from ajet.training.lora import with_lora
 from ajet.training.onednn import with_onednn_linear
-from ajet.training.policy import OptimizerSettings, TrainablePolicy
+from ajet.training.optimizer import OptimizerSettings
+from ajet.training.policy import TrainablePolicy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -21,7 +22,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def make_policy(config: Config, model_path: str, accelerator: Accelerator) -> TrainablePolicy:
     """The model to train, its adapters, reference and optimizer."""
     algorithm = config.algorithm
-    num_optimizer_steps = config.total_steps * algorithm.num_minibatches
+    num_minibatches = config.total_steps * algorithm.num_minibatches
     return TrainablePolicy(
         _trained_model(config, model_path),
         tokenizer=AutoTokenizer.from_pretrained(model_path),
@@ -41,9 +42,9 @@ def make_policy(config: Config, model_path: str, accelerator: Accelerator) -> Tr
             learning_rate=algorithm.learning_rate,
             weight_decay=algorithm.weight_decay,
             warmup_steps=algorithm.warmup_steps * algorithm.num_minibatches,
-            decay_steps=num_optimizer_steps if algorithm.lr_schedule == "linear" else None,
+            decay_steps=num_minibatches if algorithm.lr_schedule == "linear" else None,
             max_grad_norm=algorithm.max_grad_norm,
-            kl_decay_steps=num_optimizer_steps if algorithm.kl_schedule == "linear" else None,
+            kl_decay_steps=num_minibatches if algorithm.kl_schedule == "linear" else None,
         ),
         reference=load_model(config, model_path) if algorithm.kl_coef else None,
         num_threads=config.hardware.training_threads,
@@ -67,7 +68,7 @@ def load_model(config: Config, model_path: str, dtype: torch.dtype | None = None
     """The checkpoint in `dtype`, or in the configured one.
 
     Raises:
-        ConfigError: there is no such checkpoint.
+        ConfigError: there is no such checkpoint, or its weights are not finite.
     """
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -75,6 +76,9 @@ def load_model(config: Config, model_path: str, dtype: torch.dtype | None = None
         )
     except OSError as error:
         raise ConfigError(f"model.path={config.model.path} cannot be loaded: {str(error).splitlines()[0]}") from error
+    broken = [name for name, weight in model.named_parameters() if not bool(torch.isfinite(weight).all())]
+    if broken:
+        raise ConfigError(f"model.path={config.model.path} holds weights that are not finite, e.g. {broken[0]}")
     hardware = config.hardware
     # Mixed precision is torch's to do, layer by layer.
     stays_float32 = hardware.device == "cpu" and hardware.mixed_precision == "no"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ajet.config.fields import one_of, ruled
@@ -20,13 +21,14 @@ class AlgorithmConfig:
     baseline_per: str = one_of("tag", "tag", "task")
     """Whose rewards make a baseline: those of the same `tag`, or of all trained tags of the `task`. Where roles play
     against each other the latter is always half a win, whoever is favoured."""
-    learning_rate: float = ruled(3e-4, above=0)
-    """Peak learning rate of AdamW."""
+    learning_rate: float = ruled(1e-6, above=0, at_most=1)
+    """Peak learning rate of AdamW. It belongs to the model: every file of `conf/model` sets it, and what stands here is
+    a careful rate for one that does not."""
     warmup_steps: int = ruled(0, at_least=0)
-    """Steps over which the learning rate rises from 0."""
+    """Training steps over which the learning rate rises from 0."""
     lr_schedule: str = one_of("constant", "constant", "linear")
     """After warm-up: stay, or fall to 0 at `total_steps`."""
-    weight_decay: float = ruled(0.0, at_least=0)
+    weight_decay: float = ruled(0.0, at_least=0, at_most=1)
     """AdamW's decoupled weight decay."""
     clip_low: float = ruled(0.2, at_least=0, below=1)
     """The ratio is clipped below at 1 - clip_low."""
@@ -79,6 +81,23 @@ def check_algorithm(algorithm: AlgorithmConfig) -> None:
     if algorithm.kl_schedule != "constant" and not algorithm.kl_coef:
         raise ConfigError(
             f"algorithm.kl_schedule={algorithm.kl_schedule} has no effect with algorithm.kl_coef=0: set kl_coef"
+        )
+
+
+def check_baseline(algorithm: AlgorithmConfig, tags: Sequence[str] | None) -> None:
+    """Refuse a common baseline of a single tag: it is that tag's own.
+
+    Args:
+        algorithm: the settings.
+        tags: those that are trained; empty or None where only play will tell.
+
+    Raises:
+        ConfigError: what to change.
+    """
+    if algorithm.baseline_per == "task" and tags is not None and len(tags) == 1:
+        raise ConfigError(
+            f"algorithm.baseline_per=task pools the rewards of several tags, but {tags[0]} is trained alone: "
+            "choose algorithm.baseline_per=tag"
         )
 
 

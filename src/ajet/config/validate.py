@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ajet.config.algorithm import check_algorithm
+from ajet.config.algorithm import check_algorithm, check_baseline
 from ajet.config.data import READERS, check_data
 from ajet.config.engine import check_engine
 from ajet.config.fields import broken_rules
@@ -23,6 +23,8 @@ from ajet.config.root import BASE, Config, EvaluateConfig, MatrixConfig
 from ajet.config.store import group_options
 from ajet.config.workflow import BUILTIN_WORKFLOWS
 from ajet.errors import ConfigError
+
+LEAST_VLLM_TEMPERATURE = 0.01
 
 
 def validate(config: Config) -> None:
@@ -39,6 +41,8 @@ def validate(config: Config) -> None:
         _check_opponent,
         _check_data,
         _check_batch,
+        _check_algorithm,
+        _check_sampling,
         _check_groups,
         _check_model,
         _check_eval,
@@ -171,8 +175,29 @@ def _check_batch(config: Config) -> None:
         )
 
 
+def _check_algorithm(config: Config) -> None:
+    algorithm = config.algorithm
+    check_algorithm(algorithm)
+    if algorithm.warmup_steps >= config.total_steps:
+        raise ConfigError(
+            f"algorithm.warmup_steps={algorithm.warmup_steps} is all of total_steps={config.total_steps}, so that the "
+            f"learning rate never reaches its peak: choose at most {config.total_steps - 1}, or more total_steps"
+        )
+    tags = config.workflow.target_tags if config.trainable_targets is None else config.trainable_targets
+    check_baseline(algorithm, tags)
+
+
+def _check_sampling(config: Config) -> None:
+    temperature = config.rollout.temperature
+    # vLLM takes a lower one for .01, with a warning, while the trainer would divide by the one that was asked for.
+    if config.engine.name == "vllm" and temperature < LEAST_VLLM_TEMPERATURE:
+        raise ConfigError(
+            f"rollout.temperature={temperature:g} is below what engine=vllm can sample at: choose at least "
+            f"{LEAST_VLLM_TEMPERATURE:g}"
+        )
+
+
 def _check_groups(config: Config) -> None:
-    check_algorithm(config.algorithm)
     check_engine(config.engine, config.hardware.device)
     check_logger(config.logger)
 

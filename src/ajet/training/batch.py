@@ -5,6 +5,7 @@ In: the groups of one step. Out: a `TrainingBatch`. The order is DESIGN §2's: a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -109,7 +110,9 @@ def _credit_metrics(credited: Sequence[GroupAdvantages]) -> dict[str, float]:
     for tag in sorted({tag for credit in credited for tag in credit.tags}):
         having = [credit for credit in credited if tag in credit.tags]
         values = [abs(value) for credit in having for value in credit.by_tag[tag]]
-        metrics[f"advantage/{tag}/abs_mean"] = sum(values) / len(values)
+        mean = sum(values) / len(values)
+        if math.isfinite(mean):  # what is not is counted where its update is skipped
+            metrics[f"advantage/{tag}/abs_mean"] = mean
         metrics[f"group/{tag}/zero_std_fraction"] = sum(tag in c.zero_std_tags for c in having) / len(having)
         metrics[f"group/{tag}/singleton_fraction"] = sum(tag in c.singleton_tags for c in having) / len(having)
     return metrics

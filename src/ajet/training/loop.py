@@ -15,7 +15,7 @@ from typing import Any
 from ajet.config.root import Config
 from ajet.data.source import TaskSource
 from ajet.engine.base import Engine
-from ajet.errors import RunInterruptedError
+from ajet.errors import RunDirectoryError, RunInterruptedError, TrainingError
 from ajet.evaluation.scores import Evaluation, evaluation_from_json, play_held_out
 from ajet.evaluation.summary import comparison, results_table, times_table, write_summary
 from ajet.records import EpisodeGroup
@@ -29,6 +29,9 @@ from ajet.training.batch import BatchSettings, TrainingBatch, build_batch
 from ajet.training.checkpoint import CheckpointFolder
 from ajet.training.clock import PhaseClock, peak_memory_gib
 from ajet.training.policy import TrainablePolicy
+
+MOST_SKIPPED = 3
+"""Training steps in a row whose update was skipped, at least in part, that end a run: the next would be no sounder."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,6 +53,8 @@ class Trainer:
     """Frees engines and connections; called once, however the run ends."""
     num_steps_done: int = 0
     """Training steps done so far, those of the run that is being resumed included."""
+    num_skipped_in_a_row: int = 0
+    """The latest training steps of which some update was skipped because it was not finite."""
     before: Evaluation | None = None
     """The evaluation of the starting policy, once there is one."""
     clock: PhaseClock = field(default_factory=PhaseClock)
@@ -62,6 +67,7 @@ class Trainer:
 
         Raises:
             RunInterruptedError: Ctrl-C; the state is saved and the message says how to go on.
+            TrainingError: losses, gradients or weights are no longer finite; the message names the last sound state.
         """
         self.display.start(first_step=self.num_steps_done, total_steps=self.config.total_steps)
         try:
@@ -78,6 +84,8 @@ class Trainer:
                 self._step()
                 if self.runtime.interrupted:
                     raise Interrupted
+                if self.num_skipped_in_a_row >= MOST_SKIPPED:
+                    self._give_up()
                 if self._save_due():
                     self._save()
             after = self._evaluate() if self.config.eval.last else None
@@ -140,7 +148,26 @@ class Trainer:
     def _update(self, batch: TrainingBatch) -> Metrics:
         self.display.phase("update")
         with self.clock.phase("update"):
-            return self.policy.train_batch(batch.minibatches, batch.tags)
+            metrics = self.policy.train_batch(batch.minibatches, batch.tags, num_steps_done=self.num_steps_done)
+            if not self.policy.is_finite():
+                there = self.checkpoints.steps()
+                last = (
+                    f"the last sound state is {self.checkpoints.at(there[-1])}" if there else "no state was saved yet"
+                )
+                raise TrainingError(
+                    f"step {self.num_steps_done + 1} made weights that are not finite, and they were not used; {last}"
+                )
+        self.num_skipped_in_a_row = self.num_skipped_in_a_row + 1 if metrics["policy/skipped_nonfinite"] else 0
+        return metrics
+
+    def _give_up(self) -> None:
+        """End the run with its last sound state: what was skipped has changed nothing."""
+        self._save()
+        raise TrainingError(
+            f"the loss or its gradient was not finite in {MOST_SKIPPED} training steps in a row, whose updates were "
+            f"skipped; the last sound state is {self.checkpoints.at(self.num_steps_done)}: look at rewards, advantages "
+            f"and algorithm.* in {self.config.run_dir}"
+        )
 
     def _sync_weights(self) -> None:
         with self.clock.phase("sync"):
@@ -180,9 +207,18 @@ class Trainer:
             )
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `_save` wrote, and hand the weights to the engine."""
+        """Take over what `_save` wrote, and hand the weights to the engine.
+
+        Raises:
+            RunDirectoryError: the weights are not finite.
+        """
         self.num_steps_done = state["num_steps_done"]
         self.policy.load_state_dict(state["policy"])
+        if not self.policy.is_finite():
+            raise RunDirectoryError(
+                f"the checkpoint after step {self.num_steps_done} in {self.config.run_dir} holds weights that are not "
+                "finite: remove it to resume from an earlier one"
+            )
         self.clock.run.update(state["wall_time_s"])
         self.before = None if state["before"] is None else evaluation_from_json(state["before"])
         self.engine.update_weights(self.policy.merged_weights(), self.num_steps_done)

@@ -15,44 +15,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
 from ajet.algorithms.losses import LossSettings, certain, clipped, k3, token_losses
 from ajet.training.lora import base_of, merged_state
+from ajet.training.optimizer import GuardedOptimizer, OptimizerSettings, kl_factor
 from ajet.training.packing import Pack, ancestor_mask
-
-ADAM_BETAS = (0.9, 0.95)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptimizerSettings:
-    """AdamW, and what changes from step to step."""
-
-    learning_rate: float
-    weight_decay: float
-    warmup_steps: int
-    """Optimizer steps over which the rate rises linearly."""
-    decay_steps: int | None
-    """Optimizer steps at whose end the rate reaches 0, warm-up included; None keeps it constant."""
-    max_grad_norm: float
-    kl_decay_steps: int | None = None
-    """Optimizer steps at whose end the KL penalty's weight reaches 0; None keeps it constant."""
-
-
-def kl_factor(step: int, settings: OptimizerSettings) -> float:
-    """The KL penalty's weight at optimizer step `step` (from 0) as a share of the configured one."""
-    return 1.0 if settings.kl_decay_steps is None else max(0.0, 1 - step / settings.kl_decay_steps)
-
-
-def rate_factor(step: int, settings: OptimizerSettings) -> float:
-    """The learning rate of optimizer step `step` (from 0) as a share of its peak."""
-    if step < settings.warmup_steps:
-        return (step + 1) / (settings.warmup_steps + 1)
-    if settings.decay_steps is None:
-        return 1.0
-    left = settings.decay_steps - step
-    return max(0.0, left / max(1, settings.decay_steps - settings.warmup_steps))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +56,8 @@ class TrainablePolicy:
         self._num_threads = num_threads
         self.model = model.to(accelerator.device).eval()
         self._reference = None if reference is None else reference.to(accelerator.device).eval()
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        adam = AdamW(trained, lr=optimizer.learning_rate, betas=ADAM_BETAS, weight_decay=optimizer.weight_decay)
-        self._optimizer: Any = accelerator.prepare(adam)
-        self._scheduler = LambdaLR(adam, lambda step: rate_factor(step, optimizer))
-        self._trained = trained
+        self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._optimizer = GuardedOptimizer(self._trained, optimizer, accelerator)
 
     def forward(self, pack: Pack, model: Any | None = None) -> PackOutput:
         """Log-probabilities and entropies of a pack's entries; the head runs on distinct predictors only."""
@@ -117,32 +81,45 @@ class TrainablePolicy:
         targets = torch.from_numpy(pack.targets).to(device)
         return PackOutput(logp_E=logp[entry, targets], entropy_E=entropy[entry])
 
-    def train_batch(self, minibatches: Sequence[Sequence[Pack]], tags: Sequence[str]) -> dict[str, float]:
-        """One optimizer step a minibatch; `tags` are what the packs' tag indices mean.
+    def train_batch(
+        self, minibatches: Sequence[Sequence[Pack]], tags: Sequence[str], *, num_steps_done: int
+    ) -> dict[str, float]:
+        """One optimizer step a minibatch that holds anything and whose loss and gradient are finite.
+
+        Args:
+            minibatches: as many in every training step; some may be empty.
+            tags: what the packs' tag indices mean.
+            num_steps_done: training steps before this one, which the schedules go by.
 
         Returns:
-            Metrics by their final names: `policy/<tag>/*`, `policy/*`.
+            Metrics by their final names: `policy/<tag>/*`, `policy/*`, of the steps that were taken.
         """
         previous_threads = torch.get_num_threads()
         if self._num_threads is not None:
             torch.set_num_threads(self._num_threads)
+        first = num_steps_done * len(minibatches)
+        sums, norms, num_skipped = _TagSums(tags), [], 0
         try:
-            sums = _TagSums(tags)
-            rate = float(self._scheduler.get_last_lr()[0])
             old = self._old_logps(minibatches)
-            norms: list[float] = []
-            for packs in minibatches:
-                if self._anything(packs):
-                    # After the first step the policy has moved, and its distance to the sampler means something else.
-                    norms.append(self._optimizer_step(packs, old, sums, on_policy=not norms))
+            for step, packs in enumerate(minibatches, first):
+                if not self._anything(packs):
+                    continue
+                # After the first step the policy has moved, and its distance to the sampler means something else.
+                of_step = _TagSums(tags)
+                norm = self._optimizer_step(step, packs, old, of_step, on_policy=not norms)
+                if norm is None:
+                    num_skipped += 1
+                else:
+                    sums.include(of_step)
+                    norms.append(norm)
         finally:
             torch.set_num_threads(previous_threads)
-        metrics = sums.metrics(self._accelerator)
+        metrics = {} if num_skipped and not norms else sums.metrics(self._accelerator)
         metrics["policy/optimizer_steps"] = float(len(norms))
+        metrics["policy/skipped_nonfinite"] = float(num_skipped)
         if norms:
             metrics["policy/grad_norm"] = sum(norms) / len(norms)
-        # Of the first optimizer step; the schedule has moved on by now.
-        metrics["policy/learning_rate"] = rate
+        metrics["policy/learning_rate"] = self._optimizer.rate(first)
         return metrics
 
     def _anything(self, packs: Sequence[Pack]) -> bool:
@@ -158,24 +135,16 @@ class TrainablePolicy:
             return {id(pack): self.forward(pack).logp_E for packs in minibatches for pack in packs}
 
     def _optimizer_step(
-        self, packs: Sequence[Pack], old: dict[int, Tensor], sums: _TagSums, *, on_policy: bool
-    ) -> float:
-        kl_coef = self._loss.kl_coef * kl_factor(self._scheduler.last_epoch, self._settings)
-        settings = replace(self._loss, kl_coef=kl_coef)
+        self, step: int, packs: Sequence[Pack], old: dict[int, Tensor], sums: _TagSums, *, on_policy: bool
+    ) -> float | None:
+        """Minibatch `step` of the run; returns the gradient's norm, or None where nothing was changed."""
+        settings = replace(self._loss, kl_coef=self._loss.kl_coef * kl_factor(step, self._settings))
+        total = torch.zeros((), device=self._accelerator.device)
         for pack in packs:
             loss = self._pack_loss(pack, old.get(id(pack)), settings, sums, on_policy=on_policy)
             self._accelerator.backward(loss)
-        for parameter in self._trained:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        if self._accelerator.num_processes > 1:
-            for parameter in self._trained:
-                parameter.grad = self._accelerator.reduce(parameter.grad, reduction="sum")
-        norm = self._accelerator.clip_grad_norm_(self._trained, self._settings.max_grad_norm)
-        self._optimizer.step()
-        self._scheduler.step()
-        self._optimizer.zero_grad()
-        return float(norm)
+            total += loss.detach()
+        return self._optimizer.step(step, total)
 
     def _pack_loss(
         self, pack: Pack, old: Tensor | None, settings: LossSettings, sums: _TagSums, *, on_policy: bool
@@ -208,6 +177,10 @@ class TrainablePolicy:
             )
         return loss
 
+    def is_finite(self) -> bool:
+        """Whether everything that is trained is finite; nothing else may reach the engine or a checkpoint."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self._trained)
+
     def merged_weights(self) -> Iterator[tuple[str, Tensor]]:
         """(Hugging Face name, tensor) of every parameter the engine holds, adapters merged in."""
         yield from merged_state(self.model).items()
@@ -218,11 +191,10 @@ class TrainablePolicy:
         base_of(self.model).save_pretrained(folder, state_dict=merged_state(self.model))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs besides the starting model: what is trained, optimizer, schedule."""
+        """What a resumed run needs besides the starting model: what is trained, and the optimizer's moments."""
         return {
             "parameters": [parameter.detach().cpu() for parameter in self._trained],
             "optimizer": self._optimizer.state_dict(),
-            "scheduler": self._scheduler.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -231,7 +203,6 @@ class TrainablePolicy:
             for parameter, saved in zip(self._trained, state["parameters"], strict=True):
                 parameter.copy_(saved)
         self._optimizer.load_state_dict(state["optimizer"])
-        self._scheduler.load_state_dict(state["scheduler"])
 
 
 _MEANS = ("entropy", "certain_fraction", "clip_fraction", "kl_ref")
@@ -253,6 +224,12 @@ class _TagSums:
         for name, value_E in values.items():
             self._sums[name] += torch.bincount(tag_E, weights=value_E.cpu().double(), minlength=len(self._tags))
         self._largest_gap = max(self._largest_gap, float(gap_E.max()))
+
+    def include(self, other: _TagSums) -> None:
+        """Add what `other` gathered."""
+        for name in _SUMMED:
+            self._sums[name] += other._sums[name]
+        self._largest_gap = max(self._largest_gap, other._largest_gap)
 
     def metrics(self, accelerator: Accelerator) -> dict[str, float]:
         """Means by tag, and the largest gap, over all ranks."""

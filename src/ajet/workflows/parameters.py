@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
+from ajet.config.algorithm import check_baseline
 from ajet.config.root import Config
 from ajet.errors import ConfigError
 from ajet.importing import load_object
@@ -42,7 +43,7 @@ def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Wor
     """Fresh workflow objects with the config's parameters; its targets win over the class's.
 
     Raises:
-        ConfigError: a parameter the workflow does not have or take, or an unknown tag.
+        ConfigError: a parameter the workflow does not have or take, an unknown tag, or a common baseline of one tag.
     """
     params = dict(config.workflow.params)
     unknown = sorted(set(params) - set(workflow.model_fields))
@@ -63,6 +64,7 @@ def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Wor
             raise ConfigError(
                 f"trainable_targets: {workflow.__name__} has no tag {tag!r}; it has {', '.join(known_tags)}"
             )
+    check_baseline(config.algorithm, made.trainable_targets)
     return lambda: workflow(**params)
 
 

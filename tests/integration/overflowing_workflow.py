@@ -1,0 +1,17 @@
+"""A program whose rewards are finite and whose gradients are not: nothing of it may reach the weights."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from ajet import AjetTuner, Workflow, WorkflowOutput, WorkflowTask
+
+NUMBERS = count()
+
+
+class Overflowing(Workflow):
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        client = tuner.as_raw_openai_sdk_client(agent_name="only", target_tag="only")
+        await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Say something."}])
+        # Infinite in float32, in which gradients are computed.
+        return WorkflowOutput(reward=1e300 if next(NUMBERS) % 2 else -1e300)
