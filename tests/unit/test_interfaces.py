@@ -219,17 +219,20 @@ def test_an_agent_whose_model_is_asked_for_again_goes_on_from_its_recorded_ids(r
 
 
 async def everybody_calls(tuner: AjetTuner) -> list[str]:
-    """Ids of replies and calls of three agents, one asked through two models, on both interfaces without a URL."""
+    """Ids of replies and calls of three agents, one asked through two models, on every interface."""
     ids: list[str] = []
     tools: Any = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
     for name in ("P1", "P2", "P1", "P3"):
         model = tuner.as_agentscope_model(agent_name=name, target_tag=name)
         client: Any = tuner.as_raw_openai_sdk_client(agent_name=name, target_tag=name)
+        address = tuner.as_oai_baseurl_apikey(agent_name=name, target_tag=name)
         for _ in range(2):
             response = await model(ASK, tools=tools, tool_choice="required")
             ids += [response.id, *(block["id"] for block in response.content if block["type"] == "tool_use")]
             completion = await client.chat.completions.create(ASK, tools=tools, tool_choice="required")
             ids += [completion.id, *(call.id for call in completion.choices[0].message.tool_calls)]
+            said = (await asyncio.to_thread(post, address, tools=tools, tool_choice="required")).json()
+            ids += [said["id"], *(call["id"] for call in said["choices"][0]["message"]["tool_calls"])]
     return ids
 
 
@@ -238,8 +241,9 @@ def test_ids_of_replies_and_calls_are_unique_in_an_episode_and_the_same_in_two_r
     for _ in range(2):
         made = Run(tokenizer, opponent=random_player)
         episode = made.one(everybody_calls, trainable_targets=["other"])
+        made.endpoint.close()
         seen.append(episode.metadata["said"])
-    assert seen[0] == seen[1] and len(seen[0]) == len(set(seen[0])) == 4 * 2 * 4, seen
+    assert seen[0] == seen[1] and len(seen[0]) == len(set(seen[0])) == 4 * 2 * 6, seen
 
 
 def test_two_models_of_one_agent_draw_differently(run: Run) -> None:

@@ -190,6 +190,15 @@ def test_messages_that_the_template_refuses_are_the_programs_fault_in_its_words(
     )
     with pytest.raises(WorkflowError, match="must be of the user"):
         ChatRenderer(strict).prompt_ids(ChatRequest(messages=[SYSTEM]), Conversation())
+    # Llama's and GLM's walk through the arguments as through an object, which somebody's history may not have.
+    strict.chat_template = (
+        "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}"
+        "{% for key, value in c.function.arguments | items %}{{ key }}{% endfor %}{% endfor %}<|end|>{% endfor %}"
+    )
+    for arguments in ("[1]", "none"):
+        called = {"role": "assistant", "tool_calls": [{"function": {"name": "see", "arguments": arguments}}]}
+        with pytest.raises(WorkflowError, match="chat template refuses"):
+            ChatRenderer(strict).prompt_ids(ChatRequest(messages=[ASK, called]), Conversation())
 
 
 def test_a_special_token_in_a_message_is_text_and_forges_no_turn() -> None:

@@ -193,6 +193,10 @@ def template(text: str) -> PreTrainedTokenizerBase:
         ("{% for m in messages %}{{ m.role }}: {{ m.content }} END<|end|>{% endfor %}", "without a token of its own"),
         ("{% for m in messages if m.role == 'user' %}{{ m.content }}<|end|>{% endfor %}", "does not show"),
         ("{{ raise_exception('no') }}", "refuses a conversation"),
+        (
+            "{% for m in messages %}{% for k, v in m.content | items %}{{ k }}{% endfor %}{% endfor %}",
+            "refuses a conversation",
+        ),
     ],
 )
 def test_a_template_that_cannot_be_worked_with_is_refused_in_a_sentence(text: str, reason: str) -> None:
@@ -229,6 +233,15 @@ def test_what_a_model_stops_at_is_read_from_its_directory(
         (tmp_path / "generation_config.json").write_text(json.dumps(generation))
     renderer = make_renderer(str(tmp_path))
     assert renderer.turn_end_id == 1 and set(renderer.stop_ids) == expected
+
+
+def test_a_damaged_generation_config_and_a_model_that_is_not_there_are_a_sentence(tmp_path: Path) -> None:
+    train_tokenizer(["hello"], vocab_size=280, max_context=64).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3"}))
+    (tmp_path / "generation_config.json").write_text('{"eos_tok')
+    for path in (str(tmp_path), "nobody/nothing"):
+        with pytest.raises(ConfigError, match="cannot be loaded"):
+            make_renderer(path)
 
 
 def test_a_model_without_a_chat_template_is_refused_before_anything_loads(tmp_path: Path) -> None:

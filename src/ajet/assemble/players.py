@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
@@ -90,19 +91,25 @@ def make_renderer(model_path: str) -> ChatRenderer:
     """The model's chat template, and what ends its replies; made before anything large loads.
 
     Raises:
-        ConfigError: the model has no chat template, or one that ends an assistant's turn without a token.
+        ConfigError: there is no such model, it has no chat template, or one that ends an assistant's turn without a
+            token.
     """
-    return ChatRenderer(AutoTokenizer.from_pretrained(model_path), eos_ids=_eos_ids(model_path))
+    try:
+        return ChatRenderer(AutoTokenizer.from_pretrained(model_path), eos_ids=_eos_ids(model_path))
+    except OSError as error:
+        raise ConfigError(f"model.path={model_path} cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
 def _eos_ids(model_path: str) -> list[int]:
     """Every id that the model's generation stops at; where that is not said, what its configuration calls its end."""
+    ids = None
     try:
         ids = GenerationConfig.from_pretrained(model_path).eos_token_id
-    except OSError:  # models need not have such a file
-        ids = None
+    except OSError:  # models need not have such a file; one that they have must be readable
+        if (Path(model_path) / "generation_config.json").exists():
+            raise
     if ids is None:
-        ids = AutoConfig.from_pretrained(model_path).get_text_config().eos_token_id
+        ids = AutoConfig.from_pretrained(model_path).get_text_config().to_dict().get("eos_token_id")
     return list(ids) if isinstance(ids, list | tuple) else [] if ids is None else [ids]
 
 

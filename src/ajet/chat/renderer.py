@@ -16,8 +16,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
 from ajet.chat.messages import assistant_message, plain_messages
 from ajet.chat.tool_calls import ParsedReply, parse_reply
 from ajet.chat.turn_end import find_turn_end
@@ -70,15 +68,13 @@ class ChatRenderer:
         """
         self._tokenizer = tokenizer
         self._turn_end = find_turn_end(tokenizer)
-        own = (
-            [] if tokenizer.eos_token is None else tokenizer.encode(str(tokenizer.eos_token), add_special_tokens=False)
-        )
-        known = [token_id for token_id in (*own, *eos_ids) if 0 <= token_id < len(tokenizer)]
-        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys([self.turn_end_id, *known]))
+        ids = [self.turn_end_id, tokenizer.eos_token_id, *eos_ids]
+        known = [i for i in ids if i is not None and 0 <= i < len(tokenizer)]
+        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys(known))
         """Ids that end a reply, the template's own first."""
         added = tokenizer.added_tokens_decoder
-        ends = {str(tokenizer.decode([token_id])) for token_id in self.stop_ids if token_id in added}
-        special = {self._turn_end.token, *ends, *(token.content for token in added.values() if token.special)}
+        special = {token.content for i, token in added.items() if token.special or i in self.stop_ids}
+        special.add(self._turn_end.token)
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
 
     @property
@@ -187,7 +183,7 @@ class ChatRenderer:
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
             )
-        except TemplateError as error:
+        except Exception as error:  # the boundary to templates that strangers write, in a language of their own
             raise WorkflowError(f"The model's chat template refuses the messages: {error}") from error
         return str(rendered)
 

@@ -11,8 +11,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError
-
 from ajet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,10 +54,11 @@ def find_turn_end(tokenizer: PreTrainedTokenizerBase) -> TurnEnd:
         token = _first_token(tokenizer, _behind_reply(tokenizer, followed=True))
     if token is None:
         raise ConfigError(
-            f"The chat template of {tokenizer.name_or_path} ends an assistant's turn without a token of its own, so "
+            f"The chat template of {_name(tokenizer)} ends an assistant's turn without a token of its own, so "
             "that nothing says where a reply stops: give the model a template that ends it with one, e.g. eos_token."
         )
-    (token_id,) = tokenizer.encode(token, add_special_tokens=False)
+    token_id = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(token_id, int)
     return TurnEnd(token=token, token_id=token_id, num_behind_last=behind_last.count(token))
 
 
@@ -69,19 +68,19 @@ def _behind_reply(tokenizer: PreTrainedTokenizerBase, *, followed: bool) -> str:
         tokenizer.get_chat_template()
     except ValueError as error:
         raise ConfigError(
-            f"{tokenizer.name_or_path} has no chat template: name a model that was taught to chat (often called "
+            f"{_name(tokenizer)} has no chat template: name a model that was taught to chat (often called "
             "-Instruct or -it), or put its chat_template.jinja into the model's directory."
         ) from error
     messages = [*_ANSWERED, *_ASKED] if followed else _ANSWERED
     try:
         rendered = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False))
-    except TemplateError as error:
+    except Exception as error:  # the boundary to templates that strangers write, in a language of their own
         raise ConfigError(
-            f"The chat template of {tokenizer.name_or_path} refuses a conversation of a user and an assistant: {error}"
+            f"The chat template of {_name(tokenizer)} refuses a conversation of a user and an assistant: {error}"
         ) from error
     _, shown, behind = rendered.rpartition(_REPLY)
     if not shown:
-        raise ConfigError(f"The chat template of {tokenizer.name_or_path} does not show what an assistant has said.")
+        raise ConfigError(f"The chat template of {_name(tokenizer)} does not show what an assistant has said.")
     return behind
 
 
@@ -93,3 +92,7 @@ def _first_token(tokenizer: PreTrainedTokenizerBase, text: str) -> str | None:
     longest_first = sorted(filter(str.strip, tokens), key=len, reverse=True)
     found = re.match("|".join(map(re.escape, longest_first)), text.lstrip()) if longest_first else None
     return None if found is None else found[0]
+
+
+def _name(tokenizer: PreTrainedTokenizerBase) -> str:
+    return tokenizer.name_or_path or "the tokenizer"
