@@ -102,7 +102,7 @@ def packs_of(calls: Sequence[Mapping[str, Any]], config: Config) -> list[Pack]:
         EpisodeGroup(task=Task(task_id=task), episodes=tuple(episode(task, n, repeats[n]) for n in sorted(repeats)))
         for task, repeats in games.items()
     ]
-    batch = build_batch(groups, batch_settings(config, Accelerator(cpu=True)), PhaseClock())
+    batch = build_batch(groups, batch_settings(config, Accelerator(cpu=True), branching_packs=True), PhaseClock())
     return [pack for minibatch in batch.minibatches for pack in minibatch]
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from ajet.algorithms.losses import LossSettings
 from ajet.config.root import Config
+from ajet.engine.checkpoint import load_causal_lm
 from ajet.errors import ConfigError
 from ajet.training.lora import with_lora
 from ajet.training.onednn import with_onednn_linear
@@ -68,14 +69,9 @@ def load_model(config: Config, model_path: str, dtype: torch.dtype | None = None
     """The checkpoint in `dtype`, or in the configured one.
 
     Raises:
-        ConfigError: there is no such checkpoint, or its weights are not finite.
+        ConfigError: there is no such checkpoint, its weights are not finite, or `model.max_context` does not fit it.
     """
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            model_path, dtype=dtype or DTYPES[config.model.dtype], attn_implementation="sdpa"
-        )
-    except OSError as error:
-        raise ConfigError(f"model.path={config.model.path} cannot be loaded: {str(error).splitlines()[0]}") from error
+    model = load_causal_lm(model_path, dtype or DTYPES[config.model.dtype], max_context=config.model.max_context)
     broken = [name for name, weight in model.named_parameters() if not bool(torch.isfinite(weight).all())]
     if broken:
         raise ConfigError(f"model.path={config.model.path} holds weights that are not finite, e.g. {broken[0]}")

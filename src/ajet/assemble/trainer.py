@@ -51,6 +51,8 @@ def build_trainer(config: Config) -> Trainer:
             config, workflow, make_workflow, model_path, engine, opened, renderer=renderer, display=display
         )
         policy = make_policy(config, model_path, accelerator)
+        if policy.why_chains_only:
+            display.say(f"rows are trained one by one, without sharing their prefixes: {policy.why_chains_only}")
         trainer = Trainer(
             config=config,
             tasks=tasks,
@@ -58,7 +60,7 @@ def build_trainer(config: Config) -> Trainer:
             scheduler=scheduler,
             engine=engine,
             policy=policy,
-            batch_settings=batch_settings(config, accelerator),
+            batch_settings=batch_settings(config, accelerator, branching_packs=policy.why_chains_only is None),
             checkpoints=checkpoints,
             store=TrajectoryStore(run_dir / "trajectories"),
             logger=CompositeLogger([]),
@@ -76,7 +78,7 @@ def make_accelerator(config: Config) -> Accelerator:
     return Accelerator(cpu=config.hardware.device == "cpu", mixed_precision=config.hardware.mixed_precision)
 
 
-def batch_settings(config: Config, accelerator: Accelerator) -> BatchSettings:
+def batch_settings(config: Config, accelerator: Accelerator, *, branching_packs: bool) -> BatchSettings:
     """How batches are made; totals are added up over ranks."""
 
     def sum_over_ranks(totals: BatchTotals) -> BatchTotals:
@@ -92,6 +94,7 @@ def batch_settings(config: Config, accelerator: Accelerator) -> BatchSettings:
         format_penalty=algorithm.format_penalty,
         num_minibatches=algorithm.num_minibatches,
         max_pack_tokens=algorithm.max_pack_tokens,
+        branching_packs=branching_packs,
         dr_grpo_max_length=algorithm.dr_grpo_max_length,
         keep_zero_advantage=algorithm.kl_coef > 0 or algorithm.entropy_coef > 0,
         sum_over_ranks=sum_over_ranks,

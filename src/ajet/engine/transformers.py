@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import DynamicCache
 
 from ajet.engine.base import SamplingRequest
+from ajet.engine.checkpoint import load_causal_lm
 from ajet.engine.stepped import SteppedEngine
 from ajet.engine.weights import checked_weights
 from ajet.errors import EngineError
@@ -79,9 +80,7 @@ class TransformersEngine(SteppedEngine):
     ) -> None:
         super().__init__(max_context=max_context, num_threads=num_threads)
         self._device = torch.device(device)
-        # Any: models are typed by what they share, which is not how a causal language model is called.
-        model: Any = AutoModelForCausalLM.from_pretrained(model_path, dtype=getattr(torch, dtype))
-        self._model = model
+        self._model = load_causal_lm(model_path, getattr(torch, dtype), max_context=max_context)
         self._model.to(self._device).eval()
         self._vocab_size: int = self._model.config.get_text_config().vocab_size
         self._max_concurrency = max_concurrency

@@ -31,6 +31,8 @@ class BatchSettings:
     format_penalty: float
     num_minibatches: int
     max_pack_tokens: int
+    branching_packs: bool
+    """Whether the model computes packs that branch exactly (`training/attention.py`)."""
     dr_grpo_max_length: int | None
     keep_zero_advantage: bool
     """Whether rows without advantage still have a gradient (a KL penalty)."""
@@ -101,7 +103,13 @@ def _packs(rows: list[TrainingSample], tags: tuple[str, ...], settings: BatchSet
             strict=True,
         )
     )
-    return build_packs(kept, [weights[id(row)] for row in kept], tags, max_tokens=settings.max_pack_tokens)
+    return build_packs(
+        kept,
+        [weights[id(row)] for row in kept],
+        tags,
+        max_tokens=settings.max_pack_tokens,
+        branches=settings.branching_packs,
+    )
 
 
 def _credit_metrics(credited: Sequence[GroupAdvantages]) -> dict[str, float]:

@@ -71,6 +71,7 @@ def build_packs(
     tags: Sequence[str],
     *,
     max_tokens: int,
+    branches: bool = True,
     token_cost: float = TOKEN_COST,
     pair_cost: float = PAIR_COST,
     pack_cost: float = PACK_COST,
@@ -82,6 +83,7 @@ def build_packs(
         weights: weight of the sampled tokens of each row.
         tags: the batch's tags; a pack stores indices into it.
         max_tokens: budget.
+        branches: whether packs may branch; else each is a row, along with rows that are its beginnings.
         token_cost: cost of a token in everything but attention.
         pair_cost: cost of a pair of tokens in attention.
         pack_cost: cost of a pack, however small; without it short rows would each have a pack of their own.
@@ -100,7 +102,8 @@ def build_packs(
         merged = size + len(ids) - shared
         still_chain = chain and shared == len(previous)
         apart = cost(size, chain) + pack_cost + cost(len(ids), True)
-        if bundles and cost(merged, still_chain) <= apart and merged <= max_tokens:
+        allowed = merged <= max_tokens and (branches or still_chain)
+        if bundles and allowed and cost(merged, still_chain) <= apart:
             bundles[-1].append(i)
             size, chain = merged, still_chain
         else:

@@ -17,9 +17,11 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ajet.algorithms.losses import LossSettings, certain, clipped, k3, token_losses
+from ajet.training.attention import pack_logits
+from ajet.training.exactness import measured_why_chains_only
 from ajet.training.lora import base_of, merged_state
 from ajet.training.optimizer import GuardedOptimizer, OptimizerSettings, kl_factor
-from ajet.training.packing import Pack, ancestor_mask
+from ajet.training.packing import Pack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,11 @@ class TrainablePolicy:
         reference: Any | None,
         num_threads: int | None,
     ) -> None:
-        """`model` and `reference` are transformers causal LMs that take 4-D attention masks (sdpa)."""
+        """`model` and `reference` are transformers causal LMs of one architecture.
+
+        Raises:
+            ConfigError: the model does not model text from left to right.
+        """
         self._tokenizer = tokenizer
         self._accelerator = accelerator
         self._temperature = temperature
@@ -56,23 +62,23 @@ class TrainablePolicy:
         self._num_threads = num_threads
         self.model = model.to(accelerator.device).eval()
         self._reference = None if reference is None else reference.to(accelerator.device).eval()
+        self.why_chains_only = measured_why_chains_only(self.model, accelerator.device)
+        """Why packs must be plain rows for this model; None where they may branch."""
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._optimizer = GuardedOptimizer(self._trained, optimizer, accelerator)
 
     def forward(self, pack: Pack, model: Any | None = None) -> PackOutput:
-        """Log-probabilities and entropies of a pack's entries; the head runs on distinct predictors only."""
+        """Log-probabilities and entropies of a pack's entries; the head runs on distinct predictors only.
+
+        Raises:
+            ValueError: the pack branches and the model's packs must not.
+        """
+        if self.why_chains_only and not pack.is_chain:
+            raise ValueError(f"this pack branches, but {self.why_chains_only}: build packs with branches=False")
         device = self._accelerator.device
         distinct, entry = torch.unique(torch.from_numpy(pack.predictors), return_inverse=True)
-        # Without branches plain causal attention is the same and faster.
-        mask = None if pack.is_chain else torch.from_numpy(ancestor_mask(pack.parents))[None, None].to(device)
         with self._accelerator.autocast():
-            logits = (model or self.model)(
-                input_ids=torch.from_numpy(pack.token_ids)[None].to(device),
-                position_ids=torch.from_numpy(pack.positions)[None].to(device),
-                attention_mask=mask,
-                logits_to_keep=distinct.to(device),
-                use_cache=False,
-            ).logits[0]
+            logits = pack_logits(model or self.model, pack, distinct.to(device))
         logp = torch.log_softmax(logits.float() / self._temperature, dim=-1)
         # Without a bonus it is only reported, and its graph would hold more tensors of the logits' size.
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._loss.entropy_coef != 0):
