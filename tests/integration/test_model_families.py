@@ -149,7 +149,8 @@ class WithItsNeighbour(torch.nn.Module):
         self.inner = inner
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self.inner(hidden + torch.nn.functional.pad(hidden, (0, 0, 1, 0))[:, :-1])
+        output: torch.Tensor = self.inner(hidden + torch.nn.functional.pad(hidden, (0, 0, 1, 0))[:, :-1])
+        return output
 
 
 def test_a_layer_that_looks_at_its_neighbour_in_the_pack_is_found_by_measuring() -> None:
@@ -210,7 +211,7 @@ def test_packs_without_branches_join_rows_only_with_their_own_beginnings() -> No
 def test_rotary_angles_that_depend_on_a_texts_length_bound_the_context(tmp_path: Path) -> None:
     factors = [1.0] * 4
     rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": factors, "long_factor": factors}
-    config = {"rope_parameters": rope | {"original_max_position_embeddings": 32, "factor": 4.0}}
+    config: dict[str, Any] = {"rope_parameters": rope | {"original_max_position_embeddings": 32, "factor": 4.0}}
     tiny_model("phi3", original_max_position_embeddings=32, **config).save_pretrained(tmp_path)
     assert load_causal_lm(str(tmp_path), torch.float32, max_context=32).config.vocab_size == VOCAB_SIZE
     with pytest.raises(ConfigError, match=r"max_context=33 is more than the 32 tokens .* longrope .* phi3.*=32$"):
