@@ -107,3 +107,48 @@ def test_a_remote_opponents_arguments_are_read_as_strictly_as_the_policys(argume
     player = OpenAIPlayer(client, model="m", temperature=None, max_tokens=None)
     reply = asyncio.run(player.chat(ChatRequest(messages=[])))
     assert not reply.tool_calls and reply.format_error is not None and arguments in reply.content
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+calls = st.lists(
+    st.fixed_dictionaries(
+        {"function": st.fixed_dictionaries({"name": st.text() | json_values, "arguments": st.text() | json_values})},
+        optional={"id": st.sampled_from(["a", "b"]) | json_values},
+    )
+    | json_values,
+    max_size=3,
+)
+odd_messages = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant", "tool", "system"])},
+        optional={
+            "content": st.text() | json_values,
+            "tool_calls": calls | json_values,
+            "tool_call_id": st.sampled_from(["a", "b"]) | json_values,
+        },
+    ),
+    max_size=5,
+)
+
+
+@given(odd_messages)
+def test_whatever_a_program_sends_is_plain_or_refused_in_words(messages: list[dict[str, Any]]) -> None:
+    try:
+        plain = plain_messages(messages)
+    except WorkflowError:
+        return
+    assert [message["role"] for message in plain] == [message["role"] for message in messages]
+    assert all(isinstance(message["content"], str) for message in plain) and plain_messages(plain) == plain
+
+
+@pytest.mark.parametrize("levels", [90, 300, 900, 5000])
+def test_arguments_in_the_history_that_nest_too_deep_are_shown_as_text(levels: int) -> None:
+    arguments = '{"x": ' * levels + "1" + "}" * levels
+    called = {"role": "assistant", "tool_calls": [{"function": {"name": "look", "arguments": arguments}}]}
+    (message,) = plain_messages([called])
+    shown = message["tool_calls"][0]["function"]["arguments"]
+    assert isinstance(shown, dict) if levels == 90 else shown == arguments

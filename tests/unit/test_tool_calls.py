@@ -240,3 +240,29 @@ def test_what_is_written_as_text_is_read_back(content: str, arguments: dict[str,
     assert read.format_error is None
     assert read.content == content
     assert json.loads(read.tool_calls[0].arguments) == arguments
+
+
+keywords = ["type", "enum", "const", "minimum", "multipleOf", "pattern", "items", "properties", "required", "anyOf"]
+keywords += ["not", "$ref", "$defs", "additionalProperties", "patternProperties", "uniqueItems", "minLength", "format"]
+any_json = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.sampled_from(["#", "(a+)+$"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(keywords) | st.text(), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@given(schema=st.dictionaries(st.sampled_from(keywords), any_json, max_size=4), x=any_json.map(json.dumps) | st.text())
+def test_whatever_is_called_under_whatever_schema_is_a_call_or_an_error_in_words(
+    schema: dict[str, object], x: str
+) -> None:
+    reply = parse_reply(pay(x), tools=[pay_tool(**schema)], tool_choice="required")
+    assert reply.tool_calls or reply.format_error
+    for call in reply.tool_calls:
+        json.loads(call.arguments, parse_constant=pytest.fail)

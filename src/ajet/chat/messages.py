@@ -51,16 +51,25 @@ def results_in_call_order(messages: Sequence[Message]) -> list[Message]:
         if message.get("role") == "assistant":
             sort_slots()
             place_of, slots = _places(message), []
-        elif message.get("role") == "tool" and message.get("tool_call_id") in place_of:
-            slots.append(index)
+        elif message.get("role") == "tool":
+            call_id = message.get("tool_call_id")
+            if isinstance(call_id, str) and call_id in place_of:
+                slots.append(index)
     sort_slots()
     return ordered
 
 
 def _places(message: Message) -> dict[str, int]:
     """Which of the message's calls has which id."""
-    ids = [call.get("id") for call in message.get("tool_calls") or []]
+    ids = [call.get("id") for call in _calls(message)]
     return {call_id: place for place, call_id in reversed(list(enumerate(ids))) if isinstance(call_id, str)}
+
+
+def _calls(message: Message) -> Sequence[Mapping[str, Any]]:
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, Sequence) or not all(isinstance(call, Mapping) for call in calls):
+        raise WorkflowError("A message's tool_calls must be a list of objects.")
+    return calls
 
 
 def assistant_message(content: str, tool_calls: Sequence[ToolCall]) -> dict[str, Any]:
@@ -81,8 +90,9 @@ def _plain(message: Message) -> dict[str, Any]:
     if role not in ROLES:
         raise WorkflowError(f"A message has role {role!r}; a chat model knows {', '.join(ROLES)}.")
     plain: dict[str, Any] = {"role": role, "content": _text(message.get("content"))}
-    if message.get("tool_calls"):
-        plain["tool_calls"] = [_plain_call(call) for call in message["tool_calls"]]
+    calls = _calls(message)
+    if calls:
+        plain["tool_calls"] = [_plain_call(call) for call in calls]
     if not is_text(plain["content"] + json.dumps(plain.get("tool_calls"), ensure_ascii=False, default=str)):
         raise WorkflowError(f"A message of the {role} holds half of a surrogate pair, which is no character.")
     return plain
@@ -107,7 +117,9 @@ def _part_text(part: Any) -> str:
 
 
 def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:
-    function = call["function"]
+    function = call.get("function")
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or "arguments" not in function:
+        raise WorkflowError("A message's tool call must hold a function with its name and arguments.")
     arguments = function["arguments"]
     if isinstance(arguments, str):
         with suppress(NotJsonError):  # a malformed call in somebody's history is shown as the text that it was

@@ -27,7 +27,7 @@ def read_json(text: str) -> Any:
         NotJsonError: it spells none, or one that holds a key twice or a number that no float can hold.
     """
     try:
-        return json.loads(
+        value = json.loads(
             text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_float=_finite_float
         )
     except json.JSONDecodeError as error:
@@ -36,6 +36,9 @@ def read_json(text: str) -> Any:
         raise
     except (ValueError, RecursionError) as error:
         raise NotJsonError("nests too deep or holds too long a number") from error
+    if _nests_deeper(value, 2 * MOST_LEVELS):
+        raise NotJsonError("nests too deep")
+    return value
 
 
 def checked_arguments(value: Any) -> dict[str, Any]:

@@ -51,6 +51,8 @@ class OpenAIPlayer:
             completion = await self._client.chat.completions.create(model=self._model, **arguments)
         except OpenAIError as error:
             raise EngineError(f"The opponent's server failed: {error}") from error
+        if not completion.choices:
+            raise EngineError("The opponent's server failed: it answered without a reply.")
         choice = completion.choices[0]
         calls = [
             ToolCall(name=call.function.name, arguments=call.function.arguments)
