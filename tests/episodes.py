@@ -48,6 +48,7 @@ class Run:
         judge: BaseJudge | None = None,
         make_env: EnvironmentMaker | None = None,
         engine: Engine | None = None,
+        reply_on_overflow: bool = False,
     ) -> None:
         self._judge = judge
         self._make_env = make_env
@@ -57,7 +58,7 @@ class Run:
             frozen_engine=None,
             make_player=opponent,
             renderer=ChatRenderer(tokenizer),
-            sampling=SamplingSettings(temperature=1.0, max_tokens=12),
+            sampling=SamplingSettings(temperature=1.0, max_tokens=12, reply_on_overflow=reply_on_overflow),
         )
         self._timeout_s = timeout_s
 

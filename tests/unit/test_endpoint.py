@@ -360,3 +360,24 @@ def test_what_is_not_supported_is_dropped_with_one_warning_where_the_config_says
         for _ in range(3):
             assert door.chat(top_p=0.9, temperature=0.2)["choices"][0]["message"]["content"] == "x"
     assert [record.args[0] for record in caplog.records if record.args] == ["temperature", "top_p"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("max_context", [8, 16])
+def test_a_prompt_that_is_too_long_is_counted_as_an_overflow_wherever_that_is_noticed(
+    tokenizer: Any, max_context: int
+) -> None:
+    recorder = EpisodeRecorder()
+    speaker = EngineSpeaker(
+        agent_name="P1",
+        target_tag="seer",
+        trained=True,
+        engine=ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
+        renderer=ChatRenderer(tokenizer),
+        recorder=recorder,
+        sampling=SamplingSettings(temperature=1.0, max_tokens=4),
+        seed=1,
+    )
+    for num_words in (10, 10_000):
+        error = Door(speaker).error(messages=[{"role": "user", "content": "word " * num_words}])
+        assert error["code"] == "context_length_exceeded"
+    assert recorder.context_overflows == 2 and recorder.undelivered_calls == 0

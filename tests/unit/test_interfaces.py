@@ -12,6 +12,7 @@ from tests.episodes import ASK, Run, by_agentscope, by_sdk, by_url, post
 from transformers import PreTrainedTokenizerBase
 
 from ajet.agents.openai_sdk import OpenAIClient
+from ajet.agents.speakers import OVERFLOW_REPLY
 from ajet.chat.types import ChatModel
 from ajet.endpoint.endpoint import EndpointSettings
 from ajet.errors import ConfigError
@@ -139,6 +140,21 @@ def test_the_sdk_raises_its_own_errors(tokenizer: Any) -> None:
         1,
     ]
     assert episode.num_context_overflows == 1
+
+
+@pytest.mark.parametrize("ask", [by_agentscope, by_sdk, by_url])
+def test_after_an_overflow_a_program_may_go_on_with_a_reply_that_is_no_call(tokenizer: Any, ask: Any) -> None:
+    made = Run(tokenizer, max_context=4, reply_on_overflow=True)
+
+    async def program(tuner: AjetTuner) -> list[Any]:
+        said = ask(tuner)
+        said = await said if asyncio.iscoroutine(said) else said
+        return [said, tuner.get_context_tracker().context_overflow]
+
+    episode = made.one(program)
+    made.endpoint.close()
+    assert episode.status == "ok" and episode.metadata["said"] == [OVERFLOW_REPLY.content, True], episode.error
+    assert episode.calls == () and episode.num_context_overflows == 1 and episode.num_undelivered_calls == 0
 
 
 def test_a_client_kept_beyond_its_episode_is_refused(run: Run) -> None:

@@ -18,6 +18,11 @@ from ajet.randomness import derive_seed
 from ajet.recording import EpisodeRecorder
 from ajet.records import Completion
 
+OVERFLOW_REPLY = ChatReply(
+    content="[The conversation no longer fits into the model's context.]", finish_reason="length"
+)
+"""What an agent hears where `endpoint.on_overflow=reply`. Nothing was sampled, so it is no call."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingSettings:
@@ -26,6 +31,8 @@ class SamplingSettings:
     temperature: float
     max_tokens: int
     """Most tokens of one reply."""
+    reply_on_overflow: bool = False
+    """Whether a conversation that outgrew the context gets `OVERFLOW_REPLY` instead of an error."""
 
 
 class EngineSpeaker:
@@ -62,12 +69,19 @@ class EngineSpeaker:
         """Sample a reply freely and parse it strictly.
 
         Raises:
-            ContextOverflowError: the conversation outgrew the model's context.
+            ContextOverflowError: the conversation outgrew the model's context, unless that gets a reply.
             EngineError: the engine failed.
         """
+        try:
+            return await self._reply(request)
+        except ContextOverflowError:
+            if not self._sampling.reply_on_overflow:
+                raise
+            return replace(OVERFLOW_REPLY, id=self._conversation.next_reply_id())
+
+    async def _reply(self, request: ChatRequest) -> ChatReply:
         with self._recorder.request():
-            prompt_ids = self._renderer.prompt_ids(request, self._conversation)
-            completion = self._stopped(await self._sample(request, prompt_ids), request)
+            prompt_ids, completion = await self._sample(request)
             said = Conversation()
             reply = self._renderer.finish(request, prompt_ids, completion.token_ids, said)
 
@@ -100,10 +114,11 @@ class EngineSpeaker:
             token_texts=self._renderer.token_texts(completion.token_ids) if request.with_token_texts else (),
         )
 
-    async def _sample(self, request: ChatRequest, prompt_ids: tuple[int, ...]) -> Completion:
+    async def _sample(self, request: ChatRequest) -> tuple[tuple[int, ...], Completion]:
         limit = self._sampling.max_tokens
         try:
-            return await self._engine.generate(
+            prompt_ids = self._renderer.prompt_ids(request, self._conversation, max_context=self._engine.max_context)
+            completion = await self._engine.generate(
                 SamplingRequest(
                     prompt_ids=prompt_ids,
                     max_tokens=limit if request.max_tokens is None else min(limit, request.max_tokens),
@@ -115,6 +130,7 @@ class EngineSpeaker:
         except ContextOverflowError:
             self._recorder.context_overflows += 1
             raise
+        return prompt_ids, self._stopped(completion, request)
 
     def _call_seed(self, request: ChatRequest) -> int:
         """A seed of this call alone. A request's own seed counts within the episode: were it to fix the reply in all of

@@ -56,7 +56,11 @@ def make_scheduler(
         frozen_engine=frozen,
         make_player=player_maker(config, workflow),
         renderer=renderer,
-        sampling=SamplingSettings(temperature=config.rollout.temperature, max_tokens=config.rollout.max_tokens),
+        sampling=SamplingSettings(
+            temperature=config.rollout.temperature,
+            max_tokens=config.rollout.max_tokens,
+            reply_on_overflow=config.endpoint.on_overflow == "reply",
+        ),
     )
     endpoint = make_endpoint(config)
     opened.callback(endpoint.close)

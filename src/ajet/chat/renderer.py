@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ajet.chat.lengths import check_length
 from ajet.chat.messages import assistant_message, plain_messages
 from ajet.chat.tool_calls import ParsedReply, parse_reply
 from ajet.chat.turn_end import find_turn_end
@@ -82,14 +83,22 @@ class ChatRenderer:
         """The id with which the template ends an assistant's turn."""
         return self._turn_end.token_id
 
-    def prompt_ids(self, request: ChatRequest, conversation: Conversation) -> tuple[int, ...]:
+    def prompt_ids(
+        self, request: ChatRequest, conversation: Conversation, *, max_context: int | None = None
+    ) -> tuple[int, ...]:
         """The ids to sample from: recorded ids where the request extends them, plus the new suffix.
+
+        Args:
+            request: what the program asked.
+            conversation: of its agent.
+            max_context: the engine's; text that cannot fit is then refused before it is tokenized.
 
         Raises:
             WorkflowError: messages that the chat template refuses, or a raw prompt without ids of the vocabulary.
+            ContextOverflowError: far more text than the context holds.
         """
         if request.prompt is not None:
-            return self._raw_ids(request.prompt)
+            return self._raw_ids(request.prompt, max_context)
         messages = plain_messages(request.messages)
         tools = list(request.tools)
         text = self._text(messages, tools, add_generation_prompt=True)
@@ -99,8 +108,8 @@ class ChatRenderer:
                 continue
             suffix = self._suffix(text, turn)
             if suffix is not None:
-                return turn.ids + self._encode(suffix)
-        return self._encode(text)
+                return turn.ids + self._encode(suffix, max_context)
+        return self._encode(text, max_context)
 
     def finish(
         self,
@@ -152,8 +161,8 @@ class ChatRenderer:
         """Any ids as text, special tokens included."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
-    def _raw_ids(self, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
-        ids = self._encode(prompt) if isinstance(prompt, str) else prompt
+    def _raw_ids(self, prompt: str | tuple[int, ...], max_context: int | None) -> tuple[int, ...]:
+        ids = self._encode(prompt, max_context) if isinstance(prompt, str) else prompt
         size = len(self._tokenizer)
         if not ids or not 0 <= min(ids) <= max(ids) < size:
             raise WorkflowError(f"A prompt needs at least one token id, each from 0 to {size - 1}.")
@@ -195,8 +204,14 @@ class ChatRenderer:
             return {self._as_text(key): self._as_text(part) for key, part in value.items()}
         return [self._as_text(part) for part in value] if isinstance(value, list | tuple) else value
 
-    def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+    def _encode(self, text: str, max_context: int | None) -> tuple[int, ...]:
+        if max_context is not None:
+            check_length(text, max_context, lambda piece: len(self._ids(piece)))
+        return tuple(self._ids(text))
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
 
 
 def before_stop(text: str, stop: Sequence[str]) -> str:

@@ -1,19 +1,29 @@
 """Request bodies: bytes in, a checked body out, then a `ChatRequest` and what the client wants of the reply's form.
 
 Only shapes and values that no agent may send are refused here; what a trained agent may not ask for is in `refusals`.
+A body is parsed once it is known to hold few enough values (`json_size`), and checked up to its first fault.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from ajet.chat.types import ChatRequest, NamedTool, ToolChoice
 from ajet.endpoint.api_error import ApiError
+from ajet.endpoint.json_size import num_values_at_most
 
+Item = TypeVar("Item")
+Listed = Annotated[list[Item], Field(fail_fast=True)]
+"""A list whose check ends at its first fault: a hundred thousand faults cost gigabytes to write down."""
+MOST_VALUES = 20_000
+"""JSON values of one body; a thousand messages and two hundred tools have fewer. Ids of a raw prompt come on top."""
+MOST_MESSAGES = 4096
+"""Messages of one request. A template takes some 30 microseconds for each."""
+LONGEST_NAME = 256
+"""Characters of a tool's name; OpenAI takes 64."""
 Body = TypeVar("Body", bound="SharedBody")
 
 
@@ -44,8 +54,8 @@ class SharedBody(_Wire):
     model: str | None = None
     """Any name: the key says who speaks."""
     max_tokens: PositiveInt | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
+    stop: str | Listed[str] | None = None
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     n: int | None = None
     temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     stream: bool | None = None
@@ -86,7 +96,7 @@ class SharedBody(_Wire):
 class Function(_Wire):
     """A tool's function. `strict` asks for a grammar, which sampling does not have: replies are parsed strictly."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, max_length=LONGEST_NAME)
 
 
 class Tool(_Wire):
@@ -132,14 +142,14 @@ class WireMessage(_Wire):
     """One message; its content is checked where it becomes plain."""
 
     role: str
-    tool_calls: list[EarlierCall] | None = None
+    tool_calls: Listed[EarlierCall] | None = None
 
 
 class ChatBody(SharedBody):
     """`/v1/chat/completions`."""
 
-    messages: list[WireMessage] = Field(min_length=1)
-    tools: list[Tool] | None = None
+    messages: Listed[WireMessage] = Field(min_length=1, max_length=MOST_MESSAGES)
+    tools: Listed[Tool] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedChoice | None = None
     parallel_tool_calls: bool | None = None
     max_completion_tokens: PositiveInt | None = None
@@ -155,6 +165,7 @@ class ChatBody(SharedBody):
         self.check_single()
         if self.top_logprobs:
             raise _no_alternatives("top_logprobs")
+        self._check_arguments()
         return ChatRequest(
             messages=[message.model_dump(exclude_unset=True) for message in self.messages],
             tools=[tool.plain() for tool in self.tools or []],
@@ -166,6 +177,13 @@ class ChatBody(SharedBody):
             settings=self.settings(),
             with_token_texts=bool(self.logprobs),
         )
+
+    def _check_arguments(self) -> None:
+        """Refuse calls whose arguments, JSON within JSON, hold more values than a body may."""
+        calls = [call.function.arguments for message in self.messages for call in message.tool_calls or ()]
+        written = ",".join(arguments for arguments in calls if isinstance(arguments, str))
+        if num_values_at_most(written.encode(), MOST_VALUES) is None:
+            raise _too_many_values(MOST_VALUES, param="messages")
 
     def _choice(self) -> ToolChoice:
         if not isinstance(self.tool_choice, NamedChoice):
@@ -181,7 +199,7 @@ class ChatBody(SharedBody):
 class CompletionBody(SharedBody):
     """`/v1/completions`."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | Listed[int] | Listed[str] | Listed[Listed[int]]
     logprobs: int | None = None
 
     def request(self) -> ChatRequest:
@@ -215,23 +233,35 @@ class CompletionBody(SharedBody):
         return prompt if isinstance(prompt, str) else tuple(prompt)
 
 
-def read_body(kind: type[Body], body: bytes | bytearray) -> Body:
+def read_body(kind: type[Body], body: bytes | bytearray, *, num_ids: int = 0) -> Body:
     """Parse and check a body.
 
+    Args:
+        kind: what it should be.
+        body: JSON.
+        num_ids: token ids that a raw prompt may hold.
+
     Raises:
-        ApiError: no JSON, or a value of the wrong type.
+        ApiError: no JSON, too many values, or a value of the wrong type.
     """
+    most = MOST_VALUES + (num_ids if issubclass(kind, CompletionBody) else 0)
+    if num_values_at_most(body, most) is None:
+        raise _too_many_values(most)
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        raise _first_problem(error.errors()) from error
+        raise _first_problem(error) from error
 
 
-def _first_problem(problems: Sequence[Mapping[str, Any]]) -> ApiError:
-    first = problems[0]
+def _first_problem(problems: ValidationError) -> ApiError:
+    first = problems.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     code = {"missing": "missing_required_parameter", "json_invalid": "invalid_json"}.get(first["type"], "invalid_type")
     return ApiError(400, f"{where}: {first['msg']}" if where else str(first["msg"]), code=code, param=where or None)
+
+
+def _too_many_values(most: int, *, param: str | None = None) -> ApiError:
+    return ApiError(400, f"The request holds more than {most} JSON values.", code="too_many_values", param=param)
 
 
 def _no_alternatives(param: str) -> ApiError:

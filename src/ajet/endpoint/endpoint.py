@@ -23,7 +23,7 @@ class EndpointSettings:
     """0: any free one."""
     ignore_unsupported: bool = False
     """Drop with a warning what a trained agent may not ask for, instead of refusing it."""
-    max_body_bytes: int = 16 * 2**20
+    max_body_bytes: int = 8 * 2**20
 
 
 class Endpoint:

@@ -83,7 +83,7 @@ class Handler:
         return replace(writer.chat(), delivery=delivery)
 
     async def _complete(self, session: Session, raw: bytes | bytearray) -> Answer:
-        body = read_body(CompletionBody, raw)
+        body = read_body(CompletionBody, raw, num_ids=session.max_context)
         form = body.form(logprobs=body.logprobs is not None)
         writer, delivery = await self._reply(session, body.request(), form)
         return replace(writer.completion(), delivery=delivery)

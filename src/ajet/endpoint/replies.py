@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from ajet.chat.delivery import Delivery
@@ -161,7 +162,7 @@ class ReplyWriter:
         if not self.form.logprobs or not self.reply.sampled_ids:
             return None
         texts = self.reply.token_texts
-        offsets = [sum(map(len, texts[:index])) for index in range(len(texts))]
+        offsets = [end - len(text) for text, end in zip(texts, accumulate(map(len, texts)), strict=True)]
         return {
             "tokens": list(texts),
             "token_logprobs": list(self.reply.logprobs),

@@ -31,6 +31,8 @@ class Session:
     """`rollout.temperature`: what the policy samples at."""
     model: ChatModel
     """Usable from any thread."""
+    max_context: int = 0
+    """Most token ids that a raw prompt may hold; 0 where only text is read."""
     episode: str = ""
     """Its episode in addresses (`episode_path`), of which each has its own."""
 

@@ -42,6 +42,8 @@ class EpisodeGateway:
     endpoint: Endpoint
     temperature: float
     """What the policy samples at."""
+    max_context: int
+    """Most tokens that an engine of the run reads."""
     on_own_thread: bool
     wants_thread: bool = False
     """Whether the program asked for a URL where it must not block."""
@@ -102,6 +104,7 @@ class EpisodeGateway:
             trained=trained,
             temperature=self.temperature,
             model=model,
+            max_context=self.max_context,
             episode=self._name,
         )
 

@@ -103,7 +103,10 @@ class EpisodeRunner:
         cast = EpisodeCast(voices=self.voices, recorder=recorder, key=key)
         bridge = LoopBridge(asyncio.get_running_loop())
         gateway = EpisodeGateway(
-            endpoint=self.endpoint, temperature=self.voices.sampling.temperature, on_own_thread=on_own_thread
+            endpoint=self.endpoint,
+            temperature=self.voices.sampling.temperature,
+            max_context=self.voices.policy_engine.max_context,
+            on_own_thread=on_own_thread,
         )
         workflow = self.make_workflow()
         tuner = AjetTuner(

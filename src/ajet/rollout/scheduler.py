@@ -86,6 +86,11 @@ def require_trained_play(groups: Sequence[EpisodeGroup]) -> None:
 
 def never_asked(episodes: Sequence[Episode]) -> str:
     """Why trained agents may have been handed out and got no call, for the author of the workflow."""
+    num_overflows = sum(episode.num_context_overflows for episode in episodes)
+    if num_overflows:
+        return (
+            f"{num_overflows} requests did not fit into the model's context. Shorten them, or raise model.max_context."
+        )
     num_undelivered = sum(episode.num_undelivered_calls for episode in episodes)
     if num_undelivered:
         return (
