@@ -26,6 +26,7 @@ from ajet.importing import load_object
 from ajet.opponents.random import RandomPlayer
 from ajet.records import Episode
 from ajet.rollout.cast import PlayerMaker, Voices
+from ajet.rollout.descriptors import fitting_concurrency
 from ajet.rollout.environment import EnvironmentMaker
 from ajet.rollout.runner import EpisodeRunner
 from ajet.rollout.scheduler import RolloutScheduler
@@ -85,7 +86,7 @@ def make_scheduler(
 
     return RolloutScheduler(
         runner=runner,
-        concurrency=config.rollout.concurrency,
+        concurrency=fitting_concurrency(config.rollout.concurrency),
         max_retries=config.rollout.max_retries,
         on_episode=on_episode,
     )

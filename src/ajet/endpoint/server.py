@@ -83,8 +83,11 @@ class EndpointServer:
         await self._server.serve(sockets=[self._socket])
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """asyncio tries again a second after it could not accept a connection, with a traceback each time."""
+        """asyncio tries again a second after it could not accept a connection, with a traceback each time; those tries
+        that are left when the server has closed its socket fail on that."""
         error = context.get("exception")
+        if self._server.should_exit:
+            return
         if not isinstance(error, OSError) or error.errno not in _OUT_OF_DESCRIPTORS:
             loop.default_exception_handler(context)
         elif not self._told_out_of_descriptors:
