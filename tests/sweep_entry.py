@@ -23,6 +23,7 @@ from pathlib import Path
 from ajet.cli import run_entry
 from ajet.config.compose import load_training, save
 from ajet.errors import EngineError, RunInterruptedError
+from ajet.storage.checkpoints import seal
 
 def act(config):
     run = Path(config.run_dir)
@@ -34,6 +35,7 @@ def act(config):
         played.write(f"{config.seed} {'again' if config.resume else 'fresh'} {num_lines}{chr(10)}")
     if Path(f"checkpoint_{config.seed}").exists():
         (run / "checkpoints" / "step_1").mkdir(parents=True, exist_ok=True)
+        seal(run / "checkpoints" / "step_1")
     if Path(f"kill_{config.seed}").exists():
         os.kill(os.getpid(), signal.SIGKILL)
     if Path(f"interrupt_{config.seed}").exists():

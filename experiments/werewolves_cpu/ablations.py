@@ -21,8 +21,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ajet.analysis.frames import read_metric_lines
 from ajet.statistics import crossed_mean
+from ajet.storage.reading import read_metric_lines
 
 TABLE = ["experiment=werewolves_seven"]
 BASE = "one optimizer step a batch"
@@ -104,7 +104,7 @@ def _after(directory: Path) -> Mapping[str, Any]:
 
 def _reward_on_the_way(folder: Path, variant: str, seeds: list[int]) -> float:
     """The seer's mean reward over all steps and seeds: how early a variant learns."""
-    lines = [line for seed in seeds for line in read_metric_lines(run_dir(folder, variant, seed))]
+    lines = [line for seed in seeds for line in read_metric_lines(run_dir(folder, variant, seed) / "metrics.jsonl")]
     return fmean(line["reward/seer/mean"] for line in lines if "reward/seer/mean" in line)
 
 

@@ -25,7 +25,6 @@ from accelerate import Accelerator
 from vllm import LLM, SamplingParams
 from vllm.inputs import tokens_input
 
-from ajet.analysis.frames import read_metric_lines
 from ajet.assemble.policies import load_model
 from ajet.assemble.trainer import batch_settings
 from ajet.config import compose
@@ -33,6 +32,7 @@ from ajet.config.model import resolve_model_path
 from ajet.config.root import Config
 from ajet.engine.vllm import CPU_BATCHED_TOKENS
 from ajet.records import Call, Episode, EpisodeGroup, Task
+from ajet.storage.reading import read_metric_lines
 from ajet.training.batch import build_batch
 from ajet.training.clock import PhaseClock
 from ajet.training.packing import Pack, ancestor_mask
@@ -158,7 +158,9 @@ def main() -> None:
     config = compose.load(arguments.run_dir)
     model_path = resolve_model_path(config.model.path)
     calls = trained_calls(arguments.run_dir / "trajectories" / f"train_{arguments.step:06d}.parquet")
-    line = next(line for line in read_metric_lines(arguments.run_dir) if line["step"] == arguments.step)
+    line = next(
+        line for line in read_metric_lines(arguments.run_dir / "metrics.jsonl") if line["step"] == arguments.step
+    )
     packs = packs_of(calls, config)
     num_unique = sum(len(pack.token_ids) for pack in packs)
     assert num_unique == line["tokens/unique"], "these are not the step's packs"

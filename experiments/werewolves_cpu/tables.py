@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ajet.analysis.frames import read_metric_lines
+from ajet.storage.reading import read_metric_lines
 
 HABITS = (
     "seer_says_known_wolf",
@@ -27,7 +27,7 @@ HABITS = (
 
 def held_out_lines(run_dir: Path) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """The first and the last evaluation's metrics."""
-    lines = [line for line in read_metric_lines(run_dir) if "eval/episode/ok" in line]
+    lines = [line for line in read_metric_lines(run_dir / "metrics.jsonl") if "eval/episode/ok" in line]
     return lines[0], lines[-1]
 
 

@@ -41,5 +41,10 @@ class TrainingError(AjetError):
     """Training cannot go on, e.g. because gradients are no longer finite; the message names the last sound state."""
 
 
+class StorageError(AjetError):
+    """A file cannot be written: the disk is full, there is no permission, its directory is gone. What was there
+    before is kept."""
+
+
 class RunInterruptedError(AjetError):
     """Ctrl-C ended a run in good order; the message says how to go on. Exit code 130."""

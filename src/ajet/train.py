@@ -11,6 +11,8 @@ from ajet.cli import run_entry
 from ajet.config.compose import load_training, save
 from ajet.config.plan import plan
 from ajet.config.root import Config
+from ajet.storage.attempts import set_aside
+from ajet.storage.lock import locked
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -31,13 +33,21 @@ def load(tree: DictConfig, overrides: Sequence[str]) -> Config:
 
 
 def train(config: Config) -> float | None:
-    """Train as the configuration says, in its run directory; returns the final held-out score, if there is one."""
-    print("\n".join(plan(config)), flush=True)
-    save(config, Path(config.run_dir) / "config.yaml")
-    # Loads torch, vLLM and AgentScope: only once the configuration is known to work.
-    from ajet.assemble import build_trainer
+    """Train as the configuration says, in its run directory; returns the final held-out score, if there is one.
 
-    return build_trainer(config).run()
+    Raises:
+        RunDirectoryError: another process works in the directory.
+    """
+    run_dir = Path(config.run_dir)
+    with locked(run_dir):
+        if config.resume is None:
+            set_aside(run_dir)
+        print("\n".join(plan(config)), flush=True)
+        save(config, run_dir / "config.yaml")
+        # Loads torch, vLLM and AgentScope: only once the configuration is known to work.
+        from ajet.assemble import build_trainer
+
+        return build_trainer(config).run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ from ajet.cli import run_entry
 from ajet.config.compose import compose, load_evaluation, load_training, save
 from ajet.config.root import Config
 from ajet.evaluate import main as evaluate_main
-from ajet.tracking.loggers import GAME_COLUMNS
+from ajet.tracking.weights_and_biases import GAME_COLUMNS
 from ajet.train import train
 
 HERE = Path(__file__).parent

@@ -200,7 +200,7 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
         (["eval.seed_offset=1073741824"], "leaves the held-out seeds"),
         (
             ["logger.wandb.mode=disabled", "logger.wandb.name=x"],
-            "have no effect with logger.wandb.mode=disabled",
+            "has no effect with logger.wandb.mode=disabled",
         ),
         (["rollout.num_tasks=${nothing}"], "rollout.num_tasks: Interpolation key 'nothing' not found"),
     ],

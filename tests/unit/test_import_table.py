@@ -15,7 +15,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "ajet"
 # Room -> rooms it may import besides itself and BASE. A room imports only from rows above its own;
 # `workflow` and `tuner` share a row, for they name each other's types.
 # `engine.base` is the contract of engines; only `assemble` may import the concrete ones.
-BASE = {"author_lines", "errors", "importing", "randomness"}
+BASE = {"author_lines", "errors", "importing", "randomness", "storage"}
 SPEAKING = {"records", "config", "engine.base", "chat", "recording", "endpoint", "workflow", "tuner"}
 PLAYING = SPEAKING | {"agents", "opponents", "data", "judges", "rollout"}
 TABLE: dict[str, set[str]] = {
@@ -23,6 +23,7 @@ TABLE: dict[str, set[str]] = {
     "errors": set(),
     "importing": set(),
     "randomness": set(),
+    "storage": set(),
     "records": set(),
     "statistics": set(),
     "config": set(),

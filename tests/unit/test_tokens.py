@@ -15,6 +15,7 @@ from tokenizers.models import WordLevel
 from ajet.analysis import load_run
 from ajet.analysis.plots import plot_tokens
 from ajet.analysis.tokens import first_difference, load_tokenizer, sampled_tokens, shared_tokens
+from ajet.storage.checkpoints import seal
 
 
 def save_tokenizer(folder: Path, word: str) -> None:
@@ -37,11 +38,27 @@ def test_the_texts_of_an_episode_come_with_its_tokens(tmp_path: Path) -> None:
 def test_tokens_are_read_with_the_tokenizer_of_the_newest_checkpoint(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     # The tenth step comes after the ninth.
-    save_tokenizer(run / "checkpoints" / "step_9" / "model", "old")
-    save_tokenizer(run / "checkpoints" / "step_10" / "model", "new")
+    for name, word in (("step_9", "old"), ("step_10", "new"), ("step_11", "of no checkpoint")):
+        save_tokenizer(run / "checkpoints" / name / "model", word)
+    for name in ("step_9", "step_10"):
+        seal(run / "checkpoints" / name)
     tokens = sampled_tokens(texts_of(run).iloc[0], load_tokenizer(load_run(run)))
     assert tokens["text"].tolist() == ["new", " $5"] and tokens["logprob"].tolist() == [-1.0, -2.0]
     assert tokens["probability"].tolist() == pytest.approx([0.367879, 0.135335], abs=1e-5)
+
+
+def test_a_damaged_tokenizer_is_passed_over_and_before_the_first_checkpoint_the_starting_models_is_read(
+    tmp_path: Path,
+) -> None:
+    run = make_run(tmp_path / "run")
+    for folder, word in (("checkpoints/step_1", "damaged"), ("tokenizer", "start")):
+        inner = "model" if folder.startswith("checkpoints") else ""
+        save_tokenizer(run / folder / inner, word)
+        seal(run / folder)
+    (run / "checkpoints/step_1/model/tokenizer.json").write_text("{")
+    assert sampled_tokens(texts_of(run).iloc[0], load_tokenizer(load_run(run)))["text"].tolist()[0] == "start"
+    (run / "tokenizer" / "tokenizer.json").write_text("{")
+    assert load_tokenizer(load_run(run)) is None
 
 
 def test_without_a_checkpoint_tokens_are_their_ids(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from ajet.records import Call, Episode, EpisodeGroup, Task
+from ajet.storage.checkpoints import seal
 from ajet.tracking.store import TrajectoryStore
 from ajet.view import main
 from ajet.viewer.app import make_app
@@ -79,6 +80,7 @@ def run(tmp_path: Path) -> Path:
     model = folder / "checkpoints" / "step_2" / "model"
     model.mkdir(parents=True)
     words.save(str(model / "tokenizer.json"))
+    seal(model.parent)
     return folder
 
 

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ajet.storage.reading import read_metric_lines
+
 KEY = ["split", "step", "task", "repeat"]
 """What names an episode within a run."""
 _PLAIN = [
@@ -59,16 +61,7 @@ def read_metrics(run_dir: Path) -> pd.DataFrame:
 
     A run that has not logged yet gives an empty frame.
     """
-    return _with_step(pd.DataFrame(read_metric_lines(run_dir)))
-
-
-def read_metric_lines(run_dir: Path) -> list[dict[str, float]]:
-    """The lines of `metrics.jsonl`, in order, without one that is still being written."""
-    path = run_dir / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return _with_step(pd.DataFrame(read_metric_lines(run_dir / "metrics.jsonl")))
 
 
 def _with_step(frame: pd.DataFrame) -> pd.DataFrame:

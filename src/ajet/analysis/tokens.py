@@ -1,7 +1,7 @@
 """One episode token by token: what was sampled how surely, and what its calls share.
 
 In: the calls that `Run.texts` reads. Out: frames to show or to plot. Texts of tokens come from the tokenizer that lies
-with the run's newest checkpoint; without one a token is written as its id.
+with the run's newest checkpoint, or that the run started with; without one a token is written as its id.
 """
 
 from __future__ import annotations
@@ -13,14 +13,20 @@ import pandas as pd
 from tokenizers import Tokenizer
 
 from ajet.analysis.runs import Run
+from ajet.storage.checkpoints import TOKENIZER, damage, newest_sound
 from ajet.timeline import build_tree
+
+TOKENIZER_FILE = "tokenizer.json"
 
 
 def load_tokenizer(run: Run) -> Tokenizer | None:
-    """The tokenizer of the run's newest checkpoint, None if it keeps none."""
-    files = (run.path / "checkpoints").glob("step_*/model/tokenizer.json")
-    newest = max(files, key=lambda file: int(file.parts[-3].removeprefix("step_")), default=None)
-    return None if newest is None else Tokenizer.from_file(str(newest))
+    """The tokenizer of the run's newest checkpoint, or the one that it started with; None if it keeps neither whole."""
+    newest, _ = newest_sound(run.path, only=[f"model/{TOKENIZER_FILE}"])
+    if newest is not None:
+        return Tokenizer.from_file(str(newest / "model" / TOKENIZER_FILE))
+    kept = run.path / TOKENIZER
+    sound = damage(kept, only=[TOKENIZER_FILE]) is None
+    return Tokenizer.from_file(str(kept / TOKENIZER_FILE)) if sound else None
 
 
 def sampled_tokens(call: pd.Series, tokenizer: Tokenizer | None) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,8 +30,8 @@ def build_evaluation(request: EvaluateConfig) -> PairedEvaluation:
     make_workflow = workflow_maker(workflow, config)
     model_path = resolve_model_path(config.model.path)
     renderer = make_renderer(model_path)
-    checkpoint = _checkpoint_model(run_dir, request.checkpoint, model_path)
     display = make_display(request.console)
+    checkpoint = _checkpoint_model(run_dir, request.checkpoint, model_path, display.say)
     tasks = make_task_source(config).held_out_tasks(
         request.num_tasks or config.eval.num_tasks, offset=request.seed_offset or config.eval.seed_offset
     )
@@ -54,8 +55,8 @@ def build_evaluation(request: EvaluateConfig) -> PairedEvaluation:
         )
 
 
-def _checkpoint_model(run_dir: Path, checkpoint: str | None, model_path: str) -> Path:
+def _checkpoint_model(run_dir: Path, checkpoint: str | None, model_path: str, say: Callable[[str], None]) -> Path:
     if checkpoint == "start":
         return Path(model_path)
     folder = CheckpointFolder(run_dir, keep=1)
-    return (folder.newest() if checkpoint is None else folder.at(int(checkpoint))) / "model"
+    return (folder.newest(say) if checkpoint is None else folder.at(int(checkpoint))) / "model"

@@ -30,7 +30,7 @@ def build_matrix(request: MatrixConfig) -> MatrixEvaluation:
     """Everything that playing the matrix needs; one engine serves all policies, one after the other.
 
     Raises:
-        RunDirectoryError: a run has no checkpoint.
+        RunDirectoryError: a run has no sound checkpoint.
     """
     entries = matrix_entries(request)
     config = entries[0].config
@@ -38,7 +38,7 @@ def build_matrix(request: MatrixConfig) -> MatrixEvaluation:
     renderer = make_renderer(model_path)
     display = make_display(request.console)
     display.say("loading the model and the engine")
-    checkpoints = {entry.run: _checkpoint(entry, model_path) for entry in entries}
+    checkpoints = {entry.run: _checkpoint(entry, model_path, display) for entry in entries}
     tasks = make_task_source(config).held_out_tasks(
         request.num_tasks or config.eval.num_tasks, offset=request.seed_offset or config.eval.seed_offset
     )
@@ -57,10 +57,10 @@ def build_matrix(request: MatrixConfig) -> MatrixEvaluation:
         )
 
 
-def _checkpoint(entry: Entry, model_path: str) -> str:
+def _checkpoint(entry: Entry, model_path: str, display: Display) -> str:
     if entry.run == BASE:
         return model_path
-    return str(CheckpointFolder(Path(entry.run), keep=1).newest() / "model")
+    return str(CheckpointFolder(Path(entry.run), keep=1).newest(display.say) / "model")
 
 
 def _settings(

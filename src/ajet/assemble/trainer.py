@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from transformers import AutoTokenizer
 
 from ajet.algorithms.aggregation import BatchTotals
 from ajet.assemble.engines import make_engine
@@ -16,14 +19,19 @@ from ajet.assemble.policies import make_policy
 from ajet.assemble.tasks import make_task_source
 from ajet.config.model import resolve_model_path
 from ajet.config.root import Config
+from ajet.errors import RunDirectoryError
 from ajet.rollout.runtime import RolloutRuntime
-from ajet.tracking.console import make_display
+from ajet.storage.checkpoints import TOKENIZER, damage, seal
+from ajet.storage.writing import writing
+from ajet.tracking.console import Display, make_display
 from ajet.tracking.loggers import CompositeLogger
 from ajet.tracking.provenance import write_provenance
 from ajet.tracking.store import TrajectoryStore
 from ajet.training.batch import BatchSettings
 from ajet.training.checkpoint import CheckpointFolder, load_trainer_state
 from ajet.training.loop import Trainer
+from ajet.training.model_card import model_card
+from ajet.training.policy import TrainablePolicy
 from ajet.workflows.loading import load_workflow
 from ajet.workflows.parameters import workflow_maker
 
@@ -43,7 +51,8 @@ def build_trainer(config: Config) -> Trainer:
     accelerator = make_accelerator(config)
     run_dir = Path(config.run_dir)
     write_provenance(run_dir)
-    checkpoints = CheckpointFolder(run_dir, keep=config.checkpoint.keep)
+    checkpoints = CheckpointFolder(run_dir, keep=config.checkpoint.keep, describe=partial(model_card, config))
+    checkpoint = _newest_of(checkpoints, display) if config.resume is not None else None
     with ExitStack() as opened:
         engine = make_engine(config, model_path)
         opened.callback(engine.close)
@@ -53,6 +62,8 @@ def build_trainer(config: Config) -> Trainer:
         policy = make_policy(config, model_path, accelerator)
         if policy.why_chains_only:
             display.say(f"rows are trained one by one, without sharing their prefixes: {policy.why_chains_only}")
+        _check_space(config, checkpoints, policy)
+        _keep_tokenizer(model_path, run_dir / TOKENIZER)
         trainer = Trainer(
             config=config,
             tasks=tasks,
@@ -67,10 +78,53 @@ def build_trainer(config: Config) -> Trainer:
             display=display,
             close=opened.pop_all().close,
         )
-    if config.resume is not None:
-        trainer.restore(load_trainer_state(checkpoints.newest()))
-    trainer.logger = make_logger(config, resumed_at=trainer.num_steps_done if config.resume else None)
+    try:
+        state = None if checkpoint is None else _restored(trainer, checkpoint)
+        trainer.logger = make_logger(config, resumed_at=trainer.num_steps_done if config.resume else None)
+        trainer.log_what_was_not(state["unlogged"] if state else [])
+    except BaseException:
+        trainer.close()
+        raise
     return trainer
+
+
+def _newest_of(checkpoints: CheckpointFolder, display: Display) -> Path | None:
+    """None of a run that was killed before its first checkpoint: it begins again."""
+    if not checkpoints.steps():
+        display.say("the run has no checkpoint yet: it begins again")
+        return None
+    return checkpoints.newest(display.say)
+
+
+def _restored(trainer: Trainer, checkpoint: Path) -> dict[str, Any]:
+    """The state that the trainer now has."""
+    state = load_trainer_state(checkpoint)
+    try:
+        trainer.restore(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        words = str(error).partition("\n")[0]
+        raise RunDirectoryError(f"{checkpoint} does not fit the run's config.yaml ({words})") from error
+    return state
+
+
+def _keep_tokenizer(model_path: str, folder: Path) -> None:
+    """Keep the model's tokenizer with the run, so that tokens have texts before there is a checkpoint."""
+    if damage(folder) is None:
+        return
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    with writing(folder):
+        tokenizer.save_pretrained(folder)
+        seal(folder)
+
+
+def _check_space(config: Config, checkpoints: CheckpointFolder, policy: TrainablePolicy) -> None:
+    """The model as it is saved, what is trained and its two moments, as often as they will lie there."""
+    every, steps = config.checkpoint.every, config.total_steps
+    num_saves = (steps // every if every else 0) + 1
+    num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in policy.model.parameters())
+    trained = (parameter for parameter in policy.model.parameters() if parameter.requires_grad)
+    num_bytes += sum(3 * parameter.numel() * parameter.element_size() for parameter in trained)
+    checkpoints.check_space(num_bytes, num_saves)
 
 
 def make_accelerator(config: Config) -> Accelerator:

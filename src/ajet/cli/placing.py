@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ajet.cli.arguments import quoted
 from ajet.errors import ConfigError
+from ajet.storage.attempts import can_begin_again
 from ajet.sweeps.records import is_sweep
 
 
@@ -32,7 +33,7 @@ def place_run(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
     if chosen:
         directory = Path(tree.run_dir)
     if chosen or _names(overrides, "hydra.run.dir"):
-        if (directory / "config.yaml").is_file():
+        if (directory / "config.yaml").is_file() and not can_begin_again(directory, trains="num_episodes" not in tree):
             raise ConfigError(f"{directory} holds a run already: resume={directory} goes on with it")
         return [f"hydra.run.dir={quoted(str(directory))}"] if chosen else []
     return [f"hydra.run.dir={quoted(str(_claim(directory)))}"]

@@ -15,13 +15,14 @@ class WandbConfig:
     """Weights & Biases."""
 
     mode: str = one_of("auto", "auto", "online", "offline", "disabled")
-    """`auto`: online if WANDB_API_KEY is set, else offline."""
-    project: str = "ajet"
-    """The project's name."""
+    """`auto`: as WANDB_MODE says; without it online if WANDB_API_KEY is set, else offline. A server that cannot be
+    reached makes an offline run of an online one."""
+    project: str | None = None
+    """The project's name; null: WANDB_PROJECT, or ajet."""
     group: str | None = None
-    """Groups the runs of one study."""
+    """Groups the runs of one study; null: WANDB_RUN_GROUP, or none."""
     name: str | None = None
-    """The run's name; null: the run directory's."""
+    """The run's name; null: WANDB_NAME, or the run directory's."""
     sample_games: int = ruled(2, at_least=0)
     """Games of each step that are logged as a table to read."""
 
@@ -38,14 +39,48 @@ class LoggerConfig:
     """Store the calls of every n-th step under trajectories/; 0: never."""
 
 
+MODES = {
+    "online": "online",
+    "offline": "offline",
+    "disabled": "disabled",
+    "shared": "shared",
+    "run": "online",
+    "dryrun": "offline",
+}
+"""What W&B takes as WANDB_MODE, its old names included, and what is meant."""
+KEYS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
+"""Environment variables that let one in."""
+
+
+def wandb_mode(wandb: WandbConfig) -> str:
+    """The mode that the setting and W&B's own environment variables come to.
+
+    Raises:
+        ConfigError: WANDB_MODE is none of W&B's.
+    """
+    if wandb.mode != "auto":
+        return wandb.mode
+    if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
+        return "disabled"
+    asked = os.environ.get("WANDB_MODE")
+    if asked:
+        if asked not in MODES:
+            raise ConfigError(f"WANDB_MODE={asked} is none of W&B's modes: set it to {', '.join(MODES)}, or unset it")
+        return MODES[asked]
+    return "online" if any(os.environ.get(key) for key in KEYS) else "offline"
+
+
 def check_logger(logger: LoggerConfig) -> None:
     """Refuse settings that contradict each other.
 
     Raises:
         ConfigError: what to change.
     """
-    wandb = logger.wandb
-    if wandb.mode == "disabled" and (wandb.group is not None or wandb.name is not None):
-        raise ConfigError("logger.wandb.group and logger.wandb.name have no effect with logger.wandb.mode=disabled")
-    if wandb.mode == "online" and "WANDB_API_KEY" not in os.environ and not (Path.home() / ".netrc").is_file():
+    wandb, default = logger.wandb, WandbConfig()
+    wandb_mode(wandb)
+    for name in ("project", "group", "name", "sample_games"):
+        if wandb.mode == "disabled" and getattr(wandb, name) != getattr(default, name):
+            raise ConfigError(f"logger.wandb.{name} has no effect with logger.wandb.mode=disabled: drop one of them")
+    has_key = any(key in os.environ for key in KEYS) or (Path.home() / ".netrc").is_file()
+    if wandb.mode == "online" and not has_key:
         raise ConfigError("logger.wandb.mode=online needs WANDB_API_KEY in the environment; or choose auto, offline")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from ajet.statistics import (
     pairs_needed,
     score_interval,
 )
+from ajet.storage.writing import write_json
 
 SEAT = "seat/"
 """What measures of a seat begin with."""
@@ -79,9 +79,7 @@ def compare(before: Mapping[str, float], after: Mapping[str, float], *, confiden
 
 def write_summary(path: Path, content: Mapping[str, Any]) -> None:
     """Write `summary.json` whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.rename(path)
+    write_json(path, _plain(content))
 
 
 def _plain(value: Any) -> Any:

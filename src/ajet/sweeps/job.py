@@ -6,7 +6,7 @@ In: Hydra's composed tree of the job and what the entry point does with it. Out:
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,6 +19,9 @@ from filelock import Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from ajet.errors import AjetError, RunDirectoryError, RunInterruptedError
+from ajet.storage.attempts import set_aside
+from ajet.storage.checkpoints import saved_steps
+from ajet.storage.writing import write_text
 from ajet.sweeps.records import (
     JobRecord,
     SweepPlan,
@@ -32,8 +35,6 @@ from ajet.sweeps.records import (
 )
 
 C = TypeVar("C")
-LEFT_BY_A_RUN = ("config.yaml", "metrics.jsonl", "summary.json", "error.txt", "trajectories", "checkpoints", "wandb")
-"""What an attempt without a checkpoint leaves and the next would append to."""
 LOCK_PATIENCE_S = 2.0
 """Longer than a reader holds the lock to see whether the job is alive."""
 
@@ -127,7 +128,7 @@ def _attempt(
         return None
     except Exception as error:
         # A sweep's boundary: whatever a job does wrong, the others are worth having.
-        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        write_text(folder / "error.txt", traceback.format_exc())
         _fail(folder, record, " ".join(f"{type(error).__name__}: {error}".split()))
         return None
     write_job(folder, replace(record, state="finished", ended_at=_now(), score=score))
@@ -139,15 +140,10 @@ def _load_or_resume(
 ) -> C:
     """The job's configuration: that of its last checkpoint's run, if there is one, else a fresh one."""
     folder = job.folder
-    if any(folder.glob("checkpoints/step_*")):
+    if saved_steps(folder):
         tree.resume = str(folder)
         return load(tree, [])
-    for name in LEFT_BY_A_RUN:
-        left = folder / name
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink(missing_ok=True)
+    set_aside(folder)
     _label(tree, job.sweep, record)
     return load(tree, record.overrides)
 
@@ -157,9 +153,9 @@ def _label(tree: DictConfig, sweep: Path, record: JobRecord) -> None:
     wandb = OmegaConf.select(tree, "logger.wandb")
     if wandb is None or wandb.mode == "disabled":
         return
-    if wandb.group is None:
+    if wandb.group is None and "WANDB_RUN_GROUP" not in os.environ:
         wandb.group = "-".join(sweep.resolve().parts[-2:])
-    if wandb.name is None:
+    if wandb.name is None and "WANDB_NAME" not in os.environ:
         wandb.name = job_name(record.choices) or None
 
 

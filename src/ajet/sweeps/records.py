@@ -6,7 +6,6 @@ replaced whole, so a reader never sees half of one. Left out: metrics, which lie
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ajet.errors import RunDirectoryError
+from ajet.storage.reading import read_json
+from ajet.storage.writing import write_json, writing
 
 STATES = ("pending", "running", "finished", "failed", "unfinished")
 """`pending`: not started yet. `unfinished`: interrupted or killed. Only `finished` jobs are skipped on going on."""
@@ -96,8 +97,9 @@ def is_sweep(folder: Path) -> bool:
 
 def write_plan(sweep: Path, plan: SweepPlan) -> None:
     """Write `sweep.json`."""
-    sweep.mkdir(parents=True, exist_ok=True)
-    _write(sweep / "sweep.json", asdict(plan))
+    with writing(sweep):
+        sweep.mkdir(parents=True, exist_ok=True)
+    write_json(sweep / "sweep.json", asdict(plan))
 
 
 def read_plan(sweep: Path) -> SweepPlan:
@@ -111,7 +113,7 @@ def read_plan(sweep: Path) -> SweepPlan:
 
 def write_job(folder: Path, record: JobRecord) -> None:
     """Write `job.json`."""
-    _write(folder / "job.json", asdict(record))
+    write_json(folder / "job.json", asdict(record))
 
 
 def read_job(folder: Path) -> JobRecord:
@@ -162,11 +164,5 @@ def _is_held(folder: Path) -> bool:
 def _read(path: Path, complaint: str) -> dict[str, Any]:
     if not path.is_file():
         raise RunDirectoryError(complaint)
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_json(path, dict)
     return content
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.rename(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -10,6 +9,9 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from ajet.storage.reading import read_json
+from ajet.storage.writing import write_json
 
 PACKAGES = (
     "ajet",
@@ -26,10 +28,15 @@ PACKAGES = (
 
 
 def write_provenance(run_dir: Path) -> None:
-    """Write the file; a resumed run adds an entry, so that none of its parts loses its origin."""
+    """Write the file; a resumed run adds an entry, so that none of its parts loses its origin.
+
+    Raises:
+        RunDirectoryError: the file that is there is damaged.
+        StorageError: it cannot be written.
+    """
     path = run_dir / "provenance.json"
-    entries = json.loads(path.read_text()) if path.exists() else []
-    path.write_text(json.dumps([*entries, provenance()], indent=2) + "\n")
+    entries: list[object] = read_json(path, list) if path.exists() else []
+    write_json(path, [*entries, provenance()])
 
 
 def provenance() -> dict[str, Any]:

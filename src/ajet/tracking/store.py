@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ajet.records import Call, Episode, EpisodeGroup
+from ajet.storage.writing import write_whole, writing
 
 SCHEMA = pa.schema(
     [
@@ -60,19 +61,21 @@ class TrajectoryStore:
         self._folder = folder
 
     def write(self, groups: Sequence[EpisodeGroup], advantages: Advantages, *, step: int, split: str) -> Path:
-        """Write one collection as `<split>_<step>.parquet` and return its path."""
+        """Write one collection as `<split>_<step>.parquet` and return its path; `StorageError` where it cannot be."""
         rows = [
             _row(episode, call, advantages, step=step, split=split)
             for group in groups
             for episode in group.episodes
             for call in episode.calls or (NO_CALL,)
         ]
-        self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{split}_{step:06d}.parquet"
-        partial = path.with_suffix(".partial")
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        pq.write_table(table, partial, compression="zstd", row_group_size=ROWS_A_GROUP)
-        partial.rename(path)
+        with writing(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        write_whole(
+            path,
+            lambda partial: pq.write_table(table, partial, compression="zstd", row_group_size=ROWS_A_GROUP),
+        )
         return path
 
 

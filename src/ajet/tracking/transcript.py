@@ -11,6 +11,7 @@ from typing import Any
 
 from ajet.author_lines import own_traceback
 from ajet.records import Call, Episode, Task
+from ajet.storage.writing import writing
 
 PROMPT_TAIL = 400
 """Characters shown of a call's last message."""
@@ -22,8 +23,10 @@ class Transcript:
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
         """`path` gets everything that `say` says."""
         self._say = say
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def call(self, task: Task, repeat: int, call: Call) -> None:
         """Who was asked what, and what it said."""
@@ -69,8 +72,9 @@ class Transcript:
 
     def _tell(self, text: str) -> None:
         self._say(text)
-        self._file.write(text + "\n")
-        self._file.flush()
+        with writing(self._path):
+            self._file.write(text + "\n")
+            self._file.flush()
 
 
 def prompt_tail(messages: Sequence[Mapping[str, Any]]) -> str:

@@ -6,7 +6,8 @@ A line of `metrics.jsonl` with step s holds what was measured with the policy af
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -15,7 +16,7 @@ from typing import Any
 from ajet.config.root import Config
 from ajet.data.source import TaskSource
 from ajet.engine.base import Engine
-from ajet.errors import RunDirectoryError, RunInterruptedError, TrainingError
+from ajet.errors import RunDirectoryError, RunInterruptedError, StorageError, TrainingError
 from ajet.evaluation.scores import Evaluation, evaluation_from_json, play_held_out
 from ajet.evaluation.summary import comparison, results_table, times_table, write_summary
 from ajet.records import EpisodeGroup
@@ -58,6 +59,10 @@ class Trainer:
     before: Evaluation | None = None
     """The evaluation of the starting policy, once there is one."""
     clock: PhaseClock = field(default_factory=PhaseClock)
+    saved_at: int | None = None
+    """Steps done when the state was last saved or loaded."""
+    unlogged: list[tuple[int, Metrics]] = field(default_factory=list)
+    """Steps that are done and could not be written to the log; saved with the state, and logged on resume."""
 
     def run(self) -> float | None:
         """Train to `total_steps`.
@@ -68,6 +73,7 @@ class Trainer:
         Raises:
             RunInterruptedError: Ctrl-C; the state is saved and the message says how to go on.
             TrainingError: losses, gradients or weights are no longer finite; the message names the last sound state.
+            StorageError: a file cannot be written; the message says from where the run can go on.
         """
         self.display.start(first_step=self.num_steps_done, total_steps=self.config.total_steps)
         try:
@@ -89,14 +95,23 @@ class Trainer:
                 if self._save_due():
                     self._save()
             after = self._evaluate() if self.config.eval.last else None
+            self._save()
+            return self._conclude(after)
         except Interrupted:
             self._save()
             raise RunInterruptedError(
                 f"interrupted after step {self.num_steps_done}; the state is saved, go on with: "
                 f"python -m ajet.train resume={self.config.run_dir}"
             ) from None
-        self._save()
-        return self._conclude(after)
+        except StorageError as error:
+            raise self._kept_what_can_be(error) from error
+
+    def _kept_what_can_be(self, error: StorageError) -> StorageError:
+        """Save the state if the disk takes it, and say from where the run can go on."""
+        with suppress(StorageError):  # the same disk's, most likely; the earlier checkpoints are still there
+            self._save()
+        kept = "nothing is saved yet" if self.saved_at is None else f"the state after step {self.saved_at} is saved"
+        return StorageError(f"{error}; {kept}, go on with: python -m ajet.train resume={self.config.run_dir}")
 
     def _step(self) -> None:
         """One step: what DESIGN §2 draws, a call a line."""
@@ -174,17 +189,29 @@ class Trainer:
             self.engine.update_weights(self.policy.merged_weights(), self.num_steps_done)
 
     def _log(self, step: int, metrics: Metrics, groups: list[EpisodeGroup], batch: TrainingBatch) -> None:
+        every, failure = self.config.logger.trajectories_every, None
         with self.clock.phase("log"):
-            every = self.config.logger.trajectories_every
             if every and step % every == 0:
-                self.store.write(groups, batch.advantages, step=step, split="train")
+                try:
+                    self.store.write(groups, batch.advantages, step=step, split="train")
+                except StorageError as error:
+                    failure = error  # the step's metrics are worth writing nevertheless
         seconds = dict(self.clock.step)
         metrics |= {f"time/{phase}": value for phase, value in seconds.items()}
         metrics["time/step"] = sum(seconds.values())
         metrics["rate/episodes_per_s"] = sum(len(group.episodes) for group in groups) / seconds["rollout"]
         metrics["rate/sampled_tokens_per_s"] = metrics["tokens/sampled"] / seconds["rollout"]
-        self.logger.log(step, metrics, groups)
+        self._write_log(step, metrics, groups)
         self.display.step_done(step, metrics)
+        if failure is not None:
+            raise failure
+
+    def _write_log(self, step: int, metrics: Metrics, groups: Sequence[EpisodeGroup] = ()) -> None:
+        try:
+            self.logger.log(step, metrics, groups)
+        except StorageError:
+            self.unlogged.append((step, {name: float(value) for name, value in metrics.items()}))
+            raise
 
     def _save_due(self) -> bool:
         every = self.config.checkpoint.every
@@ -192,7 +219,7 @@ class Trainer:
 
     def _save(self) -> None:
         """Save the state after `num_steps_done` steps, unless it is saved already."""
-        if self.num_steps_done in self.checkpoints.steps():
+        if self.num_steps_done == self.saved_at:
             return
         with self.clock.phase("save"):
             self.checkpoints.save(
@@ -203,8 +230,10 @@ class Trainer:
                     "policy": self.policy.state_dict(),
                     "wall_time_s": dict(self.clock.run),
                     "before": None if self.before is None else self.before.to_json(),
+                    "unlogged": self.unlogged,
                 },
             )
+        self.saved_at = self.num_steps_done
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `_save` wrote, and hand the weights to the engine.
@@ -212,7 +241,7 @@ class Trainer:
         Raises:
             RunDirectoryError: the weights are not finite.
         """
-        self.num_steps_done = state["num_steps_done"]
+        self.num_steps_done = self.saved_at = state["num_steps_done"]
         self.policy.load_state_dict(state["policy"])
         if not self.policy.is_finite():
             raise RunDirectoryError(
@@ -222,6 +251,11 @@ class Trainer:
         self.clock.run.update(state["wall_time_s"])
         self.before = None if state["before"] is None else evaluation_from_json(state["before"])
         self.engine.update_weights(self.policy.merged_weights(), self.num_steps_done)
+
+    def log_what_was_not(self, steps: Sequence[tuple[int, Metrics]]) -> None:
+        """Log steps of the resumed run that its disk had refused."""
+        for step, metrics in steps:
+            self._write_log(step, metrics)
 
     def _conclude(self, after: Evaluation | None) -> float | None:
         """Log the final evaluation, write `summary.json`, show the closing table."""

@@ -1,0 +1,129 @@
+"""Whole runs in directories that were killed, damaged, locked or on a disk that is full."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ajet.config.compose import compose
+from ajet.storage.checkpoints import damage, saved_steps
+from ajet.storage.lock import locked
+from ajet.train import main, train
+
+TRAINING = [
+    "workflow=signals",
+    "trainable_targets=[speaker,listener]",
+    "engine=transformers",
+    "rollout.num_tasks=2",
+    "rollout.group_size=4",
+    "rollout.max_tokens=8",
+    "total_steps=3",
+    "checkpoint.every=1",
+    "checkpoint.keep=9",
+    "eval=none",
+    "logger=quiet",
+]
+
+
+def metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The run's lines, without what a clock says."""
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not k.startswith(("time/", "rate/"))} for line in lines]
+
+
+def weights(run_dir: Path) -> bytes:
+    """Of the last checkpoint."""
+    return (run_dir / "checkpoints" / "step_3" / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to."""
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    train(compose(TRAINING, run_dir=run_dir))
+    return run_dir
+
+
+def test_a_finished_run_keeps_a_tokenizer_a_card_and_no_lock(whole: Path) -> None:
+    model = whole / "checkpoints" / "step_3" / "model"
+    card = (model / "README.md").read_text()
+    assert f"vllm serve {model}" in card and "after 3 training steps of signals" in card
+    assert damage(whole / "tokenizer") is None
+    modes = {path.stat().st_mode for path in (whole / "checkpoints" / "step_3").rglob("*") if path.is_file()}
+    assert len(modes) == 1
+    with locked(whole):
+        pass
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_resumes_from_the_one_before_and_ends_alike(
+    whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train(compose(TRAINING, run_dir=run))
+    for step, name in ((3, "model/model.safetensors"), (2, "trainer.pt")):
+        file = run / "checkpoints" / f"step_{step}" / name
+        file.write_bytes(file.read_bytes()[:-100])
+    (run / "checkpoints" / "step_77").mkdir()
+    assert main([f"resume={run}", "logger.console=plain"]) == 0
+    said = capfd.readouterr().out
+    assert "step_3: model/model.safetensors is not as it was saved; step_2: trainer.pt is" in said
+    assert "step_1 is taken instead" in said
+    assert metrics(run) == metrics(whole) and weights(run) == weights(whole)
+    assert damage(run / "checkpoints" / "step_3") is None and (run / "checkpoints" / "step_77").is_dir()
+
+
+def start_and_kill(run_dir: Path) -> None:
+    """A run killed after its first step, before its first checkpoint."""
+    command = [sys.executable, "-m", "ajet.train", *TRAINING, "checkpoint.every=0", "total_steps=10000"]
+    process = subprocess.Popen([*command, f"run_dir={run_dir}"], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not (run_dir / "metrics.jsonl").exists() or not (run_dir / "metrics.jsonl").read_text():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(timeout=10)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again_in_its_directory(whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    start_and_kill(run)
+    assert saved_steps(run) == [] and not (run / "summary.json").exists()
+    assert main([f"resume={run}", "total_steps=3"]) == 0
+    assert metrics(run) == metrics(whole) and weights(run) == weights(whole)
+    again = tmp_path / "again"
+    again.mkdir()
+    for name in ("config.yaml", "metrics.jsonl", ".lock.json"):  # as the killed run left them
+        (again / name).write_bytes((run / name).read_bytes())
+    assert main([*TRAINING, f"run_dir={again}"]) == 0
+    assert metrics(again) == metrics(whole) and weights(again) == weights(whole)
+    assert (again / "earlier_1" / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
+
+
+def test_a_second_process_is_told_who_works_there(whole: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with locked(whole):
+        assert main([f"resume={whole}", "total_steps=4"]) == 1
+    assert f"{whole} is in use by process {os.getpid()} on " in capfd.readouterr().err
+
+
+def test_a_step_that_the_disk_refused_to_log_is_logged_on_resume(
+    whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.jsonl").symlink_to("/dev/full")
+    assert main([*TRAINING, f"run_dir={run}"]) == 1
+    said = capfd.readouterr().err
+    assert (
+        f"{run / 'metrics.jsonl'} cannot be written: the disk is full; the state after step 1 is saved, go on" in said
+    )
+    (run / "metrics.jsonl").unlink()
+    assert main([f"resume={run}"]) == 0
+    assert metrics(run) == metrics(whole) and weights(run) == weights(whole)

@@ -1,0 +1,112 @@
+"""W&B that is away, off or was cut short never costs a run more than a warning."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.wandb_files import OfflineRun, read_offline_run
+
+from ajet.config.logger import LoggerConfig, WandbConfig, check_logger, wandb_mode
+from ajet.errors import ConfigError
+
+SOURCE = str(Path(__file__).resolve().parents[2] / "src")
+LOGS = """
+import json, sys, time
+from pathlib import Path
+run_dir, mode, first, earlier = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
+import wandb
+from ajet.tracking.weights_and_biases import WandbLogger
+started = time.monotonic()
+logger = WandbLogger(run_dir=run_dir, mode=mode, project=None, name=None, group=None, config={"seed": 1},
+                     num_sample_games=2, earlier=earlier)
+print(time.monotonic() - started)
+for step in (first, first + 1):
+    logger.log(step, {"reward/seer/mean": step / 10})
+logger.close()
+"""
+KEPT_OUT = {name for name in os.environ if name.startswith("WANDB_")}
+
+
+def log(run_dir: Path, mode: str, first: int, earlier: list[dict[str, float]], **environment: str) -> tuple[str, float]:
+    """Log two steps in a process of its own; what it said on standard error, and the seconds that beginning took."""
+    run_dir.mkdir(exist_ok=True)
+    kept = {name: value for name, value in os.environ.items() if name not in KEPT_OUT}
+    done = subprocess.run(
+        [sys.executable, "-c", LOGS, str(run_dir), mode, str(first), json.dumps(earlier)],
+        # As `ajet.assemble` sets it.
+        env={**kept, "PYTHONPATH": SOURCE, "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true", **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    return done.stderr, float(done.stdout)
+
+
+def offline_runs(run_dir: Path) -> list[OfflineRun]:
+    return [read_offline_run(next(path.glob("*.wandb"))) for path in sorted(run_dir.glob("wandb/offline-run-*"))]
+
+
+def curve(run: OfflineRun) -> list[tuple[int, float]]:
+    return [(row["_step"], row["reward/seer/mean"]) for row in run.history]
+
+
+def test_a_server_that_cannot_be_reached_is_one_warning_and_an_offline_run(tmp_path: Path) -> None:
+    away = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "a" * 40}
+    said, seconds = log(tmp_path / "run", "online", 0, [], **away)
+    (line,) = said.splitlines()
+    assert line.startswith("warning: W&B cannot be used online (") and line.endswith("; this run is logged offline")
+    assert seconds < 30  # 8 s where it was measured, W&B's own service included
+    (run,) = offline_runs(tmp_path / "run")
+    assert curve(run) == [(0, 0.0), (1, 0.1)]
+
+
+def test_steps_that_a_kill_kept_from_wandb_are_logged_again_under_the_same_run(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    log(run_dir, "offline", 0, [], WANDB_PROJECT="theirs", WANDB_NAME="mine")
+    time.sleep(1.1)  # W&B names folders by the second
+    log(run_dir, "offline", 3, [{"step": step, "reward/seer/mean": step / 10} for step in range(3)])
+    first, again = offline_runs(run_dir)
+    assert first.name == "mine" and again.name == f"{tmp_path.name}-run"
+    assert curve(again) == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)]
+    assert len({path.name.rpartition("-")[2] for path in run_dir.glob("wandb/offline-run-*")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "mode"),
+    [
+        ({}, "offline"),
+        ({"WANDB_API_KEY": "k"}, "online"),
+        ({"WANDB_API_KEY": "k", "WANDB_MODE": "disabled"}, "disabled"),
+        ({"WANDB_API_KEY": "k", "WANDB_MODE": "dryrun"}, "offline"),
+        ({"WANDB_MODE": "online"}, "online"),
+        ({"WANDB_API_KEY": "k", "WANDB_DISABLED": "true"}, "disabled"),
+    ],
+)
+def test_wandbs_own_variables_choose_the_mode_where_the_setting_leaves_it_open(
+    environment: dict[str, str], mode: str
+) -> None:
+    code = "from ajet.config.logger import WandbConfig, wandb_mode; print(wandb_mode(WandbConfig()))"
+    kept = {name: value for name, value in os.environ.items() if name not in KEPT_OUT}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**kept, "PYTHONPATH": SOURCE, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{mode}\n"
+    assert wandb_mode(WandbConfig(mode="offline")) == "offline"
+
+
+@pytest.mark.parametrize("setting", [{"project": "p"}, {"group": "g"}, {"name": "n"}, {"sample_games": 0}])
+def test_settings_of_wandb_are_refused_where_it_is_off(setting: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=f"logger.wandb.{next(iter(setting))} has no effect with"):
+        check_logger(LoggerConfig(wandb=WandbConfig(mode="disabled", **setting)))  # type: ignore[arg-type]
+    check_logger(LoggerConfig(wandb=WandbConfig(mode="offline", **setting)))  # type: ignore[arg-type]
