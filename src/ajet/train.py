@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ajet.cli import run_entry
 from ajet.config.compose import load_training, save
+from ajet.config.known_code import record_code
 from ajet.config.plan import plan
 from ajet.config.root import Config
 from ajet.storage.attempts import set_aside
@@ -43,6 +44,7 @@ def train(config: Config) -> float | None:
         if config.resume is None:
             set_aside(run_dir)
         print("\n".join(plan(config)), flush=True)
+        record_code(config, run_dir)
         save(config, run_dir / "config.yaml")
         # Loads torch, vLLM and AgentScope: only once the configuration is known to work.
         from ajet.assemble import build_trainer

@@ -22,6 +22,8 @@ def place_run(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
         ConfigError: the directory holds a run already, or two are named.
     """
     resume = OmegaConf.select(tree, "resume")
+    if resume is None and "resume" in tree and _names(overrides, "trust_code"):
+        raise ConfigError("trust_code has no effect without resume: a new run runs what you name")
     if resume is not None and _names(overrides, "run_dir"):
         raise ConfigError(f"resume={resume} goes on in that directory: drop run_dir")
     if resume is not None:

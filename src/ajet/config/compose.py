@@ -6,25 +6,33 @@ entry points, or a plain `Config`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from ajet.config.explain import explain, explain_missing
+from ajet.config.known_code import require_known_code
 from ajet.config.model import BUILTIN_PREFIX, resolve_model_path
 from ajet.config.root import Config, EvaluateConfig, MatrixConfig, PlayConfig
 from ajet.config.store import SCHEMAS, conf_dir, register
 from ajet.config.validate import validate, validate_evaluation, validate_matrix
 from ajet.errors import ConfigError
+from ajet.storage.reading import read_yaml
+from ajet.storage.writing import write_text
 
 VERSION_BASE = "1.3"
 CONTINUABLE = ("total_steps", "logger", "checkpoint", "eval.every", "eval.last")
 """What a resumed run may change: none of it touches what was already computed."""
+_INTERPOLATION = re.compile(r"(\\*)\$\{")
 T = TypeVar("T")
 
 
@@ -74,8 +82,22 @@ def to_config(tree: DictConfig, schema: type[T]) -> T:
     if missing:
         raise ConfigError(explain_missing(sorted(missing)[0]))
     # Merged anew into the schema: `+key=value` slips past the one that Hydra composed with.
-    typed = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(tree, resolve=True))
-    return cast(T, OmegaConf.to_object(typed))
+    return cast(T, OmegaConf.to_object(_typed(OmegaConf.to_container(tree, resolve=True), schema)))
+
+
+def _typed(content: Any, schema: type) -> DictConfig:
+    """Plain data in a schema; texts are what they are, whatever they look like."""
+    return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(schema), _literal(content)))
+
+
+def _literal(value: Any) -> Any:
+    """The value with its interpolations escaped: they are resolved once, when the command line is read, and never in
+    what a file says, which may be a stranger's."""
+    if isinstance(value, str):
+        return _INTERPOLATION.sub(lambda found: found[1] * 2 + r"\${", value)
+    if isinstance(value, dict):
+        return {key: _literal(entry) for key, entry in value.items()}
+    return [_literal(entry) for entry in value] if isinstance(value, list) else value
 
 
 def load_training(tree: DictConfig, overrides: Sequence[str]) -> Config:
@@ -114,17 +136,21 @@ def _anchored(place: str) -> str:
 
 
 def _continued(run: Path, tree: DictConfig, overrides: Sequence[str]) -> Config:
-    saved = OmegaConf.structured(load(run))
+    found = load(run)
+    trusted = bool(OmegaConf.select(tree, "trust_code"))
+    require_known_code(found, run, setting=f"resume={run}", trusted=trusted, own_opponent=True)
+    saved = _typed(asdict(found), Config)
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group.replace("/", ".")
-        if key == "resume" or key.startswith("hydra."):
+        if key in ("resume", "trust_code") or key.startswith("hydra."):
             continue
         if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in CONTINUABLE):
             raise ConfigError(
                 f"resume goes on with a run as it was, so {key} cannot change; only {', '.join(CONTINUABLE)} can"
             )
-        OmegaConf.update(saved, key, _resolved(tree, key))
-    saved.resume, saved.run_dir = str(run), str(tree.run_dir)
+        OmegaConf.update(saved, key, _literal(_resolved(tree, key)))
+    saved.resume, saved.run_dir = _literal(str(run)), _literal(str(tree.run_dir))
+    saved.trust_code = trusted
     return to_config(saved, Config)
 
 
@@ -134,20 +160,24 @@ def _resolved(tree: DictConfig, key: str) -> Any:
 
 
 def save(config: Config, path: Path) -> None:
-    """Write the resolved configuration as YAML."""
-    OmegaConf.save(OmegaConf.structured(config), path)
+    """Write the resolved configuration as YAML; `StorageError` where it cannot be."""
+    write_text(path, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
 
 
 def load(run: Path) -> Config:
-    """The resolved configuration of a run directory, not validated again.
+    """The resolved configuration of a run directory, not validated again. Nothing in it is resolved or run.
 
     Raises:
         ConfigError: no such run directory, or its config.yaml does not fit this version of ajet.
+        RunDirectoryError: its config.yaml is damaged.
     """
     path = run / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"{run} is not a run directory: it holds no config.yaml")
-    return to_config(cast(DictConfig, OmegaConf.load(path)), Config)
+    try:
+        return cast(Config, OmegaConf.to_object(_typed(read_yaml(path), Config)))
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is damaged, or of another version of ajet: {explain(error, Config, [])}") from error
 
 
 def load_play(tree: DictConfig) -> PlayConfig:

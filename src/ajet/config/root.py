@@ -57,6 +57,8 @@ class Config:
     """Training steps of the whole run, those before a resume included."""
     resume: str | None = None
     """A run directory to go on with; its config.yaml replaces everything but a few keys."""
+    trust_code: bool = False
+    """With resume: run the code that the run directory names even if it is not what this user recorded."""
     run_dir: str = MISSING
     """This run's directory."""
 
@@ -89,6 +91,8 @@ class EvaluateConfig:
     """Tags that the checkpoint and the starting model play, e.g. roles that the run did not train."""
     confidence: float | None = ruled(None, above=0, below=1)
     """Coverage of the intervals."""
+    trust_code: bool = False
+    """Run the code that a run directory names even if it is not what this user recorded when the run was made."""
     console: str = one_of("rich", "rich", "plain", "none")
     """Where progress is shown; as `logger.console`."""
     output_dir: str = MISSING
@@ -111,6 +115,8 @@ class MatrixConfig:
     """Held-out task numbers start here."""
     confidence: float | None = ruled(None, above=0, below=1)
     """Coverage of the intervals."""
+    trust_code: bool = False
+    """Run the code that a run directory names even if it is not what this user recorded when the run was made."""
     paths: PathsConfig = field(default_factory=PathsConfig)
     console: str = one_of("rich", "rich", "plain", "none")
     """Where progress is shown; as `logger.console`."""

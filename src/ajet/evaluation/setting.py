@@ -10,6 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from ajet.config.compose import load
+from ajet.config.known_code import require_known_code
 from ajet.config.logger import WandbConfig
 from ajet.config.opponent import OpponentConfig
 from ajet.config.root import BASE, Config, EvaluateConfig, MatrixConfig
@@ -38,6 +39,13 @@ def played_config(request: EvaluateConfig) -> Config:
         ConfigError: no such run directory, roles that its workflow has not, or an opponent that cannot play it.
     """
     config = load(Path(request.run))
+    require_known_code(
+        config,
+        Path(request.run),
+        setting=f"run={request.run}",
+        trusted=request.trust_code,
+        own_opponent=request.opponent is None,
+    )
     if request.opponent is not None:
         config.opponent = request.opponent
     if request.trainable_targets is not None:
@@ -76,6 +84,14 @@ def matrix_entries(request: MatrixConfig) -> list[Entry]:
     """
     runs = [run for run in request.runs if run != BASE]
     configs = [load(Path(run)) for run in runs]
+    for run, config in zip(runs, configs, strict=True):
+        require_known_code(
+            config,
+            Path(run),
+            setting=f"runs={run}",
+            trusted=request.trust_code,
+            own_opponent=config.opponent.name in (request.opponents or [config.opponent.name]),
+        )
     _check_alike(runs, configs)
     roles = [_roles(config) for config in configs]
     by_roles = dict(zip(roles, configs, strict=True))

@@ -42,6 +42,11 @@ def repeated_arguments(sweep: Path, overrides: Sequence[str], config_name: str) 
     if Path(plan.directory) != Path.cwd():
         raise ConfigError(f"{sweep} was started in {plan.directory}: go on from there")
     changed = [override for override in _parsed(overrides) if override.key_or_group != "resume"]
+    if not plan.is_own and not any(item.key_or_group == "trust_code" and item.value() is True for item in changed):
+        raise ConfigError(
+            f"resume={sweep} would run python -m ajet.{config_name} {' '.join(plan.arguments)}, and it is not recorded "
+            "as a sweep that you started: look at it, and allow it with trust_code=true"
+        )
     for override in changed:
         if not says_how_to_run(str(override.input_line)):
             raise ConfigError(

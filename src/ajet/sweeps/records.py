@@ -14,13 +14,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ajet.errors import RunDirectoryError
-from ajet.storage.reading import read_json
+from ajet.storage.reading import damaged, read_json
+from ajet.storage.signing import is_own, signature
 from ajet.storage.writing import write_json, writing
 
 STATES = ("pending", "running", "finished", "failed", "unfinished")
 """`pending`: not started yet. `unfinished`: interrupted or killed. Only `finished` jobs are skipped on going on."""
 
-HOW_TO_RUN = ("launcher", "hydra/launcher", "hydra.launcher", "sweep.batch_size")
+HOW_TO_RUN = ("launcher", "hydra/launcher", "hydra.launcher", "sweep.batch_size", "trust_code")
 """What may change when a sweep goes on: how its jobs are run, not what they are."""
 
 
@@ -38,6 +39,13 @@ class SweepPlan:
     """The keys whose values differ from job to job, in the command's order."""
     jobs: list[list[str]] | None
     """Each job's overrides, by job number; None where a search chooses them as it goes."""
+    signature: str | None = None
+    """Whose sweep it is: of the rest, by the user who started it."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this user wrote it. A command line names classes and files that are run."""
+        return is_own(_signed(self), self.signature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +107,11 @@ def write_plan(sweep: Path, plan: SweepPlan) -> None:
     """Write `sweep.json`."""
     with writing(sweep):
         sweep.mkdir(parents=True, exist_ok=True)
-    write_json(sweep / "sweep.json", asdict(plan))
+    write_json(sweep / "sweep.json", asdict(replace(plan, signature=signature(_signed(plan)))))
+
+
+def _signed(plan: SweepPlan) -> dict[str, Any]:
+    return asdict(replace(plan, signature=None))
 
 
 def read_plan(sweep: Path) -> SweepPlan:
@@ -108,7 +120,17 @@ def read_plan(sweep: Path) -> SweepPlan:
     Raises:
         RunDirectoryError: there is none.
     """
-    return SweepPlan(**_read(sweep / "sweep.json", f"{sweep} is not a sweep's directory: it holds no sweep.json"))
+    path = sweep / "sweep.json"
+    content = _read(path, f"{sweep} is not a sweep's directory: it holds no sweep.json")
+    try:
+        plan = SweepPlan(**content)
+    except TypeError as error:
+        raise damaged(path, error) from error
+    texts = [plan.config_name, plan.directory, *_items(plan.arguments), *_items(plan.axes)]
+    texts += [text for job in _items([] if plan.jobs is None else plan.jobs) for text in _items(job)]
+    if not all(isinstance(text, str) for text in texts):
+        raise damaged(path, "it does not say which jobs there are")
+    return plan
 
 
 def write_job(folder: Path, record: JobRecord) -> None:
@@ -122,7 +144,17 @@ def read_job(folder: Path) -> JobRecord:
     Raises:
         RunDirectoryError: there is none.
     """
-    return JobRecord(**_read(folder / "job.json", f"{folder} is not a job of a sweep: it holds no job.json"))
+    path = folder / "job.json"
+    content = _read(path, f"{folder} is not a job of a sweep: it holds no job.json")
+    try:
+        record = JobRecord(**content)
+    except TypeError as error:
+        raise damaged(path, error) from error
+    texts = [*_items(record.overrides), *_items(list(record.choices) if isinstance(record.choices, dict) else None)]
+    is_job = isinstance(record.number, int) and isinstance(record.attempts, int) and record.state in STATES
+    if not is_job or not all(isinstance(text, str) for text in texts):
+        raise damaged(path, "it does not say which job it is")
+    return replace(record, choices={key: str(value) for key, value in record.choices.items()})
 
 
 def job_lock(folder: Path) -> FileLock:
@@ -159,6 +191,11 @@ def _is_held(folder: Path) -> bool:
     # Whoever may only read cannot ask the lock, and takes the record's word.
     except (Timeout, PermissionError):
         return True
+
+
+def _items(value: Any) -> list[Any]:
+    """A list's items; of anything else one that is no text."""
+    return value if isinstance(value, list) else [None]
 
 
 def _read(path: Path, complaint: str) -> dict[str, Any]:
