@@ -10,13 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ajet.storage.reading import read_metric_lines
+from ajet.errors import RunDirectoryError
+from ajet.storage.reading import damaged, read_metric_lines
+from ajet.tracking.store import SCHEMA
 
 KEY = ["split", "step", "task", "repeat"]
 """What names an episode within a run."""
@@ -40,6 +43,7 @@ _PLAIN = [
 _OUTCOME = [*KEY, "agent", "tag", "call_index", "trained", "reward", "success", "status", "error"]
 _TOKENS = ["prompt_ids", "sampled_ids", "logprobs"]
 _COUNTS = ["num_prompt", "num_sampled"]
+_NEVER_NULL = {*KEY, "agent", "tag", "call_index", "trained", "messages", "reply", "status", "metadata", *_TOKENS}
 _TOLD = [
     "agent",
     "tag",
@@ -86,7 +90,7 @@ def read_calls(files: Iterable[Path]) -> pd.DataFrame:
 
 def read_outcomes(files: Iterable[Path]) -> pd.DataFrame:
     """As `read_calls`, with no more than `episodes_of` needs: about a million calls a second."""
-    tables = [pq.read_table(path, columns=_OUTCOME) for path in files]
+    tables = [_read_table(path, _OUTCOME) for path in files]
     if not tables:
         return pd.DataFrame(columns=_OUTCOME)
     frame: pd.DataFrame = pa.concat_tables(tables).to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get)
@@ -94,12 +98,41 @@ def read_outcomes(files: Iterable[Path]) -> pd.DataFrame:
 
 
 def _call_table(path: Path) -> pa.Table:
-    table = pq.read_table(path, columns=[*_PLAIN, *_TOKENS])
+    table = _read_table(path, [*_PLAIN, *_TOKENS])
     plain = table.select(_PLAIN)
     plain = plain.append_column("num_prompt", pc.list_value_length(table["prompt_ids"]))
     num_sampled = pc.list_value_length(table["sampled_ids"])
     plain = plain.append_column("num_sampled", num_sampled)
     return plain.append_column("logprob", pa.array(_list_means(table["logprobs"]), pa.float64()))
+
+
+def _read_table(path: Path, columns: list[str], chosen: list[tuple[str, str, Any]] | None = None) -> pa.Table:
+    """Columns of one trajectory file, of the kinds that the trajectory store writes.
+
+    Raises:
+        RunDirectoryError: the file is damaged, or another program's.
+    """
+    try:
+        found = pq.read_schema(path)
+        for name in columns:
+            if name not in found.names or found.field(name).type != SCHEMA.field(name).type:
+                raise damaged(path, f"it has no column {name} of {SCHEMA.field(name).type}")
+        # Without `partitioning` a folder of the path that is called `step=3` would become a column.
+        table = pq.read_table(path, columns=columns, filters=chosen, partitioning=None, page_checksum_verification=True)
+        table.validate(full=True)
+    except RunDirectoryError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise damaged(path, error) from error
+    empty = next((name for name in columns if name in _NEVER_NULL and table[name].null_count), None)
+    if empty is not None:
+        raise damaged(path, f"a row has no {empty}")
+    split, _, step = path.stem.rpartition("_")
+    wanted = {"split": split, "step": int(step) if step.isdigit() else -1}
+    for name in set(wanted).intersection(columns):
+        if pc.unique(table[name]).to_pylist() not in ([], [wanted[name]]):
+            raise damaged(path, f"its rows are of another {name} than its name says")
+    return table
 
 
 def _list_means(lists: pa.ChunkedArray) -> list[float | None]:
@@ -150,9 +183,24 @@ def read_texts(files: Sequence[Path], *, task: str, repeat: int) -> pd.DataFrame
         repeat: which of the task's episodes.
     """
     chosen = [("task", "=", task), ("repeat", "=", repeat)]
-    texts: pd.DataFrame = pa.concat_tables(
-        [pq.read_table(path, columns=_TOLD, filters=chosen) for path in files]
-    ).to_pandas()
-    for column in ("messages", "metadata"):
-        texts[column] = [json.loads(text) for text in texts[column]]
-    return texts.sort_values("call_index", ignore_index=True)
+    tables = [_told(path, _read_table(path, _TOLD, chosen)) for path in files]
+    return pd.concat(tables, ignore_index=True).sort_values("call_index", ignore_index=True)
+
+
+def _told(path: Path, table: pa.Table) -> pd.DataFrame:
+    """The rows with their JSON read and their tokens checked."""
+    num_sampled, num_logprobs = (pc.list_value_length(table[name]).to_pylist() for name in ("sampled_ids", "logprobs"))
+    ids = [pc.list_flatten(table[name]) for name in ("prompt_ids", "sampled_ids")]
+    if num_sampled != num_logprobs or any(len(flat) and pc.min(flat).as_py() < 0 for flat in ids):
+        raise damaged(path, "a call has no log-probability for each of its tokens, or tokens that cannot be")
+    texts: pd.DataFrame = table.to_pandas()
+    try:
+        for column in ("messages", "metadata"):
+            texts[column] = pd.Series([json.loads(text) for text in texts[column]], dtype=object)
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error) from error
+    for messages, metadata in zip(texts["messages"], texts["metadata"], strict=True):
+        is_list = isinstance(messages, list) and all(isinstance(message, dict) for message in messages)
+        if not is_list or not isinstance(metadata, dict):
+            raise damaged(path, "the messages of a call are not a list of messages, or its metadata not a mapping")
+    return texts

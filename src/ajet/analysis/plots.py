@@ -50,7 +50,7 @@ def plot_rewards(conditions: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     for axis, tag in zip(grid.flat, tags, strict=False):
         for color, (label, runs) in zip(_colors(len(conditions)), conditions.items(), strict=True):
             _plot_curve(axis, [_curve(frame, f"reward/{tag}/mean") for frame in runs], label, color)
-        axis.set(title=tag, xlabel="step")
+        axis.set(title=_plain(tag), xlabel="step")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
     for axis in grid[:, 0]:
@@ -65,7 +65,12 @@ def plot_rewards(conditions: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
 
 
 def _wrapped(label: str) -> str:
-    return textwrap.fill(label, LABEL_WIDTH)
+    return _plain(textwrap.fill(label, LABEL_WIDTH))
+
+
+def _plain(name: str) -> str:
+    """A name as it is: a dollar sign would start a formula."""
+    return name.replace("$", r"\$")
 
 
 def _curve(metrics: pd.DataFrame, name: str) -> pd.Series:
@@ -169,7 +174,7 @@ def _heatmap(
     axis.imshow(values, cmap=colors, vmin=limits[0], vmax=limits[1], aspect="auto")
     names = [f"{turn + 1}+" if turn == NUM_TURNS - 1 else str(turn + 1) for turn in table.columns]
     axis.set(title=title, xticks=range(len(names)), xticklabels=names, yticks=range(len(table)))
-    axis.set_yticklabels(list(table.index))
+    axis.set_yticklabels([_plain(str(name)) for name in table.index])
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             color = "white" if abs(value) > 0.6 * limits[1] else "black"
@@ -186,8 +191,8 @@ def plot_tokens(tokens: pd.DataFrame) -> Figure:
     axis = figure.subplots()
     places = np.arange(len(tokens))
     axis.barh(places, tokens["probability"], 0.7, color=COLORS[4])
-    # A dollar sign would start a formula; what is not printable would be an empty box.
-    names = [_cut(ascii(text)[1:-1]).replace("$", r"\$") for text in tokens["text"]]
+    # What is not printable would be an empty box.
+    names = [_plain(_cut(ascii(text)[1:-1])) for text in tokens["text"]]
     axis.set(yticks=places, yticklabels=names, xlim=(0, 1), xlabel="probability when it was sampled")
     axis.invert_yaxis()
     axis.grid(axis="x", alpha=0.3)

@@ -6,7 +6,7 @@ statistics and plots, which take what is read here.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import yaml
 
+from ajet.analysis.checks import checked_config, checked_provenance, checked_summary
 from ajet.analysis.frames import KEY, episodes_of, read_calls, read_metrics, read_texts
 from ajet.errors import RunDirectoryError
+from ajet.storage.reading import read_json, read_yaml
 from ajet.sweeps.records import is_sweep
 
 UNTELLING = ("run_dir", "resume", "logger.", "paths.", "hardware.", "checkpoint.")
 """Settings whose difference makes no two experiments."""
 TARGETS = "trainable_targets"
+_NAME = re.compile(r"[a-z]+_[0-9]{1,9}\.parquet")
+"""Of a trajectory file; others are not a run's."""
 RunState = Literal["finished", "unfinished"]
 
 
@@ -95,7 +98,7 @@ class Run:
         """
         # An episode is stored before its step is logged.
         num_collected = self.num_steps + (self.state == "unfinished")
-        files = sorted((self.path / "trajectories").glob("*.parquet"))
+        files = sorted(path for path in (self.path / "trajectories").glob("*.parquet") if _NAME.fullmatch(path.name))
         return [path for path in files if _was_reached(*_collection(path), self.num_steps, num_collected)]
 
 
@@ -197,18 +200,24 @@ def load_run(run_dir: str | Path) -> Run:
     """Read a run directory, finished or not.
 
     Raises:
-        RunDirectoryError: it is none.
+        RunDirectoryError: it is none, or damaged; names the file.
     """
     path = Path(run_dir)
     if not is_run(path):
         raise RunDirectoryError(f"{path} is not a run directory: it holds neither config.yaml nor .hydra/config.yaml")
-    # A job that failed while it was being built has only what Hydra wrote.
+    # A job that failed while it was being built has only what Hydra wrote, whose interpolations are not resolved.
     config = next(file for file in _config_files(path) if file.is_file())
+    settings = {
+        key: value
+        for key, value in _dotted(read_yaml(config))
+        if config.parent == path or not (isinstance(value, str) and "${" in value)
+    }
+    summary, provenance = path / "summary.json", path / "provenance.json"
     return Run(
         path=path,
-        config=dict(_dotted(yaml.safe_load(config.read_text(encoding="utf-8")))),
-        summary=_read_json(path / "summary.json", {}),
-        provenance=_read_json(path / "provenance.json", []),
+        config=checked_config(settings, config),
+        summary=checked_summary(read_json(summary, dict), summary) if summary.is_file() else {},
+        provenance=checked_provenance(read_json(provenance, list), provenance) if provenance.is_file() else [],
     )
 
 
@@ -216,10 +225,13 @@ def load_sweep(sweep_dir: str | Path) -> Sweep:
     """Read every run directory in a folder, e.g. one of `outputs/multirun/<date>/`.
 
     Raises:
-        RunDirectoryError: it holds no run directory, and no sweep was started in it.
+        RunDirectoryError: it holds no run directory, and no sweep was started in it; or one of them is damaged.
     """
     path = Path(sweep_dir)
-    folders = sorted((folder for folder in path.iterdir() if is_run(folder)), key=_in_order) if path.is_dir() else []
+    try:
+        folders = sorted(filter(is_run, path.iterdir()), key=_in_order) if path.is_dir() else []
+    except OSError as error:
+        raise RunDirectoryError(f"{path} cannot be read: {error.strerror}") from error
     if not folders and not is_sweep(path):
         raise RunDirectoryError(f"{path} holds no run directory: name a run's folder or one of outputs/multirun/")
     return Sweep(path=path, runs=[load_run(folder) for folder in folders])
@@ -245,7 +257,3 @@ def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _dotted(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _read_json(path: Path, missing: Any) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else missing

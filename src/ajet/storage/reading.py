@@ -43,9 +43,18 @@ def read_json(path: Path, kind: type[T]) -> T:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; errors as `read_json`."""
+    return _of_kind(path, _parsed(path), dict)
+
+
+def read_yaml_list(path: Path) -> list[Any]:
+    """The list in a YAML file, which may be empty; errors as `read_json`."""
+    return _of_kind(path, _parsed(path) or [], list)
+
+
+def _parsed(path: Path) -> Any:
     text = read_text(path)
     try:
-        return _of_kind(path, yaml.load(text, Loader=_Plain), dict)
+        return yaml.load(text, Loader=_Plain)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise damaged(path, error) from error
 

@@ -72,11 +72,13 @@ class TrajectoryStore:
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         with writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-        write_whole(
-            path,
-            lambda partial: pq.write_table(table, partial, compression="zstd", row_group_size=ROWS_A_GROUP),
-        )
+        write_whole(path, lambda partial: _write_table(table, partial))
         return path
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    # The checksums let a reader find what a disk has changed, which would be other numbers otherwise.
+    pq.write_table(table, path, compression="zstd", row_group_size=ROWS_A_GROUP, write_page_checksum=True)
 
 
 def _row(episode: Episode, call: Call, advantages: Advantages, *, step: int, split: str) -> dict[str, Any]:

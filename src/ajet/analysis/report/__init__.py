@@ -17,6 +17,7 @@ from ajet.analysis.report.sections import (
     origin_section,
 )
 from ajet.analysis.runs import Run, Sweep, is_run, load_run, load_sweep
+from ajet.storage.writing import write_text
 
 __all__ = ["report_page", "write_report"]
 
@@ -25,9 +26,10 @@ def write_report(folder: Path, out: Path) -> None:
     """Write the report of a run or of a sweep.
 
     Raises:
-        RunDirectoryError: the folder is neither.
+        RunDirectoryError: the folder is neither, or damaged.
+        StorageError: `out` cannot be written.
     """
-    out.write_text(render(report_page(folder, beside=out.parent)), encoding="utf-8")
+    write_text(out, render(report_page(folder, beside=out.parent)))
 
 
 def report_page(folder: Path, *, beside: Path | None = None) -> Page:

@@ -20,6 +20,7 @@ from ajet.analysis.report.samples import sample_games
 from ajet.analysis.runs import Run, Sweep
 from ajet.records import EPISODE_STATUSES
 from ajet.statistics import ratio_interval
+from ajet.storage.reading import read_yaml_list
 from ajet.sweeps.records import JobRecord, is_sweep, read_jobs
 
 NBSP = "\N{NO-BREAK SPACE}"
@@ -244,7 +245,7 @@ def origin_section(runs: Sequence[Run]) -> Section:
 def asked_for(run: Run) -> list[list[str]]:
     """The overrides on the command line of every start, resumes included."""
     files = [run.path / ".hydra" / "overrides.yaml", *sorted(run.path.glob(".hydra/resumed_*/overrides.yaml"))]
-    return [yaml.safe_load(path.read_text(encoding="utf-8")) or [] for path in files if path.is_file()]
+    return [[str(override) for override in read_yaml_list(path)] for path in files if path.is_file()]
 
 
 def _duration(seconds: float) -> str:
