@@ -23,12 +23,15 @@ class Task:
     """Stable id, unique within a split; empty until the task has been read, which gives it one."""
     main_query: str = ""
     """The question, for tasks that are one question."""
-    init_messages: Sequence[Mapping[str, Any]] = ()
-    """Messages that a conversation starts from, OpenAI format."""
+    init_messages: list[Any] = field(default_factory=list)
+    """Messages that a conversation starts from, mappings in OpenAI format; a list, whatever it was made of."""
     env_type: str = ""
     """The environment's name, for workflows that serve several."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Whatever the workflow needs, e.g. `random_number` for seeded games."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "init_messages", list(self.init_messages))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

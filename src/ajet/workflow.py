@@ -32,6 +32,19 @@ class WorkflowTask(BaseModel):
     """Which of the group's episodes this is, from 0. Seed the game by the task, not by this."""
     gym_env: Any = None
     """The episode's environment, where `workflow.env` names what makes it."""
+    episode_uuid: str = ""
+    """32 hexadecimal digits that no other attempt at any episode of this run has, e.g. to name an instance on a server
+    of environments; the same again where the run is repeated in its directory."""
+
+    @property
+    def task_id(self) -> str:
+        """The task's."""
+        return self.task.task_id
+
+    @property
+    def env_type(self) -> str:
+        """The task's."""
+        return self.task.env_type
 
 
 class WorkflowOutput(BaseModel):

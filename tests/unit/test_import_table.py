@@ -41,6 +41,8 @@ TABLE: dict[str, set[str]] = {
     "judges": {"config", "workflow"},
     "task_judge": {"judges"},  # a name that AgentJet's users import
     "schema": {"records", "workflow"},  # likewise
+    "task_rollout": set(),  # likewise
+    "utils": {"agents", "task_rollout"},  # likewise
     "workflows": {"records", "config", "chat", "workflow", "tuner", "agents", "opponents", "data"},
     "rollout": SPEAKING | {"agents", "opponents", "data", "judges"},
     "tracking": {"records", "config"},
@@ -65,7 +67,7 @@ HEAVY: dict[str, set[str]] = {
     "torch": {"algorithms", "engine", "training", "models", "assemble"},
     "vllm": {"engine"},
     "accelerate": {"training", "models", "assemble"},
-    "agentscope": {"agents", "workflows"},
+    "agentscope": {"agents", "utils", "workflows"},
     "gymnasium": {"workflows"},
     "wandb": {"tracking"},
     "fastapi": {"viewer"},

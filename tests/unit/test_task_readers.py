@@ -108,7 +108,7 @@ def test_fields_named_as_a_task_has_them_need_no_mapping() -> None:
         rows_of({"task_id": 7, "init_messages": [{"role": "user", "content": "Hi"}], "metadata": {"k": 1}, "more": 2}),
         {},
     )
-    assert task == Task(task_id="7", init_messages=({"role": "user", "content": "Hi"},), metadata={"k": 1, "more": 2})
+    assert task == Task(task_id="7", init_messages=[{"role": "user", "content": "Hi"}], metadata={"k": 1, "more": 2})
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,8 @@ class DataConfig:
     """`huggingface`: the split that is held out; null: a part of `split` is."""
     fields: dict[str, str] = field(default_factory=dict)
     """Column by task field (task_id, main_query, init_messages, env_type) where their names differ, e.g.
-    {main_query: question}. Every other column becomes metadata under its own name."""
+    {main_query: question}. Every other column becomes metadata under its own name, and so does a column that is a field
+    here, the id's excepted."""
     content: list[str] | None = None
     """What makes two tasks the same, for keeping held-out ones apart: task fields or metadata, e.g. [main_query,
     choices]; null: the question (main_query, init_messages), or everything where tasks have none."""

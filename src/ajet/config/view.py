@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ajet.config.root import Config
 
-AGENTJET_DEFAULTS: Mapping[str, Any] = {"rollout": {"multi_turn": {"max_steps": 30}}}
-"""Settings that AgentJet's workflows read and ajet has no use for."""
+AGENTJET_DEFAULTS: Mapping[str, Any] = {
+    "rollout": {"multi_turn": {"max_steps": 30}},
+    "task_judge": {"alien_llm_model": "qwen3-235b-a22b-instruct-2507", "alien_llm_response_length": 512},
+}
+"""Settings that AgentJet's workflows and judges read and ajet has no use for."""
 
 
 class ConfigView:

@@ -35,7 +35,20 @@ def make_tasks(rows: Sequence[Row], columns: Mapping[str, str]) -> list[Task]:
     if has_ids:
         _check_ids(rows, tasks)
     _check_questions(rows, tasks)
-    return tasks if has_ids else _named(rows, tasks)
+    # Ids are of what the task is, whatever its columns were called.
+    named = tasks if has_ids else _named(rows, tasks)
+    return [_with_columns(row, task, columns) for row, task in zip(rows, named, strict=True)]
+
+
+def _with_columns(row: Row, task: Task, columns: Mapping[str, str]) -> Task:
+    """The task with its question, messages and environment also where code looks for a column by the file's own name.
+
+    The id's column is left out: two tasks that differ in nothing else would no longer be the same.
+    """
+    if isinstance(row.values, Task):
+        return task
+    kept = {column: row.values[column] for name, column in columns.items() if name not in ("task_id", column)}
+    return replace(task, metadata={**kept, **task.metadata}) if kept else task
 
 
 def _named(rows: Sequence[Row], tasks: Sequence[Task]) -> list[Task]:
@@ -82,11 +95,11 @@ def _text(row: Row, name: str, value: Any) -> str:
     return str(value)
 
 
-def _messages(row: Row, value: Any) -> tuple[Mapping[str, Any], ...]:
+def _messages(row: Row, value: Any) -> list[Mapping[str, Any]]:
     messages = _parsed(row, "init_messages", value) or ()
     if not isinstance(messages, Sequence) or not all(isinstance(m, Mapping) and "role" in m for m in messages):
         raise ConfigError(f"{row.place}: init_messages is a list of messages, each with a role")
-    return tuple(messages)
+    return list(messages)
 
 
 def _parsed(row: Row, name: str, value: Any) -> Any:

@@ -23,7 +23,7 @@ from ajet.judges.base import BaseJudge, judged
 from ajet.recording import EpisodeRecorder
 from ajet.records import Episode, EpisodeStatus, Task
 from ajet.rollout.cast import BridgedCast, EpisodeCast, Voices
-from ajet.rollout.environment import EnvironmentMaker, task_with_environment
+from ajet.rollout.environment import EnvironmentMaker, episode_uuid, task_with_environment
 from ajet.rollout.gateway import EpisodeGateway, NeedsOwnThread, ThreadUse
 from ajet.rollout.own_thread import run_on_own_thread
 from ajet.rollout.watch import Onlooker
@@ -119,7 +119,8 @@ class EpisodeRunner:
         )
         started = time.perf_counter()
         try:
-            outcome = await self._execute(self._player(workflow, tuner, on_own_thread=on_own_thread), task, repeat)
+            play = self._player(workflow, tuner, on_own_thread=on_own_thread)
+            outcome = await self._execute(play, task, repeat, episode_uuid(self.config.run_dir, key))
         except (NeedsOwnThread, BaseExceptionGroup):  # a program's task group passes it on in a group
             if not gateway.wants_thread:
                 raise
@@ -156,12 +157,12 @@ class EpisodeRunner:
         return (lambda workflow_task: run_on_own_thread(lambda: play(workflow_task))) if on_own_thread else play
 
     async def _execute(
-        self, play: Callable[[WorkflowTask], Coroutine[Any, Any, WorkflowOutput]], task: Task, repeat: int
+        self, play: Callable[[WorkflowTask], Coroutine[Any, Any, WorkflowOutput]], task: Task, repeat: int, uuid: str
     ) -> _Outcome:
         too_late = _Outcome(status="timeout", error=f"not done after {self.timeout_s:g} s (rollout.timeout_s)")
         deadline = asyncio.timeout(self.timeout_s)
         try:
-            async with deadline, task_with_environment(self.make_env, task, repeat) as workflow_task:
+            async with deadline, task_with_environment(self.make_env, task, repeat, uuid) as workflow_task:
                 output = await play(workflow_task)
                 if self.judge is not None and isinstance(output, WorkflowOutput) and output.reward is None:
                     output = await judged(self.judge, workflow_task, output)
