@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
@@ -13,13 +13,14 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from ajet.config.compose import compose, load, save
-from ajet.config.explain import explain
+from ajet.config.explain import explain, suggest_key
 from ajet.config.fields import Rule
 from ajet.config.judge import COMPARING_JUDGES
 from ajet.config.model import resolve_model_path
 from ajet.config.plan import plan
-from ajet.config.root import Config
+from ajet.config.root import Config, EvaluateConfig
 from ajet.config.store import SCHEMAS, conf_dir, group_options, groups
+from ajet.config.words import FILTERS, all_synonyms, our_keys
 from ajet.errors import AjetError, ConfigError
 
 SEER_AND_WITCH = ["workflow=werewolves", "trainable_targets=[seer,witch]"]
@@ -154,6 +155,17 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
         (["rollout.grup_size=2"], "unknown key rollout.grup_size: did you mean group_size?"),
         (["+rollout.extra=2"], "unknown key rollout.extra: keys of rollout: concurrency, group_size"),
         (["wrkflow=signals"], "unknown key wrkflow: did you mean workflow?"),
+        (["lr=1e-3"], "unknown key lr: did you mean algorithm.learning_rate? groups and keys: "),
+        (["algorithm.beta=0.1"], "unknown key algorithm.beta: did you mean algorithm.kl_coef? keys of algorithm: "),
+        (["num_generations=8"], "did you mean rollout.group_size?"),
+        (["actor_rollout_ref.rollout.n=8"], "actor_rollout_ref.rollout.n: did you mean rollout.group_size?"),
+        (["num_seed=3"], "did you mean eval.num_tasks or seed?"),
+        (["eval.num_seed=3"], "did you mean eval.num_tasks? keys of eval"),
+        (["model.name=x"], "did you mean model.path?"),
+        (["group_size=4"], "did you mean rollout.group_size?"),
+        (["+trainer.max_steps=4"], "trainer.max_steps: did you mean total_steps?"),
+        (["top_p=0.9"], "there is none, for what is trained on has to be the distribution that was sampled from"),
+        (["rollout.top_k=50"], "nothing but rollout.temperature shapes it; keys of rollout: "),
         (["seed"], "settings are written key=value"),
         (["seed=1,2"], "write seed=[1,2] for a list, or add -m for a sweep"),
         (["seed=-1"], "seed must be at least 0, not -1"),
@@ -209,6 +221,32 @@ def test_what_cannot_work_is_refused_in_one_line_that_says_what_to_change(
     overrides: list[str], words: str, checkpoint: Path
 ) -> None:
     assert words in refusal(checkpoint, *overrides)
+
+
+def test_other_libraries_words_lead_to_keys_that_exist() -> None:
+    def keys(schema: Any, prefix: str = "") -> set[str]:
+        found = set()
+        for name, hint in get_type_hints(schema).items():
+            kinds = [kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
+            found |= {f"{prefix}{name}"} | {key for kind in kinds for key in keys(kind, f"{prefix}{name}.")}
+        return found
+
+    ours = set.union(*(keys(schema) for schema in SCHEMAS.values()))
+    synonyms = all_synonyms()
+    assert set(synonyms) <= ours
+    theirs = [word for words in synonyms.values() for word in words]
+    assert not set(theirs) & (ours | FILTERS), "a word that is ours needs no translation"
+    assert all(len(words) == len(set(words)) for words in synonyms.values())
+    assert all(word == word.lower() for word in theirs)
+    for key, words in synonyms.items():
+        for word in words:
+            assert key in our_keys(word.upper().replace("_", "-"), ours.__contains__)
+
+
+def test_a_word_is_translated_into_keys_of_the_entry_point_at_hand() -> None:
+    assert suggest_key("num_seed", EvaluateConfig) == "did you mean num_tasks? "
+    assert suggest_key("num_seed", Config) == "did you mean eval.num_tasks or seed? "
+    assert suggest_key("gpu_memory", EvaluateConfig) == ""
 
 
 def test_a_missing_workflow_is_answered_with_the_choices() -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from hydra._internal.utils import get_args_parser
 
-from ajet.config.explain import FREE_KEYS
+from ajet.config.explain import FREE_KEYS, suggest_key
+from ajet.config.root import Config
 from ajet.errors import ConfigError
 
 
@@ -39,7 +40,10 @@ def read(argv: Sequence[str]) -> Command:
     except argparse.ArgumentError as error:
         raise ConfigError(" ".join(str(error).split())) from error
     if unknown:
-        raise ConfigError(f"unknown flag {unknown[0]}: settings are written key=value; flags are -m, --cfg job, --help")
+        meant = suggest_key(unknown[0].lstrip("-").partition("=")[0], Config)
+        raise ConfigError(
+            f"unknown flag {unknown[0]}: {meant}settings are written key=value; flags are -m, --cfg job, --help"
+        )
     if parsed.config_name is not None or parsed.config_path is not None:
         raise ConfigError("--config-name and --config-path are fixed: add YAML files of your own with --config-dir")
     flag_arguments = [_as_hydra_reads(argument) for argument in argv]

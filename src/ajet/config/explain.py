@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from types import NoneType, UnionType
@@ -12,6 +12,7 @@ from hydra.errors import ConfigCompositionException, MissingConfigException, Ove
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from ajet.config.store import group_options, groups
+from ajet.config.words import FILTERS, WHY_NO_FILTERS, our_keys
 
 FREE_KEYS = ("workflow.params", "opponent.params", "data.fields", "own")
 """Mappings whose keys are the workflow's, so that any name may be set."""
@@ -43,7 +44,7 @@ def explain(error: Exception, schema: type, overrides: Sequence[str]) -> str:
     cause = error.__cause__ if isinstance(error, ConfigCompositionException) and error.__cause__ else error
     full_key = str(cause.full_key or "") if isinstance(cause, OmegaConfBaseException) else ""
     if isinstance(cause, ConfigKeyError | AttributeError) and full_key and not full_key.startswith("hydra"):
-        return _explain_unknown_key(full_key.replace("/", "."), schema)
+        return _explain_unknown_key(_as_written(full_key.replace("/", "."), overrides), schema)
     if isinstance(cause, ValidationError) and full_key:
         kind = _kind(full_key, schema)
         if kind is not None:
@@ -89,8 +90,14 @@ def _explain_unreadable(override: str) -> str:
     return f"""cannot read {override}: close brackets, and quote special characters, as in '{key}="{value}"'"""
 
 
+def _as_written(full_key: str, overrides: Sequence[str]) -> str:
+    """The key as the command line has it, of which OmegaConf names the first part that does not exist."""
+    keys = [override.lstrip("+").partition("=")[0].replace("/", ".") for override in overrides]
+    return next((key for key in keys if key == full_key or key.startswith(f"{full_key}.")), full_key)
+
+
 def _explain_unknown_key(full_key: str, schema: type) -> str:
-    """Name the deepest node that exists, and its keys."""
+    """Name what was meant, and the keys of the deepest node that exists."""
     node, path = schema, ""
     for part in full_key.split("."):
         hints = _field_types(node)
@@ -98,13 +105,43 @@ def _explain_unknown_key(full_key: str, schema: type) -> str:
             options = sorted(hints)
             if not path and "workflow" in hints:  # an evaluation takes from its run what others compose from groups
                 options = sorted({*options, *groups()})
-            prefix = f"{path}." if path else ""
             known = f"keys of {path}" if path else "groups and keys"
-            return f"unknown key {prefix}{part}: {suggestion(part, options)}{known}: {', '.join(options)}"
+            return f"unknown key {full_key}: {_meant(full_key, options, schema)}{known}: {', '.join(options)}"
         node, path = hints[part], f"{path}.{part}" if path else part
         if not is_dataclass(node):
             break
     return f"unknown key {full_key}"
+
+
+def _meant(full_key: str, options: Sequence[str], schema: type) -> str:
+    """What a user who wrote an unknown key probably wanted, and of words that can have no meaning here why."""
+    first, _, _ = full_key.partition(".")
+    word = full_key.rpartition(".")[2]
+    if word.lower() in FILTERS:
+        return f"there is none, for {WHY_NO_FILTERS}; "
+    known = list(_leaves(schema))
+    keys = our_keys(full_key, known.__contains__) or our_keys(word, known.__contains__)
+    namesakes = [key for key in known if key.rpartition(".")[2] == word and key not in keys]
+    keys += namesakes if len(namesakes) < 4 else []  # a word that stands everywhere tells nothing
+    # Of several the one of the group that was named.
+    keys = [key for key in keys if key.startswith(f"{first}.")] or keys
+    if keys:
+        return f"did you mean {' or '.join(keys)}? "
+    return suggestion(word, options) or ("" if "." in full_key else suggestion(word, known))
+
+
+def _leaves(schema: Any, prefix: str = "") -> Iterator[str]:
+    """Every dotted key that can be set, sections excepted."""
+    for name, kind in _field_types(schema).items():
+        if is_dataclass(kind):
+            yield from _leaves(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def suggest_key(word: str, schema: type) -> str:
+    """`did you mean rollout.group_size? ` for a word of ours or of another library's, else nothing."""
+    return _meant(word, [], schema)
 
 
 def _field_types(schema: Any) -> dict[str, Any]:
