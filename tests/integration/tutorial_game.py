@@ -68,8 +68,8 @@ class Table:
         return [self.players[seat] for seat in self.game.living(role)]
 
     def choice(self) -> type[BaseModel]:
-        names = tuple(agent.name for agent in self.agents())
-        return create_model("Choice", name=(Literal[names], ...))
+        names: Any = Literal[tuple(agent.name for agent in self.agents())]
+        return create_model("Choice", name=(names, ...))
 
     def seat(self, reply: Msg) -> int | None:
         """The living player that a reply names."""

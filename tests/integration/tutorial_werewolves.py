@@ -12,7 +12,11 @@ from agentscope.formatter import DashScopeMultiAgentFormatter, OpenAIMultiAgentF
 from agentscope.model import OpenAIChatModel
 from loguru import logger
 from pydantic import Field
-from tutorial_game import BadGuyException, get_official_agent_prompt, werewolves_game
+from tutorial_game import (  # type: ignore[import-not-found]  # it lies beside this file, as users' files do
+    BadGuyException,
+    get_official_agent_prompt,
+    werewolves_game,
+)
 
 from ajet import AjetTuner, Workflow, WorkflowOutput, WorkflowTask
 
@@ -61,7 +65,7 @@ class NineAtATable(Workflow):
         try:
             good_wins = await werewolves_game(players, roles)
             is_success = good_wins == (self.trainable_targets[0] != "werewolf")
-            raw_reward = 1 if is_success else 0
+            raw_reward = 1.0 if is_success else 0.0
             logger.warning(f"Raw reward: {raw_reward}")
         except BadGuyException:
             logger.bind(exception=True).exception("The werewolves spoilt the game.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ajet.__main__ import COMMANDS
+from ajet.__main__ import main as commands_main
 from ajet.cli import run_entry
 from ajet.config.compose import compose, load_evaluation, load_training, save
 from ajet.config.root import Config, EvaluateConfig
@@ -177,6 +180,23 @@ def test_a_file_of_ones_own_that_breaks_is_told_with_its_line_before_anything_lo
     expected = f"error: workflow.entry={place}->Mine: NameError: name 'nine' is not defined ({place}:4)"
     assert (done.returncode, error) == (2, [expected])
     assert " torch\n" not in done.stderr and not (tmp_path / "outputs").exists()
+
+
+def test_the_package_lists_its_commands_which_all_have_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands_main([]) == 0 == commands_main(["--help"])
+    listed = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"python -m {name} " in listed and importlib.util.find_spec(name) is not None
+    entry_points = {path.stem for path in (ROOT / "src" / "ajet").glob("*.py") if "argv" in path.read_text()}
+    assert {f"ajet.{name}" for name in entry_points - {"__main__"}} <= set(COMMANDS)
+    assert commands_main(["train", "workflow=signals"]) == 2
+    assert "did you mean python -m ajet.train workflow=signals\n" in capsys.readouterr().err
+
+
+def test_the_list_of_commands_loads_nothing_else(tmp_path: Path) -> None:
+    done = run_python(["-X", "importtime", "-m", "ajet"], tmp_path)
+    assert done.returncode == 0 and "ajet.view" in done.stdout
+    assert not {"hydra", "torch", "pydantic"} & {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
 
 
 def test_help_is_short_and_lists_groups_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,6 +60,7 @@ TABLE: dict[str, set[str]] = {
     "viewer": {"analysis", "timeline"},
     "view": {"analysis", "viewer"},
     "evaluate": {"cli", "config", "workflows", "evaluation", "assemble"},
+    "__main__": set(),
     "": {"records", "workflow", "tuner"},  # ajet/__init__.py, for its lazy exports
 }
 # Heavy package -> the rooms that may import it, at any depth.

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib.collections import Collection
 from matplotlib.container import BarContainer
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from tests.run_dirs import make_run
 
 from ajet.analysis import load_run
@@ -87,6 +89,23 @@ def test_credit_is_shared_out_by_tag_and_turn(tmp_path: Path) -> None:
     # The one episode with an advantage has two calls of two tokens each.
     assert [text.get_text() for text in figure.axes[0].texts] == ["+0.50", "+0.50"]
     assert [text.get_text() for text in figure.axes[1].texts] == ["50%", "50%"]
+
+
+def test_rounding_is_painted_as_no_credit(tmp_path: Path) -> None:
+    calls = load_run(make_run(tmp_path / "run")).calls
+    calls = calls.assign(advantage=calls["advantage"].map({0.5: -3e-17}))
+    figure = plot_credit(calls)
+    assert {text.get_text() for text in figure.axes[0].texts} == {"+0.00"}
+    assert {text.get_text() for text in figure.axes[1].texts} == {"0%"}
+    shown = [np.asarray(image.norm(np.asarray(image.get_array()))).tolist() for image in images(figure)]
+    assert shown == [[[0.5, 0.5]], [[0.0, 0.0]]]
+    # A mean advantage of a hundredth is a tenth of the way to the full colour.
+    faint, _ = images(plot_credit(calls.assign(advantage=calls["advantage"].map({-3e-17: 0.01}))))
+    assert np.asarray(faint.norm(np.asarray(faint.get_array()))).tolist() == [[pytest.approx(0.55)] * 2]
+
+
+def images(figure: Figure) -> list[AxesImage]:
+    return [image for axes in figure.axes for image in axes.images]
 
 
 def test_the_budget_stacks_the_phases_of_every_step(tmp_path: Path) -> None:

@@ -10,13 +10,15 @@ import threading
 from collections.abc import Iterator
 from html import escape, unescape
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import numpy as np
 import pandas as pd
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.run_dirs import make_run
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -28,6 +30,7 @@ from ajet.view import main
 from ajet.viewer.app import make_app
 from ajet.viewer.catalog import Catalog, EpisodeKey, Wanted
 from ajet.viewer.conversation import Way, tokens_of, tree_of, turns_of
+from ajet.viewer.serving import application
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>{{ 7 * 7 }}\"'&"
 
@@ -257,6 +260,11 @@ def test_pages_of_the_list_follow_each_other(run: Path) -> None:
         ("/group?split=eval&step=9&task=x", 404, "no episode of task x"),
         (f"/call?{GROUP}&repeat=0&index=9", 404, "it has 3 calls"),
         ("/?least=lots", 400, "no number"),
+        ("/?step=inf", 400, "step: 'inf' is no whole number"),
+        ("/?step=1.5", 400, "step: '1.5' is no whole number"),
+        (f"/?page={10**30}", 400, "page: "),
+        (f"/episode?split=train&step={2**63}&task=x", 400, "step: "),
+        ("/nothing", 404, "nothing at this address"),
         ("/?order=sideways", 400, "newest"),
         ("/episode?split=train", 400, "step"),
     ],
@@ -271,12 +279,75 @@ def test_a_foreign_host_name_is_refused(client: TestClient) -> None:
     assert client.get("/", headers={"host": "evil.example"}).status_code == 400
 
 
-def test_a_folder_of_runs_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_run(tmp_path / "sweep" / "0")
-    make_run(tmp_path / "sweep" / "1")
-    assert main([str(tmp_path / "sweep")]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.endswith("0, 1\n") and error.count("\n") == 1
+def test_a_folder_of_runs_lists_them_and_lets_one_choose(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run.parent / "outputs"
+    for name in ("2026-01-01/10-00-00", "multirun/2026-01-02/10-00-00/0", "multirun/2026-01-02/10-00-00/1"):
+        make_run(folder / name)
+    run.rename(folder / "2026-01-01" / HOSTILE[:8])
+    client = TestClient(application(folder), base_url="http://127.0.0.1")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and lines[0].startswith("  1  2026-01-01/10-00-00  werewolves, seer, seed 0: finished, 2 st")
+    html = client.get("/").text
+    assert HOSTILE[:8] not in html and escape(HOSTILE[:8]) in html
+    links = re.findall(r'href="(/[0-9]+/)"', html)
+    assert links == ["/1/", "/2/", "/3/", "/4/"]
+    # Every page of a run leads to pages of that run, and back to the list.
+    found = False
+    for link in links:
+        page = client.get(link)
+        assert page.status_code == 200 and 'href="/">all runs' in page.text
+        ways = {unescape(way) for way in re.findall(r'(?:href|action)="([^"]*)"', page.text)} - {"/"}
+        assert all(way.startswith(link) for way in ways)
+        assert {client.get(way).status_code for way in ways} == {200}
+        found |= "t&amp;&lt;b&gt;" in page.text
+    assert found
+    make_run(folder / "later")
+    assert 'href="/5/">later' in client.get("/").text and client.get("/5/").status_code == 200
+
+
+@pytest.mark.parametrize("address", ["/9/", "/0/", "/x/", "/1/nothing", "/99999999999999999999/", "/-1/", "/nothing"])
+def test_what_no_folder_holds_is_a_sentence(tmp_path: Path, address: str) -> None:
+    make_run(tmp_path / "outputs" / "0")
+    client = TestClient(application(tmp_path / "outputs"), base_url="http://127.0.0.1")
+    answer = client.get(address)
+    assert answer.status_code == 404 and "There is nothing at this address" in answer.text
+
+
+def test_a_damaged_run_in_a_folder_is_listed_with_what_is_wrong(tmp_path: Path) -> None:
+    make_run(tmp_path / "outputs" / "0")
+    (make_run(tmp_path / "outputs" / "1") / "config.yaml").unlink()
+    (tmp_path / "outputs" / "empty").mkdir()
+    html = TestClient(application(tmp_path / "outputs"), base_url="http://127.0.0.1").get("/").text
+    assert re.findall(r'href="(/[0-9]+/)"', html) == ["/1/"] and "empty" not in html
+
+
+NAMES = [
+    *("split", "step", "task", "repeat", "index", "left", "right", "other_step"),
+    *("page", "least", "most", "order", "agent", "tag", "status", "outcome"),
+]
+WORDS = st.text(max_size=12) | st.sampled_from(
+    ["inf", "-inf", "nan", "1e999", "9" * 400, "-1", "0x1", "1_0", "\u0661", ""]
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    page=st.sampled_from(["/", "/group", "/episode", "/call", "/tree", "/compare", "/style.css"]) | st.text(max_size=8),
+    query=st.dictionaries(
+        st.sampled_from(NAMES) | st.text(max_size=5),
+        WORDS,
+        max_size=6,
+    ),
+    known=st.booleans(),
+)
+def test_no_address_is_a_failure_of_the_viewer(
+    client: TestClient, page: str, query: dict[str, str], known: bool
+) -> None:
+    begun = {"split": "train", "step": "0", "task": "t&<b>", "repeat": "0", "index": "0", "left": "0", "right": "1"}
+    asked = urlencode({**(begun if known else {}), **query}, errors="surrogatepass")
+    answer = client.get(f"/{quote(page.lstrip('/'), errors='surrogatepass')}?{asked}")
+    assert answer.status_code in (200, 400, 404)
+    assert "Traceback" not in answer.text
 
 
 def test_what_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

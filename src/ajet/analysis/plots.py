@@ -26,6 +26,10 @@ LABEL_WIDTH = 28
 """Characters of a line of a label; a condition that differs in much has several lines."""
 LONGEST_TOKEN = 20
 """Characters of a token's text that are shown."""
+ROUNDING = 1e-6
+"""Advantages are of the size of one where rewards differ at all."""
+LEAST_REACH = 0.1
+"""The mean advantage that has the full colour at least, so that what is written as nothing looks like it."""
 NUM_TURNS = 12
 """Turns that the plot of credit shows; later ones are added to the last."""
 
@@ -152,15 +156,17 @@ def plot_credit(calls: pd.DataFrame) -> Figure:
         calls: of training steps; agents without an advantage are left out.
     """
     credited = calls[(calls["split"] == "train") & calls["advantage"].notna()]
+    # What equal rewards leave of a mean is rounding, and no credit.
+    credited = credited.assign(advantage=credited["advantage"].where(credited["advantage"].abs() > ROUNDING, 0.0))
     turn = credited["turn"].clip(upper=NUM_TURNS - 1)
     mean = credited.groupby(["tag", turn])["advantage"].mean().unstack("turn")
     weight = (credited["advantage"].abs() * credited["num_sampled"]).groupby([credited["tag"], turn]).sum()
-    share = (weight / weight.sum()).unstack("turn")
+    share = (weight / (weight.sum() or 1.0)).unstack("turn")
     figure = Figure(figsize=(7.2, 1.5 + 0.8 * len(mean)), layout="constrained")
     if mean.empty:
         return figure
     axes = figure.subplots(2, 1, sharex=True)
-    reach = float(np.nanmax(np.abs(mean.to_numpy()))) or 1.0
+    reach = max(float(np.nanmax(np.abs(mean.to_numpy()))), LEAST_REACH)
     _heatmap(axes[0], mean, "mean advantage", "PuOr", (-reach, reach), "{:+.2f}")
     _heatmap(axes[1], share, "share of credit", "Blues", (0.0, float(np.nanmax(share.to_numpy())) or 1.0), "{:.0%}")
     axes[1].set_xlabel("turn of the agent in its episode")

@@ -26,6 +26,8 @@ UNTELLING = ("run_dir", "resume", "logger.", "paths.", "hardware.", "checkpoint.
 TARGETS = "trainable_targets"
 _NAME = re.compile(r"[a-z]+_[0-9]{1,9}\.parquet")
 """Of a trajectory file; others are not a run's."""
+DEEPEST = 4
+"""Folders between the one that is named and a run: outputs/multirun/<date>/<time>/<job> has the most."""
 RunState = Literal["finished", "unfinished"]
 
 
@@ -240,6 +242,17 @@ def load_sweep(sweep_dir: str | Path) -> Sweep:
 def is_run(path: Path) -> bool:
     """Whether a folder is a run directory."""
     return any(file.is_file() for file in _config_files(path))
+
+
+def runs_below(folder: Path, depth: int = 0) -> Iterator[Path]:
+    """Run directories in a folder, at any depth that ajet makes; what lies in a run is not looked at."""
+    for path in folder.iterdir():
+        if not path.is_dir() or path.is_symlink() or path.name.startswith("."):
+            continue
+        if is_run(path):
+            yield path
+        elif depth < DEEPEST:
+            yield from runs_below(path, depth + 1)
 
 
 def _config_files(path: Path) -> tuple[Path, Path]:

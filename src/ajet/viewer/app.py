@@ -17,6 +17,7 @@ from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ajet.analysis.tokens import first_difference, load_tokenizer
@@ -27,24 +28,27 @@ from ajet.viewer.conversation import tokens_of, tree_of, turns_of
 PAGES = Path(__file__).parent / "pages"
 PER_PAGE = 50
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+MOST = 10**9
+"""No step, page, episode or call has a higher number; columns of numbers end at 64 bits."""
+Number = Annotated[int, Query(ge=0, le=MOST)]
 POLICY = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 
-def make_app(run_dir: Path, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
+def make_app(run_dir: Path, *, hosts: Sequence[str] = LOOPBACK, root: str = "") -> FastAPI:
     """The application for one run directory.
 
     Args:
         run_dir: a run, finished or not.
         hosts: the names under which it may be asked.
+        root: the path that leads to it, e.g. `/1`, where it is one of several.
 
     Raises:
         RunDirectoryError: it is no run directory.
     """
-    app = FastAPI(openapi_url=None)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[host.strip("[]") for host in hosts])
+    app = bare_app(hosts)
     catalog = Catalog(run_dir)
     catalog.episodes()  # or whoever asks first would wait for all that is read once
-    pages = _Pages(catalog)
+    pages = _Pages(catalog, root)
     routes: dict[str, Callable[..., Response]] = {
         "/": pages.episodes,
         "/group": pages.group,
@@ -52,10 +56,9 @@ def make_app(run_dir: Path, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
         "/call": pages.call,
         "/tree": pages.tree,
         "/compare": pages.compare,
-        "/style.css": _style,
     }
-    for path, page in routes.items():
-        app.add_api_route(path, page, response_class=Response)
+    for path, answer in routes.items():
+        app.add_api_route(path, answer, response_class=Response)
 
     @app.exception_handler(RunDirectoryError)
     def not_there(_: Request, error: RunDirectoryError) -> HTMLResponse:
@@ -66,14 +69,43 @@ def make_app(run_dir: Path, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
         wrong = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
         return pages.mistake(f"This address asks for something that cannot be: {wrong}", status=400)
 
+    @app.exception_handler(HTTPException)
+    def no_such_page(_: Request, error: HTTPException) -> HTMLResponse:
+        return pages.mistake(f"There is nothing at this address: {error.detail}", status=error.status_code)
+
     return app
+
+
+def bare_app(hosts: Sequence[str]) -> FastAPI:
+    """An application that answers to these names alone and has a style sheet; nothing else yet."""
+    app = FastAPI(openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[host.strip("[]") for host in hosts])
+    app.add_api_route("/style.css", _style, response_class=Response)
+    return app
+
+
+def templates() -> Environment:
+    """The pages; what is put into them is escaped."""
+    return Environment(
+        loader=FileSystemLoader(PAGES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def page(html: str, *, status: int = 200) -> HTMLResponse:
+    """A page with the headers that every page has."""
+    headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+    return HTMLResponse(html, status_code=status, headers=headers)
 
 
 def _style() -> Response:
     return FileResponse(PAGES / "style.css", media_type="text/css")
 
 
-def _key(split: str, step: int, task: str, repeat: int = 0) -> EpisodeKey:
+def _key(split: str, step: Number, task: str, repeat: Number = 0) -> EpisodeKey:
     return EpisodeKey(split=split, step=step, task=task, repeat=repeat)
 
 
@@ -91,7 +123,7 @@ def _wanted(
     """Forms send what was left empty as empty text."""
     return Wanted(
         split=split,
-        step=int(_filled("step", step)) if step.strip() else None,
+        step=_whole("step", step) if step.strip() else None,
         task=task.strip(),
         tag=tag,
         status=status,
@@ -109,26 +141,26 @@ def _filled(name: str, text: str) -> float:
         raise RequestValidationError([{"loc": (name,), "msg": f"{text!r} is no number"}]) from None
 
 
+def _whole(name: str, text: str) -> int:
+    """A step as it may stand in a column of 64-bit numbers."""
+    digits = text.strip()
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= len(str(MOST)) and int(digits) <= MOST):
+        raise RequestValidationError([{"loc": (name,), "msg": f"{text!r} is no whole number from 0 to {MOST}"}])
+    return int(digits)
+
+
 Key = Annotated[EpisodeKey, Depends(_key)]
 
 
 class _Pages:
     """One method a page."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, root: str) -> None:
         self._catalog = catalog
-        self._templates = Environment(
-            loader=FileSystemLoader(PAGES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.globals["outcome_of"] = outcome_of
+        self._templates = templates()
+        self._templates.globals.update(outcome_of=outcome_of, root=root)
 
-    def episodes(
-        self, request: Request, wanted: Annotated[Wanted, Depends(_wanted)], page: Annotated[int, Query(ge=0)] = 0
-    ) -> HTMLResponse:
+    def episodes(self, request: Request, wanted: Annotated[Wanted, Depends(_wanted)], page: Number = 0) -> HTMLResponse:
         """The list."""
         found = self._catalog.select(wanted)
         first = page * PER_PAGE
@@ -179,7 +211,7 @@ class _Pages:
             turns=[turn for turn in turns if agent in ("", turn.agent)],
         )
 
-    def call(self, key: Key, index: int) -> HTMLResponse:
+    def call(self, key: Key, index: Number) -> HTMLResponse:
         """One call token by token, if it has any, and the request that it answered."""
         calls = self._catalog.calls(key)
         places = [place for place, known in enumerate(calls["call_index"]) if known == index]
@@ -195,7 +227,7 @@ class _Pages:
         tree = tree_of(self._catalog.calls(key), load_tokenizer(self._catalog.run()))
         return self._page("tree", key=key, tree=tree)
 
-    def compare(self, key: Key, left: int, right: int, other_step: int | None = None) -> HTMLResponse:
+    def compare(self, key: Key, left: Number, right: Number, other_step: Number | None = None) -> HTMLResponse:
         """Two episodes of a task side by side; `other_step`: of the right one, where it is not the left one's."""
         keys = [
             EpisodeKey(split=key.split, step=key.step, task=key.task, repeat=left),
@@ -223,8 +255,7 @@ class _Pages:
 
     def _page(self, name: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         html = self._templates.get_template(f"{name}.html.jinja").render(run=self._catalog.run(), **values)
-        headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-        return HTMLResponse(html, status_code=status, headers=headers)
+        return page(html, status=status)
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

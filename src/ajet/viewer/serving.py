@@ -6,21 +6,37 @@ import socket
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
+from ajet.analysis import is_run
 from ajet.errors import ConfigError
 from ajet.viewer.app import make_app
+from ajet.viewer.folder import RunFolder, make_folder_app
 
 HOST = "127.0.0.1"
 
 
-def serve(run_dir: Path, port: int) -> None:
+def application(path: Path) -> FastAPI:
+    """The pages of a run, or of a folder of runs, which are printed."""
+    if is_run(path):
+        return make_app(path)
+    folder = RunFolder(path)
+    print("\n".join(run.line for run in folder.runs()))
+    return make_folder_app(folder)
+
+
+def serve(path: Path, port: int) -> None:
     """Print the address and answer until Ctrl-C.
 
+    Args:
+        path: a run, or a folder of runs, which are listed on the console, too.
+        port: 0: any that is free.
+
     Raises:
-        RunDirectoryError: `run_dir` is none.
+        RunDirectoryError: there is no run.
         ConfigError: the port is taken.
     """
-    app = make_app(run_dir)
+    app = application(path)
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
