@@ -63,6 +63,7 @@ def test_every_option_of_every_group_gives_a_valid_config(group: str, option: st
         "opponent=openai": ["opponent.base_url=http://localhost:1/v1", "opponent.model=any"],
         "opponent=workflow": ["workflow.has_own_models=true"],
         "engine=vllm_gpu": ["hardware=gpu1"],
+        "model=hub": ["hardware=gpu1"],
         **{f"judge={name}": ["data=python", "data.path=package.module:tasks"] for name in COMPARING_JUDGES},
         "judge=python": ["judge.entry=package.module:Class"],
         "judge=llm": ["judge.base_url=http://localhost:1/v1", "judge.model=any"],
@@ -133,7 +134,7 @@ def test_hardware_picks_an_engine_unless_the_command_line_does(checkpoint: Path)
 def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
     config = composed(checkpoint, "model=qwen3_8b")
     assert (config.hardware.device, config.model.lora.rank, config.engine.name) == ("cuda", 32, "vllm")
-    assert composed(checkpoint, "model=qwen3_0_6b", "hardware=cpu").engine.kv_cache_gib == 1
+    assert composed(checkpoint, "model=qwen3_0_6b", "model.dtype=float32", "hardware=cpu").engine.kv_cache_gib == 1
 
 
 @pytest.mark.parametrize(
@@ -200,6 +201,7 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
         (["model.path=nowhere"], "model.path=nowhere does not exist: give a checkpoint directory"),
         (["model.path=builtin:huge"], "builtin:huge is not in this installation"),
         (["model=hub"], "model.path is missing: set it to a checkpoint directory or a hub id"),
+        (["model=qwen3_0_6b", "hardware=cpu"], "model.dtype=bfloat16 would hold for the engine alone"),
         (["model.lora.alpha=8"], "has no effect with model.lora.rank=0"),
         (["opponent.base_url=http://x"], "has no effect with opponent=scripted"),
         (["opponent=openai"], "opponent=openai needs opponent.base_url"),

@@ -9,8 +9,8 @@ from pathlib import Path
 from ajet.assemble.engines import make_engine
 from ajet.assemble.players import make_renderer, make_scheduler
 from ajet.assemble.policies import load_model
+from ajet.assemble.preflight import find_model
 from ajet.assemble.tasks import make_task_source
-from ajet.config.model import resolve_model_path
 from ajet.config.root import EvaluateConfig
 from ajet.evaluation.paired import PairedEvaluation
 from ajet.evaluation.setting import played_config
@@ -28,7 +28,7 @@ def build_evaluation(request: EvaluateConfig) -> PairedEvaluation:
     config = played_config(request)
     workflow = load_workflow(config.workflow.entry)
     make_workflow = workflow_maker(workflow, config)
-    model_path = resolve_model_path(config.model.path)
+    model_path = find_model(config)
     renderer = make_renderer(model_path)
     display = make_display(request.console)
     checkpoint = _checkpoint_model(run_dir, request.checkpoint, model_path, display.say)

@@ -10,9 +10,9 @@ from pathlib import Path
 from ajet.assemble.engines import make_engine
 from ajet.assemble.players import make_renderer, make_scheduler
 from ajet.assemble.policies import load_model
+from ajet.assemble.preflight import find_model
 from ajet.assemble.tasks import make_task_source
 from ajet.chat.renderer import ChatRenderer
-from ajet.config.model import resolve_model_path
 from ajet.config.root import BASE, Config, MatrixConfig
 from ajet.engine.base import Engine
 from ajet.evaluation.matrix import Contender, MatrixEvaluation, Setting
@@ -34,7 +34,7 @@ def build_matrix(request: MatrixConfig) -> MatrixEvaluation:
     """
     entries = matrix_entries(request)
     config = entries[0].config
-    model_path = resolve_model_path(config.model.path)
+    model_path = find_model(config)
     renderer = make_renderer(model_path)
     display = make_display(request.console)
     display.say("loading the model and the engine")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ajet.assemble.engines import make_engine
 from ajet.assemble.players import make_renderer, make_scheduler
+from ajet.assemble.preflight import find_model
 from ajet.assemble.tasks import make_task_source
 from ajet.config.compose import save
-from ajet.config.model import resolve_model_path
 from ajet.config.root import PlayConfig
 from ajet.rollout.play import Play
 from ajet.rollout.runtime import RolloutRuntime
@@ -28,7 +28,7 @@ def build_play(config: PlayConfig) -> Play:
     tasks = make_task_source(config).train_tasks(0, config.num_episodes)
     run_dir = Path(config.run_dir)
     save(config, run_dir / "config.yaml")
-    model_path = resolve_model_path(config.model.path)
+    model_path = find_model(config)
     renderer = make_renderer(model_path)
     print(f"loading {config.model.path} on {config.engine.name}", flush=True)
     with ExitStack() as opened:

@@ -16,8 +16,8 @@ from ajet.assemble.engines import make_engine
 from ajet.assemble.loggers import make_logger
 from ajet.assemble.players import make_renderer, make_scheduler
 from ajet.assemble.policies import make_policy
+from ajet.assemble.preflight import check_training, find_model
 from ajet.assemble.tasks import make_task_source
-from ajet.config.model import resolve_model_path
 from ajet.config.root import Config
 from ajet.errors import RunDirectoryError
 from ajet.rollout.runtime import RolloutRuntime
@@ -40,7 +40,8 @@ def build_trainer(config: Config) -> Trainer:
     """Everything a training run needs, the state of the resumed run included."""
     workflow = load_workflow(config.workflow.entry)
     make_workflow = workflow_maker(workflow, config)
-    model_path = resolve_model_path(config.model.path)
+    model_path = find_model(config)
+    check_training(config, model_path)
     renderer = make_renderer(model_path)
     tasks = make_task_source(config)
     tasks.train_tasks(0, config.rollout.num_tasks)

@@ -37,7 +37,8 @@ class ModelConfig:
     lora: LoraConfig = field(default_factory=LoraConfig)
     """Adapters."""
     dtype: str = one_of("float32", "float32", "bfloat16")
-    """Number format of the weights, in the engine and in training."""
+    """Number format of the engine, and in training of the weights below adapters. Weights that are trained are kept in
+    float32, where small updates do not round away; what they compute in is `hardware.mixed_precision`."""
     max_context: int = ruled(4096, at_least=16)
     """Most tokens of prompt and completion together."""
 

@@ -9,7 +9,7 @@ def plan(config: Config) -> list[str]:
     """One line a topic: who is trained against whom, on what, how much, and where it goes."""
     rollout, algorithm, hardware, evaluation = config.rollout, config.algorithm, config.hardware, config.eval
     episodes = rollout.num_tasks * rollout.group_size
-    adapters = f"LoRA rank {config.model.lora.rank}" if config.model.lora.rank else "all weights"
+    adapters = f"LoRA rank {config.model.lora.rank}" if config.model.lora.rank else "all weights in float32"
     threads = "every core" if hardware.sampling_threads is None else f"{hardware.sampling_threads} threads"
     moments = [
         word
@@ -23,7 +23,7 @@ def plan(config: Config) -> list[str]:
     evaluated = f"{evaluation.num_tasks} held-out tasks {', '.join(moments)}" if moments else "none"
     lines = {
         "workflow": f"{config.workflow.entry}: {_roles(config)}",
-        "model": f"{config.model.path}, {config.model.dtype}, {adapters}",
+        "model": f"{config.model.path}, {config.model.dtype} engine, trains {adapters}",
         "algorithm": f"{algorithm.loss} loss, {algorithm.advantage} advantages, "
         f"learning rate {algorithm.learning_rate:g}",
         "rollout": f"{config.total_steps} steps of {rollout.num_tasks} tasks x {rollout.group_size} episodes "

@@ -212,6 +212,12 @@ def _check_model(config: Config) -> None:
             )
         if model.lora.rank > 0 and not value:
             raise ConfigError(f"model.lora.rank={model.lora.rank} needs model.lora.{knob}")
+    hardware = config.hardware
+    if model.dtype == "bfloat16" and model.lora.rank == 0 and hardware.mixed_precision == "no":
+        raise ConfigError(
+            "model.dtype=bfloat16 would hold for the engine alone: all weights are trained in float32, which rounds "
+            "otherwise; set hardware.mixed_precision=bf16, or model.dtype=float32"
+        )
     if config.rollout.max_tokens >= model.max_context:
         raise ConfigError(
             f"rollout.max_tokens={config.rollout.max_tokens} leaves no room for a prompt: choose fewer than "

@@ -29,7 +29,7 @@ def load_causal_lm(model_path: str, dtype: torch.dtype, *, max_context: int) -> 
     """
     try:
         config = AutoConfig.from_pretrained(model_path)
-        _check_rope(config.get_text_config(), max_context)
+        check_context(config, max_context)
         return AutoModelForCausalLM.from_pretrained(
             model_path, config=config, dtype=dtype, attn_implementation=attention_implementation(config)
         )
@@ -47,21 +47,25 @@ def attention_implementation(config: Any) -> str | None:
     return None if soft_cap is None else "eager"
 
 
-def _check_rope(config: Any, max_context: int) -> None:
+def check_context(config: Any, max_context: int) -> None:
     """Refuse lengths at which a token's angles change with what comes behind it.
 
     The engine samples a token before it knows how long the text will be, and vLLM decides by `max_context`, so no
     trainer could give back the probabilities.
+
+    Raises:
+        ConfigError: what to set `model.max_context` to.
     """
-    rope = getattr(config, "rope_parameters", None) or {}
+    text_config = config.get_text_config()
+    rope = getattr(text_config, "rope_parameters", None) or {}
     # One set of parameters, or one by kind of layer.
     for parameters in [rope] if "rope_type" in rope else rope.values():
         kind = parameters.get("rope_type") if isinstance(parameters, dict) else None
         if kind not in LENGTH_DEPENDENT_ROPE:
             continue
-        length = parameters.get("original_max_position_embeddings") or config.max_position_embeddings
+        length = parameters.get("original_max_position_embeddings") or text_config.max_position_embeddings
         if max_context > length:
             raise ConfigError(
                 f"model.max_context={max_context} is more than the {length} tokens up to which the {kind} rotary "
-                f"positions of {config.model_type} are one and the same for every text: set model.max_context={length}"
+                f"positions of {text_config.model_type} are the same for every text: set model.max_context={length}"
             )

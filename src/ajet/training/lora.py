@@ -8,7 +8,30 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from ajet.errors import ConfigError
+
+
+def check_targets(model: Any, targets: Sequence[str]) -> None:
+    """Refuse targets that no linear layer of the model has as its name, or the end of it.
+
+    Raises:
+        ConfigError: which, and the names that there are.
+    """
+    # GPT-2's linear layers are of transformers' own class.
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+    tied = model.all_tied_weights_keys if model.config.get_text_config().tie_word_embeddings else {}
+    # The engine has one matrix for both ends of the model, where adapters would make two.
+    layers = [name for name in layers if f"{name}.weight" not in {*tied, *tied.values()}]
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in layers):
+            names = sorted({name.rpartition(".")[2] for name in layers})
+            raise ConfigError(
+                f"model.lora.targets: {target} names no linear layer of {model.config.model_type} that adapters can "
+                f"train; choose from {', '.join(names)}"
+            )
 
 
 def with_lora(model: Any, *, rank: int, alpha: float, targets: Sequence[str]) -> PeftModel:

@@ -104,7 +104,8 @@ class TrainablePolicy:
         if self._num_threads is not None:
             torch.set_num_threads(self._num_threads)
         first = num_steps_done * len(minibatches)
-        sums, norms, num_skipped = _TagSums(tags), [], 0
+        sums, num_skipped = _TagSums(tags), 0
+        norms: list[float] = []
         try:
             old = self._old_logps(minibatches)
             for step, packs in enumerate(minibatches, first):
