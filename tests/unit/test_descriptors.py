@@ -16,6 +16,8 @@ from contextlib import contextmanager
 import pytest
 from tests.episodes import Program, Run, post
 
+from ajet.endpoint.endpoint import Endpoint
+from ajet.errors import ConfigError
 from ajet.models.tokenizer import train_tokenizer
 from ajet.rollout.descriptors import PER_EPISODE
 from ajet.tuner import AjetTuner
@@ -107,3 +109,11 @@ def test_an_endpoint_without_descriptors_says_so_once_and_serves_later(caplog: p
     made.endpoint.close()
     (warning,) = [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
     assert "as many files open as it may (ulimit -n)" in warning.getMessage() and warning.exc_info is None
+
+
+def test_an_endpoint_that_cannot_start_for_lack_of_descriptors_is_one_sentence() -> None:
+    endpoint = Endpoint()
+    with every_descriptor_taken(), pytest.raises(ConfigError, match=r"endpoint cannot start.*\(ulimit -n\)"):
+        endpoint.base_url()
+    assert endpoint.base_url().startswith("http://127.0.0.1:")
+    endpoint.close()

@@ -275,3 +275,14 @@ def exchange(host: str, port: int, request: bytes) -> bytes:
     with socket.create_connection((host, port), timeout=10) as connection:
         connection.sendall(request)
         return connection.recv(1000)
+
+
+def test_a_body_in_chunks_is_asked_for_in_one_piece(tokenizer: Any) -> None:
+    made = Run(tokenizer)
+    host, port = made.endpoint.base_url().removeprefix("http://").removesuffix("/v1").split(":")
+    request = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 1000
+    )
+    said = exchange(host, int(port), request)
+    made.endpoint.close()
+    assert said.startswith(b"HTTP/1.1 411")

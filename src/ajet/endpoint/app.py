@@ -41,7 +41,12 @@ def make_app(handler: Handler, *, max_body_bytes: int) -> App:
 
 
 async def _answer(handler: Handler, scope: MutableMapping[str, Any], receive: Receive, max_body_bytes: int) -> Answer:
-    authorization = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+    headers = dict(scope["headers"])
+    if b"transfer-encoding" in headers:
+        # Chunks may be of one byte each, and a parser takes longer for a chunk than for a megabyte.
+        refusal = ApiError(411, "Send the body with a Content-Length, not in chunks.", code="length_required")
+        return Answer(status=refusal.status, body=refusal.body())
+    authorization = headers.get(b"authorization", b"").decode("latin-1")
     incoming = _parts(receive)
     try:
         handler.session(authorization)  # nobody without a key gets a body kept

@@ -27,6 +27,9 @@ MOST_HEADER_BYTES = 64 * 1024
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _STOP_S = 5.0
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_NO_DESCRIPTORS = (
+    "this process has as many files open as it may (ulimit -n). Lower rollout.concurrency, or raise the limit."
+)
 
 
 class EndpointServer:
@@ -36,13 +39,17 @@ class EndpointServer:
         """`port` 0 takes any that is free.
 
         Raises:
-            ConfigError: the address cannot be bound.
+            ConfigError: the address cannot be bound, or too many files are open.
         """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             # Listening from here on: a request that comes before the loop runs waits in the queue.
             self._socket = socket.create_server((host, port), family=family, backlog=1024)
+            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+            self._runner.get_loop()  # now: nobody would hear of a failure on the thread
         except OSError as error:
+            if error.errno in _OUT_OF_DESCRIPTORS:
+                raise ConfigError(f"The endpoint cannot start: {_NO_DESCRIPTORS}") from error
             raise ConfigError(
                 f"endpoint.host={host} endpoint.port={port} cannot be served: {error.strerror or error}; "
                 "choose endpoint.port=0 for any free port"
@@ -76,7 +83,8 @@ class EndpointServer:
         self._socket.close()
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
+        with self._runner as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
@@ -92,7 +100,4 @@ class EndpointServer:
             loop.default_exception_handler(context)
         elif not self._told_out_of_descriptors:
             self._told_out_of_descriptors = True
-            log.warning(
-                "The endpoint cannot take a connection: this process has as many files open as it may (ulimit -n); "
-                "requests wait until some are closed. Lower rollout.concurrency, or raise the limit."
-            )
+            log.warning("The endpoint cannot take a connection for now, and requests wait: %s", _NO_DESCRIPTORS)

@@ -24,6 +24,8 @@ from ajet.storage.reading import read_yaml_list
 from ajet.sweeps.records import JobRecord, is_sweep, read_jobs
 
 NBSP = "\N{NO-BREAK SPACE}"
+FURTHER_COUNTS = ("retries", "context_overflows", "undelivered_calls")
+"""Of an episode's mishaps besides how it ended."""
 NUM_ERRORS = 8
 """Different errors that are listed, the most frequent first."""
 
@@ -131,11 +133,11 @@ def failures_section(runs: Sequence[Run]) -> Section:
     rows, num_ok = [], 0.0
     for run in runs:
         for split, prefix in (("train", "episode/"), ("eval", "eval/episode/")):
-            counts = [_total(run, f"{prefix}{name}") for name in (*EPISODE_STATUSES, "retries", "context_overflows")]
+            counts = [_total(run, f"{prefix}{name}") for name in (*EPISODE_STATUSES, *FURTHER_COUNTS)]
             num_ok += counts[0]
             if any(counts[1:]):
                 rows.append((run.name, split, *(f"{count:.0f}" for count in counts)))
-    headings = ("run", "split", *EPISODE_STATUSES, "retries", "context overflows")
+    headings = ("run", "split", *EPISODE_STATUSES, *(name.replace("_", " ") for name in FURTHER_COUNTS))
     errors = pd.concat([run.episodes["error"].dropna() for run in runs])
     seen = [f"{count} x {error}" for error, count in errors.value_counts().head(NUM_ERRORS).items()]
     return Section(
