@@ -26,7 +26,7 @@ from ajet.records import Episode, Task
 from ajet.rollout.cast import Voices
 from ajet.rollout.environment import EnvironmentMaker
 from ajet.rollout.event_loop import RolloutLoop
-from ajet.rollout.runner import EpisodeRunner
+from ajet.rollout.runner import GRACE_S, EpisodeRunner
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.tuner import AjetTuner, OpenAIAddress
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
@@ -49,7 +49,14 @@ class Run:
         make_env: EnvironmentMaker | None = None,
         engine: Engine | None = None,
         reply_on_overflow: bool = False,
+        grace_s: float = GRACE_S,
+        say: Callable[[str], None] = print,
     ) -> None:
+        self.task = Task(task_id="t")
+        self.said: Any = None
+        """What the last program of `one` returned, before it became plain data."""
+        self._grace_s = grace_s
+        self._say = say
         self._judge = judge
         self._make_env = make_env
         self.endpoint = Endpoint(settings)
@@ -65,7 +72,7 @@ class Run:
     def play(
         self, make_workflow: Callable[[], Workflow], *, group_size: int = 1, task: Task | None = None
     ) -> tuple[Episode, ...]:
-        tasks = [task or Task(task_id="t")]
+        tasks = [task or self.task]
         with asyncio.Runner(loop_factory=RolloutLoop) as loop:
             (group,) = loop.run(self.scheduler(make_workflow).collect(tasks, group_size=group_size, stream="train"))
         return group.episodes
@@ -81,11 +88,20 @@ class Run:
             endpoint=self.endpoint,
             judge=self._judge,
             make_env=self._make_env,
+            grace_s=self._grace_s,
+            say=self._say,
         )
         return RolloutScheduler(runner=runner, concurrency=8, max_retries=0)
 
     def one(self, program: Callable[[AjetTuner], Any], **fields: Any) -> Episode:
-        (episode,) = self.play(lambda: Program(program=program, **fields))
+        async def heard(tuner: AjetTuner) -> Any:
+            said = program(tuner)
+            if asyncio.iscoroutine(said):
+                said = await said
+            self.said = said
+            return said
+
+        (episode,) = self.play(lambda: Program(program=heard, **fields))
         return episode
 
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import signal
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""By which a user or a system asks a process to end in good order."""
+
 
 class AjetError(Exception):
     """Base of every error that ajet raises on purpose; entry points print it as one line."""
@@ -38,7 +44,8 @@ class RunDirectoryError(AjetError):
 
 
 class TrainingError(AjetError):
-    """Training cannot go on, e.g. because gradients are no longer finite; the message names the last sound state."""
+    """Training cannot go on, e.g. because gradients are no longer finite or too many episodes are lost; the message
+    names the last sound state. Exit code 1."""
 
 
 class StorageError(AjetError):
@@ -47,4 +54,62 @@ class StorageError(AjetError):
 
 
 class RunInterruptedError(AjetError):
-    """Ctrl-C ended a run in good order; the message says how to go on. Exit code 130."""
+    """Ctrl-C, SIGTERM or SIGHUP ended a run in good order; the message says how to go on. Exit code 128 + signal."""
+
+    def __init__(self, message: str, signum: int = signal.SIGINT) -> None:
+        """`signum`: the signal that asked for it."""
+        super().__init__(message, signum)
+        self.signum = signum
+
+    def __str__(self) -> str:
+        """The message alone."""
+        return str(self.args[0])
+
+
+class UserInterrupt(KeyboardInterrupt):
+    """The user pressed Ctrl-C, or the system asked the process to end by SIGTERM or SIGHUP. Raised by ajet's signal
+    handlers alone: any other `KeyboardInterrupt` was raised by some code, and is a mistake of that code."""
+
+    def __init__(self, signum: int = signal.SIGINT) -> None:
+        """`signum`: the signal."""
+        super().__init__(signum)
+        self.signum = signum
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether an exception stands for Ctrl-C itself, rather than for code that raised what Ctrl-C would raise.
+
+    Where Python's own handler is in place, as in a notebook, the two cannot be told apart: it counts as the user's.
+    """
+    if isinstance(error, UserInterrupt):
+        return True
+    return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+_BY_ERRNO = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOENT: "there is no such file or directory (any more)",
+    errno.ENOTDIR: "a part of the path is not a directory",
+    errno.EISDIR: "it is a directory",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n) or lower rollout.concurrency",
+    errno.ENFILE: "too many files are open on this machine",
+    errno.EPIPE: "whoever read the output has closed it (broken pipe)",
+    errno.EIO: "the disk cannot be read or written",
+    errno.ESTALE: "the network file system has lost it",
+}
+
+
+def system_sentence(error: OSError) -> str | None:
+    """What the system refused, and where, for a user; None where only a traceback tells what is wrong.
+
+    Example: `runs/a/metrics.jsonl: the disk is full`.
+    """
+    said = _BY_ERRNO.get(error.errno or 0)
+    if said is None:
+        return None
+    return said if error.filename is None else f"{error.filename}: {said}"

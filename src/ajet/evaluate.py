@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from ajet.cli import run_entry
+from ajet.cli import run_as_process, run_entry
 from ajet.config.compose import load_evaluation, load_matrix
 from ajet.config.root import EvaluateConfig, MatrixConfig
 
@@ -82,5 +82,10 @@ def _in_plural(argument: str) -> str:
     return f"opponents=[{value.strip('[]')}]" if equals and key == "opponent" else argument
 
 
+def command() -> NoReturn:
+    """The whole process."""
+    run_as_process(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

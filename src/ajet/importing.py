@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from ajet.author_lines import one_line
-from ajet.errors import AjetError, ConfigError
+from ajet.errors import AjetError, ConfigError, is_users
 
 FORMS = "package.module:name, package.module->name or path/file.py->name"
 
@@ -29,13 +29,15 @@ def authors_code(setting: str) -> Iterator[None]:
         setting: the setting that named it, with its value, for errors.
 
     Raises:
-        ConfigError: the code raised; the message names the author's line.
+        ConfigError: the code raised, were it `SystemExit`; the message names the author's line.
     """
     try:
         yield
     except AjetError:
         raise
-    except Exception as error:  # the boundary to code that users write
+    except BaseException as error:  # the boundary to code that users write
+        if is_users(error):
+            raise
         raise ConfigError(f"{setting}: {one_line(error)}") from error
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from ajet.cli import run_entry
+from ajet.cli import run_as_process, run_entry
 from ajet.config.compose import load_training, save
 from ajet.config.known_code import record_code
 from ajet.config.plan import plan
@@ -57,5 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_entry("train", load, train, argv)
 
 
+def command() -> NoReturn:
+    """The whole process."""
+    run_as_process(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

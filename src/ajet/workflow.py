@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from ajet.tuner import AjetTuner
 
 
+MOST_METRIC_LEVELS = 20
+"""Of mappings in `log_metrics`."""
+
+
 class WorkflowTask(BaseModel):
     """What `execute` is given: the task, and an environment where the task names one."""
 
@@ -59,15 +63,37 @@ class WorkflowOutput(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     """Kept with the episode."""
     log_metrics: dict[str, float] = Field(default_factory=dict)
-    """Logged as `workflow/<name>`, averaged over episodes; a list stands for its mean, an empty one for nothing."""
+    """Logged as `workflow/<name>`, averaged over episodes; a list stands for its mean, an empty one for nothing, and
+    a mapping for `<name>/<its names>`. Values that are not finite are left out of the mean and counted."""
 
     @field_validator("log_metrics", mode="before")
     @classmethod
-    def _means(cls, metrics: Any) -> Any:
-        if not isinstance(metrics, Mapping):
-            return metrics
-        known = {name: value for name, value in metrics.items() if not isinstance(value, list | tuple) or value}
-        return {name: fmean(value) if isinstance(value, list | tuple) else value for name, value in known.items()}
+    def _flat(cls, metrics: Any) -> Any:
+        return flat_metrics(metrics) if isinstance(metrics, Mapping) else metrics
+
+
+def flat_metrics(metrics: Mapping[Any, Any]) -> dict[str, Any]:
+    """Names with `/` in place of mappings in mappings, and means in place of lists.
+
+    Example: {"turns": [1, 3], "day": {"votes": 2}} is {"turns": 2.0, "day/votes": 2}.
+
+    Raises:
+        ValueError: more levels than anyone names.
+    """
+    flat: dict[str, Any] = {}
+    open_mappings: list[tuple[str, Mapping[Any, Any], int]] = [("", metrics, 0)]
+    while open_mappings:
+        prefix, mapping, level = open_mappings.pop()
+        if level > MOST_METRIC_LEVELS:
+            raise ValueError(f"mappings {MOST_METRIC_LEVELS} levels deep, or one that holds itself")
+        for name, value in mapping.items():
+            if isinstance(value, Mapping):
+                open_mappings.append((f"{prefix}{name}/", value, level + 1))
+            elif not isinstance(value, list | tuple):
+                flat[f"{prefix}{name}"] = value
+            elif value:
+                flat[f"{prefix}{name}"] = fmean(value)
+    return flat
 
 
 class Workflow(BaseModel):
@@ -85,11 +111,11 @@ class Workflow(BaseModel):
 
     @abstractmethod
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
-        """Play one episode.
+        """Play one episode. A plain function does as well: it runs on a thread of its own and may block there.
 
         Raises:
             PolicyError: the policy's own fault; scored with `rollout.policy_error_reward`.
-            Exception: anything else is an infrastructure failure, retried and then dropped.
+            BaseException: anything else is an infrastructure failure, retried and then dropped.
         """
         raise NotImplementedError
 

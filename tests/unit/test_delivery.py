@@ -152,19 +152,21 @@ def test_what_was_said_on_another_thread_is_there_before_the_next_request() -> N
 
 
 def test_each_episode_has_an_address_of_its_own_at_which_no_other_key_works(run: Run) -> None:
-    def program(tuner: AjetTuner) -> Any:
-        return tuner.as_oai_baseurl_apikey(agent_name="P1", target_tag="seer"), tuner.as_oai_baseurl_apikey("P2")
-
+    addresses: list[Any] = []  # metadata keeps no keys
     answers: list[Any] = []
 
-    def crossing(tuner: AjetTuner) -> Any:
-        own = tuner.as_oai_baseurl_apikey(agent_name="P1", target_tag="seer")
-        answers.append(post(replace(own, base_url=first.base_url)))
-        answers.append(post(own))
-        return own
+    def program(tuner: AjetTuner) -> None:
+        addresses.append(tuner.as_oai_baseurl_apikey(agent_name="P1", target_tag="seer"))
+        addresses.append(tuner.as_oai_baseurl_apikey("P2"))
 
-    first, second = run.one(program).metadata["said"]
-    third = run.one(crossing).metadata["said"]
+    def crossing(tuner: AjetTuner) -> None:
+        own = tuner.as_oai_baseurl_apikey(agent_name="P1", target_tag="seer")
+        answers.append(post(replace(own, base_url=addresses[0].base_url)))
+        answers.append(post(own))
+        addresses.append(own)
+
+    assert [run.one(each).status for each in (program, crossing)] == ["ok", "ok"]
+    first, second, third = addresses
     assert first.base_url == second.base_url != third.base_url
     assert [answer.status_code for answer in answers] == [401, 200]
     assert "not of the episode" in answers[0].json()["error"]["message"]

@@ -73,9 +73,10 @@ def test_a_debug_model_speaks_where_no_opponent_is_set_and_not_where_one_is(toke
         return [address, str(client.base_url), client.api_key, getattr(client, "model", None)]
 
     alone, played = Run(tokenizer), Run(tokenizer, opponent=random_player)
-    said = alone.one(asked, trainable_targets=["other"]).metadata["said"]
-    assert said == [own, "http://127.0.0.1:9/v1/", "mine", "own"]
-    address, *others = played.one(asked, trainable_targets=["other"]).metadata["said"]
+    alone.one(asked, trainable_targets=["other"])
+    assert alone.said == [own, "http://127.0.0.1:9/v1/", "mine", "own"]
+    played.one(asked, trainable_targets=["other"])
+    address, *others = played.said
     played.endpoint.close()
     assert address.model == "ajet-x" and others[1] != "mine"
 
@@ -86,7 +87,8 @@ def test_an_sdk_client_of_the_users_own_is_handed_out_as_it_is(run: Run) -> None
     def asked(tuner: AjetTuner) -> Any:
         return tuner.as_raw_openai_sdk_client(target_tag="x", debug_model=own)
 
-    assert run.one(asked, trainable_targets=["other"]).metadata["said"] is own
+    run.one(asked, trainable_targets=["other"])
+    assert run.said is own
 
 
 @pytest.mark.parametrize("interface", ["as_oai_baseurl_apikey", "as_raw_openai_sdk_client"])
@@ -111,7 +113,7 @@ def test_the_sdk_client_is_a_real_one_that_takes_messages_first_and_knows_its_mo
         return [whole, pieces, raw.parse(), listed, client.model]
 
     episode = run.one(program)
-    whole, pieces, raw, listed, name = episode.metadata["said"]
+    whole, pieces, raw, listed, name = run.said
     assert whole.choices[0].finish_reason in ("stop", "length") and whole.usage.completion_tokens == len(
         episode.calls[0].sampled_ids
     )
@@ -134,8 +136,8 @@ def test_the_sdk_raises_its_own_errors(tokenizer: Any) -> None:
     episode = Run(tokenizer, max_context=4).one(program)
     assert episode.metadata["said"] == [
         False,
-        ("unsupported_parameter", "top_p"),
-        ("context_length_exceeded", "messages"),
+        ["unsupported_parameter", "top_p"],
+        ["context_length_exceeded", "messages"],
         True,
         1,
     ]

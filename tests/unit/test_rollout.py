@@ -277,3 +277,12 @@ def test_a_list_of_metrics_is_its_mean_an_empty_one_is_nothing_and_a_misspelt_fi
     assert output.log_metrics == {"turns": 3.0, "days": 2.0}
     with pytest.raises(ValidationError, match="rewrd"):
         WorkflowOutput(rewrd=1.0)  # type: ignore[call-arg]
+
+
+def test_a_step_that_lost_more_than_the_allowed_share_stops_the_run_with_the_first_error(tokenizer: Any) -> None:
+    errors = iter([KeyError("first"), KeyError("second")])
+    make = lambda: Failing(error=error) if (error := next(errors, None)) else Chatter()  # noqa: E731
+    groups = collect(scheduler(tokenizer, make, concurrency=1), group_size=4)
+    require_trained_play(groups, max_lost_fraction=0.5)
+    with pytest.raises(WorkflowError, match=r"2 of 4 episodes were lost.*max_lost_fraction=0\.25.*KeyError: 'first'"):
+        require_trained_play(groups, max_lost_fraction=0.25)

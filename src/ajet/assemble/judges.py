@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from ajet.config.root import Config
@@ -12,6 +11,7 @@ from ajet.importing import authors_code, load_object
 from ajet.judges.answers import BoxedMath, Contains, ExactMatch
 from ajet.judges.base import BaseJudge
 from ajet.judges.llm import LlmJudge
+from ajet.rollout.own_thread import run_on_own_thread
 from ajet.workflow import WorkflowOutput, WorkflowTask
 
 _BUILT_IN: dict[str, type[BaseJudge]] = {
@@ -56,4 +56,4 @@ class _OfOnesOwn(BaseJudge):
 
 class _OnThread(_OfOnesOwn):
     async def compute_reward(self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput) -> Any:
-        return await asyncio.to_thread(self._compute_reward, workflow_task, workflow_output)
+        return await run_on_own_thread(lambda: self._compute_reward(workflow_task, workflow_output))

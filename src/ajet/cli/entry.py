@@ -2,17 +2,18 @@
 
 Hydra composes, makes the run directory and runs sweeps. Around it, this wrapper checks every job of the
 command line before anything is created or loaded, turns Hydra's errors into one line, and gives each run a
-directory of its own. Exit codes: 0, 1 a run failed, 2 the command line cannot work, 130 Ctrl-C.
+directory of its own. `process` says what the exit codes mean.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, TypeVar
@@ -27,12 +28,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from ajet.author_lines import one_line
 from ajet.cli.arguments import Command, quoted, read
 from ajet.cli.placing import place_run, place_sweep
+from ajet.cli.process import ending_signals
 from ajet.config.compose import VERSION_BASE, compose_tree
 from ajet.config.explain import explain
 from ajet.config.store import SCHEMAS, conf_dir, group_options, groups, register
-from ajet.errors import AjetError, ConfigError, RunInterruptedError
+from ajet.errors import AjetError, ConfigError, RunInterruptedError, UserInterrupt, is_users, system_sentence
 from ajet.sweeps.axis import expand_axis
 from ajet.sweeps.command import (
     check_repeatable,
@@ -78,12 +81,24 @@ def run_entry(
     # twice, so that it only fills memory, 15 MB a pack; 32 are enough for the layers of one pack.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
     os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
+    with ending_signals():
+        return _exit_code_of(config_name, load, action, sys.argv[1:] if argv is None else argv)
+
+
+def _exit_code_of(
+    config_name: str,
+    load: Callable[[DictConfig, Sequence[str]], C],
+    action: Callable[[C], float | None],
+    argv: Sequence[str],
+) -> int:
+    """`run_entry`'s work, and a sentence for whatever keeps it from being done."""
     overrides: list[str] = []
     try:
-        command = read(sys.argv[1:] if argv is None else argv)
+        command = read(argv)
         overrides = command.overrides
         if command.flags.help:
-            print(_help_text(config_name))
+            with suppress(BrokenPipeError):  # `--help | head`
+                print(_help_text(config_name), flush=True)
             return 0
         if not _starts_jobs(command.flags):
             return _hand_to_hydra(config_name, load, action, command.arguments)
@@ -98,9 +113,24 @@ def run_entry(
     except (AjetError, HydraException, OmegaConfBaseException) as error:
         _report(explain(error, SCHEMAS[config_name], overrides))
         return 2
-    except KeyboardInterrupt:
+    except UserInterrupt as stop:
         _report("interrupted")
-        return 130
+        return 128 + stop.signum
+    except (OSError, SystemExit, KeyboardInterrupt) as error:
+        return _failed(error)
+
+
+def _failed(error: BaseException) -> int:
+    """One sentence for what is neither a mistake of the command line nor a bug.
+
+    Raises:
+        BaseException: a bug, or the user's own interrupt.
+    """
+    said = system_sentence(error) if isinstance(error, OSError) else f"the run was ended by {one_line(error)}"
+    if said is None or is_users(error):
+        raise error
+    _report(said)
+    return 1
 
 
 def _help_text(config_name: str) -> str:
@@ -176,10 +206,10 @@ def _run_sweep(
     """Let Hydra run the jobs; says at the end what became of them."""
     try:
         _hand_to_hydra(config_name, load, action, arguments)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         _report(f"interrupted; go on with: {how_to_go_on(sweep)}")
-        return 130
-    except Exception:
+        return 128 + (stop.signum if isinstance(stop, UserInterrupt) else signal.SIGINT)
+    except (Exception, SystemExit):
         # The launcher's or the sweeper's own failure, e.g. a worker that was killed: the jobs tell what is lost.
         traceback.print_exc()
     lines, done = outcome(sweep)
@@ -205,7 +235,9 @@ def _hand_to_hydra(
         except AjetError as error:
             _report(" ".join(str(error).split()))
             exit_codes.append(_exit_code(error))
-            return None
+        except (OSError, SystemExit, KeyboardInterrupt) as error:
+            exit_codes.append(_failed(error))
+        return None
 
     register()
     with _process_arguments(arguments):
@@ -226,7 +258,7 @@ def _sweep_job(overrides: list[str]) -> SweepJob:
 
 def _exit_code(error: AjetError) -> int:
     if isinstance(error, RunInterruptedError):
-        return 130
+        return 128 + error.signum
     return 2 if isinstance(error, ConfigError) else 1
 
 

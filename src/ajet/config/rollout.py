@@ -21,6 +21,8 @@ class RolloutConfig:
     """Wall time of one attempt at an episode, seconds."""
     max_retries: int = ruled(2, at_least=0)
     """New attempts after an infrastructure failure or a timeout."""
+    max_lost_fraction: float = ruled(0.5, at_least=0, at_most=1)
+    """A training step that lost more of its episodes, retries included, stops the run."""
     temperature: float = ruled(1.0, above=0)
     """Logits are divided by it; also in the trainer's log-probabilities."""
     max_tokens: int = ruled(128, at_least=1)

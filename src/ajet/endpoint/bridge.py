@@ -15,6 +15,9 @@ from ajet.chat.delivery import Delivery
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
 from ajet.errors import EpisodeOverError
 
+REFUSAL_S = 0.1
+"""Before a request after the end of its episode is refused."""
+
 
 class LoopBridge:
     """The way to one loop, for the time of one episode."""
@@ -41,6 +44,9 @@ class LoopBridge:
         Raises:
             EpisodeOverError: the episode ended before the reply was there.
         """
+        if self._over:
+            # A program that was left behind may ask again and again, and must not keep its loop from all others.
+            await asyncio.sleep(REFUSAL_S)
         self._check()
         if asyncio.get_running_loop() is self._loop:
             return await self._chat_there(model, request)

@@ -106,8 +106,10 @@ class MatrixEvaluation:
                 played: list[Played] = []
                 for setting in self.settings:
                     played += self._play(setting, num_played=len(played))
-        except Interrupted:
-            raise RunInterruptedError("interrupted: the evaluation was dropped, the runs are as they were") from None
+        except Interrupted as stop:
+            raise RunInterruptedError(
+                "interrupted: the evaluation was dropped, the runs are as they were", stop.signum
+            ) from None
         finally:
             self.display.stop()
             self.close()

@@ -49,8 +49,10 @@ class PairedEvaluation:
                 before = self._play(0)
                 self.take_checkpoint()
                 after = self._play(1)
-        except Interrupted:
-            raise RunInterruptedError("interrupted: the evaluation was dropped, the run is as it was") from None
+        except Interrupted as stop:
+            raise RunInterruptedError(
+                "interrupted: the evaluation was dropped, the run is as it was", stop.signum
+            ) from None
         finally:
             self.display.stop()
             self.close()

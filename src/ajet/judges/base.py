@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from ajet.errors import WorkflowError
 from ajet.workflow import WorkflowOutput, WorkflowTask
@@ -35,13 +34,13 @@ async def judged(judge: BaseJudge, workflow_task: WorkflowTask, output: Workflow
 
     Raises:
         WorkflowError: the judge's answer is no (reward, is_success).
-        Exception: whatever the judge raised.
+        BaseException: whatever the judge raised.
     """
     answer = judge.compute_reward(workflow_task, output)
     if inspect.isawaitable(answer):
         answer = await answer
     reward, is_success = answer if isinstance(answer, tuple) and len(answer) == 2 else (answer, None)
-    if isinstance(reward, Real):  # numpy's scalars, too
+    if isinstance(reward, SupportsFloat):  # numpy's scalars and torch's, too
         reward = float(reward)
         if not math.isfinite(reward):
             raise WorkflowError(f"The judge's reward is {reward}: rewards must be finite.")

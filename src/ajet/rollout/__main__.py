@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from ajet.cli import run_entry
+from ajet.cli import run_as_process, run_entry
 from ajet.config.compose import load_play
 from ajet.config.root import PlayConfig
 
@@ -41,5 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_entry("play", load, play, argv)
 
 
+def command() -> NoReturn:
+    """The whole process."""
+    run_as_process(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -41,7 +41,7 @@ async def task_with_environment(
     Messages and metadata are this attempt's own: a program that appends to them leaves no trace in another.
 
     Raises:
-        Exception: whatever making or closing the environment raised; a failure of the infrastructure.
+        BaseException: whatever making or closing the environment raised; a failure of the infrastructure.
     """
     task = replace(task, init_messages=_own(task.init_messages), metadata=_own(task.metadata))
     env = None if make_env is None else await _settled(make_env(task))

@@ -1,4 +1,5 @@
-"""Event loops: the rollouts', on which they repeat exactly, and that of an episode on a thread of its own.
+"""Event loops that outlive what authors' code raises in them: the rollouts', on which they repeat exactly, and that of
+an episode on a thread of its own.
 
 Agents and the engine share one thread, so the order of everything is that of the loop's ready queue, and depends
 on no clock, except where a program sleeps: AgentScope's ReActAgent sleeps a millisecond after every reply, and
@@ -10,16 +11,78 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
+
+from ajet.errors import UserInterrupt
 
 _MOMENT_S = 0.01
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class RolloutLoop(asyncio.SelectorEventLoop):
-    """A selector loop whose momentary timers fire on its next turn."""
+class ContainedLoop(asyncio.SelectorEventLoop):
+    """A selector loop that no code running on it can end.
+
+    asyncio lets `SystemExit` and `KeyboardInterrupt` of any task or callback fall through the loop and end the run,
+    even of a task that an author's program has started beside itself. The task keeps the exception for whoever awaits
+    it, so nothing is lost when the loop simply goes on; only the user's own interrupt passes.
+    """
+
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        """As asyncio's."""
+        super().__init__(selector)
+        self._stop_asked = False
+
+    def stop(self) -> None:
+        """As asyncio's."""
+        self._stop_asked = True  # asyncio's own flag is lost when an exception leaves `run_forever`
+        super().stop()
+
+    def run_forever(self) -> None:
+        """As asyncio's, save for what passes through."""
+        while True:
+            try:
+                super().run_forever()
+                break
+            except UserInterrupt:
+                raise
+            except (SystemExit, KeyboardInterrupt):
+                if self._stop_asked:
+                    break
+        self._stop_asked = False
+
+    def run_until_complete(self, future: Awaitable[T]) -> T:  # type: ignore[override]
+        """As asyncio's; a program that stops the loop stops nothing."""
+        task = asyncio.ensure_future(future, loop=self)
+        while True:
+            try:
+                return super().run_until_complete(task)
+            except RuntimeError:
+                if task.done() or self.is_running() or self.is_closed():
+                    raise
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """As asyncio's, without its word on tasks that end by being forgotten: what was left behind ends so."""
+        if context.get("message") != "Task was destroyed but it is pending!":
+            super().call_exception_handler(context)
+
+    def close_within(self, seconds: float) -> None:
+        """Cancel what is left and close, without waiting for tasks or executor threads that will not end."""
+        left = asyncio.all_tasks(self)
+        for task in left:
+            task.cancel()
+        # Nobody is left to hear of what fails from here on.
+        self.set_exception_handler(lambda loop, context: None)
+        if left:
+            self.run_until_complete(asyncio.wait(left, timeout=seconds))
+        self.run_until_complete(asyncio.wait({self.create_task(self.shutdown_asyncgens())}, timeout=seconds))
+        self.close()
+
+
+class RolloutLoop(ContainedLoop):
+    """A contained loop whose momentary timers fire on its next turn."""
 
     def call_later(
         self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
@@ -28,6 +91,6 @@ class RolloutLoop(asyncio.SelectorEventLoop):
         return super().call_later(delay if delay >= _MOMENT_S else 0.0, callback, *args, context=context)
 
 
-def episode_loop() -> asyncio.AbstractEventLoop:
+def episode_loop() -> ContainedLoop:
     """A loop for one episode, of which a run may have hundreds: `poll` watches its few sockets without a descriptor."""
-    return asyncio.SelectorEventLoop(selectors.PollSelector())
+    return ContainedLoop(selectors.PollSelector())

@@ -35,8 +35,10 @@ class Play:
         try:
             with self.runtime:
                 groups = self.runtime.run(self.scheduler.collect(self.tasks, group_size=1, stream="play"))
-        except Interrupted:
-            raise RunInterruptedError(f"interrupted: what was played stands in {self.transcript_path}") from None
+        except Interrupted as stop:
+            raise RunInterruptedError(
+                f"interrupted: what was played stands in {self.transcript_path}", stop.signum
+            ) from None
         finally:
             self.close()
         kept = self.keep(groups)

@@ -1,15 +1,17 @@
 """One episode: build its tuner, run the workflow, turn whatever happens into an `Episode`.
 
 In: a task and a repeat. Out: an episode with a status, never an exception, save for errors that no retry can
-mend (`ConfigError`) and cancellation from outside.
+mend (`ConfigError`), cancellation from outside and the user's own interrupt.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
+import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +24,25 @@ from ajet.errors import ConfigError, PolicyError, WorkflowError
 from ajet.judges.base import BaseJudge, judged
 from ajet.recording import EpisodeRecorder
 from ajet.records import Episode, EpisodeStatus, Task
+from ajet.rollout.boundary import Ended, run_within
 from ajet.rollout.cast import BridgedCast, EpisodeCast, Voices
 from ajet.rollout.environment import EnvironmentMaker, episode_uuid, task_with_environment
-from ajet.rollout.gateway import EpisodeGateway, NeedsOwnThread, ThreadUse
+from ajet.rollout.gateway import EpisodeGateway, ThreadUse
+from ajet.rollout.outputs import kept_output
 from ajet.rollout.own_thread import run_on_own_thread
 from ajet.rollout.watch import Onlooker
 from ajet.tuner import AjetTuner
-from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+from ajet.workflow import Workflow, WorkflowOutput
 
 if TYPE_CHECKING:
     from ajet.config.root import Config
+
+GRACE_S = 5.0
+"""For a program to end once it was cancelled."""
+NOTICED_S = 1.0
+"""Of a blocked loop, from which on an error speaks of it."""
+MOST_REWARD = 3.4e38
+"""What a 32-bit float holds, as trajectories and training keep rewards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +80,10 @@ class EpisodeRunner:
     make_env: EnvironmentMaker | None = None
     """Makes each attempt's environment, for workflows that are given one."""
     onlooker: Onlooker | None = None
+    say: Callable[[str], None] = field(default=lambda text: print(text, file=sys.stderr, flush=True))
+    """Takes warnings for the user."""
+    grace_s: float = GRACE_S
+    """The second deadline: so long after the first a program may take to end."""
     threads: ThreadUse = field(default_factory=ThreadUse)
 
     async def run(self, task: Task, *, repeat: int, stream: str, attempt: int) -> Episode:
@@ -108,28 +123,31 @@ class EpisodeRunner:
             max_context=self.voices.policy_engine.max_context,
             on_own_thread=on_own_thread,
         )
-        workflow = self.make_workflow()
-        tuner = AjetTuner(
-            config=author_view(self.config),
-            trainable_targets=workflow.trainable_targets,
-            cast=BridgedCast(cast=cast, bridge=bridge),
-            agentscope_adapter=self.agentscope_adapter,
-            gateway=gateway,
-            recorder=recorder,
-        )
-        started = time.perf_counter()
-        try:
-            play = self._player(workflow, tuner, on_own_thread=on_own_thread)
-            outcome = await self._execute(play, task, repeat, episode_uuid(self.config.run_dir, key))
-        except (NeedsOwnThread, BaseExceptionGroup):  # a program's task group passes it on in a group
-            if not gateway.wants_thread:
-                raise
-        finally:
+
+        def close() -> None:
             gateway.close()
             bridge.close()
-        if gateway.wants_thread:
+
+        def at_deadline() -> None:
+            # A program that waits on its thread for a reply is woken so; one on the loop is woken by its cancellation.
+            if gateway.on_own_thread:
+                close()
+
+        started = time.perf_counter()
+        try:
+            ended = await run_within(
+                lambda: self._played(task, repeat, key, BridgedCast(cast=cast, bridge=bridge), gateway, recorder),
+                timeout_s=self.timeout_s,
+                grace_s=self.grace_s,
+                on_deadline=at_deadline,
+            )
+        finally:
+            close()
+        if ended.is_left_behind:
+            self._tell_left_behind(task, repeat)
+        if gateway.wants_thread:  # a program's own handlers may have hidden that it was sent away
             return None
-        outcome = self._rewarded(outcome, cast.trained_agents)
+        outcome = self._rewarded(self._outcome(ended, task, repeat), cast.trained_agents)
         return Episode(
             task=task,
             repeat=repeat,
@@ -147,42 +165,75 @@ class EpisodeRunner:
             num_undelivered_calls=recorder.undelivered_calls,
         )
 
-    @staticmethod
-    def _player(
-        workflow: Workflow, tuner: AjetTuner, *, on_own_thread: bool
-    ) -> Callable[[WorkflowTask], Coroutine[Any, Any, WorkflowOutput]]:
-        def play(workflow_task: WorkflowTask) -> Coroutine[Any, Any, WorkflowOutput]:
-            return workflow.execute(workflow_task, tuner)
+    async def _played(
+        self,
+        task: Task,
+        repeat: int,
+        key: tuple[str | int, ...],
+        cast: BridgedCast,
+        gateway: EpisodeGateway,
+        recorder: EpisodeRecorder,
+    ) -> WorkflowOutput:
+        """Everything of an attempt that runs an author's code, from making the workflow to closing the environment."""
+        workflow = self.make_workflow()
+        tuner = AjetTuner(
+            config=author_view(self.config),
+            trainable_targets=workflow.trainable_targets,
+            cast=cast,
+            agentscope_adapter=self.agentscope_adapter,
+            gateway=gateway,
+            recorder=recorder,
+        )
+        if not inspect.iscoroutinefunction(workflow.execute):
+            gateway.on_own_thread = True  # a plain function may block
+        output: Any  # of a type that the author chose
+        uuid = episode_uuid(self.config.run_dir, key)
+        async with task_with_environment(self.make_env, task, repeat, uuid) as workflow_task:
+            if gateway.on_own_thread:
+                output = await run_on_own_thread(lambda: workflow.execute(workflow_task, tuner))
+            else:
+                output = await workflow.execute(workflow_task, tuner)
+            if self.judge is not None and isinstance(output, WorkflowOutput) and output.reward is None:
+                output = await judged(self.judge, workflow_task, output)
+        return kept_output(output)
 
-        return (lambda workflow_task: run_on_own_thread(lambda: play(workflow_task))) if on_own_thread else play
+    def _outcome(self, ended: Ended[WorkflowOutput], task: Task, repeat: int) -> _Outcome:
+        """What became of the program, whatever it raised.
 
-    async def _execute(
-        self, play: Callable[[WorkflowTask], Coroutine[Any, Any, WorkflowOutput]], task: Task, repeat: int, uuid: str
-    ) -> _Outcome:
-        too_late = _Outcome(status="timeout", error=f"not done after {self.timeout_s:g} s (rollout.timeout_s)")
-        deadline = asyncio.timeout(self.timeout_s)
-        try:
-            async with deadline, task_with_environment(self.make_env, task, repeat, uuid) as workflow_task:
-                output = await play(workflow_task)
-                if self.judge is not None and isinstance(output, WorkflowOutput) and output.reward is None:
-                    output = await judged(self.judge, workflow_task, output)
-        except ConfigError:
-            raise
-        except PolicyError as error:
+        Raises:
+            ConfigError: the program's own, which no retry can mend.
+        """
+        error = ended.error
+        if isinstance(error, ConfigError):
+            raise error
+        if error is not None:
             self._tell(task, repeat, error)
-            return _Outcome(status="policy_error", error=one_line(error))
-        except Exception as error:  # the boundary to code that users write: any failure is data
-            self._tell(task, repeat, error)
-            return too_late if deadline.expired() else _Outcome(status="infra_error", error=one_line(error))
-        if deadline.expired():
-            # The program swallowed the cancellation, as AgentScope's agents do: its output came too late all the same.
-            return too_late
-        if not isinstance(output, WorkflowOutput):
-            returned = f"execute returned {type(output).__name__}, not a WorkflowOutput"
-            return _Outcome(status="infra_error", error=returned)
-        return _Outcome(status="ok", output=output)
+        if ended.is_late:
+            return _Outcome(status="timeout", error=self._lateness(ended))
+        if error is not None:
+            return _Outcome(
+                status="policy_error" if isinstance(error, PolicyError) else "infra_error", error=one_line(error)
+            )
+        return _Outcome(status="ok", output=ended.result())
 
-    def _tell(self, task: Task, repeat: int, error: Exception) -> None:
+    def _lateness(self, ended: Ended[WorkflowOutput]) -> str:
+        said = f"not done after {self.timeout_s:g} s (rollout.timeout_s)"
+        if ended.is_left_behind:
+            said += f", nor {self.grace_s:g} s after it was cancelled, and left behind"
+        if ended.blocked_s > NOTICED_S:
+            said += (
+                f"; a blocking call in one of the programs held all of them up for {ended.blocked_s:.0f} s more: "
+                "write execute as a plain function, which runs on a thread of its own"
+            )
+        return said
+
+    def _tell_left_behind(self, task: Task, repeat: int) -> None:
+        self.say(
+            f"warning: {self.config.workflow.entry}, task {task.task_id}, repeat {repeat}: the program went on "
+            f"{self.grace_s:g} s after it was cancelled and is left behind; its models answer no more"
+        )
+
+    def _tell(self, task: Task, repeat: int, error: BaseException) -> None:
         if self.onlooker is not None:
             self.onlooker.failure(task, repeat, error)
 
@@ -218,7 +269,7 @@ def rewards_by_agent(reward: float | Mapping[str, float] | None, trained_agents:
         value = reward.get(name, reward.get(tag)) if isinstance(reward, Mapping) else reward
         if value is None:
             raise WorkflowError(f"The reward mapping has neither agent {name!r} nor its target_tag {tag!r}.")
-        if not math.isfinite(value):
-            raise WorkflowError(f"The reward of agent {name!r} is {value}: rewards must be finite.")
+        if not math.isfinite(value) or abs(value) > MOST_REWARD:
+            raise WorkflowError(f"The reward of agent {name!r} is {value}: rewards must be finite 32-bit numbers.")
         rewards[name] = float(value)
     return rewards

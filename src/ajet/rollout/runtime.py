@@ -1,7 +1,8 @@
 """The bridge from the trainer's plain code to the rollout's event loop, and Ctrl-C's way across it.
 
-One loop serves a whole run, since engines keep futures on it. The first Ctrl-C asks for an orderly end: play under way
-is cancelled, anything else is finished by whoever checks `interrupted`. The second one is Python's own.
+One loop serves a whole run, since engines keep futures on it. The first Ctrl-C asks for an orderly end, and so do
+SIGTERM and SIGHUP: play under way is cancelled, anything else is finished by whoever calls `check`. The second one
+ends whatever is being done.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Coroutine
 from types import FrameType
 from typing import Any, Self, TypeVar
 
+from ajet.errors import ENDING_SIGNALS, UserInterrupt, WorkflowError
+from ajet.rollout.boundary import contained
 from ajet.rollout.event_loop import RolloutLoop
 
 T = TypeVar("T")
@@ -22,65 +25,89 @@ YOUNG_OBJECTS = 100_000
 agent leaves a few that live as long as the game."""
 
 
+CLOSING_S = 2.0
+"""For what is left running at the end of a run."""
+
+
 class Interrupted(Exception):
-    """The user asked for an end while episodes were being played."""
+    """The user or the system asked for an end while episodes were being played."""
+
+    def __init__(self, signum: int) -> None:
+        """`signum`: the signal that asked."""
+        super().__init__(signum)
+        self.signum = signum
 
 
 class RolloutRuntime:
-    """Runs coroutines to their end on one loop; a context manager that owns SIGINT meanwhile."""
+    """Runs coroutines to their end on one loop; a context manager that owns Ctrl-C, SIGTERM and SIGHUP meanwhile."""
+
+    _loop: RolloutLoop
 
     def __init__(self) -> None:
         """Nothing starts before the context is entered."""
-        self._runner = asyncio.Runner(loop_factory=RolloutLoop)
         self._playing: asyncio.Task[Any] | None = None
-        self._previous_handler: Any = None
+        self._previous_handlers: dict[int, Any] = {}
         self._previous_threshold = gc.get_threshold()
-        self.interrupted = False
-        """Whether the user asked for an orderly end."""
+        self._signum: int | None = None
 
     def __enter__(self) -> Self:
         """Take over Ctrl-C."""
+        self._loop = RolloutLoop()
         # What is loaded by now stays: full collections would walk it again and again, a tenth of the time of play.
         gc.collect()
         gc.freeze()
         self._previous_threshold = gc.get_threshold()
         gc.set_threshold(YOUNG_OBJECTS)
-        self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
+        for signum in ENDING_SIGNALS:
+            if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:  # nohup
+                self._previous_handlers[signum] = signal.signal(signum, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Give Ctrl-C back and close the loop."""
-        signal.signal(signal.SIGINT, self._previous_handler)
-        gc.set_threshold(*self._previous_threshold)
-        gc.unfreeze()
-        self._runner.close()
+        try:
+            self._loop.close_within(CLOSING_S)
+        finally:
+            for signum, handler in self._previous_handlers.items():
+                signal.signal(signum, handler)
+            gc.set_threshold(*self._previous_threshold)
+            gc.unfreeze()
+
+    def check(self) -> None:
+        """Between two pieces of work.
+
+        Raises:
+            Interrupted: an orderly end was asked for.
+        """
+        if self._signum is not None:
+            raise Interrupted(self._signum)
 
     def run(self, play: Coroutine[Any, Any, T]) -> T:
         """Run to the end.
 
         Raises:
             Interrupted: Ctrl-C came first.
+            WorkflowError: an author's program cancelled the play of all.
         """
-        if self.interrupted:
+        if self._signum is not None:
             play.close()
-            raise Interrupted
+        self.check()
+        self._playing = self._loop.create_task(contained(lambda: play))
         try:
-            return self._runner.run(self._watched(play))
+            return self._loop.run_until_complete(self._playing).result()  # type: ignore[no-any-return]
         except asyncio.CancelledError:
-            raise Interrupted from None
-        finally:
-            gc.collect()  # the cycles that were left alone meanwhile, while there is hardly anything else to walk
-
-    async def _watched(self, play: Coroutine[Any, Any, T]) -> T:
-        self._playing = asyncio.current_task()
-        try:
-            return await play
+            self.check()
+            raise WorkflowError(
+                "a program cancelled tasks that are not its own, and with them the play of all: "
+                "asyncio.all_tasks() holds those of every episode"
+            ) from None
         finally:
             self._playing = None
+            gc.collect()  # the cycles that were left alone meanwhile, while there is hardly anything else to walk
 
-    def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
-        if self.interrupted:
-            raise KeyboardInterrupt
-        self.interrupted = True
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if self._signum is not None:
+            raise UserInterrupt(signum)
+        self._signum = signum
         if self._playing is not None:
-            self._runner.get_loop().call_soon_threadsafe(self._playing.cancel)
+            self._loop.call_soon_threadsafe(self._playing.cancel)

@@ -63,17 +63,23 @@ class RolloutScheduler:
         return episode
 
 
-def require_trained_play(groups: Sequence[EpisodeGroup]) -> None:
-    """Stop a run that could go on for hours without learning anything.
+def require_trained_play(groups: Sequence[EpisodeGroup], *, max_lost_fraction: float = 1.0) -> None:
+    """Stop a run that could go on for hours without learning anything, or from what few episodes survive.
 
     Raises:
-        WorkflowError: every episode failed; the message says how the first one did. Or no trained agent received a
-            reply in any of them.
+        WorkflowError: every episode failed, or more than this share of them; the message says how the first one did.
+            Or no trained agent received a reply in any of them.
         ConfigError: no agent was trained: no tag of the workflow is among the trainable targets.
     """
     episodes = [episode for group in groups for episode in group.episodes]
-    if not any(episode.usable for episode in episodes):
+    lost = [episode for episode in episodes if not episode.usable]
+    if len(lost) == len(episodes):
         raise WorkflowError(f"All {len(episodes)} episodes failed, the first with: {episodes[0].error}")
+    if len(lost) > max_lost_fraction * len(episodes):
+        raise WorkflowError(
+            f"{len(lost)} of {len(episodes)} episodes were lost, more than rollout.max_lost_fraction="
+            f"{max_lost_fraction:g} allows, the first with: {lost[0].error}"
+        )
     if not any(episode.agent_tags for episode in episodes):
         raise ConfigError(
             "No agent was trained in any episode: is a tag that the workflow uses among trainable_targets? "

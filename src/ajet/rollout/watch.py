@@ -14,7 +14,7 @@ class Onlooker(Protocol):
         """A call was answered and recorded."""
         ...
 
-    def failure(self, task: Task, repeat: int, error: Exception) -> None:
+    def failure(self, task: Task, repeat: int, error: BaseException) -> None:
         """The workflow's program raised, with the traceback that this exception carries."""
         ...
 

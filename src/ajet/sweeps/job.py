@@ -1,7 +1,8 @@
 """One job of a sweep: skipped if it finished, resumed if it was cut off, recorded however it ends.
 
 In: Hydra's composed tree of the job and what the entry point does with it. Out: the score for Hydra's sweeper, and
-`job.json`. A failure is written down and does not stop the sweep; Ctrl-C does.
+`job.json`. A failure is written down and does not stop the sweep, whatever the job's code raised; the user's Ctrl-C
+does, and what else asks a process to end.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TypeVar
 from filelock import Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from ajet.errors import AjetError, RunDirectoryError, RunInterruptedError
+from ajet.errors import AjetError, RunDirectoryError, RunInterruptedError, UserInterrupt, is_users
 from ajet.storage.attempts import set_aside
 from ajet.storage.checkpoints import saved_steps
 from ajet.storage.writing import write_text
@@ -71,7 +72,7 @@ def run_sweep_job(
         The score; None where there is none, the job failed or another process is at it.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C, after the state is written.
+        UserInterrupt: Ctrl-C, after the state is written.
         RunDirectoryError: the folder holds a job with other settings.
     """
     plan = read_plan(job.sweep)
@@ -120,13 +121,16 @@ def _attempt(
     write_job(folder, record)
     try:
         score = action(_load_or_resume(tree, job, record, load))
-    except (KeyboardInterrupt, RunInterruptedError) as stop:
+    except RunInterruptedError as stop:
         write_job(folder, replace(record, state="unfinished", ended_at=_now()))
-        raise KeyboardInterrupt from stop
+        raise UserInterrupt(stop.signum) from stop
     except AjetError as error:
         _fail(folder, record, " ".join(str(error).split()))
         return None
-    except Exception as error:
+    except BaseException as error:
+        if is_users(error):
+            write_job(folder, replace(record, state="unfinished", ended_at=_now()))
+            raise
         # A sweep's boundary: whatever a job does wrong, the others are worth having.
         write_text(folder / "error.txt", traceback.format_exc())
         _fail(folder, record, " ".join(f"{type(error).__name__}: {error}".split()))

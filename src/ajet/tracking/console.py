@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Mapping
 from typing import Protocol
@@ -171,9 +173,18 @@ class SilentDisplay:
         """Nothing."""
 
 
+class _Terminal(Console):
+    """Rich's console, which would end the process where whoever read its output is gone."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the run to end in good order, without a word where nobody reads."""
+        self.quiet = True
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def make_display(kind: str) -> Display:
     """`rich`, `plain` or `none`; `rich` falls back to `plain` where there is no terminal."""
     if kind == "none":
         return SilentDisplay()
-    console = Console()
+    console = _Terminal()
     return RichDisplay(console) if kind == "rich" and console.is_terminal else PlainDisplay(console)

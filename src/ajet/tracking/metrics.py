@@ -6,6 +6,7 @@ with names of its own).
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
@@ -13,13 +14,16 @@ from statistics import fmean, stdev
 from ajet.records import EPISODE_STATUSES, Episode, EpisodeGroup
 
 Metrics = dict[str, float]
+MOST_METRIC = 1e300
+"""Beyond it a sum over episodes may overflow."""
 
 
 def episode_metrics(groups: Sequence[EpisodeGroup]) -> Metrics:
     """Counts and means over the episodes of one collection.
 
     `episode/<status>` and `episode/<tag>/uncalled` are counts; `reward/<tag>/*` are over episodes, each counted once
-    however many agents and calls it had; `workflow/<name>` are means over the episodes that reported the name.
+    however many agents and calls it had; `workflow/<name>` are means over the episodes that reported the name and a
+    finite value.
     """
     episodes = [episode for group in groups for episode in group.episodes]
     metrics: Metrics = {
@@ -80,11 +84,19 @@ def _format_metrics(usable: Iterable[Episode]) -> Metrics:
 
 
 def _workflow_metrics(usable: Iterable[Episode]) -> Metrics:
+    """Means of the finite values; `workflow/<name>/not_finite` counts the others, where there are any."""
     by_name: dict[str, list[float]] = defaultdict(list)
     for episode in usable:
         for name, value in episode.log_metrics.items():
-            by_name[name].append(float(value))
-    return {f"workflow/{name}": fmean(values) for name, values in sorted(by_name.items())}
+            by_name[name].append(value)
+    metrics: Metrics = {}
+    for name, values in sorted(by_name.items()):
+        finite = [value for value in values if math.isfinite(value) and abs(value) < MOST_METRIC]
+        if finite:
+            metrics[f"workflow/{name}"] = fmean(finite)
+        if len(finite) < len(values):
+            metrics[f"workflow/{name}/not_finite"] = float(len(values) - len(finite))
+    return metrics
 
 
 def token_metrics(groups: Sequence[EpisodeGroup]) -> Metrics:

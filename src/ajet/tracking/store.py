@@ -93,7 +93,7 @@ def _row(episode: Episode, call: Call, advantages: Advantages, *, step: int, spl
         "tag": call.target_tag,
         "call_index": call.index,
         "trained": trained,
-        "messages": json.dumps(list(call.messages), ensure_ascii=False),
+        "messages": json.dumps(list(call.messages), ensure_ascii=False, default=str),
         "reply": call.reply,
         "format_error": call.format_error,
         "prompt_ids": call.prompt_ids,

@@ -43,7 +43,7 @@ class Transcript:
         if call.format_error is not None:
             self._tell(f"  format error: {call.format_error}")
 
-    def failure(self, task: Task, repeat: int, error: Exception) -> None:
+    def failure(self, task: Task, repeat: int, error: BaseException) -> None:
         """The traceback, from the author's code on."""
         self._tell(f"\n[{_name(task, repeat)}] failed")
         self._tell(_indented(own_traceback(error), "  "))

@@ -16,7 +16,15 @@ from typing import Any
 from ajet.config.root import Config
 from ajet.data.source import TaskSource
 from ajet.engine.base import Engine
-from ajet.errors import RunDirectoryError, RunInterruptedError, StorageError, TrainingError
+from ajet.errors import (
+    EngineError,
+    RunDirectoryError,
+    RunInterruptedError,
+    StorageError,
+    TrainingError,
+    WorkflowError,
+    system_sentence,
+)
 from ajet.evaluation.scores import Evaluation, evaluation_from_json, play_held_out
 from ajet.evaluation.summary import comparison, results_table, times_table, write_summary
 from ajet.records import EpisodeGroup
@@ -72,8 +80,10 @@ class Trainer:
 
         Raises:
             RunInterruptedError: Ctrl-C; the state is saved and the message says how to go on.
-            TrainingError: losses, gradients or weights are no longer finite; the message names the last sound state.
+            TrainingError: losses, gradients or weights are no longer finite, or too many episodes were lost; the
+                message names the last sound state.
             StorageError: a file cannot be written; the message says from where the run can go on.
+            WorkflowError, EngineError: play failed before the first step.
         """
         self.display.start(first_step=self.num_steps_done, total_steps=self.config.total_steps)
         try:
@@ -88,8 +98,7 @@ class Trainer:
         try:
             while self.num_steps_done < self.config.total_steps:
                 self._step()
-                if self.runtime.interrupted:
-                    raise Interrupted
+                self.runtime.check()
                 if self.num_skipped_in_a_row >= MOST_SKIPPED:
                     self._give_up()
                 if self._save_due():
@@ -97,14 +106,20 @@ class Trainer:
             after = self._evaluate() if self.config.eval.last else None
             self._save()
             return self._conclude(after)
-        except Interrupted:
+        except Interrupted as stop:
             self._save()
             raise RunInterruptedError(
-                f"interrupted after step {self.num_steps_done}; the state is saved, go on with: "
-                f"python -m ajet.train resume={self.config.run_dir}"
+                f"interrupted after step {self.num_steps_done}; {self._how_to_go_on()}", stop.signum
             ) from None
         except StorageError as error:
             raise self._kept_what_can_be(error) from error
+        except (WorkflowError, EngineError, OSError) as error:
+            # Raised around updates, never within one: the weights are those after `num_steps_done` steps.
+            said = system_sentence(error) if isinstance(error, OSError) else str(error)
+            if not self.num_steps_done or said is None:
+                raise
+            self._save()
+            raise TrainingError(f"{said.rstrip('.')}; {self._how_to_go_on()}") from error
 
     def _kept_what_can_be(self, error: StorageError) -> StorageError:
         """Save the state if the disk takes it, and say from where the run can go on."""
@@ -112,6 +127,9 @@ class Trainer:
             self._save()
         kept = "nothing is saved yet" if self.saved_at is None else f"the state after step {self.saved_at} is saved"
         return StorageError(f"{error}; {kept}, go on with: python -m ajet.train resume={self.config.run_dir}")
+
+    def _how_to_go_on(self) -> str:
+        return f"the state is saved, go on with: python -m ajet.train resume={self.config.run_dir}"
 
     def _step(self) -> None:
         """One step: what DESIGN §2 draws, a call a line."""
@@ -153,7 +171,7 @@ class Trainer:
             groups = self.runtime.run(
                 self.scheduler.collect(tasks, group_size=settings.group_size, stream=f"train/{self.num_steps_done}")
             )
-        require_trained_play(groups)
+        require_trained_play(groups, max_lost_fraction=settings.max_lost_fraction)
         return groups
 
     def _credit_and_pack(self, groups: list[EpisodeGroup]) -> TrainingBatch:

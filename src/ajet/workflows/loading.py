@@ -6,6 +6,8 @@ load without agentscope, torch or an engine.
 
 from __future__ import annotations
 
+import inspect
+
 from ajet.agents.agentscope_names import alias_mcp_names
 from ajet.errors import ConfigError
 from ajet.importing import FORMS, load_module
@@ -29,7 +31,7 @@ def load_workflow(entry: str) -> type[Workflow]:
         entry: a built-in name, `package.module:Class`, `package.module->Class` or `path/file.py->Class`.
 
     Raises:
-        ConfigError: nothing of that name, or it is not a `Workflow`.
+        ConfigError: nothing of that name, or it is not a `Workflow` that can be played.
     """
     if entry not in BUILTIN:
         alias_mcp_names()
@@ -43,4 +45,16 @@ def load_workflow(entry: str) -> type[Workflow]:
         ]
         known = ", ".join(names) or "none"
         raise ConfigError(f"workflow.entry={entry}: there is no Workflow called {class_name!r}; there is {known}.")
+    _check_playable(loaded, entry)
     return loaded
+
+
+def _check_playable(workflow: type[Workflow], entry: str) -> None:
+    if inspect.isabstract(workflow):
+        missing = ", ".join(sorted(workflow.__abstractmethods__))
+        raise ConfigError(f"workflow.entry={entry}: {workflow.__name__} is abstract, it has no {missing} of its own")
+    if inspect.isasyncgenfunction(workflow.execute) or inspect.isgeneratorfunction(workflow.execute):
+        raise ConfigError(
+            f"workflow.entry={entry}: execute of {workflow.__name__} is a generator, for it has a yield: "
+            "return one WorkflowOutput"
+        )

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ajet.config.algorithm import check_baseline
 from ajet.config.root import Config
 from ajet.errors import ConfigError
-from ajet.importing import load_object
+from ajet.importing import authors_code, load_object
 from ajet.workflow import Workflow
 from ajet.workflows.loading import load_workflow
 
@@ -34,9 +34,10 @@ def check_parameters(config: Config) -> None:
             load_object(entry, setting=setting)
     if config.opponent.name == "scripted":
         for tag in workflow.target_tags:
-            workflow.scripted_player(
-                agent_name=tag, target_tag=tag, rng=random.Random(0), params=config.opponent.params
-            )
+            with authors_code(f"workflow.entry={config.workflow.entry}"):
+                workflow.scripted_player(
+                    agent_name=tag, target_tag=tag, rng=random.Random(0), params=config.opponent.params
+                )
 
 
 def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Workflow]:
@@ -54,10 +55,11 @@ def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Wor
         )
     if config.trainable_targets is not None:
         params["trainable_targets"] = list(config.trainable_targets)
-    try:
-        made = workflow(**params)
-    except ValueError as error:
-        raise ConfigError(_complaint(error)) from error
+    with authors_code(f"workflow.entry={config.workflow.entry}"):
+        try:
+            made = workflow(**params)
+        except ValueError as error:
+            raise ConfigError(_complaint(error)) from error
     known_tags = workflow.target_tags
     for tag in made.trainable_targets or ():
         if known_tags and tag not in known_tags:

@@ -1,0 +1,119 @@
+"""The boundary to code that authors write: whatever it raises, swallows or blocks on stays on its own side.
+
+In: a program as a coroutine function, and its deadline. Out: how it ended, as data. Nothing but the user's own
+interrupt and the cancellation of whoever waits comes out as an exception: asyncio would let `SystemExit` and
+`KeyboardInterrupt` end the whole loop, and would take an author's `CancelledError` for its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from ajet.errors import UserInterrupt
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended(Generic[T]):
+    """How a program ended: with a value, with an exception of any kind, or too late."""
+
+    value: T | None = None
+    error: BaseException | None = None
+    at: float = field(default_factory=time.monotonic)
+    """When, on the monotonic clock."""
+    is_late: bool = False
+    """Whether the deadline had passed; value and error are then not to be used."""
+    is_left_behind: bool = False
+    """Whether it was still running when nobody waited for it any more."""
+    blocked_s: float = 0.0
+    """How long after the deadline the loop first looked: so long something had blocked it."""
+
+    def result(self) -> T:
+        """The value of a program that was not late.
+
+        Raises:
+            BaseException: what the program raised.
+        """
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]
+
+
+async def contained(program: Callable[[], Awaitable[T]]) -> Ended[T]:
+    """Run a program to its end here, whatever that is.
+
+    Raises:
+        UserInterrupt: the user's second Ctrl-C.
+    """
+    try:
+        return Ended(value=await program())
+    except UserInterrupt:
+        raise
+    except BaseException as error:  # the boundary: SystemExit, CancelledError and the rest are data, too
+        return Ended(error=error)
+
+
+async def run_within(
+    program: Callable[[], Awaitable[T]], *, timeout_s: float, grace_s: float, on_deadline: Callable[[], None]
+) -> Ended[T]:
+    """Run a program in a task of its own, for so long and no longer.
+
+    Args:
+        program: what to run.
+        timeout_s: then it is cancelled. A call that blocks the loop cannot be: it counts as late once it is over.
+        grace_s: so long it may take to end after that; then it is left behind.
+        on_deadline: called before it is cancelled, to wake what it may be blocked on.
+
+    Raises:
+        asyncio.CancelledError: whoever waits here was cancelled, and the program with it.
+    """
+    started = time.monotonic()
+    task = asyncio.get_running_loop().create_task(contained(program))
+    try:
+        await asyncio.wait({task}, timeout=timeout_s)
+    except asyncio.CancelledError:
+        await _cancelled_within(task, grace_s, on_deadline)
+        raise
+    if task.done():
+        ended = Ended[T](error=asyncio.CancelledError()) if task.cancelled() else task.result()
+        if ended.at - started <= timeout_s:
+            return ended
+    blocked_s = time.monotonic() - started - timeout_s
+    is_over = await _cancelled_within(task, grace_s, on_deadline)
+    return Ended(is_late=True, is_left_behind=not is_over, blocked_s=blocked_s)
+
+
+async def _cancelled_within(task: asyncio.Task[Any], grace_s: float, on_deadline: Callable[[], None]) -> bool:
+    """Cancel; returns whether that ended it."""
+    if task.done():
+        return True
+    on_deadline()
+    task.cancel()
+    await asyncio.wait({task}, timeout=grace_s)
+    if task.done():
+        return True
+    _abandon(task)
+    return False
+
+
+def _abandon(task: asyncio.Task[Any]) -> None:
+    """Take a coroutine off the loop that goes on after its cancellation; one that resists even this stays there."""
+    task.add_done_callback(_hear_out)
+    program = task.get_coro()
+    try:
+        program.close()
+    except UserInterrupt:
+        raise
+    except BaseException:  # of an author who goes on after GeneratorExit, or is in the middle of a step
+        return
+
+
+def _hear_out(task: asyncio.Task[Any]) -> None:
+    """So that asyncio does not complain at the end about an exception that nobody asked for."""
+    if not task.cancelled():
+        task.exception()
