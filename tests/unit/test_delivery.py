@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 import requests
 from tests.episodes import ASK, Program, Run, by_agentscope, by_sdk, by_url, post
@@ -188,6 +189,34 @@ def test_no_connection_outlives_its_reply_and_a_client_that_keeps_state_by_url_s
         return [answer.headers["connection"] for answer in answers]
 
     assert run.one(program).metadata["said"] == ["close", "close"]
+
+
+def test_langchain_which_keeps_its_clients_by_url_receives_every_reply_that_is_recorded(run: Run) -> None:
+    chat_openai = pytest.importorskip("langchain_openai").ChatOpenAI
+
+    async def program(tuner: AjetTuner) -> list[str]:
+        address = tuner.as_oai_baseurl_apikey(agent_name="Ada", target_tag="solver")
+        model = chat_openai(model=address.model, base_url=address.base_url, api_key=address.api_key)
+        return [(await model.ainvoke(f"hi {turn}")).content for turn in range(2)]
+
+    for _ in range(3):
+        episode = run.one(program)
+        # Content is stripped on its way to the program.
+        assert [call.reply.strip() for call in episode.calls] == episode.metadata["said"], episode.error
+
+
+def test_a_client_that_all_episodes_share_receives_every_reply_that_is_recorded(run: Run) -> None:
+    """OpenAI's Agents SDK has one for the whole process, on whatever loops and threads it is awaited."""
+    shared = httpx.AsyncClient(trust_env=False, timeout=20)
+
+    async def program(tuner: AjetTuner) -> list[int]:
+        address = tuner.as_oai_baseurl_apikey(agent_name="P1", target_tag="seer")
+        url, key = f"{address.base_url}/chat/completions", {"Authorization": f"Bearer {address.api_key}"}
+        return [(await shared.post(url, json={"messages": ASK}, headers=key)).status_code for _ in range(4)]
+
+    episodes = run.play(lambda: Program(program=program), group_size=12)
+    assert [episode.metadata.get("said") for episode in episodes] == [[200] * 4] * 12, episodes[0].error
+    assert all(len(episode.calls) == 4 and not episode.num_undelivered_calls for episode in episodes)
 
 
 def test_a_client_that_hangs_up_anywhere_leaves_no_traceback(
