@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from ajet.config.compose import compose
+from ajet.evaluate import main as evaluate_main
 from ajet.storage.checkpoints import damage, saved_steps
 from ajet.storage.lock import locked
 from ajet.train import main, train
@@ -72,8 +74,8 @@ def test_a_run_whose_newest_checkpoint_is_damaged_resumes_from_the_one_before_an
         file = run / "checkpoints" / f"step_{step}" / name
         file.write_bytes(file.read_bytes()[:-100])
     (run / "checkpoints" / "step_77").mkdir()
-    assert main([f"resume={run}", "logger.console=plain"]) == 0
-    said = capfd.readouterr().out
+    assert main([f"resume={run}"]) == 0
+    said = capfd.readouterr().err
     assert "step_3: model/model.safetensors is not as it was saved; step_2: trainer.pt is" in said
     assert "step_1 is taken instead" in said
     assert metrics(run) == metrics(whole) and weights(run) == weights(whole)
@@ -127,3 +129,17 @@ def test_a_step_that_the_disk_refused_to_log_is_logged_on_resume(
     (run / "metrics.jsonl").unlink()
     assert main([f"resume={run}"]) == 0
     assert metrics(run) == metrics(whole) and weights(run) == weights(whole)
+
+
+def test_a_damaged_checkpoint_is_not_evaluated(whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    for step in (1, 2, 3):
+        weights = run / "checkpoints" / f"step_{step}" / "model" / "model.safetensors"
+        content = bytearray(weights.read_bytes())
+        content[-2] ^= 0x40  # one number among two million
+        weights.write_bytes(content)
+    for asked, words in (("null", "holds no sound checkpoint (step_3: "), ("2", "step_2 is damaged: ")):
+        assert evaluate_main([f"run={run}", f"checkpoint={asked}", "num_tasks=2", "console=none"]) == 1
+        assert words in capfd.readouterr().err
+    assert not list(run.glob("evaluations/*/evaluation.json"))

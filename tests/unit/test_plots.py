@@ -127,3 +127,19 @@ def test_curves_are_drawn_from_the_command_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ajet.analysis.curves", *runs, "--out", str(tmp_path / "curves.png")]
     subprocess.run(command, check=True, timeout=60)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_names_are_shown_as_they_are_and_never_read_as_formulas(tmp_path: Path) -> None:
+    name = r"$\frac{ costs $5_ and ^"
+    calls = load_run(make_run(tmp_path / "run")).calls.assign(tag=name)
+    metrics = pd.DataFrame({"step": [0], f"reward/{name}/mean": [1.0], "time/rollout": [1.0]})
+    effects = [effect(name, 0.1, 0.5, width=0.1)]
+    for number, figure in enumerate(
+        (
+            plot_rewards({name: [metrics], "b": [metrics]}),
+            plot_scores(effects),
+            plot_forest(effects),
+            plot_credit(calls),
+        )
+    ):
+        figure.savefig(tmp_path / f"{number}.svg")

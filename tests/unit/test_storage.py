@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,6 +62,15 @@ def test_a_full_disk_stops_a_log_at_a_whole_line_and_with_a_sentence(tmp_path: P
     full.symlink_to("/dev/full")
     with pytest.raises(StorageError, match=r"metrics.jsonl cannot be written: the disk is full"):
         JsonlLogger(full).log(0, {"reward/seer/mean": 0.5})
+
+
+def test_a_log_that_was_deleted_is_not_written_to_any_further(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    logger = JsonlLogger(tmp_path / "run" / "metrics.jsonl")
+    logger.log(0, {"value": 0.5})
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(StorageError, match=r"metrics.jsonl cannot be written: its directory is gone"):
+        logger.log(1, {"value": 0.5})
 
 
 WRITES_UP_TO_A_LIMIT = """
@@ -133,7 +143,9 @@ def test_files_of_a_checkpoint_have_one_mode_and_the_oldest_are_dropped(tmp_path
 
 @pytest.mark.parametrize("name", ["trainer.pt", "model/weights", "checksums.json"])
 @pytest.mark.parametrize("harm", ["cut", "flip", "remove"])
-def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(tmp_path: Path, name: str, harm: str) -> None:
+def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(
+    tmp_path: Path, name: str, harm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = CheckpointFolder(tmp_path, keep=9)
     save(folder, 1)
     file = save(folder, 2) / name
@@ -144,8 +156,8 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(tmp_path: Path, nam
     else:
         flipped = bytes([content[half] ^ 0x10])
         file.write_bytes(content[:half] if harm == "cut" else content[:half] + flipped + content[half + 1 :])
-    said: list[str] = []
-    assert folder.newest(said.append) == tmp_path / "checkpoints" / "step_1"
+    assert folder.newest() == tmp_path / "checkpoints" / "step_1"
+    said = capsys.readouterr().err.splitlines()
     if (name, harm) == ("checksums.json", "remove"):  # then it is not ajet's, or was never finished
         assert said == [] and folder.steps() == [1]
         return
@@ -154,10 +166,10 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(tmp_path: Path, nam
         folder.at(2)
     (tmp_path / "checkpoints" / "step_1" / "trainer.pt").unlink()
     with pytest.raises(RunDirectoryError, match=r"no sound checkpoint .step_2: .*; step_1: trainer.pt is missing"):
-        folder.newest(said.append)
+        folder.newest()
     # The step is trained again, and its checkpoint replaces the damaged one.
     assert load_trainer_state(save(folder, 2)) == {"num_steps_done": 2}
-    assert folder.newest(said.append).name == "step_2"
+    assert folder.newest().name == "step_2"
 
 
 def test_folders_of_strangers_are_neither_read_nor_removed(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def build_evaluation(request: EvaluateConfig) -> PairedEvaluation:
     model_path = find_model(config)
     renderer = make_renderer(model_path)
     display = make_display(request.console)
-    checkpoint = _checkpoint_model(run_dir, request.checkpoint, model_path, display.say)
+    checkpoint = _checkpoint_model(run_dir, request.checkpoint, model_path)
     tasks = make_task_source(config).held_out_tasks(
         request.num_tasks or config.eval.num_tasks, offset=request.seed_offset or config.eval.seed_offset
     )
@@ -55,8 +54,8 @@ def build_evaluation(request: EvaluateConfig) -> PairedEvaluation:
         )
 
 
-def _checkpoint_model(run_dir: Path, checkpoint: str | None, model_path: str, say: Callable[[str], None]) -> Path:
+def _checkpoint_model(run_dir: Path, checkpoint: str | None, model_path: str) -> Path:
     if checkpoint == "start":
         return Path(model_path)
     folder = CheckpointFolder(run_dir, keep=1)
-    return (folder.newest(say) if checkpoint is None else folder.at(int(checkpoint))) / "model"
+    return (folder.newest() if checkpoint is None else folder.at(int(checkpoint))) / "model"

@@ -38,7 +38,7 @@ def build_matrix(request: MatrixConfig) -> MatrixEvaluation:
     renderer = make_renderer(model_path)
     display = make_display(request.console)
     display.say("loading the model and the engine")
-    checkpoints = {entry.run: _checkpoint(entry, model_path, display) for entry in entries}
+    checkpoints = {entry.run: _checkpoint(entry, model_path) for entry in entries}
     tasks = make_task_source(config).held_out_tasks(
         request.num_tasks or config.eval.num_tasks, offset=request.seed_offset or config.eval.seed_offset
     )
@@ -57,10 +57,10 @@ def build_matrix(request: MatrixConfig) -> MatrixEvaluation:
         )
 
 
-def _checkpoint(entry: Entry, model_path: str, display: Display) -> str:
+def _checkpoint(entry: Entry, model_path: str) -> str:
     if entry.run == BASE:
         return model_path
-    return str(CheckpointFolder(Path(entry.run), keep=1).newest(display.say) / "model")
+    return str(CheckpointFolder(Path(entry.run), keep=1).newest() / "model")
 
 
 def _settings(

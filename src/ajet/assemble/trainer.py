@@ -94,7 +94,7 @@ def _newest_of(checkpoints: CheckpointFolder, display: Display) -> Path | None:
     if not checkpoints.steps():
         display.say("the run has no checkpoint yet: it begins again")
         return None
-    return checkpoints.newest(display.say)
+    return checkpoints.newest()
 
 
 def _restored(trainer: Trainer, checkpoint: Path) -> dict[str, Any]:

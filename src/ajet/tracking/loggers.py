@@ -5,6 +5,7 @@ Each logger takes one dict of numbers a step; `CompositeLogger` hands it to all.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -57,6 +58,8 @@ class JsonlLogger:
                 while left:
                     left = left[self._file.write(left) :]
                 flush_open(self._file.fileno())
+                if os.fstat(self._file.fileno()).st_nlink == 0:  # deleted, and written to nobody's use
+                    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
             except OSError:
                 with suppress(OSError):
                     self._file.truncate(end)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,8 +87,8 @@ class CheckpointFolder:
         """Steps that have a checkpoint, ascending."""
         return saved_steps(self._run_dir)
 
-    def newest(self, say: Callable[[str], None]) -> Path:
-        """The newest checkpoint whose files are as they were saved; `say` hears of newer ones that are passed over.
+    def newest(self) -> Path:
+        """The newest checkpoint whose files are as they were saved; a warning names newer ones that are passed over.
 
         Raises:
             RunDirectoryError: there is none.
@@ -97,7 +98,8 @@ class CheckpointFolder:
             there = f"no sound checkpoint ({'; '.join(skipped)})" if skipped else "no checkpoint"
             raise RunDirectoryError(f"{self._folder} holds {there}")
         if skipped:
-            say(f"{self._folder}: {'; '.join(skipped)}; {found.name} is taken instead")
+            told = f"warning: {self._folder}: {'; '.join(skipped)}; {found.name} is taken instead"
+            print(told, file=sys.stderr, flush=True)
         return found
 
     def at(self, num_steps: int) -> Path:
