@@ -26,7 +26,7 @@ from ajet.records import Episode, EpisodeGroup, Task
 from ajet.rollout.cast import Voices
 from ajet.rollout.event_loop import RolloutLoop
 from ajet.rollout.runner import EpisodeRunner, rewards_by_agent
-from ajet.rollout.scheduler import RolloutScheduler, require_trained_play
+from ajet.rollout.scheduler import RolloutScheduler, require_trained_play, require_usable_play
 from ajet.tracking.metrics import episode_metrics
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
@@ -267,6 +267,8 @@ def test_a_collection_in_which_no_trained_agent_was_asked_stops_the_run_and_name
     require_trained_play(groups)
     with pytest.raises(WorkflowError, match=r"was asked in any of 1 episodes.*a cache of its client"):
         require_trained_play([EpisodeGroup(task=TASK, episodes=(silent,))])
+    # Held-out play goes on: against a random opponent, an agent may never have its turn.
+    assert require_usable_play([EpisodeGroup(task=TASK, episodes=(silent,))]) == [silent]
     hung_up = replace(silent, num_undelivered_calls=3)
     with pytest.raises(WorkflowError, match="3 requests came, but their client hung up"):
         require_trained_play([EpisodeGroup(task=TASK, episodes=(hung_up,))])

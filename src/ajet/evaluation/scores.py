@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from ajet.records import Episode, EpisodeGroup, Task
-from ajet.rollout.scheduler import RolloutScheduler, require_trained_play
+from ajet.rollout.scheduler import RolloutScheduler, require_usable_play
 from ajet.statistics import best_at_k, pass_at_k
 from ajet.tracking.metrics import Metrics, episode_metrics
 
@@ -45,10 +45,10 @@ async def play_held_out(
     """Play every task `repeats` times and score it.
 
     Raises:
-        WorkflowError, ConfigError: as `require_trained_play`.
+        WorkflowError, ConfigError: as `require_usable_play`.
     """
     groups = await scheduler.collect(tasks, group_size=repeats, stream="eval")
-    require_trained_play(groups)
+    require_usable_play(groups)
     return score_groups(groups), groups
 
 

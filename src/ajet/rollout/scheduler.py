@@ -63,12 +63,11 @@ class RolloutScheduler:
         return episode
 
 
-def require_trained_play(groups: Sequence[EpisodeGroup], *, max_lost_fraction: float = 1.0) -> None:
-    """Stop a run that could go on for hours without learning anything, or from what few episodes survive.
+def require_usable_play(groups: Sequence[EpisodeGroup], *, max_lost_fraction: float = 1.0) -> list[Episode]:
+    """The episodes that ended with a reward.
 
     Raises:
         WorkflowError: every episode failed, or more than this share of them; the message says how the first one did.
-            Or no trained agent received a reply in any of them.
         ConfigError: no agent was trained: no tag of the workflow is among the trainable targets.
     """
     episodes = [episode for group in groups for episode in group.episodes]
@@ -85,7 +84,18 @@ def require_trained_play(groups: Sequence[EpisodeGroup], *, max_lost_fraction: f
             "No agent was trained in any episode: is a tag that the workflow uses among trainable_targets? "
             "null trains every agent."
         )
-    usable = [episode for episode in episodes if episode.usable]
+    return [episode for episode in episodes if episode.usable]
+
+
+def require_trained_play(groups: Sequence[EpisodeGroup], *, max_lost_fraction: float = 1.0) -> None:
+    """Stop a run that could go on for hours without learning anything, or from what few episodes survive.
+
+    Held-out play need only be usable: against a random opponent, an agent may never have its turn.
+
+    Raises:
+        WorkflowError, ConfigError: as `require_usable_play`; or no trained agent received a reply in any episode.
+    """
+    usable = require_usable_play(groups, max_lost_fraction=max_lost_fraction)
     if not any(call.trained for episode in usable for call in episode.calls):
         raise WorkflowError(f"No trained agent was asked in any of {len(usable)} episodes: {never_asked(usable)}")
 
