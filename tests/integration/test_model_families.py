@@ -13,14 +13,18 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from tests.engine_contract import complete
 from tests.factories import make_sample
 from tests.model_families import VOCAB_SIZE, tiny_model
 
 from ajet.algorithms.losses import LossSettings
+from ajet.config.families import TREE_FAMILIES
+from ajet.engine.base import SamplingRequest
 from ajet.engine.checkpoint import attention_implementation, load_causal_lm
+from ajet.engine.transformers import TransformersEngine
 from ajet.errors import ConfigError
 from ajet.records import TrainingSample
-from ajet.training.attention import TREE_FAMILIES, why_chains_only
+from ajet.training.attention import why_chains_only
 from ajet.training.exactness import measured_why_chains_only
 from ajet.training.optimizer import OptimizerSettings
 from ajet.training.packing import Pack, build_packs
@@ -225,6 +229,38 @@ def test_a_soft_cap_on_attention_is_computed_whoever_loads_the_model(tmp_path: P
     with torch.no_grad():
         assert math.isclose(float(plain(loaded).sum()), float(plain(eager).sum()), rel_tol=1e-6)
         assert float((plain(sdpa) - plain(eager)).abs().max()) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        *[(family, {}) for family in ("gemma2", "gemma3_text", "gpt2", "gpt_oss", "mistral", "qwen2", "deepseek_v3")],
+        *[
+            (family, {})
+            for family in ("bart", "bloom", "llama4_text", "mamba", "qwen3_5_text", "qwen3_next", "roberta")
+        ],
+        *SETTINGS,
+    ],
+)
+def test_the_transformers_engine_samples_with_the_probabilities_that_are_trained(
+    family: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    tiny_model(family, **settings).save_pretrained(tmp_path)
+    engine = TransformersEngine(str(tmp_path), max_context=64, max_concurrency=8)
+    # Of different lengths, so that they lie at different places in one cache.
+    requests = [
+        SamplingRequest(
+            prompt_ids=tuple(3 + (5 * k + n) % 60 for k in range(n)), max_tokens=8 + n, temperature=1.0, seed=n
+        )
+        for n in (3, 8, 14)
+    ]
+    model = load_causal_lm(str(tmp_path), torch.float32, max_context=64).eval()
+    for request, completion in zip(requests, complete(engine, *requests), strict=True):
+        text = torch.tensor([[*request.prompt_ids, *completion.token_ids]])
+        with torch.no_grad():
+            logp = torch.log_softmax(model(input_ids=text, use_cache=False).logits[0, :-1], dim=-1)
+        wanted = logp.gather(1, text[0, 1:, None])[len(request.prompt_ids) - 1 :, 0]
+        assert completion.logprobs == pytest.approx(wanted.tolist(), abs=2e-5)
 
 
 def test_the_page_on_models_lists_the_families_and_how_they_are_packed() -> None:

@@ -1,7 +1,9 @@
 """A plain decoding loop around any Hugging Face causal language model: slower than vLLM, and easy to check.
 
 In: sampling requests. Out: completions. All running requests share one left-padded KV cache; new ones are
-prefilled together and join at the next step, finished ones leave it. Left out on purpose: prefix caching.
+prefilled together and join at the next step, finished ones leave it. Models in which a token depends on others through
+more than masks (a state, a bias by place) are computed anew from each text's start, an id at a time: slow, and right.
+Left out on purpose: prefix caching.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import DynamicCache
 
+from ajet.config.families import why_not_by_masks
 from ajet.engine.base import SamplingRequest
 from ajet.engine.checkpoint import load_causal_lm
 from ajet.engine.stepped import SteppedEngine
@@ -82,7 +85,9 @@ class TransformersEngine(SteppedEngine):
         self._device = torch.device(device)
         self._model = load_causal_lm(model_path, getattr(torch, dtype), max_context=max_context)
         self._model.to(self._device).eval()
-        self._vocab_size: int = self._model.config.get_text_config().vocab_size
+        text_config = self._model.config.get_text_config()
+        self._caches = why_not_by_masks(text_config) is None
+        self._vocab_size: int = text_config.vocab_size
         self._max_concurrency = max_concurrency
         self._queue: deque[_Row] = deque()
         self._rows: list[_Row] = []
@@ -111,10 +116,15 @@ class TransformersEngine(SteppedEngine):
 
     @torch.inference_mode()
     def _step(self) -> list[tuple[int, Completion]]:
-        if self._rows:
-            self._decode()
-        if new_rows := self._admit():
-            self._prefill(new_rows)
+        if not self._caches:
+            self._rows = self._rows + self._admit()
+            for row in self._rows:
+                self._recompute(row)
+        else:
+            if self._rows:
+                self._decode()
+            if new_rows := self._admit():
+                self._prefill(new_rows)
         finished = [(row.key, self._completion(row)) for row in self._rows if row.finish_reason]
         self._keep([row.finish_reason is None for row in self._rows])
         return finished
@@ -152,6 +162,11 @@ class TransformersEngine(SteppedEngine):
         self._cache = DynamicCache(_joined(_layers(self._cache), layers) if self._rows else layers)
         self._rows = self._rows + rows
 
+    def _recompute(self, row: _Row) -> None:
+        """Sample a row's next id from its whole text."""
+        text = torch.tensor([[*row.request.prompt_ids, *row.ids]], device=self._device)
+        self._sample([row], self._model(input_ids=text, use_cache=False, logits_to_keep=1).logits[:, -1])
+
     def _decode(self) -> None:
         """Feed every running row its last id and sample the next."""
         num_cached = [row.num_cached for row in self._rows]
@@ -185,7 +200,7 @@ class TransformersEngine(SteppedEngine):
         if all(kept):
             return
         self._rows = [row for row, keep in zip(self._rows, kept, strict=True) if keep]
-        if not self._rows:
+        if not self._rows or not self._caches:
             self._cache = DynamicCache()
             return
         length = max(row.num_cached for row in self._rows)

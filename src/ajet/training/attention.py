@@ -18,36 +18,14 @@ import torch
 from torch import Tensor
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+from ajet.config.families import why_not_by_masks
 from ajet.training.lora import base_of
 from ajet.training.packing import Pack, ancestor_mask
 
-_FAMILIES = """
-afmoe apertus arcee aria_text biogpt bitnet cohere cohere2 cohere2_moe cwm deepseek_v2 deepseek_v3 diffllama dots1
-ernie4_5 ernie4_5_moe exaone4 exaone_moe falcon flex_olmo gemma gemma2 gemma3_text gemma4_text glm glm4 glm4_moe
-glm4_moe_lite gpt2 gpt_bigcode gpt_neox gpt_oss gptj granite granite_swa granitemoe granitemoe_swa granitemoeshared
-helium hunyuan_v1_dense hunyuan_v1_moe hyperclovax jais2 jetmoe laguna lfm2 llama mellum mimo_v2_flash minimax_m2
-ministral ministral3 mistral mixtral nanochat nemotron olmo olmo2 olmo3 olmoe opt persimmon phi phi3 phimoe qwen2
-qwen2_moe qwen3 qwen3_moe seed_oss smollm3 solar_open stablelm starcoder2 vaultgemma xglm
-"""
-TREE_FAMILIES = frozenset(_FAMILIES.split())
-"""Model types whose packs may branch: each was read and is measured by `tests/integration/test_model_families.py`."""
-
-MASKED_LAYERS = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
-"""Kinds of layers in which a token depends on others through the mask alone."""
-
 
 def why_chains_only(model: Any) -> str | None:
-    """Why the model's packs may not branch, as a clause for a sentence; None where they may."""
-    base = base_of(model)
-    config = base.config.get_text_config()
-    kinds = getattr(config, "layer_types", None) or ()
-    if other := sorted(set(kinds) - MASKED_LAYERS):
-        return f"{config.model_type} has layers of kind {', '.join(other)}, which cannot go on from a branch"
-    if config.model_type not in TREE_FAMILIES:
-        return f"{config.model_type} is not among the models whose branching packs are known to be exact"
-    if getattr(config, "alibi", False):
-        return f"{config.model_type} with ALiBi weighs a token by its place in the pack"
-    return None
+    """Why the model's packs may not branch by what is known of its type; None where they may."""
+    return why_not_by_masks(base_of(model).config.get_text_config())
 
 
 def pack_logits(model: Any, pack: Pack, kept_K: Tensor) -> Tensor:
