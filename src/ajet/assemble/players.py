@@ -30,6 +30,7 @@ from ajet.rollout.descriptors import fitting_concurrency
 from ajet.rollout.environment import EnvironmentMaker
 from ajet.rollout.runner import EpisodeRunner
 from ajet.rollout.scheduler import RolloutScheduler
+from ajet.rollout.unasked import Unasked
 from ajet.rollout.watch import Onlooker
 from ajet.tracking.console import Display
 from ajet.workflow import Workflow
@@ -63,6 +64,7 @@ def make_scheduler(
             reply_on_overflow=config.endpoint.on_overflow == "reply",
         ),
     )
+    unasked = Unasked(config, make_judge(config), print if display is None else display.say)
     endpoint = make_endpoint(config)
     opened.callback(endpoint.close)
     runner = EpisodeRunner(
@@ -73,12 +75,13 @@ def make_scheduler(
         timeout_s=config.rollout.timeout_s,
         policy_error_reward=config.rollout.policy_error_reward,
         endpoint=endpoint,
-        judge=make_judge(config),
+        judge=unasked.judge,
         make_env=environment_maker(config),
         onlooker=onlooker,
     )
 
     def on_episode(episode: Episode) -> None:
+        unasked.episode(episode)
         if display is not None:
             display.advance()
         if onlooker is not None:

@@ -34,7 +34,9 @@ from ajet.cli.placing import place_run, place_sweep
 from ajet.cli.process import ending_signals
 from ajet.config.compose import VERSION_BASE, compose_tree
 from ajet.config.explain import explain
+from ajet.config.root import Config, PlayConfig
 from ajet.config.store import SCHEMAS, conf_dir, group_options, groups, register
+from ajet.config.unread import only_for_training, unread
 from ajet.errors import AjetError, ConfigError, RunInterruptedError, UserInterrupt, is_users, system_sentence
 from ajet.sweeps.axis import expand_axis
 from ajet.sweeps.command import (
@@ -156,7 +158,7 @@ def _check_ahead(
     fixed = [str(item.input_line) for item in _parsed(overrides) if not item.is_sweep_override()]
     tree = compose_tree(fixed if flags.multirun else overrides, config_name=config_name, config_dir=flags.config_dir)
     if not flags.multirun and tree.hydra.mode != RunMode.MULTIRUN:
-        load(_job_tree(tree), overrides)
+        _refuse_unread([load(_job_tree(tree), overrides)], [overrides], is_sweep=False)
         kind = OmegaConf.select(tree, "sweep.kind")
         if kind not in (None, "grid"):
             raise ConfigError(f"sweep={kind} has no effect on a single run: add -m, or drop it")
@@ -170,8 +172,9 @@ def _check_ahead(
     # Other sweepers choose their values as they go; their jobs are validated when they start.
     if str(tree.hydra.sweeper._target_).endswith(BasicSweeper.__name__):
         jobs = BasicSweeper.split_arguments(_parsed(swept), max_batch_size=None)[0]
-        for job in jobs:
-            load(_job_tree(compose_tree(job, config_name=config_name, config_dir=flags.config_dir)), job)
+        trees = (compose_tree(job, config_name=config_name, config_dir=flags.config_dir) for job in jobs)
+        loaded = [load(_job_tree(tree), job) for tree, job in zip(trees, jobs, strict=True)]
+        _refuse_unread(loaded, jobs, is_sweep=True)
     sweep = going_on or place_sweep(tree, overrides)
     if going_on is None:
         write_plan(sweep, plan_of(config_name, command.arguments, swept, jobs))
@@ -179,6 +182,32 @@ def _check_ahead(
         check_repeatable(tree)
     placed = [override for override in overrides if not override.startswith("hydra.sweep.dir=")]
     return [f"hydra.sweep.dir={quoted(str(sweep))}", *placed, *command.flag_arguments], sweep
+
+
+def _refuse_unread(configs: Sequence[object], overrides: Sequence[Sequence[str]], *, is_sweep: bool) -> None:
+    """Refuse what the command line names and none of its jobs reads; say what only training would read.
+
+    Args:
+        configs: a job's each.
+        overrides: likewise.
+        is_sweep: whether there may be several.
+
+    Raises:
+        ConfigError: the first such setting.
+    """
+    read: set[str] = set()
+    sentences: dict[str, str] = {}
+    for config, named in zip(configs, overrides, strict=True):
+        idle = unread(config, named, is_sweep=is_sweep) if isinstance(config, Config) else {}
+        read |= {override.lstrip("+") for override in named} - set(idle)
+        sentences |= idle
+    for override, sentence in sentences.items():
+        if override not in read:  # in a sweep, of another choice of roles say
+            raise ConfigError(sentence)
+    if isinstance(configs[0], PlayConfig):
+        ignored = only_for_training(overrides[0])
+        if ignored:
+            print(f"note: playing without training does not read {', '.join(ignored)}", file=sys.stderr, flush=True)
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:

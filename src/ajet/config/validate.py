@@ -21,6 +21,7 @@ from ajet.config.model import resolve_model_path
 from ajet.config.opponent import check_opponent
 from ajet.config.root import BASE, Config, EvaluateConfig, MatrixConfig
 from ajet.config.store import group_options
+from ajet.config.unread import untrained_tags
 from ajet.config.workflow import BUILTIN_WORKFLOWS
 from ajet.errors import ConfigError
 
@@ -135,8 +136,7 @@ def _check_targets(config: Config) -> None:
 def _check_opponent(config: Config) -> None:
     opponent, workflow = config.opponent, config.workflow
     check_opponent(opponent)
-    trained = workflow.target_tags if config.trainable_targets is None else config.trainable_targets
-    untrained = [tag for tag in workflow.target_tags if tag not in trained]
+    untrained = untrained_tags(config)
     if not untrained:
         return
     absent = {"scripted": not workflow.scripted, "workflow": not workflow.has_own_models}

@@ -14,6 +14,7 @@ from ajet.config.known_code import require_known_code
 from ajet.config.logger import WandbConfig
 from ajet.config.opponent import OpponentConfig
 from ajet.config.root import BASE, Config, EvaluateConfig, MatrixConfig
+from ajet.config.unread import why_no_opponent
 from ajet.config.validate import validate
 from ajet.errors import ConfigError
 from ajet.sweeps.records import read_job
@@ -50,7 +51,14 @@ def played_config(request: EvaluateConfig) -> Config:
         config.opponent = request.opponent
     if request.trainable_targets is not None:
         config.trainable_targets = request.trainable_targets
+    _refuse_idle([request.opponent.name] if request.opponent else [], [config])
     return _for_play(config, request.console)
+
+
+def _refuse_idle(opponents: Sequence[str], configs: Sequence[Config]) -> None:
+    reasons = [why_no_opponent(config) for config in configs]
+    if opponents and None not in reasons:
+        raise ConfigError(f"opponent={','.join(opponents)} has no effect: {reasons[0]}")
 
 
 def _for_play(config: Config, console: str) -> Config:
@@ -102,6 +110,7 @@ def matrix_entries(request: MatrixConfig) -> list[Entry]:
     if BASE in request.runs:
         references = bases
         policies = [*((name, BASE, key) for key, name in bases.items()), *policies]
+    _refuse_idle(request.opponents or [], configs)
     return [
         Entry(
             name=name,

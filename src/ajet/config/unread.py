@@ -1,0 +1,112 @@
+"""Settings that the command line names and that nothing in the run would read: a config and its overrides in, a
+sentence for each out.
+
+What composition chose by itself is left alone: `opponent=scripted` is a default and says nothing, `opponent=frozen` in
+a command is a wish. One table holds every such setting; settings that the chosen option of a group does not have are
+refused beside the group, and what only play can show (a judge that is never asked) is said there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from ajet.config.root import Config
+
+TRAINING_ONLY = (
+    "algorithm",
+    "eval",
+    "checkpoint",
+    "logger",
+    "total_steps",
+    "rollout.num_tasks",
+    "rollout.group_size",
+    "hardware.training_threads",
+    "hardware.mixed_precision",
+    "model.lora",
+)
+"""What `ajet.rollout` takes, so that a command to train can be played as it is, and does not read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Idle:
+    """When some settings have no effect."""
+
+    keys: tuple[str, ...]
+    why: Callable[[Config, Mapping[str, str]], str | None]
+    """(config, named overrides by key) -> what makes them so and what to do, or None if they are read."""
+
+
+def untrained_tags(config: Config) -> list[str] | None:
+    """The workflow's tags that somebody else plays; None where only play can tell."""
+    if not config.workflow.target_tags:
+        return None
+    trained = config.workflow.target_tags if config.trainable_targets is None else config.trainable_targets
+    return [tag for tag in config.workflow.target_tags if tag not in trained]
+
+
+def why_no_opponent(config: Config) -> str | None:
+    """Why an opponent would have nobody to play; None if it has, or may have."""
+    if untrained_tags(config) != []:
+        return None
+    return f"every role of {config.workflow.entry} is trained, so nobody plays it: drop it, or name trainable_targets"
+
+
+def _directory_is_named(config: Config, named: Mapping[str, str]) -> str | None:
+    directory = next((key for key in ("run_dir", "hydra.run.dir", "resume") if key in named), None)
+    return None if directory is None else f"{directory} says where the run goes: drop one of them"
+
+
+def _nothing_is_sampled(config: Config, named: Mapping[str, str]) -> str | None:
+    return "engine=scripted computes nothing: drop it" if config.engine.name == "scripted" else None
+
+
+def _is_alone(config: Config, named: Mapping[str, str]) -> str | None:
+    return "this is a single run: add -m for a sweep, or drop it"
+
+
+_RULES = (
+    _Idle(keys=("opponent",), why=lambda config, named: why_no_opponent(config)),
+    _Idle(keys=("paths.output_root",), why=_directory_is_named),
+    _Idle(keys=("hardware.sampling_threads",), why=_nothing_is_sampled),
+)
+_SINGLE_RUN_RULE = _Idle(
+    keys=("sweep.batch_size", "launcher", "hydra.launcher", "hydra.sweeper", "hydra.sweep"), why=_is_alone
+)
+
+
+def unread(config: Config, overrides: Sequence[str], *, is_sweep: bool) -> dict[str, str]:
+    """A sentence for each named setting that nothing reads.
+
+    Args:
+        config: of the run, composed and valid.
+        overrides: the command line's.
+        is_sweep: whether the run is one of several, which share their command line.
+    """
+    named = _named(overrides)
+    rules = _RULES if is_sweep else (*_RULES, _SINGLE_RUN_RULE)
+    found: dict[str, str] = {}
+    for key, override in named.items():
+        for rule in rules:
+            why = rule.why(config, named) if _covered(key, rule.keys) else None
+            if why is not None:
+                found[override] = f"{override} has no effect: {why}"
+    return found
+
+
+def only_for_training(overrides: Sequence[str]) -> list[str]:
+    """The named settings that play without training does not read."""
+    return [override for key, override in _named(overrides).items() if _covered(key, TRAINING_ONLY)]
+
+
+def _named(overrides: Sequence[str]) -> dict[str, str]:
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return {
+        item.key_or_group.replace("/", "."): str(item.input_line).lstrip("+") for item in parsed if not item.is_delete()
+    }
+
+
+def _covered(key: str, keys: Sequence[str]) -> bool:
+    return any(key == one or key.startswith(f"{one}.") for one in keys)

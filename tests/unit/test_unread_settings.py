@@ -1,0 +1,158 @@
+"""What a command names and nothing would read is refused, or said; what composition chose by default is not."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+from tests.factories import make_call, make_episode
+
+from ajet.config.compose import compose, save
+from ajet.config.opponent import OpponentConfig
+from ajet.config.root import Config, EvaluateConfig, MatrixConfig
+from ajet.config.store import SCHEMAS
+from ajet.config.unread import TRAINING_ONLY, only_for_training, unread, untrained_tags
+from ajet.errors import ConfigError
+from ajet.evaluation.setting import matrix_entries, played_config
+from ajet.judges.base import BaseJudge
+from ajet.rollout.unasked import Unasked
+from ajet.train import main as train_main
+from ajet.workflow import WorkflowOutput, WorkflowTask
+
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "ajet"
+
+
+def said(*overrides: str, is_sweep: bool = False) -> str:
+    """The first sentence on a command's settings; empty if all are read."""
+    known = [o for o in overrides if not o.startswith(("hydra.", "launcher", "sweep", "run_dir"))]
+    config = compose(["workflow=signals", *known], run_dir="outputs/here")
+    return next(iter(unread(config, ["workflow=signals", *overrides], is_sweep=is_sweep).values()), "")
+
+
+def test_an_opponent_whom_nobody_would_meet_is_refused_where_it_was_named() -> None:
+    assert said() == "" == said("trainable_targets=[speaker,listener]")
+    assert said("opponent=random").startswith("opponent=random has no effect: every role of signals is trained, so nob")
+    assert said("opponent=scripted") != ""
+    assert "opponent.params.sense=1 has no effect" in said("++opponent.params.sense=1")
+    assert said("opponent=random", "trainable_targets=[speaker]") == ""
+    # Of a program that does not say its tags only play can tell.
+    own = ["workflow=custom", "workflow.entry=package.module:Class", "opponent=random"]
+    config = compose(own, run_dir="x")
+    assert unread(config, own, is_sweep=False) == {} and untrained_tags(config) is None
+
+
+def test_settings_of_sweeps_places_and_threads_are_refused_where_they_do_nothing() -> None:
+    for setting in ("sweep.batch_size=2", "launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=x"):
+        assert said(setting) == f"{setting} has no effect: this is a single run: add -m for a sweep, or drop it"
+        assert said(setting, is_sweep=True) == ""
+    assert said("paths.output_root=a") == ""
+    assert "run_dir says where the run goes" in said("paths.output_root=a", "run_dir=b")
+    assert "hydra.run.dir says where" in said("paths.output_root=a", "hydra.run.dir=b")
+    assert "engine=scripted computes nothing" in said("hardware.sampling_threads=1", "engine=scripted")
+    assert said("hardware.sampling_threads=1") == ""
+
+
+def test_the_command_line_says_so_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train_main(["workflow=signals", "opponent=random"]) == 2
+    assert capsys.readouterr().err.startswith("error: opponent=random has no effect: every role of signals is trained")
+    # In a sweep over roles some jobs have an opponent: only what none of them reads is refused.
+    assert train_main(["-m", "workflow=signals", "opponent=random", "seed=0,1"]) == 2
+    assert "opponent=random has no effect" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_runs_opponent_is_held_to_the_same_rule(tmp_path: Path) -> None:
+    for name, roles in (("every", "[speaker,listener]"), ("one", "[speaker]")):
+        (tmp_path / name).mkdir()
+        config = compose(["workflow=signals", f"trainable_targets={roles}"], run_dir=tmp_path / name)
+        save(config, tmp_path / name / "config.yaml")
+    every, one = str(tmp_path / "every"), str(tmp_path / "one")
+    opponent = OpponentConfig(name="random")
+    with pytest.raises(ConfigError, match="opponent=random has no effect: every role of signals is trained"):
+        played_config(EvaluateConfig(run=every, opponent=opponent, output_dir="x"))
+    some = EvaluateConfig(run=every, opponent=opponent, trainable_targets=["listener"], output_dir="x")
+    assert played_config(some).opponent.name == "random"
+    assert played_config(EvaluateConfig(run=every, output_dir="x")).opponent.name == "scripted"
+    with pytest.raises(ConfigError, match="opponent=random,scripted has no effect: every role of signals is trained"):
+        matrix_entries(MatrixConfig(runs=[every], opponents=["random", "scripted"], output_dir="x"))
+    assert len(matrix_entries(MatrixConfig(runs=[every, one], opponents=["random"], output_dir="x"))) == 2
+
+
+def test_training_commands_can_be_played_and_what_play_does_not_read_is_said() -> None:
+    named = ["workflow=signals", "total_steps=3", "algorithm.kl_coef=0.1", "rollout.temperature=0.7", "eval=none"]
+    assert only_for_training(named) == ["total_steps=3", "algorithm.kl_coef=0.1", "eval=none"]
+    assert set(TRAINING_ONLY) <= set(keys(Config))
+
+
+def keys(schema: Any, prefix: str = "") -> Iterator[str]:
+    """Every dotted key, sections included."""
+    for name, hint in get_type_hints(schema).items():
+        yield f"{prefix}{name}"
+        if is_dataclass(hint):
+            yield from keys(hint, f"{prefix}{name}.")
+
+
+READ_BY_CONFIG_ALONE = {
+    "workflow.has_own_models": "validate.py",
+    "workflow.scripted": "validate.py",
+    "engine.placement": "one choice, which is what happens",
+    "paths.output_root": "the YAML files",
+    "sweep.batch_size": "the YAML files",
+}
+
+
+def test_no_setting_is_read_by_nothing() -> None:
+    read = set()
+    for path in SOURCE.rglob("*.py"):
+        if "config" not in path.relative_to(SOURCE).parts:
+            read |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    for schema in SCHEMAS.values():
+        unknown = {key for key in keys(schema) if key.rpartition(".")[2] not in read and "." in key}
+        assert unknown <= set(READ_BY_CONFIG_ALONE)
+    assert [spec.metadata["rule"].choices for spec in fields(Config().engine) if spec.name == "placement"] == [
+        ("colocated",)
+    ]
+
+
+class One(BaseJudge):
+    def compute_reward(self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput) -> float:
+        return 1.0
+
+
+def test_a_judge_that_a_workflow_does_not_ask_is_named_once() -> None:
+    config = compose(["workflow=signals", "judge=python", "judge.entry=package.module:One"], run_dir="x")
+    lines: list[str] = []
+    unasked = Unasked(config, One(config), lines.append)
+    episode = make_episode(0, {"P1": 1.0})
+    unasked.episode(replace(episode, status="infra_error"))
+    assert lines == []
+    for _ in range(2):
+        unasked.episode(episode)
+    (line,) = lines
+    assert line.startswith("warning: judge=python has no effect so far: the workflow returned a reward of its own")
+    asked = Unasked(config, One(config), lines.append)
+    assert asked.judge is not None
+    assert asked.judge.compute_reward(WorkflowTask(task=episode.task), WorkflowOutput()) == 1.0
+    asked.episode(episode)
+    assert len(lines) == 1
+    Unasked(config, None, lines.append).episode(episode)
+    assert len(lines) == 1
+
+
+def test_an_opponent_that_spoke_for_nobody_is_named_once() -> None:
+    own = ["workflow=custom", "workflow.entry=package.module:Class"]
+    lines: list[str] = []
+    config = compose([*own, "opponent=random"], run_dir="x")
+    trained = make_call([1], [2])
+    Unasked(config, None, lines.append).episode(make_episode(0, {}, trained, make_call([], [], trained=False)))
+    Unasked(compose(own, run_dir="x"), None, lines.append).episode(make_episode(0, {"P1": 1.0}, trained))
+    assert lines == []
+    Unasked(config, None, lines.append).episode(make_episode(0, {"P1": 1.0}, trained))
+    assert lines[0].startswith("warning: opponent=random has no effect so far: every agent that spoke is trained")
