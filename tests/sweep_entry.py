@@ -38,6 +38,10 @@ def act(config):
         seal(run / "checkpoints" / "step_1")
     if Path(f"kill_{config.seed}").exists():
         os.kill(os.getpid(), signal.SIGKILL)
+    if Path(f"terminate_{config.seed}").exists():
+        os.kill(os.getpid(), signal.SIGTERM)
+    if Path(f"exit_{config.seed}").exists():
+        sys.exit(0)
     if Path(f"interrupt_{config.seed}").exists():
         raise RunInterruptedError("interrupted after step 1")
     if Path(f"fail_{config.seed}").exists():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -84,32 +83,3 @@ def is_users(error: BaseException) -> bool:
     if isinstance(error, UserInterrupt):
         return True
     return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-_BY_ERRNO = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EACCES: "no permission",
-    errno.EPERM: "no permission",
-    errno.EROFS: "the file system is read-only",
-    errno.ENOENT: "there is no such file or directory (any more)",
-    errno.ENOTDIR: "a part of the path is not a directory",
-    errno.EISDIR: "it is a directory",
-    errno.ENAMETOOLONG: "the name is too long",
-    errno.EMFILE: "too many files are open: raise the limit (ulimit -n) or lower rollout.concurrency",
-    errno.ENFILE: "too many files are open on this machine",
-    errno.EPIPE: "whoever read the output has closed it (broken pipe)",
-    errno.EIO: "the disk cannot be read or written",
-    errno.ESTALE: "the network file system has lost it",
-}
-
-
-def system_sentence(error: OSError) -> str | None:
-    """What the system refused, and where, for a user; None where only a traceback tells what is wrong.
-
-    Example: `runs/a/metrics.jsonl: the disk is full`.
-    """
-    said = _BY_ERRNO.get(error.errno or 0)
-    if said is None:
-        return None
-    return said if error.filename is None else f"{error.filename}: {said}"

@@ -37,7 +37,8 @@ from ajet.config.explain import explain
 from ajet.config.root import Config, PlayConfig
 from ajet.config.store import SCHEMAS, conf_dir, group_options, groups, register
 from ajet.config.unread import only_for_training, unread
-from ajet.errors import AjetError, ConfigError, RunInterruptedError, UserInterrupt, is_users, system_sentence
+from ajet.errors import AjetError, ConfigError, RunInterruptedError, UserInterrupt, is_users
+from ajet.storage.writing import refusal
 from ajet.sweeps.axis import expand_axis
 from ajet.sweeps.command import (
     check_repeatable,
@@ -128,7 +129,7 @@ def _failed(error: BaseException) -> int:
     Raises:
         BaseException: a bug, or the user's own interrupt.
     """
-    said = system_sentence(error) if isinstance(error, OSError) else f"the run was ended by {one_line(error)}"
+    said = refusal(error) if isinstance(error, OSError) else f"the run was ended by {one_line(error)}"
     if said is None or is_users(error):
         raise error
     _report(said)

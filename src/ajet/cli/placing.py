@@ -11,8 +11,9 @@ from tempfile import TemporaryFile
 from omegaconf import DictConfig, OmegaConf
 
 from ajet.cli.arguments import quoted
-from ajet.errors import ConfigError, system_sentence
+from ajet.errors import ConfigError, StorageError
 from ajet.storage.attempts import can_begin_again
+from ajet.storage.writing import reason
 from ajet.sweeps.records import is_sweep
 
 
@@ -20,7 +21,8 @@ def place_run(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
     """Overrides that place a run: in a directory that no other has, or in the one that is resumed.
 
     Raises:
-        ConfigError: the directory holds a run already, or two are named, or it cannot be written.
+        ConfigError: the directory holds a run already, or two are named.
+        StorageError: it cannot be written.
     """
     resume = OmegaConf.select(tree, "resume")
     if resume is None and "resume" in tree and _names(overrides, "trust_code"):
@@ -49,7 +51,8 @@ def place_sweep(tree: DictConfig, overrides: Sequence[str]) -> Path:
     """A directory that no other sweep has.
 
     Raises:
-        ConfigError: the directory holds a sweep already, or one is named for all of its jobs, or it cannot be written.
+        ConfigError: the directory holds a sweep already, or one is named for all of its jobs.
+        StorageError: it cannot be written.
     """
     if _names(overrides, "run_dir"):
         raise ConfigError("run_dir would be the same for all jobs of a sweep: set hydra.sweep.dir")
@@ -83,7 +86,7 @@ def _make(directory: Path, *, exist_ok: bool = False) -> None:
     """Make the directory, and see that files can be written there before anything is worth writing.
 
     Raises:
-        ConfigError: the system refuses.
+        StorageError: the system refuses.
         FileExistsError: there is one already, unless it may be there.
     """
     try:
@@ -93,5 +96,4 @@ def _make(directory: Path, *, exist_ok: bool = False) -> None:
     except OSError as error:
         if directory.is_dir() and isinstance(error, FileExistsError):
             raise
-        said = system_sentence(OSError(error.errno, error.strerror)) or error.strerror
-        raise ConfigError(f"cannot write to the run directory {directory}: {said}") from error
+        raise StorageError(f"{directory} cannot be written: {reason(error)}") from error

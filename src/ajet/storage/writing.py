@@ -39,6 +39,16 @@ def reason(error: OSError) -> str:
     return _REASONS.get(error.errno or 0, error.strerror or str(error))
 
 
+def refusal(error: OSError) -> str | None:
+    """What the system refused, and where; None where a traceback alone would tell what is wrong.
+
+    Example: `runs/a/metrics.jsonl: the disk is full`.
+    """
+    if error.errno not in _REASONS:
+        return None
+    return reason(error) if error.filename is None else f"{error.filename}: {reason(error)}"
+
+
 @contextmanager
 def writing(path: Path | str) -> Iterator[None]:
     """Around code that writes there.

@@ -23,13 +23,13 @@ from ajet.errors import (
     StorageError,
     TrainingError,
     WorkflowError,
-    system_sentence,
 )
 from ajet.evaluation.scores import Evaluation, evaluation_from_json, play_held_out
 from ajet.evaluation.summary import comparison, results_table, times_table, write_summary
 from ajet.records import EpisodeGroup
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler, require_trained_play
+from ajet.storage.writing import refusal
 from ajet.tracking.console import Display
 from ajet.tracking.loggers import MetricLogger
 from ajet.tracking.metrics import Metrics, episode_metrics, token_metrics
@@ -115,7 +115,7 @@ class Trainer:
             raise self._kept_what_can_be(error) from error
         except (WorkflowError, EngineError, OSError) as error:
             # Raised around updates, never within one: the weights are those after `num_steps_done` steps.
-            said = system_sentence(error) if isinstance(error, OSError) else str(error)
+            said = refusal(error) if isinstance(error, OSError) else str(error)
             if not self.num_steps_done or said is None:
                 raise
             self._save()
