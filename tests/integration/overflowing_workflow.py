@@ -13,5 +13,5 @@ class Overflowing(Workflow):
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         client = tuner.as_raw_openai_sdk_client(agent_name="only", target_tag="only")
         await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Say something."}])
-        # Infinite in float32, in which gradients are computed.
-        return WorkflowOutput(reward=1e300 if next(NUMBERS) % 2 else -1e300)
+        # Their differences are infinite in float32, in which gradients are computed.
+        return WorkflowOutput(reward=3e38 if next(NUMBERS) % 2 else -3e38)

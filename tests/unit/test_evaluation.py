@@ -35,8 +35,8 @@ def test_the_comparison_matches_tasks_and_says_how_many_it_would_take() -> None:
     row = comparison(before, after, confidence=0.95)["reward/seer"]
     # Seven tasks of eight are won after, four before; three pairs differ, by 1.
     assert (row.before.mean, row.after.num, row.difference.mean, row.difference.num) == (0.5, 9, 3 / 8, 8)
-    # s^2 = (3 - 9/8) / 7, t = .375 / (s / sqrt 8) = 2.0494 with 7 degrees of freedom.
-    assert row.p_value == pytest.approx(0.0796, abs=1e-4)
+    # With a gain and a loss besides s^2 = (5 - 10 * .3^2) / 9 and t = .3 / (s / sqrt 10) = 1.4056, of 7 degrees.
+    assert row.p_value == pytest.approx(0.2027, abs=1e-4)
     assert row.pairs_needed is not None and 8 < row.pairs_needed < 30
 
 
@@ -44,7 +44,7 @@ def test_the_summary_holds_the_whole_comparison(tmp_path: Path) -> None:
     scored = score_groups([group(episode("a", 1.0)), group(episode("b", 0.0))])
     write_summary(tmp_path / "summary.json", {"comparison": comparison(scored, scored, confidence=0.95)})
     row = json.loads((tmp_path / "summary.json").read_text())["comparison"]["score"]
-    assert row["difference"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "num": 2}
+    assert row["difference"] == {"mean": 0.0, "low": -1.0, "high": 1.0, "num": 2}
     assert (row["p_value"], row["pairs_needed"]) == (1.0, None)
 
 
@@ -79,8 +79,9 @@ def test_the_closing_tables_fit_a_terminal() -> None:
     with console.capture() as printed:
         console.print(results_table(rows, confidence=0.95), seats_table(rows, confidence=0.95))
     text = printed.get()
-    # The p-value, the pairs, and those that it takes: ((1.96 + 0.84) / 1)^2 = 7.8, a few more for Student's t.
-    assert text.count("+0.500 [+0.430, +0.570]  <0.001  200    10") == 3 and "seer/Player10" in text
+    # The p-value, the pairs, and those that it takes: ((1.96 + 0.84) / 1)^2 = 7.8, a few more for Student's t and for
+    # the two pairs that are counted besides.
+    assert text.count("+0.500 [+0.424, +0.566]  <0.001  200    14") == 3 and "seer/Player10" in text
     assert "reward/seer" in text and "seat/" not in text
 
 

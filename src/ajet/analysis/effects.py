@@ -16,15 +16,17 @@ from ajet.analysis.runs import Run, Sweep
 from ajet.statistics import (
     POWER,
     Interval,
+    crossed_level,
     crossed_mean,
+    difference_interval,
     holm,
-    mean_interval,
     paired_difference,
     paired_p_value,
     paired_values,
     pairs_needed,
     score_interval,
     tasks_needed,
+    usual_difference,
 )
 
 CONFIDENCE = 0.95
@@ -117,8 +119,20 @@ def sweep_contrasts(sweep: Sweep) -> list[Effect]:
     for (other, of_other), (one, of_one) in combinations(gains.items(), 2):
         pairs = [(of_other[seed], of_one[seed]) for seed in of_one if seed in of_other]
         confidence = confidence_of(sweep.runs[0])
-        effects.append(_effect(f"{one} over {other}", pairs, confidence=confidence, single_run=mean_interval))
+        effects.append(
+            _effect(
+                f"{one} over {other}",
+                pairs,
+                confidence=confidence,
+                single_run=difference_interval,
+                several_runs=_crossed_gain,
+            )
+        )
     return _corrected(effects)
+
+
+def _crossed_gain(by_seed: Sequence[Scores], *, confidence: float) -> Interval:
+    return crossed_mean(by_seed, confidence=confidence).interval
 
 
 def _gain(run: Run) -> Scores | None:
@@ -157,6 +171,7 @@ def _effect(
     *,
     confidence: float,
     single_run: Callable[..., Interval] = score_interval,
+    several_runs: Callable[..., Interval] = crossed_level,
 ) -> Effect | None:
     """The second of each run's pair less the first; None where there is no task that all of them have.
 
@@ -165,6 +180,7 @@ def _effect(
         pairs: what is compared, a pair a run.
         confidence: of the intervals.
         single_run: the interval of one run's values, where there is only one.
+        several_runs: of several runs' values, a mapping a run.
     """
     shared = set.intersection(*(set(scores) for pair in pairs for scores in pair)) if pairs else set()
     tasks = [task for task in pairs[0][0] if task in shared] if shared else []
@@ -177,9 +193,10 @@ def _effect(
         p_value = paired_p_value(before[0], after[0])
         needed = pairs_needed(paired_values(before[0], after[0]), confidence=confidence, power=POWER)
     else:
-        levels = [crossed_mean(side, confidence=confidence).interval for side in (before, after)]
+        levels = [several_runs(side, confidence=confidence) for side in (before, after)]
         changes = [{task: new[task] - old[task] for task in tasks} for old, new in zip(before, after, strict=True)]
-        crossed = crossed_mean(changes, confidence=confidence)
+        scale = max(usual_difference(old, new) for old, new in zip(before, after, strict=True))
+        crossed = crossed_mean(changes, confidence=confidence, scale=scale)
         difference, p_value = crossed.interval, crossed.p_value
         needed = tasks_needed(changes, confidence=confidence, power=POWER)
     return Effect(

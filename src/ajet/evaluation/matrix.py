@@ -228,5 +228,5 @@ def _detail(cell: Cell | None, measure: str) -> str:
     written = f"{cell.means[measure].mean:.3f}"
     if measure in cell.comparisons:
         found = cell.comparisons[measure].difference
-        written += f" {found.mean:+.3f} ± {found.high - found.mean:.3f}, {found.num}"
+        written += f" {found.mean:+.3f} ± {(found.high - found.low) / 2:.3f}, {found.num}"
     return written

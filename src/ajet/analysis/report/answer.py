@@ -151,7 +151,7 @@ def p_value(value: float) -> str:
 def _how(confidence: float) -> str:
     return (
         f"In brackets: {confidence:.0%} intervals, clustered by task, and in every column over training seeds where "
-        "there are several. "
+        "there are several; where most tasks differ alike, one that gained and one that lost are counted besides. "
         f"“Tasks needed” would find a difference of the size seen in {POWER:.0%} of experiments."
     )
 
