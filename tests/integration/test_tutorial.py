@@ -24,6 +24,7 @@ def trained(run_dir: Path, workflow: str, *overrides: str) -> tuple[dict[str, An
         "opponent=random",
         "engine=scripted",
         "total_steps=1",
+        "algorithm.warmup_steps=0",
         "rollout.num_tasks=1",
         "rollout.group_size=2",
         "rollout.max_tokens=8",
