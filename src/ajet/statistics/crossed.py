@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import optimize, stats
@@ -78,12 +78,7 @@ def crossed_level(by_seed: Sequence[Mapping[str, float]], *, confidence: float) 
     middle = (low + high) / 2
     centred = [{task: score - middle for task, score in scores.items()} for scores in by_seed]
     found = crossed_mean(centred, confidence=confidence, scale=(high - low) / 2).interval
-    return Interval(
-        mean=found.mean + middle,
-        low=max(found.low + middle, low) if math.isfinite(found.low) else found.low,
-        high=min(found.high + middle, high) if math.isfinite(found.high) else found.high,
-        num=found.num,
-    )
+    return replace(found, mean=found.mean + middle, low=found.low + middle, high=found.high + middle)
 
 
 def _cells(by_seed: Sequence[Mapping[str, float]]) -> FloatArray:
