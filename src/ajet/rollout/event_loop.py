@@ -30,10 +30,22 @@ class ContainedLoop(asyncio.SelectorEventLoop):
     it, so nothing is lost when the loop simply goes on; only the user's own interrupt passes.
     """
 
+    _is_made = False
+
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
-        """As asyncio's."""
+        """As asyncio's.
+
+        Raises:
+            OSError: too many files are open.
+        """
         super().__init__(selector)
         self._stop_asked = False
+        self._is_made = True
+
+    def __del__(self) -> None:
+        """As asyncio's, which would close what a loop that could not be made never had."""
+        if self._is_made:
+            super().__del__()
 
     def stop(self) -> None:
         """As asyncio's."""

@@ -60,7 +60,11 @@ class _OwnThread:
 
     def _run(self) -> None:
         """The thread. Hands the result over before its loop is torn down, which may take its time."""
-        loop = episode_loop()
+        try:
+            loop = episode_loop()
+        except OSError as error:  # too many files are open
+            self._hand_over(Ended(error=error))
+            return
         asyncio.set_event_loop(loop)  # for plain functions that drive a loop themselves
         try:
             self._hand_over(self._ended(loop))
