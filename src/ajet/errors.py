@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import signal
 
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""By which a user or a system asks a process to end in good order."""
-
 
 class AjetError(Exception):
     """Base of every error that ajet raises on purpose; entry points print it as one line."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.sweep_entry import SIGNALS, act, command, states
 
+from ajet.data.rows import read_rows
 from ajet.errors import ConfigError, UserInterrupt
 from ajet.importing import load_module
 from ajet.storage.writing import refusal
@@ -76,6 +77,14 @@ def test_an_import_that_ends_the_process_is_one_line(
     assert main(["workflow=custom", f"workflow.entry={tmp_path}/odd_import.py->X", f"model.path={checkpoint}"]) == 2
     said = capsys.readouterr().err
     assert "odd_import.py:1)" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("code", ["sys.exit(0)", "yield {}; sys.exit(0)", "yield {}; raise GeneratorExit"])
+def test_a_data_function_that_ends_the_process_is_one_sentence(code: str, tmp_path: Path) -> None:
+    (tmp_path / "odd_data.py").write_text(f"import sys\ndef tasks():\n    {code}\n")
+    sys.modules.pop("ajet_user_odd_data", None)
+    with pytest.raises(ConfigError, match=r"data\.path=.*(SystemExit: 0|GeneratorExit) \(.*odd_data\.py:3\)"):
+        read_rows("python", f"{tmp_path}/odd_data.py->tasks", subset=None, split=None)
 
 
 def test_ctrl_c_during_an_import_stays_ctrl_c(tmp_path: Path) -> None:
@@ -176,6 +185,31 @@ def test_the_second_signal_ends_even_a_call_that_blocks(tmp_path: Path, checkpoi
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (143, "error: interrupted\n")
+
+
+FORKS = """
+import multiprocessing, time
+from ajet.rollout.runtime import RolloutRuntime
+
+def wait(started):
+    started.set()
+    time.sleep(1000)
+
+with RolloutRuntime():
+    context = multiprocessing.get_context("fork")
+    started = context.Event()
+    child = context.Process(target=wait, args=(started,))
+    child.start()
+    started.wait()
+    child.terminate()
+    child.join()
+print(child.exitcode)
+"""
+
+
+def test_a_process_that_a_program_forks_off_ends_when_it_is_terminated() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=100)
+    assert (done.stdout, done.stderr) == ("-15\n", "")
 
 
 def test_a_job_whose_code_exits_is_that_jobs_failure(tmp_path: Path, checkpoint: Path) -> None:

@@ -15,11 +15,12 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "ajet"
 # Room -> rooms it may import besides itself and BASE. A room imports only from rows above its own;
 # `workflow` and `tuner` share a row, for they name each other's types.
 # `engine.base` is the contract of engines; only `assemble` may import the concrete ones.
-BASE = {"author_lines", "errors", "importing", "randomness", "storage"}
+BASE = {"author_lines", "ending", "errors", "importing", "randomness", "storage"}
 SPEAKING = {"records", "config", "engine.base", "chat", "recording", "endpoint", "workflow", "tuner"}
 PLAYING = SPEAKING | {"agents", "opponents", "data", "judges", "rollout"}
 TABLE: dict[str, set[str]] = {
     "author_lines": set(),
+    "ending": set(),
     "errors": set(),
     "importing": set(),
     "randomness": set(),

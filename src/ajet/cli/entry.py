@@ -31,12 +31,13 @@ from omegaconf.errors import OmegaConfBaseException
 from ajet.author_lines import one_line
 from ajet.cli.arguments import Command, quoted, read
 from ajet.cli.placing import place_run, place_sweep
-from ajet.cli.process import ending_signals
+from ajet.cli.process import interrupt
 from ajet.config.compose import VERSION_BASE, compose_tree
 from ajet.config.explain import explain
 from ajet.config.root import Config, PlayConfig
 from ajet.config.store import SCHEMAS, conf_dir, group_options, groups, register
 from ajet.config.unread import only_for_training, unread
+from ajet.ending import ending_signals
 from ajet.errors import AjetError, ConfigError, RunInterruptedError, UserInterrupt, is_users
 from ajet.storage.writing import refusal
 from ajet.sweeps.axis import expand_axis
@@ -84,7 +85,7 @@ def run_entry(
     # twice, so that it only fills memory, 15 MB a pack; 32 are enough for the layers of one pack.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
     os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
-    with ending_signals():
+    with ending_signals(interrupt):
         return _exit_code_of(config_name, load, action, sys.argv[1:] if argv is None else argv)
 
 

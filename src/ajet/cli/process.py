@@ -8,45 +8,24 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import NoReturn
 
-from ajet.errors import ENDING_SIGNALS, UserInterrupt
+from ajet.errors import UserInterrupt
 
 LEAVING_S = 5.0
 """For threads that are no daemons, once all work is done."""
 
 
-@contextmanager
-def ending_signals() -> Iterator[None]:
-    """Meanwhile Ctrl-C, SIGTERM and SIGHUP raise `UserInterrupt`, which no other code raises.
+def interrupt(signum: int) -> None:
+    """What an ending signal does where nothing has to be saved.
 
-    Nothing changes off the main thread, where Python lets nobody handle signals, and under `nohup`.
+    Raises:
+        UserInterrupt: always; no other code raises it.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    process = os.getpid()
-
-    def on_signal(signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a fork of a library's, which is to end as it would have without us
-            signal.signal(signum, signal.SIG_DFL)
-            os.kill(os.getpid(), signum)
-            return
-        raise UserInterrupt(signum)
-
-    handled = [s for s in ENDING_SIGNALS if s != signal.SIGHUP or signal.getsignal(s) is not signal.SIG_IGN]
-    previous = {signum: signal.signal(signum, on_signal) for signum in handled}
-    try:
-        yield
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
+    raise UserInterrupt(signum)
 
 
 def run_as_process(main: Callable[[], int]) -> NoReturn:

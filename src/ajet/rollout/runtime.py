@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import signal
 from collections.abc import Coroutine
-from types import FrameType
+from contextlib import ExitStack
 from typing import Any, Self, TypeVar
 
-from ajet.errors import ENDING_SIGNALS, UserInterrupt, WorkflowError
+from ajet.ending import ending_signals
+from ajet.errors import UserInterrupt, WorkflowError
 from ajet.rollout.boundary import contained
 from ajet.rollout.event_loop import RolloutLoop
 
@@ -46,7 +46,7 @@ class RolloutRuntime:
     def __init__(self) -> None:
         """Nothing starts before the context is entered."""
         self._playing: asyncio.Task[Any] | None = None
-        self._previous_handlers: dict[int, Any] = {}
+        self._signals = ExitStack()
         self._previous_threshold = gc.get_threshold()
         self._signum: int | None = None
 
@@ -58,9 +58,7 @@ class RolloutRuntime:
         gc.freeze()
         self._previous_threshold = gc.get_threshold()
         gc.set_threshold(YOUNG_OBJECTS)
-        for signum in ENDING_SIGNALS:
-            if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:  # nohup
-                self._previous_handlers[signum] = signal.signal(signum, self._on_signal)
+        self._signals.enter_context(ending_signals(self._on_signal))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,8 +66,7 @@ class RolloutRuntime:
         try:
             self._loop.close_within(CLOSING_S)
         finally:
-            for signum, handler in self._previous_handlers.items():
-                signal.signal(signum, handler)
+            self._signals.close()
             gc.set_threshold(*self._previous_threshold)
             gc.unfreeze()
 
@@ -105,7 +102,7 @@ class RolloutRuntime:
             self._playing = None
             gc.collect()  # the cycles that were left alone meanwhile, while there is hardly anything else to walk
 
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+    def _on_signal(self, signum: int) -> None:
         if self._signum is not None:
             raise UserInterrupt(signum)
         self._signum = signum
