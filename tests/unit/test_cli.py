@@ -93,7 +93,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["resume=nowhere"], "nowhere is not a run directory"),
         (
             ["-m", "resume=nowhere", "seed=1,2"],
-            "resume goes on with one run, or with a sweep by its directory: drop -m",
+            "resume continues one run, or a sweep by its directory: drop -m",
         ),
     ],
 )
@@ -246,7 +246,7 @@ def test_an_explicit_directory_is_made_and_one_that_holds_a_run_is_not_written_o
     again = run_recorder(tmp_path, *arguments)
     assert (again.returncode, again.stderr) == (
         2,
-        "error: mine holds a run already: resume=mine goes on with it\n",
+        "error: mine holds a run already: resume=mine continues it\n",
     )
 
 

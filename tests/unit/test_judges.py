@@ -214,7 +214,10 @@ def test_a_judge_with_an_event_loop_of_its_own_runs_on_a_thread(tmp_path: Path) 
     [
         (["judge=python"], r"judge=python needs judge\.entry"),
         (["judge=llm", "judge.model=m"], r"judge=llm needs judge\.base_url"),
-        (["judge=contains"], r"judge=contains compares with the task's own answer, which data=seeds has not"),
+        (
+            ["judge=contains"],
+            r"judge=contains compares with the task's own answer, which tasks of data=seeds do not have",
+        ),
         (["judge=llm", "judge.own_thread=true"], r"judge\.own_thread has no effect with judge=llm"),
         (["judge=contains", "judge.rubric=x"], r"judge\.rubric has no effect with judge=contains: only judge=llm"),
         (["judge=python", "judge.entry=a:b", "judge.success_score=11"], r"score=11 is above judge\.max_score=10"),

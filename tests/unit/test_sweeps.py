@@ -147,8 +147,8 @@ def test_a_job_that_runs_elsewhere_is_left_alone(tmp_path: Path, checkpoint: Pat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["resume=sweep", "seed=5"], "resume goes on with a sweep as it was, so seed cannot change; only launcher"),
-        (["-m", *SIGNALS, "hydra.sweep.dir=sweep", "seed=3,4"], "sweep holds a sweep already: resume=sweep goes on"),
+        (["resume=sweep", "seed=5"], "resume continues a sweep as it was, so seed cannot change; only launcher"),
+        (["-m", *SIGNALS, "hydra.sweep.dir=sweep", "seed=3,4"], "sweep holds a sweep already: resume=sweep continues"),
     ],
 )
 def test_a_sweep_is_neither_changed_nor_written_over(

@@ -103,6 +103,11 @@ def test_a_function_yields_tasks_or_mappings(tmp_path: Path, monkeypatch: pytest
     sys.modules.pop("makes_tasks")
 
 
+def test_columns_of_what_is_a_task_already_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"x\.jsonl, line 1: data\.fields has no effect on what is a Task already"):
+        make_tasks([Row(place="x.jsonl, line 1", values=Task(main_query="A"))], {"main_query": "q"})
+
+
 def test_fields_named_as_a_task_has_them_need_no_mapping() -> None:
     (task,) = make_tasks(
         rows_of({"task_id": 7, "init_messages": [{"role": "user", "content": "Hi"}], "metadata": {"k": 1}, "more": 2}),
@@ -117,7 +122,7 @@ def test_fields_named_as_a_task_has_them_need_no_mapping() -> None:
         ([{"q": "A"}, {"p": "B"}], {"main_query": "q"}, "line 2: there is no 'q'.*it has p"),
         ([{"task_id": "a"}, {"main_query": "B"}], {}, "line 2: there is no task_id"),
         ([{"task_id": "a"}, {"task_id": "b"}, {"task_id": "a"}], {}, "line 3: task_id 'a' stands at x.jsonl, line 1"),
-        ([{"init_messages": "Hi"}], {}, "line 1: init_messages is no JSON"),
+        ([{"init_messages": "Hi"}], {}, "line 1: init_messages is not JSON"),
         ([{"init_messages": "[" * 100_000}], {}, "line 1: init_messages nests too deep"),
         ([{"init_messages": ["Hi"]}], {}, "line 1: init_messages is a list of messages"),
         ([{"main_query": {"a": 1}}], {}, "line 1: main_query is a text, not dict"),
@@ -129,7 +134,11 @@ def test_fields_named_as_a_task_has_them_need_no_mapping() -> None:
             {},
             r"line 1: a value of type object says nothing of its content: .*an id each and data\.content",
         ),
-        ([{"q": "A"}], {"query": "q"}, r"data\.fields\.query is no field of a task; choose among task_id, main_query"),
+        (
+            [{"q": "A"}],
+            {"query": "q"},
+            r"data\.fields\.query is not a field of a task; choose among task_id, main_query",
+        ),
     ],
 )
 def test_a_row_that_is_no_task_is_named(values: list[Any], columns: dict[str, str], said: str) -> None:
@@ -141,13 +150,13 @@ def test_a_row_that_is_no_task_is_named(values: list[Any], columns: dict[str, st
     ("name", "text", "said"),
     [
         ("x.jsonl", "", "holds no tasks"),
-        ("x.jsonl", '{"a": 1}\n\n{"a"\n', r"x\.jsonl, line 3: no JSON"),
+        ("x.jsonl", '{"a": 1}\n\n{"a"\n', r"x\.jsonl, line 3: not JSON"),
         ("x.jsonl", "[1]\n", "line 1: a task is a mapping of fields, not list"),
         ("x.jsonl", '{"a": 1}\n' + "[" * 100_000, r"x\.jsonl, line 2: it nests too deep"),
         ("x.jsonl", '{"a": 1}\n' + "9" * 5000, r"x\.jsonl, line 2: it .*too long a number"),
         ("x.json", '{"a": 1}', "a list of objects, not dict"),
-        ("x.csv", "a,b\n1\n", "no CSV"),
-        ("x.parquet", "no", "no parquet"),
+        ("x.csv", "a,b\n1\n", "not CSV"),
+        ("x.parquet", "no", "not parquet"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_where(name: str, text: str, said: str, tmp_path: Path) -> None:
@@ -162,7 +171,7 @@ def test_a_line_ends_where_json_lines_say_so(tmp_path: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbf" + '{"main_query": "a\u2028b\u0085c"}\r\n{"main_query": "d"}'.encode())
     assert [task.main_query for task in read("jsonl", file)] == ["a\u2028b\u0085c", "d"]
     file.write_bytes('{"main_query": "\u00e9"}'.encode("latin-1"))
-    with pytest.raises(ConfigError, match=r"x\.jsonl: no UTF-8 at byte 16"):
+    with pytest.raises(ConfigError, match=r"x\.jsonl: not UTF-8 at byte 16"):
         read("jsonl", file)
 
 

@@ -132,7 +132,7 @@ def environment_maker(config: Config) -> EnvironmentMaker | None:
         return None
     make_env: EnvironmentMaker = load_object(entry, setting="workflow.env")
     if not callable(make_env):
-        raise ConfigError(f"workflow.env={entry} is no function of a task")
+        raise ConfigError(f"workflow.env={entry} is not a function of a task")
     return make_env
 
 

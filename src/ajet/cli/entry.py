@@ -166,7 +166,7 @@ def _check_ahead(
             raise ConfigError(f"sweep={kind} has no effect on a single run: add -m, or drop it")
         return [*place_run(tree, overrides), *command.arguments], None
     if OmegaConf.select(tree, "resume") is not None:
-        raise ConfigError("resume goes on with one run, or with a sweep by its directory: drop -m")
+        raise ConfigError("resume continues one run, or a sweep by its directory: drop -m")
     check_search(tree)
     overrides = expand_axis(tree, overrides)
     swept = [*(f"{key}={value}" for key, value in (tree.hydra.sweeper.params or {}).items()), *overrides]

@@ -28,7 +28,7 @@ def place_run(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
     if resume is None and "resume" in tree and _names(overrides, "trust_code"):
         raise ConfigError("trust_code has no effect without resume: a new run runs what you name")
     if resume is not None and _names(overrides, "run_dir"):
-        raise ConfigError(f"resume={resume} goes on in that directory: drop run_dir")
+        raise ConfigError(f"resume={resume} continues in that directory: drop run_dir")
     if resume is not None:
         if Path(resume).is_dir():
             _make(Path(resume), exist_ok=True)
@@ -41,7 +41,7 @@ def place_run(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
         directory = Path(tree.run_dir)
     if chosen or _names(overrides, "hydra.run.dir"):
         if (directory / "config.yaml").is_file() and not can_begin_again(directory, trains="num_episodes" not in tree):
-            raise ConfigError(f"{directory} holds a run already: resume={directory} goes on with it")
+            raise ConfigError(f"{directory} holds a run already: resume={directory} continues it")
         _make(directory, exist_ok=True)
         return [f"hydra.run.dir={quoted(str(directory))}"] if chosen else []
     return [f"hydra.run.dir={quoted(str(_claim(directory)))}"]
@@ -60,7 +60,7 @@ def place_sweep(tree: DictConfig, overrides: Sequence[str]) -> Path:
     if not _names(overrides, "hydra.sweep.dir"):
         return _claim(directory)
     if is_sweep(directory):
-        raise ConfigError(f"{directory} holds a sweep already: resume={directory} goes on with it")
+        raise ConfigError(f"{directory} holds a sweep already: resume={directory} continues it")
     _make(directory, exist_ok=True)
     return directory
 

@@ -146,7 +146,7 @@ def _continued(run: Path, tree: DictConfig, overrides: Sequence[str]) -> Config:
             continue
         if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in CONTINUABLE):
             raise ConfigError(
-                f"resume goes on with a run as it was, so {key} cannot change; only {', '.join(CONTINUABLE)} can"
+                f"resume continues a run as it was, so {key} cannot change; only {', '.join(CONTINUABLE)} can"
             )
         OmegaConf.update(saved, key, _literal(_resolved(tree, key)))
     saved.resume, saved.run_dir = _literal(str(run)), _literal(str(tree.run_dir))
@@ -184,7 +184,7 @@ def load_play(tree: DictConfig) -> PlayConfig:
     """The validated configuration of episodes to look at; errors as `load_training`."""
     config = to_config(tree, PlayConfig)
     if config.resume is not None:
-        raise ConfigError("resume goes on with training: python -m ajet.train resume=...")
+        raise ConfigError("resume continues training: python -m ajet.train resume=...")
     validate(config)
     _anchor_paths(config)
     return config

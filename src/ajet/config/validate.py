@@ -154,8 +154,8 @@ def _check_data(config: Config) -> None:
     check_judge(config.judge, config.rollout.timeout_s)
     if config.judge.name in COMPARING_JUDGES and config.data.reader == "seeds":
         raise ConfigError(
-            f"judge={config.judge.name} compares with the task's own answer, which data=seeds has not: choose "
-            f"data={'|'.join(READERS[1:])}, or judge=python|llm"
+            f"judge={config.judge.name} compares with the task's own answer, which tasks of data=seeds do not have: "
+            f"choose data={'|'.join(READERS[1:])}, or judge=python|llm"
         )
 
 

@@ -59,7 +59,7 @@ def _from_file(reader: str, file: Path) -> list[Row]:
     try:
         return [Row(place=f"{file.name}, {place}", values=values) for place, values in FILES[reader](file)]
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file.name}: no UTF-8 at byte {error.start}: save the file as UTF-8") from error
+        raise ConfigError(f"{file.name}: not UTF-8 at byte {error.start}: save the file as UTF-8") from error
 
 
 def _jsonl(file: Path) -> Iterable[tuple[str, Any]]:
@@ -80,7 +80,7 @@ def _parsed(text: str, place: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{place}: no JSON: {error}") from error
+        raise ConfigError(f"{place}: not JSON: {error}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{place}: it nests too deep or holds too long a number") from error
 
@@ -96,7 +96,7 @@ def _csv(file: Path) -> Iterable[tuple[str, Any]]:
         as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, string()))
         columns = csv.read_csv(file, parse_options=parsing, convert_options=as_text).to_pydict()
     except ArrowInvalid as error:
-        raise ConfigError(f"{file.name}: no CSV: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{file.name}: not CSV: {' '.join(str(error).split())}") from error
     if len(columns) < len(names):
         raise ConfigError(f"{file.name}: two columns have the same name; it has {', '.join(names)}")
     values = [_numbers(cells) for cells in columns.values()]
@@ -118,7 +118,7 @@ def _parquet(file: Path) -> Iterable[tuple[str, Any]]:
     try:
         return _numbered(parquet.read_table(file).to_pylist())
     except ArrowInvalid as error:
-        raise ConfigError(f"{file.name}: no parquet: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{file.name}: not parquet: {' '.join(str(error).split())}") from error
 
 
 def _numbered(rows: Iterable[Any]) -> Iterable[tuple[str, Any]]:

@@ -29,7 +29,10 @@ def make_tasks(rows: Sequence[Row], columns: Mapping[str, str]) -> list[Task]:
     """
     unknown = sorted(set(columns) - set(TASK_FIELDS))
     if unknown:
-        raise ConfigError(f"data.fields.{unknown[0]} is no field of a task; choose among {', '.join(TASK_FIELDS)}")
+        raise ConfigError(f"data.fields.{unknown[0]} is not a field of a task; choose among {', '.join(TASK_FIELDS)}")
+    made = next((row.place for row in rows if isinstance(row.values, Task)), None)
+    if columns and made is not None:
+        raise ConfigError(f"{made}: data.fields has no effect on what is a Task already: yield mappings, or drop it")
     tasks = [_task(row, columns) for row in rows]
     has_ids = any(task.task_id for task in tasks)
     if has_ids:
@@ -109,7 +112,7 @@ def _parsed(row: Row, name: str, value: Any) -> Any:
     try:
         return json.loads(value)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{row.place}: {name} is no JSON: {error}") from error
+        raise ConfigError(f"{row.place}: {name} is not JSON: {error}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{row.place}: {name} nests too deep or holds too long a number") from error
 

@@ -50,7 +50,7 @@ def repeated_arguments(sweep: Path, overrides: Sequence[str], config_name: str) 
     for override in changed:
         if not says_how_to_run(str(override.input_line)):
             raise ConfigError(
-                f"resume goes on with a sweep as it was, so {override.key_or_group} cannot change; "
+                f"resume continues a sweep as it was, so {override.key_or_group} cannot change; "
                 f"only {', '.join(HOW_TO_RUN)} can"
             )
     replaced = {override.key_or_group for override in changed}

@@ -138,14 +138,14 @@ def _filled(name: str, text: str) -> float:
     try:
         return float(text.strip().replace(",", "."))
     except ValueError:
-        raise RequestValidationError([{"loc": (name,), "msg": f"{text!r} is no number"}]) from None
+        raise RequestValidationError([{"loc": (name,), "msg": f"{text!r} is not a number"}]) from None
 
 
 def _whole(name: str, text: str) -> int:
     """A step as it may stand in a column of 64-bit numbers."""
     digits = text.strip()
     if not (digits.isascii() and digits.isdigit() and len(digits) <= len(str(MOST)) and int(digits) <= MOST):
-        raise RequestValidationError([{"loc": (name,), "msg": f"{text!r} is no whole number from 0 to {MOST}"}])
+        raise RequestValidationError([{"loc": (name,), "msg": f"{text!r} is not a whole number from 0 to {MOST}"}])
     return int(digits)
 
 
