@@ -225,6 +225,12 @@ class Plain(Workflow):
             asyncio.run(by_sdk(tuner))
         elif self.way == "old loop":
             asyncio.get_event_loop().run_until_complete(by_sdk(tuner))
+        elif self.way == "old loop, closed":
+            loop = asyncio.get_event_loop()
+            loop.run_until_complete(by_sdk(tuner))
+            loop.close()
+        elif self.way == "old loop, exit":
+            asyncio.get_event_loop().run_until_complete(exits())
         elif self.way == "url":
             by_url(tuner)
         elif self.way == "exit":
@@ -232,10 +238,14 @@ class Plain(Workflow):
         return WorkflowOutput(reward=1.0, metadata={"thread": threading.current_thread().name})
 
 
-@pytest.mark.parametrize("way", ["nothing", "loop", "old loop", "url", "exit"])
+async def exits() -> None:
+    sys.exit(0)
+
+
+@pytest.mark.parametrize("way", ["nothing", "loop", "old loop", "old loop, closed", "old loop, exit", "url", "exit"])
 def test_a_plain_execute_runs_on_a_thread_of_its_own(way: str, tokenizer: Any) -> None:
     (episode,) = play(Run(tokenizer), lambda: Plain(way=way), group_size=1)
-    if way == "exit":
+    if "exit" in way:
         assert episode.status == "infra_error" and str(episode.error).startswith("SystemExit: 0 (")
     else:
         assert episode.status == "ok", episode.error

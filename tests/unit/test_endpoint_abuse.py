@@ -257,18 +257,18 @@ def test_a_text_that_may_fit_is_left_to_the_engine_and_one_that_cannot_is_not_to
 def test_headers_are_bounded_and_strange_requests_are_400(tokenizer: Any) -> None:
     made = Run(tokenizer)
 
-    def program(tuner: AjetTuner) -> list[bytes]:
+    def program(tuner: AjetTuner) -> list[str]:
         address = tuner.as_oai_baseurl_apikey(agent_name="P1", target_tag="seer")
         host, port = address.base_url.removeprefix("http://").partition("/")[0].split(":")
         requests = [b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * (MOST_HEADER_BYTES // 6 + 100)]
         requests += [b"GET /" + b"a" * (MOST_HEADER_BYTES + 100), b"\0\1\2\r\n\r\n"]
         answers = [exchange(host, int(port), request) for request in requests]
         assert post(address).status_code == 200
-        return [answer[:12] for answer in answers]
+        return [answer[:12].decode() for answer in answers]
 
     episode = made.one(program)
     made.endpoint.close()
-    assert episode.metadata["said"] == [b"HTTP/1.1 400"] * 3, episode.error
+    assert episode.metadata["said"] == ["HTTP/1.1 400"] * 3, episode.error
 
 
 def exchange(host: str, port: int, request: bytes) -> bytes:

@@ -68,6 +68,8 @@ class ContainedLoop(asyncio.SelectorEventLoop):
     def run_until_complete(self, future: Awaitable[T]) -> T:  # type: ignore[override]
         """As asyncio's; a program that stops the loop stops nothing."""
         task = asyncio.ensure_future(future, loop=self)
+        # asyncio does not stop for a task that ends in `SystemExit`: it counts on that having ended the loop.
+        task.add_done_callback(lambda _: self.stop())
         while True:
             try:
                 return super().run_until_complete(task)
@@ -82,6 +84,8 @@ class ContainedLoop(asyncio.SelectorEventLoop):
 
     def close_within(self, seconds: float) -> None:
         """Cancel what is left and close, without waiting for tasks or executor threads that will not end."""
+        if self.is_closed():
+            return  # by the program that drove it
         left = asyncio.all_tasks(self)
         for task in left:
             task.cancel()
