@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,9 @@ from tests.engine_contract import (
     make_request,
 )
 from tests.integration.tiny_model import MAX_CONTEXT, build_tiny_model, save_tiny_model
+from tests.model_families import tiny_model
 
+from ajet.engine.checkpoint import load_causal_lm
 from ajet.engine.vllm import VllmEngine
 from ajet.errors import EngineError
 
@@ -92,3 +96,26 @@ def test_a_temperature_that_vllm_would_change_is_refused(subject: ModelSubject) 
 
 def test_vllm_is_quiet_unless_asked(subject: ModelSubject) -> None:
     assert logging.getLogger("vllm").level >= logging.WARNING
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "settings"), [("mistral", {}), ("gemma2", {"attn_logit_softcapping": 2.0})], ids=["window", "soft cap"]
+)
+def test_windows_and_soft_caps_are_sampled_with_the_probabilities_that_are_trained(
+    family: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    # vLLM's kernels on the CPU take heads of 32 and wider.
+    tiny_model(family, head_dim=32, hidden_size=128, **settings).save_pretrained(tmp_path)
+    prompt = tuple(3 + 5 * k % 60 for k in range(20))
+    engine = VllmEngine(str(tmp_path), max_context=128, max_concurrency=4, kv_cache_gib=0.1, num_threads=1)
+    (completion,) = complete(engine, make_request(prompt_ids=prompt, max_tokens=20, stop_ids=()))
+    engine.close()
+    ids = (*prompt, *completion.token_ids)
+    with torch.no_grad():
+        trained = load_causal_lm(str(tmp_path), torch.float32, max_context=128).eval()
+        logits = trained(input_ids=torch.tensor([ids])).logits[0, len(prompt) - 1 : -1]
+        logp = torch.log_softmax(logits, -1).gather(1, torch.tensor(completion.token_ids)[:, None])[:, 0]
+    assert len(completion.token_ids) == 20  # well beyond the window of 6
+    # Weights this large round more than the contract's; a token seen in error would change tenths of nats.
+    assert completion.logprobs == pytest.approx(logp.tolist(), abs=10 * LOGPROB_TOLERANCE)
