@@ -77,6 +77,9 @@ def is_users(error: BaseException) -> bool:
 
     Where Python's own handler is in place, as in a notebook, the two cannot be told apart: it counts as the user's.
     """
-    if isinstance(error, UserInterrupt):
+    kind = type(
+        error
+    )  # `isinstance` would also ask the exception for its `__class__`, which its author may have written
+    if issubclass(kind, UserInterrupt):
         return True
-    return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return issubclass(kind, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler

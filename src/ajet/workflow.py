@@ -6,13 +6,15 @@ Out: a `WorkflowOutput`. No base class beyond pydantic's, no registration.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ajet.author_lines import legible
 from ajet.records import Task
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 MOST_METRIC_LEVELS = 20
 """Of mappings in `log_metrics`."""
+MOST_NAME_CHARACTERS = 1000
+"""Of a metric, with the names of the mappings that it lies in."""
+NOT_FINITE = "not_finite"
+"""What counts a metric's values that are not finite, as `<name>/not_finite`."""
 
 
 class WorkflowTask(BaseModel):
@@ -64,7 +70,9 @@ class WorkflowOutput(BaseModel):
     """Kept with the episode."""
     log_metrics: dict[str, float] = Field(default_factory=dict)
     """Logged as `workflow/<name>`, averaged over episodes; a list stands for its mean, an empty one for nothing, and
-    a mapping for `<name>/<its names>`. Values that are not finite are left out of the mean and counted."""
+    a mapping for `<name>/<its names>`. Values that are not finite, of a list one or their sum, are left out of the mean
+    and counted as `workflow/<name>/not_finite`. Control characters and half surrogate pairs in names become escapes;
+    an empty name is refused, and one that another metric has, too."""
 
     @field_validator("log_metrics", mode="before")
     @classmethod
@@ -78,7 +86,7 @@ def flat_metrics(metrics: Mapping[Any, Any]) -> dict[str, Any]:
     Example: {"turns": [1, 3], "day": {"votes": 2}} is {"turns": 2.0, "day/votes": 2}.
 
     Raises:
-        ValueError: more levels than anyone names.
+        ValueError: more levels than anyone names, or a name that is empty, too long, taken, or that of a count of ours.
     """
     flat: dict[str, Any] = {}
     open_mappings: list[tuple[str, Mapping[Any, Any], int]] = [("", metrics, 0)]
@@ -86,14 +94,44 @@ def flat_metrics(metrics: Mapping[Any, Any]) -> dict[str, Any]:
         prefix, mapping, level = open_mappings.pop()
         if level > MOST_METRIC_LEVELS:
             raise ValueError(f"mappings {MOST_METRIC_LEVELS} levels deep, or one that holds itself")
-        for name, value in mapping.items():
+        for key, value in mapping.items():
+            name = _metric_name(prefix, key)
             if isinstance(value, Mapping):
-                open_mappings.append((f"{prefix}{name}/", value, level + 1))
+                open_mappings.append((f"{name}/", value, level + 1))
+            elif name in flat:
+                raise ValueError(f"there are two metrics whose names read {name!r}")
             elif not isinstance(value, list | tuple):
-                flat[f"{prefix}{name}"] = value
+                flat[name] = _number(value)
             elif value:
-                flat[f"{prefix}{name}"] = fmean(value)
+                flat[name] = _mean(value)
     return flat
+
+
+def _metric_name(prefix: str, key: Any) -> str:
+    name = legible(f"{prefix}{key}")
+    if len(name) > MOST_NAME_CHARACTERS:
+        raise ValueError(f"a metric's name has more than {MOST_NAME_CHARACTERS} characters: {name[:80]}…")
+    if name == prefix:
+        raise ValueError(f"a metric has an empty name{f' in {prefix!r}' if prefix else ''}")
+    if name.rpartition("/")[2] == NOT_FINITE:
+        raise ValueError(f"the name {name!r} is taken: {NOT_FINITE} counts a metric's values that are not finite")
+    return name
+
+
+def _number(value: Any) -> Any:
+    """Whole numbers that no float holds are as good as infinite."""
+    try:
+        return float(value) if isinstance(value, int) else value
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _mean(values: Sequence[Any]) -> float:
+    numbers = [math.fsum([_number(value)]) for value in values]  # a float each; a text is refused
+    try:
+        return fmean(numbers)
+    except (OverflowError, ValueError):  # their sum is too large, or infinities of both signs
+        return math.nan
 
 
 class Workflow(BaseModel):

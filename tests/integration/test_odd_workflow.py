@@ -61,11 +61,13 @@ class Odd(Workflow):
         sys.exit(0)
 
 class Breaks(Workflow):
-    """Plays one step of four episodes and then no more."""
+    """Plays one step of four episodes and then no more, or only `survivors` of each four."""
+
+    survivors: int = 0
 
     async def execute(self, workflow_task, tuner):
         PLAYED.append(1)
-        if len(PLAYED) > 4:
+        if len(PLAYED) > 4 and workflow_task.repeat >= self.survivors:
             raise ConnectionError("the service is gone")
         model = tuner.as_agentscope_model(agent_name="solver", target_tag="solver")
         await model([{"role": "user", "content": "Say a."}])
@@ -106,9 +108,17 @@ def test_odd_episodes_are_counted_and_the_run_goes_on_to_its_end(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_run_that_loses_its_episodes_stops_with_its_state_saved(tmp_path: Path) -> None:
-    done = train(tmp_path, "Breaks", "total_steps=3")
+@pytest.mark.parametrize(
+    ("survivors", "words"),
+    [
+        (0, "All 4 episodes failed"),
+        (1, "3 of 4 episodes were lost, more than rollout.max_lost_fraction=0.5 allows"),
+    ],
+)
+def test_a_run_that_loses_its_episodes_stops_with_its_state_saved(survivors: int, words: str, tmp_path: Path) -> None:
+    sizes = ["rollout.num_tasks=1", "rollout.group_size=4"]
+    done = train(tmp_path, "Breaks", "total_steps=3", f"++workflow.params.survivors={survivors}", *sizes)
     assert done.returncode == 1
-    assert "error: All 4 episodes failed, the first with: ConnectionError: the service is gone (" in done.stderr
+    assert f"error: {words}, the first with: ConnectionError: the service is gone (" in done.stderr
     assert done.stderr.endswith("; the state is saved, go on with: python -m ajet.train resume=run\n")
     assert (tmp_path / "run" / "checkpoints" / "step_1").is_dir()

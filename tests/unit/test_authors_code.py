@@ -16,6 +16,7 @@ import pytest
 from tests.episodes import Run, by_sdk, by_url
 from transformers import PreTrainedTokenizerBase
 
+from ajet.author_lines import one_line, own_traceback
 from ajet.config.root import Config
 from ajet.errors import WorkflowError
 from ajet.judges.base import BaseJudge
@@ -97,6 +98,82 @@ async def cancels_its_own_task(output: WorkflowOutput) -> None:
 class Unspeakable(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no words")
+
+
+class Exiting(Exception):
+    def __str__(self) -> str:
+        sys.exit(0)
+
+
+class Interrupting(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+    __repr__ = __str__
+
+
+def without_name() -> BaseException:
+    class Nameless(type):
+        def __getattribute__(cls, name: str) -> Any:
+            return sys.exit(0) if name in ("__name__", "__qualname__") else super().__getattribute__(name)
+
+    class WithoutName(Exception, metaclass=Nameless):
+        pass
+
+    return WithoutName("hi")
+
+
+def of_no_class() -> BaseException:
+    class OfNoClass(Exception):
+        @property  # type: ignore[misc]
+        def __class__(self) -> Any:
+            sys.exit(0)
+
+    return OfNoClass("hi")
+
+
+def without_cause() -> BaseException:
+    class WithoutCause(Exception):
+        @property
+        def __cause__(self) -> Any:  # type: ignore[override]
+            sys.exit(0)
+
+    return WithoutCause("hi")
+
+
+class ExitsWhenShown:
+    def __repr__(self) -> str:
+        sys.exit(0)
+
+
+@pytest.mark.parametrize("by_thread", [False, True])
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (Exiting, "Exiting: its message cannot be read: __str__ raised SystemExit ("),
+        (Interrupting, "Interrupting: its message cannot be read: __str__ raised KeyboardInterrupt ("),
+        (lambda: SystemExit(ExitsWhenShown()), "SystemExit: its message cannot be read: __str__ raised SystemExit ("),
+        (without_name, "WithoutName: hi ("),
+        (of_no_class, "OfNoClass: "),
+        (without_cause, "WithoutCause: it cannot be read"),
+    ],
+)
+def test_an_exception_that_raises_when_it_is_read_is_a_failure_of_its_episode(
+    make: Callable[[], BaseException], words: str, by_thread: bool, tokenizer: Any
+) -> None:
+    error = make()
+    lost, other = play(Run(tokenizer), lambda: Odd(act=raises(error), by_thread=by_thread))
+    assert lost.status == "infra_error" and str(lost.error).startswith(words)
+    assert other.status == "ok"
+    assert "Traceback" in own_traceback(error) or own_traceback(error) == one_line(error)
+
+
+def test_a_chain_of_causes_longer_than_python_recurses_is_told() -> None:
+    error = ValueError(0)
+    for number in range(1, 3000):
+        cause, error = error, ValueError(number)
+        error.__cause__ = cause
+    assert own_traceback(error).endswith("ValueError: 2999\n") and one_line(error) == "ValueError: 2999"
 
 
 @pytest.mark.parametrize("by_thread", [False, True])
@@ -313,6 +390,7 @@ def test_metrics_that_are_not_finite_are_left_out_and_counted(tokenizer: Any) ->
     def act(output: WorkflowOutput) -> None:
         output.log_metrics["score"] = math.nan
         output.log_metrics["huge"] = 1e308
+        output.log_metrics["both"] = [math.inf, -math.inf]  # type: ignore[assignment]
 
     class Scores(Odd):
         async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
@@ -326,3 +404,4 @@ def test_metrics_that_are_not_finite_are_left_out_and_counted(tokenizer: Any) ->
         metrics = episode_metrics(runtime.run(plays))
     assert metrics["workflow/score"] == 1.5 and metrics["workflow/score/not_finite"] == 1
     assert "workflow/huge" not in metrics and metrics["workflow/huge/not_finite"] == 1
+    assert "workflow/both" not in metrics and metrics["workflow/both/not_finite"] == 1

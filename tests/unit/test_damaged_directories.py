@@ -116,6 +116,15 @@ def test_damage_is_a_sentence_that_names_the_file(
         assert line.startswith("error: ") and words in line
 
 
+def test_a_metric_whose_name_no_table_takes_is_read_with_escapes(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    log = run / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    log.write_text("".join(json.dumps({**line, "workflow/\ud800\n": 1.0}) + "\n" for line in lines))
+    assert load_run(run).metrics["workflow/\\ud800\\n"].notna().all()
+    assert report_main([str(run)]) == 0
+
+
 def test_view_says_it_too_and_a_file_without_rows_or_of_a_stranger_is_no_harm(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,6 +131,43 @@ def test_a_thread_that_never_ends_does_not_keep_the_process_alive() -> None:
     assert (done.returncode, done.stdout) == (3, "done\n")
 
 
+@pytest.mark.parametrize("way", ["fork", "spawn", "deaf"])
+def test_a_process_that_a_program_left_running_is_ended_with_a_word(way: str) -> None:
+    program = (
+        "import multiprocessing, signal, time; from ajet.cli import run_as_process\n"
+        f"deaf = {way == 'deaf'}\n"
+        "if deaf: signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"context = multiprocessing.get_context({way.replace('deaf', 'fork')!r})\n"
+        "child = context.Process(target=time.sleep, args=(1000,)); child.start()\n"
+        "run_as_process(lambda: print(child.pid) or 3)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 3
+    pid = int(done.stdout)
+    assert done.stderr == f"warning: processes that the program left running are terminated: {named(way, pid)}\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def named(way: str, pid: int) -> str:
+    return f"{'Spawn' if way == 'spawn' else 'Fork'}Process-1 (pid {pid})"
+
+
+@pytest.mark.parametrize("left", ["a pool", "a short process"])
+def test_processes_that_end_by_themselves_are_waited_for(left: str) -> None:
+    program = (
+        "import multiprocessing, time; from concurrent.futures import ProcessPoolExecutor\n"
+        "from ajet.cli import run_as_process\n"
+        "def say(): time.sleep(0.3); print('said', flush=True)\n"
+        "context = multiprocessing.get_context('fork')\n"
+        f"if {left == 'a pool'}: ProcessPoolExecutor(2, mp_context=context).submit(say)\n"
+        "else: context.Process(target=say).start()\n"
+        "run_as_process(lambda: 3)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "said\n", "")
+
+
 PLAYS = """
 import asyncio, sys, time
 from ajet.cli import run_as_process, run_entry

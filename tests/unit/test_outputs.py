@@ -140,6 +140,39 @@ def test_metrics_in_mappings_get_names_with_slashes() -> None:
         kept_output(output)
 
 
+def test_names_of_metrics_are_legible_and_each_has_its_own() -> None:
+    output = WorkflowOutput(log_metrics={"half \ud800": 1, "two\nlines": {"tab\t": 2}, "é ☃": 3})
+    assert output.log_metrics == {"half \\ud800": 1, "two\\nlines/tab\\t": 2, "é ☃": 3}
+    assert kept_output(output).log_metrics == output.log_metrics
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words"),
+    [
+        ({"a/b": 1, "a": {"b": 2}}, "two metrics whose names read 'a/b'"),
+        ({1: 1, "1": 2}, "two metrics whose names read '1'"),
+        ({"\ud800": 1, "\\ud800": 2}, "two metrics whose names read"),
+        ({"": 1}, "a metric has an empty name"),
+        ({"a": {"": 1}}, "a metric has an empty name in 'a/'"),
+        ({"x" * 100_000: 1}, "more than 1000 characters"),
+        ({"score/not_finite": 1}, "'score/not_finite' is taken"),
+    ],
+)
+def test_a_metric_whose_name_would_hide_another_or_say_nothing_is_refused(metrics: Any, words: str) -> None:
+    output = WorkflowOutput()
+    output.log_metrics = metrics
+    with pytest.raises(WorkflowError, match=words):
+        kept_output(output)
+
+
+@pytest.mark.parametrize(
+    "values", [[math.inf, -math.inf], [1e308, 1e308], [10**400, 1], [1, math.nan], 10**400, -(10**400), math.inf]
+)
+def test_a_metric_without_a_finite_mean_is_not_finite(values: Any) -> None:
+    (kept_metric,) = kept_output(WorkflowOutput(log_metrics={"it": values})).log_metrics.values()
+    assert not math.isfinite(kept_metric)
+
+
 KEYS = st.one_of(st.text(), st.integers(), st.tuples(st.integers()), st.none(), st.booleans(), st.floats())
 LEAVES = st.one_of(KEYS, st.binary(), st.dates(), st.decimals(), st.complex_numbers(), st.sets(st.integers()))
 TREES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=20)

@@ -10,13 +10,21 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from typing import NoReturn
 
 from ajet.errors import UserInterrupt
 
 LEAVING_S = 5.0
-"""For threads that are no daemons, once all work is done."""
+"""For threads that are no daemons, and then for processes that are none, once all work is done."""
+TERMINATING_S = 2.0
+"""For a process that was asked to terminate, before it is killed."""
+EXIT_FUNCTIONS_S = 60.0
+"""For all that Python still calls at its end (`atexit`)."""
 
 
 def interrupt(signum: int) -> None:
@@ -29,7 +37,11 @@ def interrupt(signum: int) -> None:
 
 
 def run_as_process(main: Callable[[], int]) -> NoReturn:
-    """Run a command and end the process with its exit code, whatever an author's program has left running."""
+    """Run a command and end the process with its exit code, whatever an author's program has left running.
+
+    Threads are given `LEAVING_S` and left where they are. Processes of `multiprocessing` are given as long and then
+    ended, with a word: Python would wait for them for good, and nobody else knows of them. Those of `subprocess` go on.
+    """
     code = 1
     try:
         code = main()
@@ -41,7 +53,7 @@ def run_as_process(main: Callable[[], int]) -> NoReturn:
 
 def _flush_output() -> None:
     """What is still to be written, if anybody reads it: `--help | head` is no mistake."""
-    if sys.stdout is None:
+    if sys.stdout is None or sys.stdout.closed:
         return
     try:
         sys.stdout.flush()
@@ -51,16 +63,46 @@ def _flush_output() -> None:
 
 
 def _end_without(code: int) -> None:
-    """End the process after a while even if Python waits for a thread that never ends."""
-    joined = threading.Event()
-    atexit.register(joined.set)  # runs once Python has waited for all threads
+    """End the process even if Python waits for a thread, a process or an exit function that never ends."""
+    threads_ended = threading.Event()
+
+    def after_threads() -> None:
+        # Exit functions run once Python has waited for all threads, the last one first: this comes before that of
+        # `multiprocessing`, which waits for processes, and after pools have ended theirs.
+        threads_ended.set()
+        _end_processes([child for child in active_children() if not child.daemon], LEAVING_S)
 
     def watch() -> None:
-        if not joined.wait(LEAVING_S):
-            for stream in (sys.stdout, sys.stderr):
-                if stream is not None:
-                    stream.flush()
+        try:
+            if threads_ended.wait(LEAVING_S):
+                time.sleep(LEAVING_S + TERMINATING_S + EXIT_FUNCTIONS_S)
+            else:
+                _end_processes(active_children(), 0.0)
+            _flush_output()
+        finally:
             os._exit(code)
 
-    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
-        threading.Thread(target=watch, name="ajet-leaving", daemon=True).start()
+    atexit.register(after_threads)
+    threading.Thread(target=watch, name="ajet-leaving", daemon=True).start()
+
+
+def _end_processes(children: Sequence[BaseProcess], patience_s: float) -> None:
+    """Wait for processes together, then terminate those that go on, and kill the ones that do not heed it."""
+    _join(children, patience_s)
+    left = [child for child in children if child.is_alive()]
+    if not left:
+        return
+    named = ", ".join(f"{child.name} (pid {child.pid})" for child in left)
+    with suppress(OSError, ValueError, AttributeError):  # a program may have closed or taken away what we say it on
+        print(f"warning: processes that the program left running are terminated: {named}", file=sys.stderr, flush=True)
+    for child in left:
+        child.terminate()
+    _join(left, TERMINATING_S)
+    for child in left:
+        child.kill()
+
+
+def _join(children: Sequence[BaseProcess], patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    for child in children:
+        child.join(max(0.0, deadline - time.monotonic()))

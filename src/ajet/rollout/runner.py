@@ -204,7 +204,8 @@ class EpisodeRunner:
             ConfigError: the program's own, which no retry can mend.
         """
         error = ended.error
-        if isinstance(error, ConfigError):
+        kind = type(error)  # `isinstance` would also ask it for its `__class__`, which its author may have written
+        if error is not None and issubclass(kind, ConfigError):
             raise error
         if error is not None:
             self._tell(task, repeat, error)
@@ -212,7 +213,7 @@ class EpisodeRunner:
             return _Outcome(status="timeout", error=self._lateness(ended))
         if error is not None:
             return _Outcome(
-                status="policy_error" if isinstance(error, PolicyError) else "infra_error", error=one_line(error)
+                status="policy_error" if issubclass(kind, PolicyError) else "infra_error", error=one_line(error)
             )
         return _Outcome(status="ok", output=ended.result())
 

@@ -114,6 +114,7 @@ def never_asked(episodes: Sequence[Episode]) -> str:
             "Give it a longer timeout."
         )
     return (
-        "their models were handed out and no request came. Does the program use them? If so, a cache of its client may "
-        "have answered (e.g. LangChain's set_llm_cache): turn that off."
+        "their models were handed out and no request came. Does the program use them? If so, the episodes may have "
+        "ended before their turn, e.g. by an illegal move of an agent that is not trained (choose another opponent, or "
+        "train it too), or a cache of its client may have answered (e.g. LangChain's set_llm_cache): turn that off."
     )

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from ajet.author_lines import legible
 from ajet.errors import RunDirectoryError
 
 T = TypeVar("T")
@@ -116,7 +117,8 @@ def _metric_line(path: Path, number: int, text: bytes) -> dict[str, float]:
     is_step = isinstance(line, dict) and isinstance(line.get("step"), int) and line["step"] >= 0
     if not is_step or any(isinstance(value, bool) or not _is_number(value) for value in line.values()):
         raise damaged(path, f"line {number} is not a step and its numbers")
-    return line
+    # Earlier versions wrote names as authors gave them, which a table need not take.
+    return {legible(name): value for name, value in line.items()}
 
 
 def _is_number(value: object) -> bool:
