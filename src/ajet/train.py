@@ -11,7 +11,7 @@ from ajet.config.compose import load_training, save
 from ajet.config.known_code import record_code
 from ajet.config.plan import plan
 from ajet.config.root import Config
-from ajet.storage.attempts import set_aside
+from ajet.storage.attempts import check_can_go_on, set_aside
 from ajet.storage.lock import locked
 
 if TYPE_CHECKING:
@@ -36,12 +36,13 @@ def train(config: Config) -> float | None:
     """Train as the configuration says, in its run directory; returns the final held-out score, if there is one.
 
     Raises:
-        RunDirectoryError: another process works in the directory.
+        RunDirectoryError: another process works in the directory, or it holds nothing that can be resumed.
     """
     run_dir = Path(config.run_dir)
     with locked(run_dir):
-        if config.resume is None:
-            set_aside(run_dir)
+        if config.resume is not None:
+            check_can_go_on(run_dir)
+        set_aside(run_dir)
         print("\n".join(plan(config)), flush=True)
         record_code(config, run_dir)
         save(config, run_dir / "config.yaml")

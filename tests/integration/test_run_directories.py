@@ -9,12 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from ajet.config.compose import compose
+from ajet.assemble import build_trainer
+from ajet.config.compose import compose, save
+from ajet.errors import EngineError, TrainingError
 from ajet.evaluate import main as evaluate_main
 from ajet.storage.checkpoints import damage, saved_steps
 from ajet.storage.lock import locked
@@ -98,8 +102,10 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again_in_its_directory(
     run = tmp_path / "run"
     start_and_kill(run)
     assert saved_steps(run) == [] and not (run / "summary.json").exists()
+    left = (run / "metrics.jsonl").read_bytes()
     assert main([f"resume={run}", "total_steps=3"]) == 0
     assert metrics(run) == metrics(whole) and weights(run) == weights(whole)
+    assert (run / "earlier_1" / "metrics.jsonl").read_bytes() == left
     again = tmp_path / "again"
     again.mkdir()
     for name in ("config.yaml", "metrics.jsonl", ".lock.json"):  # as the killed run left them
@@ -107,6 +113,48 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again_in_its_directory(
     assert main([*TRAINING, f"run_dir={again}"]) == 0
     assert metrics(again) == metrics(whole) and weights(again) == weights(whole)
     assert (again / "earlier_1" / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"), [("seals", "step_3 has no checksums.json, "), ("all", "checkpoints are gone")]
+)
+def test_a_run_that_ended_and_has_no_checkpoint_left_is_not_begun_again(
+    whole: Path, tmp_path: Path, harm: str, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    if harm == "all":
+        shutil.rmtree(run / "checkpoints")
+    else:
+        for path in run.glob("checkpoints/*/checksums.json"):  # as runs were before there were any
+            path.unlink()
+    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and not path.name.startswith(".")}
+    assert main([f"resume={run}", "total_steps=4", "trust_code=true"]) == 1
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert words in line and f"{run} holds no checkpoint that can be resumed: " in line
+    assert {path: path.read_bytes() for path in files} == files
+    assert main([*TRAINING, f"run_dir={run}"]) == 2 and {path: path.read_bytes() for path in files} == files
+
+
+class DeadEngine:
+    """Takes no weights."""
+
+    def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]], policy_version: int) -> None:
+        raise EngineError("the engine died")
+
+
+def test_a_step_after_which_the_engine_died_is_logged(whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    config = compose(TRAINING, run_dir=run)
+    save(config, run / "config.yaml")
+    trainer = build_trainer(config)
+    trainer.engine = DeadEngine()  # type: ignore[assignment]
+    with pytest.raises(TrainingError, match="the engine died; the state is saved, go on with"):
+        trainer.run()
+    assert metrics(run) == metrics(whole)[:1]
+    assert main([f"resume={run}", "trust_code=true"]) == 0
+    assert metrics(run) == metrics(whole) and weights(run) == weights(whole)
 
 
 def test_a_second_process_is_told_who_works_there(whole: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -127,8 +175,12 @@ def test_a_step_that_the_disk_refused_to_log_is_logged_on_resume(
         f"{run / 'metrics.jsonl'} cannot be written: the disk is full; the state after step 1 is saved, go on" in said
     )
     (run / "metrics.jsonl").unlink()
-    assert main([f"resume={run}"]) == 0
-    assert metrics(run) == metrics(whole) and weights(run) == weights(whole)
+    killed = tmp_path / "killed"  # by the first resume, behind the line and before the next checkpoint
+    shutil.copytree(run, killed)
+    (killed / "metrics.jsonl").write_text((whole / "metrics.jsonl").read_text().splitlines(keepends=True)[0])
+    for resumed in (run, killed):
+        assert main([f"resume={resumed}"]) == 0
+        assert metrics(resumed) == metrics(whole) and weights(resumed) == weights(whole)
 
 
 def test_a_damaged_checkpoint_is_not_evaluated(whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -178,3 +181,39 @@ def test_light_commands_load_neither_torch_nor_vllm_nor_agentscope(statement: st
         timeout=60,
     )
     assert done.stdout.endswith("LOADED []\n"), done.stdout + done.stderr
+
+
+def _name(requirement: str) -> str:
+    """A requirement's package, spelled as package indexes do."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement, maxsplit=1)[0]).lower()
+
+
+def test_every_package_that_is_imported_is_declared_and_pinned() -> None:
+    root = SOURCE.parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    declared = {_name(text) for text in project["dependencies"]}
+    pins = {
+        _name(line) for path in (root / "requirements").glob("*.lock.txt") for line in path.read_text().splitlines()
+    }
+    assert declared - pins == {"torch"}  # whose build depends on the machine
+    engines = {_name(text) for extra in ("cpu", "gpu") for text in project["optional-dependencies"][extra]}
+    imported = {
+        name.partition(".")[0]
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in _absolute(node)
+    }
+    providers = packages_distributions()
+    undeclared = {
+        module
+        for module in imported - sys.stdlib_module_names - {"ajet"}
+        if not {_name(package) for package in providers.get(module, [module])} & (declared | engines)
+    }
+    assert undeclared == set()
+
+
+def _absolute(node: ast.AST) -> list[str]:
+    """The modules that a statement imports by their whole names."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []

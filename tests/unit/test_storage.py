@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ajet.errors import ConfigError, RunDirectoryError, StorageError
-from ajet.storage.attempts import can_begin_again, set_aside
+from ajet.storage.attempts import can_begin_again, check_can_go_on, set_aside
 from ajet.storage.checkpoints import damage, newest_sound, saved_steps
 from ajet.storage.lock import locked
 from ajet.storage.reading import read_json, read_metric_lines, read_yaml
@@ -159,7 +159,8 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(
     assert folder.newest() == tmp_path / "checkpoints" / "step_1"
     said = capsys.readouterr().err.splitlines()
     if (name, harm) == ("checksums.json", "remove"):  # then it is not ajet's, or was never finished
-        assert said == [] and folder.steps() == [1]
+        assert len(said) == 1 and "step_2: it has no checksums.json; step_1 is taken instead" in said[0]
+        assert folder.steps() == [1]
         return
     assert len(said) == 1 and "step_2: " in said[0] and "step_1 is taken instead" in said[0]
     with pytest.raises(RunDirectoryError, match="step_2 is damaged: "):
@@ -183,6 +184,17 @@ def test_folders_of_strangers_are_neither_read_nor_removed(tmp_path: Path) -> No
     assert folder.steps() == [2] and len(list((tmp_path / "checkpoints").iterdir())) == 8
     with pytest.raises(RunDirectoryError, match="has no step 99; there is 2"):
         folder.at(99)
+
+
+def test_a_folder_that_is_not_ajets_and_has_the_name_of_a_step_is_kept(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, keep=1)
+    for number in (1, 2):
+        (tmp_path / "checkpoints" / "step_1").mkdir(parents=True)
+        (tmp_path / "checkpoints" / "step_1" / "mine.txt").write_text(f"mine {number}")
+        save(folder, 1)
+        assert folder.newest() == tmp_path / "checkpoints" / "step_1"
+        assert (tmp_path / "checkpoints" / f"step_1.kept_{number}" / "mine.txt").read_text() == f"mine {number}"
+        shutil.rmtree(tmp_path / "checkpoints" / "step_1")
 
 
 def test_checksums_point_to_nothing_outside_of_their_folder(tmp_path: Path) -> None:
@@ -255,6 +267,24 @@ def test_a_run_without_a_checkpoint_may_begin_again_and_loses_nothing(tmp_path: 
     assert not can_begin_again(run, trains=True)
     # A directory that no training wrote is nobody's to clear.
     assert not can_begin_again(tmp_path, trains=True)
+
+
+def test_a_run_that_holds_more_than_an_attempt_does_not_begin_again(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with locked(run):
+        write_text(run / "metrics.jsonl", '{"step": 0}\n')
+    check_can_go_on(run)  # it was killed before its first checkpoint
+    write_json(run / "summary.json", {"num_steps": 1})
+    with pytest.raises(RunDirectoryError, match="the run ended, and its checkpoints are gone"):
+        check_can_go_on(run)
+    (run / "summary.json").unlink()
+    for step in (9, 10):  # as they were made before there were checksums
+        (run / "checkpoints" / f"step_{step}" / "model").mkdir(parents=True)
+    with pytest.raises(RunDirectoryError, match=r"step_10 has no checksums.json, .* new run with model.path=.*step_10"):
+        check_can_go_on(run)
+    assert not can_begin_again(run, trains=True)
+    save(CheckpointFolder(run, keep=1), 1)
+    check_can_go_on(run)
 
 
 @pytest.mark.parametrize(

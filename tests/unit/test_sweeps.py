@@ -200,3 +200,17 @@ def test_the_ablation_of_the_main_job_lands_under_one_directory(tmp_path: Path, 
     assert [job.number for job in jobs] == list(range(9))
     assert jobs[5].name == "trainable_targets=[witch] seed=3"
     assert {load_saved(sweep / str(job.number)).group for job in jobs} == {f"{sweep.parent.name}-{sweep.name}"}
+
+
+def test_a_job_that_cannot_be_written_down_is_one_sentence(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "sweep" / "0" / "job.json").mkdir(parents=True)
+    done = act(tmp_path, *command(checkpoint, "seed=0,1"))
+    hydras, line = done.stderr.splitlines()
+    assert hydras.startswith("Error executing job with overrides: ")
+    assert (
+        done.returncode == 1
+        and line.startswith("error: ")
+        and line.endswith(
+            "0/job.json cannot be written: a directory has its name; go on with: python -m ajet.train resume=sweep"
+        )
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 from tests.wandb_files import OfflineRun, read_offline_run
 
-from ajet.config.logger import LoggerConfig, WandbConfig, check_logger, wandb_mode
+from ajet.config.logger import LoggerConfig, WandbConfig, check_logger, off_by_environment, wandb_mode
 from ajet.errors import ConfigError
+from ajet.tracking.weights_and_biases import INIT_TIMEOUT_S
 
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 LOGS = """
@@ -57,12 +59,16 @@ def curve(run: OfflineRun) -> list[tuple[int, float]]:
     return [(row["_step"], row["reward/seer/mean"]) for row in run.history]
 
 
-def test_a_server_that_cannot_be_reached_is_one_warning_and_an_offline_run(tmp_path: Path) -> None:
-    away = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "a" * 40}
-    said, seconds = log(tmp_path / "run", "online", 0, [], **away)
+@pytest.mark.parametrize("answers", ["refuses", "is silent"])
+def test_a_server_that_cannot_be_reached_is_one_warning_and_an_offline_run(tmp_path: Path, answers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = 9 if answers == "refuses" else silent.getsockname()[1]
+        away = {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": "a" * 40}
+        said, seconds = log(tmp_path / "run", "online", 0, [], **away)
     (line,) = said.splitlines()
     assert line.startswith("warning: W&B cannot be used online (") and line.endswith("; this run is logged offline")
-    assert seconds < 30  # 8 s where it was measured, W&B's own service included
+    # 8 s where it was measured, the start of W&B's own service included; W&B itself would wait for 90 s.
+    assert INIT_TIMEOUT_S == 6 and seconds < 30
     (run,) = offline_runs(tmp_path / "run")
     assert curve(run) == [(0, 0.0), (1, 0.1)]
 
@@ -110,3 +116,17 @@ def test_settings_of_wandb_are_refused_where_it_is_off(setting: dict[str, object
     with pytest.raises(ConfigError, match=f"logger.wandb.{next(iter(setting))} has no effect with"):
         check_logger(LoggerConfig(wandb=WandbConfig(mode="disabled", **setting)))  # type: ignore[arg-type]
     check_logger(LoggerConfig(wandb=WandbConfig(mode="offline", **setting)))  # type: ignore[arg-type]
+
+
+def test_settings_of_wandb_that_the_environment_turns_off_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = WandbConfig(project="p", name="n")
+    for name in KEPT_OUT:
+        monkeypatch.delenv(name)
+    assert off_by_environment(wandb) is None
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    check_logger(LoggerConfig(wandb=wandb))  # a run directory's settings are no mistake of this command's
+    words = "WANDB_MODE=disabled turns W&B off, so logger.wandb.project, logger.wandb.name has no effect"
+    assert off_by_environment(wandb) == words
+    assert (
+        off_by_environment(WandbConfig()) is None and off_by_environment(WandbConfig(mode="online", name="n")) is None
+    )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from ajet.config.logger import wandb_mode
+from ajet.config.logger import off_by_environment, wandb_mode
 from ajet.config.root import Config
 from ajet.storage.reading import read_metric_lines
 from ajet.tracking.loggers import CompositeLogger, JsonlLogger, MetricLogger
@@ -19,6 +20,9 @@ def make_logger(config: Config, *, resumed_at: int | None) -> MetricLogger:
     loggers: list[MetricLogger] = [JsonlLogger(path, keep_below_step=resumed_at)]
     wandb = config.logger.wandb
     mode = wandb_mode(wandb)
+    note = off_by_environment(wandb)
+    if note is not None:
+        print(f"note: {note}", file=sys.stderr, flush=True)
     if mode != "disabled":
         loggers.append(
             WandbLogger(

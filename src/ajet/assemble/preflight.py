@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from httpx2 import HTTPError
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -101,10 +100,11 @@ def _check_hub(name: str) -> None:
         raise ConfigError(
             f"model.path={name} is not on the hub, or not open to your token: check the name, or run `hf auth login`"
         ) from error
-    except (HTTPError, OSError) as error:
+    except Exception as error:  # the boundary to the network: whose errors these are changes with huggingface_hub
+        words = " ".join(str(error).split())[:200] or type(error).__name__
         raise ConfigError(
             f"model.path={name} is not in the cache of Hugging Face, and the hub cannot be reached "
-            f"({str(error).splitlines()[0]}): download it first, or name a directory"
+            f"({words}): download it first, or name a directory"
         ) from error
 
 

@@ -22,9 +22,11 @@ from ajet.config.root import Config
 from ajet.errors import RunDirectoryError
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.storage.checkpoints import TOKENIZER, damage, seal
+from ajet.storage.reading import read_metric_lines
 from ajet.storage.writing import writing
 from ajet.tracking.console import Display, make_display
 from ajet.tracking.loggers import CompositeLogger
+from ajet.tracking.metrics import Metrics
 from ajet.tracking.provenance import write_provenance
 from ajet.tracking.store import TrajectoryStore
 from ajet.training.batch import BatchSettings
@@ -82,7 +84,7 @@ def build_trainer(config: Config) -> Trainer:
     try:
         state = None if checkpoint is None else _restored(trainer, checkpoint)
         trainer.logger = make_logger(config, resumed_at=trainer.num_steps_done if config.resume else None)
-        trainer.log_what_was_not(state["unlogged"] if state else [])
+        trainer.log_what_was_not(_not_logged_since(state["unlogged"] if state else [], run_dir))
     except BaseException:
         trainer.close()
         raise
@@ -90,11 +92,21 @@ def build_trainer(config: Config) -> Trainer:
 
 
 def _newest_of(checkpoints: CheckpointFolder, display: Display) -> Path | None:
-    """None of a run that was killed before its first checkpoint: it begins again."""
-    if not checkpoints.steps():
+    """None of a run that was killed before its first checkpoint: it begins again.
+
+    Raises:
+        RunDirectoryError: there are checkpoints, and none can be resumed.
+    """
+    if not checkpoints.are_there():
         display.say("the run has no checkpoint yet: it begins again")
         return None
     return checkpoints.newest()
+
+
+def _not_logged_since(unlogged: list[tuple[int, Metrics]], run_dir: Path) -> list[tuple[int, Metrics]]:
+    """Without the steps that an earlier resume logged, after which it was killed before it saved its state."""
+    there = {line["step"] for line in read_metric_lines(run_dir / "metrics.jsonl")}
+    return [(step, metrics) for step, metrics in unlogged if step not in there]
 
 
 def _restored(trainer: Trainer, checkpoint: Path) -> dict[str, Any]:

@@ -240,6 +240,9 @@ def _run_sweep(
     except KeyboardInterrupt as stop:
         _report(f"interrupted; go on with: {how_to_go_on(sweep)}")
         return 128 + (stop.signum if isinstance(stop, UserInterrupt) else signal.SIGINT)
+    except AjetError as error:  # what kept a job from being begun or written down
+        _report(f"{' '.join(str(error).split()).rstrip('.')}; go on with: {how_to_go_on(sweep)}")
+        return 1
     except (Exception, SystemExit):
         # The launcher's or the sweeper's own failure, e.g. a worker that was killed: the jobs tell what is lost.
         traceback.print_exc()

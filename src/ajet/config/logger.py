@@ -70,17 +70,34 @@ def wandb_mode(wandb: WandbConfig) -> str:
     return "online" if any(os.environ.get(key) for key in KEYS) else "offline"
 
 
+def off_by_environment(wandb: WandbConfig) -> str | None:
+    """A note on settings that the environment keeps from having an effect; None where there are none."""
+    given = _given(wandb)
+    if not given or wandb.mode != "auto" or wandb_mode(wandb) != "disabled":
+        return None
+    variable = next(name for name in ("WANDB_DISABLED", "WANDB_MODE") if os.environ.get(name))
+    settings = ", ".join(f"logger.wandb.{name}" for name in given)
+    return f"{variable}={os.environ[variable]} turns W&B off, so {settings} has no effect"
+
+
+def _given(wandb: WandbConfig) -> list[str]:
+    """What else than the mode is set."""
+    default = WandbConfig()
+    return [
+        name for name in ("project", "group", "name", "sample_games") if getattr(wandb, name) != getattr(default, name)
+    ]
+
+
 def check_logger(logger: LoggerConfig) -> None:
     """Refuse settings that contradict each other.
 
     Raises:
         ConfigError: what to change.
     """
-    wandb, default = logger.wandb, WandbConfig()
+    wandb = logger.wandb
     wandb_mode(wandb)
-    for name in ("project", "group", "name", "sample_games"):
-        if wandb.mode == "disabled" and getattr(wandb, name) != getattr(default, name):
-            raise ConfigError(f"logger.wandb.{name} has no effect with logger.wandb.mode=disabled: drop one of them")
+    for name in _given(wandb) if wandb.mode == "disabled" else []:
+        raise ConfigError(f"logger.wandb.{name} has no effect with logger.wandb.mode=disabled: drop one of them")
     has_key = any(key in os.environ for key in KEYS) or (Path.home() / ".netrc").is_file()
     if wandb.mode == "online" and not has_key:
         raise ConfigError("logger.wandb.mode=online needs WANDB_API_KEY in the environment; or choose auto, offline")

@@ -58,6 +58,12 @@ def saved_steps(run_dir: Path) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
+def unsealed_steps(run_dir: Path) -> list[int]:
+    """Steps whose folder has no checksums, ascending: an older ajet's, somebody else's, or not finished."""
+    found = (_STEP.fullmatch(path.name) for path in (run_dir / "checkpoints").glob("step_*"))
+    return sorted({int(match[1]) for match in found if match} - set(saved_steps(run_dir)))
+
+
 def step_folder(run_dir: Path, step: int) -> Path:
     """Where the checkpoint after `step` training steps lies."""
     return run_dir / "checkpoints" / f"step_{step}"

@@ -19,6 +19,7 @@ from typing import TypeVar
 from filelock import Timeout
 from omegaconf import DictConfig, OmegaConf
 
+from ajet.config.logger import WandbConfig, wandb_mode
 from ajet.errors import AjetError, RunDirectoryError, RunInterruptedError, UserInterrupt, is_users
 from ajet.storage.attempts import set_aside
 from ajet.storage.checkpoints import saved_steps
@@ -155,7 +156,7 @@ def _load_or_resume(
 def _label(tree: DictConfig, sweep: Path, record: JobRecord) -> None:
     """Tell W&B which runs belong together and what tells them apart, unless the user did or W&B is off."""
     wandb = OmegaConf.select(tree, "logger.wandb")
-    if wandb is None or wandb.mode == "disabled":
+    if wandb is None or wandb_mode(WandbConfig(mode=wandb.mode)) == "disabled":
         return
     if wandb.group is None and "WANDB_RUN_GROUP" not in os.environ:
         wandb.group = "-".join(sweep.resolve().parts[-2:])

@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ import torch
 from safetensors import SafetensorError
 
 from ajet.errors import ConfigError, RunDirectoryError, StorageError
-from ajet.storage.checkpoints import damage, newest_sound, saved_steps, seal, step_folder
+from ajet.storage.checkpoints import (
+    CHECKSUMS,
+    damage,
+    newest_sound,
+    saved_steps,
+    seal,
+    step_folder,
+    unsealed_steps,
+)
 from ajet.storage.writing import flush, flush_tree, reason, writing
 
 _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -74,6 +83,8 @@ class CheckpointFolder:
             shutil.rmtree(left)
 
     def _put_in_place(self, partial: Path, final: Path) -> None:
+        if final.exists() and not (final / CHECKSUMS).is_file():  # not ours to remove
+            final.rename(_free_name(final))
         if final.exists():  # a damaged one, whose step was trained again
             aside = self._folder / f".{final.name}.replaced.partial"
             final.rename(aside)
@@ -87,6 +98,10 @@ class CheckpointFolder:
         """Steps that have a checkpoint, ascending."""
         return saved_steps(self._run_dir)
 
+    def are_there(self) -> bool:
+        """Whether any folder has a checkpoint's name, whoever made it."""
+        return bool(saved_steps(self._run_dir) or unsealed_steps(self._run_dir))
+
     def newest(self) -> Path:
         """The newest checkpoint whose files are as they were saved; a warning names newer ones that are passed over.
 
@@ -94,6 +109,10 @@ class CheckpointFolder:
             RunDirectoryError: there is none.
         """
         found, skipped = newest_sound(self._run_dir)
+        last = max(self.steps(), default=-1)
+        skipped = [
+            f"step_{step}: it has no {CHECKSUMS}" for step in unsealed_steps(self._run_dir) if step > last
+        ] + skipped
         if found is None:
             there = f"no sound checkpoint ({'; '.join(skipped)})" if skipped else "no checkpoint"
             raise RunDirectoryError(f"{self._folder} holds {there}")
@@ -136,6 +155,11 @@ class CheckpointFolder:
                 f"{num_bytes / 2**30:.1f} GiB will be there at once: make room, lower checkpoint.keep={self._keep}, "
                 "or choose another run_dir"
             )
+
+
+def _free_name(folder: Path) -> Path:
+    """Where a folder that has a checkpoint's name is kept."""
+    return next(path for n in count(1) if not (path := folder.with_name(f"{folder.name}.kept_{n}")).exists())
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from ajet.evaluation.summary import comparison, results_table, times_table, writ
 from ajet.records import EpisodeGroup
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler, require_trained_play
+from ajet.storage.checkpoints import step_folder
 from ajet.storage.writing import refusal
 from ajet.tracking.console import Display
 from ajet.tracking.loggers import MetricLogger
@@ -140,9 +141,11 @@ class Trainer:
         batch = self._credit_and_pack(groups)
         metrics |= self._update(batch)
         self.num_steps_done = step + 1
-        self._sync_weights()
-        metrics |= episode_metrics(groups) | token_metrics(groups) | batch.metrics
-        self._log(step, metrics, groups, batch)
+        try:
+            self._sync_weights()
+        finally:  # the step is done, and part of what a resumed run goes on from, even if the engine died
+            metrics |= episode_metrics(groups) | token_metrics(groups) | batch.metrics
+            self._log(step, metrics, groups, batch)
 
     def _evaluate_if_due(self) -> Metrics:
         step, settings = self.num_steps_done, self.config.eval
@@ -183,12 +186,9 @@ class Trainer:
         with self.clock.phase("update"):
             metrics = self.policy.train_batch(batch.minibatches, batch.tags, num_steps_done=self.num_steps_done)
             if not self.policy.is_finite():
-                there = self.checkpoints.steps()
-                last = (
-                    f"the last sound state is {self.checkpoints.at(there[-1])}" if there else "no state was saved yet"
-                )
                 raise TrainingError(
-                    f"step {self.num_steps_done + 1} made weights that are not finite, and they were not used; {last}"
+                    f"step {self.num_steps_done + 1} made weights that are not finite, and they were not used; "
+                    f"{self._last_sound_state()}"
                 )
         self.num_skipped_in_a_row = self.num_skipped_in_a_row + 1 if metrics["policy/skipped_nonfinite"] else 0
         return metrics
@@ -198,9 +198,14 @@ class Trainer:
         self._save()
         raise TrainingError(
             f"the loss or its gradient was not finite in {MOST_SKIPPED} training steps in a row, whose updates were "
-            f"skipped; the last sound state is {self.checkpoints.at(self.num_steps_done)}: look at rewards, advantages "
-            f"and algorithm.* in {self.config.run_dir}"
+            f"skipped; {self._last_sound_state()}: look at rewards, advantages and algorithm.* in {self.config.run_dir}"
         )
+
+    def _last_sound_state(self) -> str:
+        """In words; what lies on the disk besides may be damaged, or of a future that is being trained anew."""
+        if self.saved_at is None:
+            return "no state was saved yet"
+        return f"the last sound state is {step_folder(Path(self.config.run_dir), self.saved_at)}"
 
     def _sync_weights(self) -> None:
         with self.clock.phase("sync"):
