@@ -63,6 +63,12 @@ def test_tools_and_choice_reach_the_model_and_calls_come_back_as_blocks() -> Non
     assert (call["type"], call["name"], call["input"]) == ("tool_use", "see", {"target": "Player1"})
 
 
+def test_any_is_agentscopes_older_word_for_required() -> None:
+    replies = Replies(ChatReply(content=""))
+    ask(replies, tools=[TOOL], tool_choice="any")
+    assert replies.requests[0].tool_choice == "required"
+
+
 def test_an_unknown_tool_choice_is_refused_as_agentscope_does() -> None:
     with pytest.raises(ValueError, match="Invalid tool_choice"):
         ask(Replies(), tools=[TOOL], tool_choice="fly")

@@ -50,9 +50,7 @@ class AgentScopeModel(ChatModelBase):  # type: ignore[misc]
         stop = kwargs.pop("stop", None) or ()
         choice: ToolChoice = "auto"
         if tool_choice is not None:
-            self._validate_tool_choice(tool_choice, tools or [])
-            # AgentScope spells both as text, and reads a mode first.
-            choice = next((mode for mode in get_args(ToolChoiceMode) if mode == tool_choice), NamedTool(tool_choice))
+            choice = self._choice(tool_choice, tools or [])
         if structured_model is not None:
             tools, choice = [_structured_tool(structured_model)], NamedTool(STRUCTURED_TOOL)
         reply = await self._model.chat(
@@ -66,6 +64,17 @@ class AgentScopeModel(ChatModelBase):  # type: ignore[misc]
             )
         )
         return self._response(reply, structured_model)
+
+    def _choice(self, tool_choice: str, tools: list[dict[str, Any]]) -> ToolChoice:
+        """Modes and names of tools are text alike in AgentScope, which reads a mode first; "any" is an older "required".
+
+        Raises:
+            ValueError: neither a mode nor one of the tools.
+        """
+        if tool_choice == "any":
+            return "required"
+        self._validate_tool_choice(tool_choice, tools)
+        return next((mode for mode in get_args(ToolChoiceMode) if mode == tool_choice), NamedTool(tool_choice))
 
     def _response(self, reply: ChatReply, structured_model: type[BaseModel] | None) -> ChatResponse:
         self._num_calls += 1

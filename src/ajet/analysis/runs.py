@@ -6,6 +6,7 @@ statistics and plots, which take what is read here.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -251,7 +252,7 @@ def runs_below(folder: Path, depth: int = 0) -> Iterator[Path]:
             continue
         if is_run(path):
             yield path
-        elif depth < DEEPEST:
+        elif depth < DEEPEST and os.access(path, os.R_OK | os.X_OK):
             yield from runs_below(path, depth + 1)
 
 

@@ -27,7 +27,11 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 def record_code(config: Config, run_dir: Path) -> None:
     """Write down, in this user's name, what the run's configuration names."""
     code = named_code(config)
-    write_json(run_dir / RECORD, {"code": code, "signature": signature(code)})
+    signed = signature(code)
+    if code and signed is None:
+        told = "warning: no key can be kept in ~/.config/ajet, so resume and evaluate will ask for trust_code=true"
+        print(told, file=sys.stderr, flush=True)
+    write_json(run_dir / RECORD, {"code": code, "signature": signed})
 
 
 def require_known_code(config: Config, run_dir: Path, *, setting: str, trusted: bool, own_opponent: bool) -> None:

@@ -50,7 +50,8 @@ class Unasked:
             )
         opponent, tags = self._config.opponent.name, self._config.workflow.target_tags
         # With tags the configuration knows who is not trained; without them the opponent is a wish, not a default.
-        if not tags and opponent != "workflow" and all(call.trained for call in episode.calls):
+        all_trained = bool(episode.calls) and all(call.trained for call in episode.calls)
+        if not tags and opponent != "workflow" and all_trained:
             self._say(
                 f"warning: opponent={opponent} has no effect so far: every agent that spoke is trained; name "
                 "trainable_targets, or drop it"

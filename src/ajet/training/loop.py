@@ -190,7 +190,10 @@ class Trainer:
                     f"step {self.num_steps_done + 1} made weights that are not finite, and they were not used; "
                     f"{self._last_sound_state()}"
                 )
-        self.num_skipped_in_a_row = self.num_skipped_in_a_row + 1 if metrics["policy/skipped_nonfinite"] else 0
+        if metrics["policy/skipped_nonfinite"]:
+            self.num_skipped_in_a_row += 1
+        elif metrics["policy/optimizer_steps"]:  # a step that held nothing says nothing
+            self.num_skipped_in_a_row = 0
         return metrics
 
     def _give_up(self) -> None:
