@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sysconfig
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from ajet.errors import UserInterrupt
@@ -114,3 +115,9 @@ def _is_own(frame: traceback.FrameSummary) -> bool:
     if name.startswith(_WORKFLOWS):
         return True
     return not (name.startswith(("<frozen", *_NOT_OWN)) or "/site-packages/" in name)
+
+
+def own_place(frames: Sequence[traceback.FrameSummary]) -> str:
+    """`file:line` of the innermost frame that is an author's; of anybody's, where none is theirs."""
+    frame = next((frame for frame in reversed(frames) if _is_own(frame)), frames[-1])
+    return f"{frame.filename}:{frame.lineno}"

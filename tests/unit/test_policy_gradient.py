@@ -333,3 +333,13 @@ def test_adapters_are_merged_into_plain_weights_that_give_the_same_outputs(tmp_p
     ids = torch.tensor([[1, 2, 3, 4]])
     assert torch.allclose(plain(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-5)
     assert np.isclose(sum(p.requires_grad for p in model.parameters()), 8)
+
+
+def test_modes_of_torch_that_a_workflow_has_left_switched_change_no_training() -> None:
+    (one,) = pack([make_sample((1, 2, 3), (0, 0, 1), advantage=1.0)])
+    plain, odd = make_policy(tiny_qwen(seed=1)), make_policy(tiny_qwen(seed=1))
+    expected = plain.train_batch([[one]], TAGS, num_steps_done=0)
+    with torch.no_grad(), torch.autocast("cpu"):
+        assert odd.train_batch([[one]], TAGS, num_steps_done=0) == expected
+    trained = zip(plain.model.parameters(), odd.model.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in trained)

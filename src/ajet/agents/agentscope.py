@@ -66,7 +66,7 @@ class AgentScopeModel(ChatModelBase):  # type: ignore[misc]
         return self._response(reply, structured_model)
 
     def _choice(self, tool_choice: str, tools: list[dict[str, Any]]) -> ToolChoice:
-        """Modes and names of tools are text alike in AgentScope, which reads a mode first; "any" is an older "required".
+        """Modes and tools' names are text alike in AgentScope, which reads a mode first; "any" is an older "required".
 
         Raises:
             ValueError: neither a mode nor one of the tools.

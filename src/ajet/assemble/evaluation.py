@@ -13,6 +13,7 @@ from ajet.assemble.tasks import make_task_source
 from ajet.config.root import EvaluateConfig
 from ajet.evaluation.paired import PairedEvaluation
 from ajet.evaluation.setting import played_config
+from ajet.rollout.runner import GRACE_S
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.console import make_display
 from ajet.training.checkpoint import CheckpointFolder
@@ -44,7 +45,7 @@ def build_evaluation(request: EvaluateConfig) -> PairedEvaluation:
             repeats=request.repeats or config.eval.repeats,
             confidence=request.confidence or config.eval.confidence,
             take_checkpoint=lambda: engine.update_weights(merged_state(load_model(config, str(checkpoint))).items(), 1),
-            runtime=RolloutRuntime(),
+            runtime=RolloutRuntime(patience_s=config.rollout.timeout_s + GRACE_S),
             scheduler=make_scheduler(
                 config, workflow, make_workflow, model_path, engine, opened, renderer=renderer, display=display
             ),

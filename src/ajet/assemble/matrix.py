@@ -17,6 +17,7 @@ from ajet.config.root import BASE, Config, MatrixConfig
 from ajet.engine.base import Engine
 from ajet.evaluation.matrix import Contender, MatrixEvaluation, Setting
 from ajet.evaluation.setting import Entry, matrix_entries
+from ajet.rollout.runner import GRACE_S
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.tracking.console import Display, make_display
@@ -50,7 +51,7 @@ def build_matrix(request: MatrixConfig) -> MatrixEvaluation:
             tasks=tasks,
             repeats=request.repeats or config.eval.repeats,
             confidence=request.confidence or config.eval.confidence,
-            runtime=RolloutRuntime(),
+            runtime=RolloutRuntime(patience_s=config.rollout.timeout_s + GRACE_S),
             display=display,
             output_dir=Path(request.output_dir),
             close=opened.pop_all().close,

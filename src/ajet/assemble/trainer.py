@@ -20,6 +20,7 @@ from ajet.assemble.preflight import check_training, find_model
 from ajet.assemble.tasks import make_task_source
 from ajet.config.root import Config
 from ajet.errors import RunDirectoryError
+from ajet.rollout.runner import GRACE_S
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.storage.checkpoints import TOKENIZER, damage, seal
 from ajet.storage.reading import read_metric_lines
@@ -70,7 +71,7 @@ def build_trainer(config: Config) -> Trainer:
         trainer = Trainer(
             config=config,
             tasks=tasks,
-            runtime=RolloutRuntime(),
+            runtime=RolloutRuntime(patience_s=config.rollout.timeout_s + GRACE_S),
             scheduler=scheduler,
             engine=engine,
             policy=policy,

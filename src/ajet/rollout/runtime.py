@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Coroutine
-from contextlib import ExitStack
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack, nullcontext
 from typing import Any, Self, TypeVar
 
 from ajet.ending import ending_signals
 from ajet.errors import UserInterrupt, WorkflowError
 from ajet.rollout.boundary import contained
 from ajet.rollout.event_loop import RolloutLoop
+from ajet.rollout.watchdog import ending_blocked_calls
 
 T = TypeVar("T")
 
@@ -38,13 +40,24 @@ class Interrupted(Exception):
         self.signum = signum
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 class RolloutRuntime:
     """Runs coroutines to their end on one loop; a context manager that owns Ctrl-C, SIGTERM and SIGHUP meanwhile."""
 
     _loop: RolloutLoop
 
-    def __init__(self) -> None:
-        """Nothing starts before the context is entered."""
+    def __init__(self, *, patience_s: float | None = None, say: Callable[[str], None] = _say) -> None:
+        """Nothing starts before the context is entered.
+
+        Args:
+            patience_s: for so long a call may block the loop before it is ended; None: for good.
+            say: takes warnings for the user.
+        """
+        self._patience_s = patience_s
+        self._say = say
         self._playing: asyncio.Task[Any] | None = None
         self._signals = ExitStack()
         self._previous_threshold = gc.get_threshold()
@@ -90,8 +103,11 @@ class RolloutRuntime:
             play.close()
         self.check()
         self._playing = self._loop.create_task(contained(lambda: play))
+        patience = self._patience_s
+        watched = nullcontext() if patience is None else ending_blocked_calls(self._loop, patience, self._say)
         try:
-            return self._loop.run_until_complete(self._playing).result()  # type: ignore[no-any-return]
+            with watched:
+                return self._loop.run_until_complete(self._playing).result()  # type: ignore[no-any-return]
         except asyncio.CancelledError:
             self.check()
             raise WorkflowError(

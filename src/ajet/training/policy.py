@@ -8,6 +8,7 @@ different numbers of packs. Left out: what a batch is and how it was credited.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,13 +101,10 @@ class TrainablePolicy:
         Returns:
             Metrics by their final names: `policy/<tag>/*`, `policy/*`, of the steps that were taken.
         """
-        previous_threads = torch.get_num_threads()
-        if self._num_threads is not None:
-            torch.set_num_threads(self._num_threads)
         first = num_steps_done * len(minibatches)
         sums, num_skipped = _TagSums(tags), 0
         norms: list[float] = []
-        try:
+        with self._own_modes():
             old = self._old_logps(minibatches)
             for step, packs in enumerate(minibatches, first):
                 if not self._anything(packs):
@@ -119,8 +117,6 @@ class TrainablePolicy:
                 else:
                     sums.include(of_step)
                     norms.append(norm)
-        finally:
-            torch.set_num_threads(previous_threads)
         metrics = {} if num_skipped and not norms else sums.metrics(self._accelerator)
         metrics["policy/optimizer_steps"] = float(len(norms))
         metrics["policy/skipped_nonfinite"] = float(num_skipped)
@@ -128,6 +124,19 @@ class TrainablePolicy:
             metrics["policy/grad_norm"] = sum(norms) / len(norms)
         metrics["policy/learning_rate"] = self._optimizer.rate(first)
         return metrics
+
+    @contextmanager
+    def _own_modes(self) -> Iterator[None]:
+        """Torch's threads and modes as training wants them, whatever a workflow in this process has left switched."""
+        previous_threads = torch.get_num_threads()
+        if self._num_threads is not None:
+            torch.set_num_threads(self._num_threads)
+        device = self._accelerator.device.type
+        try:
+            with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
+                yield
+        finally:
+            torch.set_num_threads(previous_threads)
 
     def _anything(self, packs: Sequence[Pack]) -> bool:
         """Whether any rank has something to learn from; Adam's momentum must not move weights on nothing."""

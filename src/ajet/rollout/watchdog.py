@@ -1,0 +1,89 @@
+"""Ends a call that blocks the rollouts' loop for good: the deadlines of episodes live on that loop and cannot.
+
+A thread asks the loop for a sign of life. Where none comes for longer than any episode may take, it says which line
+blocks and sends the main thread a signal, whose handler raises there: Python runs handlers amid a blocking call too (a
+lock, a sleep, a socket), so the exception comes out of that call, in the program that made it, and counts as its
+timeout. Left out: calls in C that never look for signals, which are named all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from ajet.author_lines import own_place
+
+SIGNAL = signal.SIGRTMIN + 11
+"""One that nothing else is known to use."""
+
+
+class BlockedError(BaseException):
+    """Comes out of a call that blocked the loop. Not an `Exception`: a program's own handlers must let it through."""
+
+
+@contextmanager
+def ending_blocked_calls(
+    loop: asyncio.AbstractEventLoop, patience_s: float, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Watch a loop that runs on this thread meanwhile; off the main thread, which alone takes signals, do nothing.
+
+    Args:
+        loop: runs until the context ends.
+        patience_s: for so long the loop may be held up, seconds.
+        say: takes a line on each call that is ended.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    over, stuck = threading.Event(), threading.Event()
+
+    def end_the_call(signum: int, frame: FrameType | None) -> None:
+        # The loop may have gone on since; and whoever debugs a program wants it to stand still.
+        if stuck.is_set() and not over.is_set() and sys.gettrace() is None:
+            raise BlockedError(f"ended after it had held up all episodes for {patience_s:g} s")
+
+    watching = threading.Thread(
+        target=_watch, args=(loop, patience_s, say, over, stuck), name="ajet-watchdog", daemon=True
+    )
+    previous = signal.signal(SIGNAL, end_the_call)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join()
+        signal.signal(SIGNAL, previous)
+
+
+def _watch(
+    loop: asyncio.AbstractEventLoop,
+    patience_s: float,
+    say: Callable[[str], None],
+    over: threading.Event,
+    stuck: threading.Event,
+) -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    while not over.wait(patience_s / 4):
+        alive = threading.Event()
+
+        def sign_of_life(alive: threading.Event = alive) -> None:
+            stuck.clear()
+            alive.set()
+
+        loop.call_soon_threadsafe(sign_of_life)
+        while not alive.wait(patience_s) and not over.is_set():
+            frame = sys._current_frames()[main]
+            say(
+                f"warning: a blocking call held up all episodes for {patience_s:g} s and is ended: "
+                f"{own_place(traceback.extract_stack(frame))}; write execute as a plain function, which runs on a "
+                "thread of its own"
+            )
+            stuck.set()
+            signal.pthread_kill(main, SIGNAL)
