@@ -328,3 +328,7 @@ def test_the_plan_says_who_is_trained_against_whom_and_how_much(checkpoint: Path
     assert lines[0] == "workflow   werewolves: trains seer, witch; werewolf, villager, hunter played by frozen"
     assert lines[3] == "rollout    5 steps of 8 tasks x 8 episodes (320 in all), 64 at once"
     assert len(lines) == 7
+
+
+def test_a_run_directory_stays_where_it_is_when_a_workflow_changes_the_directory_of_the_process() -> None:
+    assert compose(["workflow=signals"], run_dir="rel").run_dir == str(Path("rel").absolute())

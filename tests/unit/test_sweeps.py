@@ -86,7 +86,7 @@ def test_every_job_leaves_its_state_and_what_tells_it_from_the_others(tmp_path: 
     assert jobs[0].score == pytest.approx(-1.0)
     assert "ZeroDivisionError" in (tmp_path / "sweep" / "2" / "error.txt").read_text()
     assert done.stderr == "error: job 1 (seed=2): no engine\nerror: job 2 (seed=3): ZeroDivisionError: a bug\n"
-    assert "sweep sweep: 2 finished, 2 failed" in done.stdout
+    assert f"sweep {tmp_path}/sweep: 2 finished, 2 failed" in done.stdout
     assert json.loads((tmp_path / "sweep" / "0" / "job.json").read_text())["choices"] == {"seed": "1"}
 
 
@@ -128,7 +128,7 @@ def test_ctrl_c_stops_the_sweep_and_says_how_to_go_on(tmp_path: Path, checkpoint
     done = act(tmp_path, *command(checkpoint, "seed=1,2,3"))
     assert (done.returncode, done.stderr) == (
         130,
-        "error: interrupted; go on with: python -m ajet.train resume=sweep\n",
+        f"error: interrupted; go on with: python -m ajet.train resume={tmp_path}/sweep\n",
     )
     assert states(tmp_path) == ["finished", "unfinished", "pending"]
 

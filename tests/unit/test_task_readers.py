@@ -116,6 +116,10 @@ def test_fields_named_as_a_task_has_them_need_no_mapping() -> None:
     assert task == Task(task_id="7", init_messages=[{"role": "user", "content": "Hi"}], metadata={"k": 1, "more": 2})
 
 
+CYCLE: list[Any] = []
+CYCLE.append(CYCLE)
+
+
 @pytest.mark.parametrize(
     ("values", "columns", "said"),
     [
@@ -129,6 +133,8 @@ def test_fields_named_as_a_task_has_them_need_no_mapping() -> None:
         ([{"metadata": 3}], {}, "line 1: metadata is a mapping, not int"),
         ([{"main_query": "A"}, {"main_query": " "}], {}, "line 2: main_query and init_messages are empty"),
         ([{"q": "A"}, {"q": None}], {"main_query": "q"}, "line 2: main_query and init_messages are empty"),
+        ([{"thing": CYCLE}], {}, "line 1: a task's content .* nests too deeply or holds itself"),
+        ([{"thing": 10**5000}], {}, "line 1: a task's content cannot be told from another's: Exceeds"),
         (
             [{"thing": object()}],
             {},

@@ -177,7 +177,8 @@ def _check_ahead(
         trees = (compose_tree(job, config_name=config_name, config_dir=flags.config_dir) for job in jobs)
         loaded = [load(_job_tree(tree), job) for tree, job in zip(trees, jobs, strict=True)]
         _refuse_unread(loaded, jobs, is_sweep=True)
-    sweep = going_on or place_sweep(tree, overrides)
+    # Absolute, for a job's workflow may change the directory of the process.
+    sweep = (going_on or place_sweep(tree, overrides)).absolute()
     if going_on is None:
         write_plan(sweep, plan_of(config_name, command.arguments, swept, jobs))
     else:

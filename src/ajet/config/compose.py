@@ -118,7 +118,9 @@ def load_training(tree: DictConfig, overrides: Sequence[str]) -> Config:
 
 
 def _anchor_paths(config: Config) -> None:
-    """Make local paths absolute, so that a resume from another directory finds them."""
+    """Make local paths absolute: a resume from another directory finds them, and so does a run whose workflow changes
+    the directory of its process."""
+    config.run_dir = str(Path(config.run_dir).absolute())
     if not config.model.path.startswith(BUILTIN_PREFIX):
         config.model.path = resolve_model_path(config.model.path)
     config.workflow.entry = _anchored(config.workflow.entry)

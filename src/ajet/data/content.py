@@ -57,7 +57,11 @@ def _everything(task: Task) -> Any:
 
 
 def _digest(content: Any, place: str, *, folded: bool = False) -> str:
-    text = json.dumps(_plain(content, place, folded), sort_keys=True, ensure_ascii=False)
+    try:
+        text = json.dumps(_plain(content, place, folded), sort_keys=True, ensure_ascii=False)
+    except (ValueError, RecursionError) as error:  # of integers with thousands of digits, and of cycles
+        why = "nests too deeply or holds itself" if isinstance(error, RecursionError) else str(error)
+        raise ConfigError(f"{place}: a task's content cannot be told from another's: {why}") from error
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -14,6 +14,7 @@ from ajet.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+from safetensors import SafetensorError
 
 LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 """Rotary positions whose angles depend on how long the whole text is, beyond the length of pretraining."""
@@ -33,7 +34,7 @@ def load_causal_lm(model_path: str, dtype: torch.dtype, *, max_context: int) -> 
         return AutoModelForCausalLM.from_pretrained(
             model_path, config=config, dtype=dtype, attn_implementation=attention_implementation(config)
         )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ConfigError(f"model.path={model_path} cannot be loaded: {str(error).splitlines()[0]}") from error
 
 

@@ -38,6 +38,8 @@ def damage(folder: Path, only: Sequence[str] = ()) -> str | None:
         checksums = read_json(folder / CHECKSUMS, dict)
     except RunDirectoryError as error:
         return str(error)
+    if not checksums:
+        return f"{CHECKSUMS} names no file"
     for name in only or checksums:
         path = folder / name
         if name not in checksums:
