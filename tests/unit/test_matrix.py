@@ -119,10 +119,11 @@ def test_the_tables_say_what_each_difference_rests_on() -> None:
     with console.capture() as printed:
         console.print(matrix_table(cells, confidence=0.95), details_table(cells, confidence=0.95))
     text = printed.get()
-    # Half of ten pairs differ, by 1: Student's t = 0.5 / (0.527 / sqrt 10) = 3 with 9 degrees of freedom.
-    assert "+0.500 [+0.123, +0.877]" in text and "p 0.015" in text and "10 pairs, needs 11" in text
+    # Five of ten pairs gain 1; with one that gains and one that loses besides, 5 / 12 = .417 is the middle, and
+    # .669 / sqrt 12 its error: t = 2.16 with 9 degrees of freedom. (An exact sign test of 5 to 0 gives p .062.)
+    assert "+0.500 [-0.020, +0.853]" in text and "p 0.059" in text and "10 pairs, needs 15" in text
     assert text.count("layers [a,b]") == 2
-    assert text.count("1.000 +0.500 ± 0.377, 10") == 2  # by tag and by seat
+    assert text.count("1.000 +0.500 [-0.020, +0.853], 10") == 2  # by tag and by seat
 
 
 def test_runs_meet_every_opponent_and_the_base_that_plays_their_roles(tmp_path: Path) -> None:

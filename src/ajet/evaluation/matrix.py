@@ -188,7 +188,7 @@ def matrix_table(cells: Sequence[Cell], *, confidence: float) -> Table:
 
 def details_table(cells: Sequence[Cell], *, confidence: float) -> Table:
     """What lies behind the scores: below each policy a row a measure, by tag, by attempts and by seat."""
-    title = f"other measures: mean, difference ± half its {confidence:.0%} interval, pairs"
+    title = f"other measures: mean, difference [its {confidence:.0%} interval], pairs"
     table, places = _by_opponent(title, cells)
     for name in dict.fromkeys(cell.name for cell in cells):
         table.add_section()
@@ -228,5 +228,5 @@ def _detail(cell: Cell | None, measure: str) -> str:
     written = f"{cell.means[measure].mean:.3f}"
     if measure in cell.comparisons:
         found = cell.comparisons[measure].difference
-        written += f" {found.mean:+.3f} ± {(found.high - found.low) / 2:.3f}, {found.num}"
+        written += f" {found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {found.num}"
     return written
