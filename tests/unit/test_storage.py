@@ -64,13 +64,14 @@ def test_a_full_disk_stops_a_log_at_a_whole_line_and_with_a_sentence(tmp_path: P
         JsonlLogger(full).log(0, {"reward/seer/mean": 0.5})
 
 
-def test_a_device_is_written_to_and_a_link_keeps_leading_where_it_leads(tmp_path: Path) -> None:
-    device, link = Path(os.ttyname(os.openpty()[1])), tmp_path / "link"
+def test_a_device_is_written_to_and_no_link_is_followed(tmp_path: Path) -> None:
+    device, link, file = Path(os.ttyname(os.openpty()[1])), tmp_path / "link", tmp_path / "file"
     write_text(device, "said")
     assert device.is_char_device()
-    link.symlink_to(tmp_path / "file")
-    write_text(link, "kept")
-    assert link.is_symlink() and (tmp_path / "file").read_text() == "kept"
+    file.write_text("mine")
+    link.symlink_to(file)
+    write_text(link, "said")
+    assert not link.is_symlink() and (link.read_text(), file.read_text()) == ("said", "mine")
 
 
 def test_a_log_that_was_deleted_is_not_written_to_any_further(tmp_path: Path) -> None:

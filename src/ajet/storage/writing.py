@@ -65,17 +65,16 @@ def writing(path: Path | str) -> Iterator[None]:
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make the file under another name, and put it in place.
 
-    What is there and no file of its own is not replaced: a link keeps leading where it leads, and a device or a pipe
-    (`/dev/stdout`) is written to.
+    A device or a pipe (`/dev/stdout`) is written to and stays. A link to a file is replaced and not followed, for a
+    stranger's run directory may hold links to anything.
 
     Raises:
         StorageError: it cannot be written; what was there before still is.
     """
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file() and not path.is_dir():
         with writing(path):
             write(path)
         return
-    path = path.resolve() if path.is_symlink() else path
     # The process is part of the name, for several may write the same file, e.g. the ranks of one run.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with writing(path):
