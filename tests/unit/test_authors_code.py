@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import sys
 import threading
 import time
@@ -327,6 +328,18 @@ def test_a_plain_execute_runs_on_a_thread_of_its_own(way: str, tokenizer: Any) -
     else:
         assert episode.status == "ok", episode.error
         assert episode.metadata["thread"] == "ajet-episode" and len(episode.calls) == (way != "nothing")
+
+
+@pytest.mark.parametrize("code", [0, 7])
+def test_a_child_that_a_program_forks_never_goes_through_the_rest_of_the_run(code: int, tokenizer: Any) -> None:
+    def forks(output: WorkflowOutput) -> None:
+        child = os.fork()
+        if child == 0:
+            sys.exit(code)
+        output.metadata["code"] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    (episode,) = play(Run(tokenizer), lambda: Odd(act=forks), group_size=1)
+    assert episode.status == "ok" and episode.metadata["code"] == code
 
 
 def test_a_call_that_blocks_the_loop_for_good_is_ended_and_named(tokenizer: Any) -> None:

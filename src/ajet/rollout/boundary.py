@@ -8,6 +8,7 @@ interrupt and the cancellation of whoever waits comes out as an exception: async
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -50,12 +51,24 @@ async def contained(program: Callable[[], Awaitable[T]]) -> Ended[T]:
     Raises:
         UserInterrupt: the user's second Ctrl-C.
     """
+    process = os.getpid()
     try:
-        return Ended(value=await program())
+        ended = Ended(value=await program())
     except UserInterrupt:
         raise
     except BaseException as error:  # the boundary: SystemExit, CancelledError and the rest are data, too
-        return Ended(error=error)
+        ended = Ended(error=error)
+    if os.getpid() != process:
+        # A child that the program has forked: it would go through the rest of the run as a second trainer.
+        os._exit(_exit_code(ended.error))
+    return ended
+
+
+def _exit_code(error: BaseException | None) -> int:
+    """What Python would exit with."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    return int(error is not None)
 
 
 async def run_within(
