@@ -21,6 +21,7 @@ from ajet.author_lines import own_place
 
 SIGNAL = signal.SIGRTMIN + 11
 """One that nothing else is known to use."""
+SECOND_LOOK_S = 0.5
 
 
 class BlockedError(BaseException):
@@ -78,7 +79,8 @@ def _watch(
             alive.set()
 
         loop.call_soon_threadsafe(sign_of_life)
-        while not alive.wait(patience_s) and not over.is_set():
+        # Twice: while a process is stopped (Ctrl-Z), its clock runs on and its loop does not.
+        while not alive.wait(patience_s) and not alive.wait(SECOND_LOOK_S) and not over.is_set():
             frame = sys._current_frames()[main]
             say(
                 f"warning: a blocking call held up all episodes for {patience_s:g} s and is ended: "
