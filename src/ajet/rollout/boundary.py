@@ -8,6 +8,7 @@ interrupt and the cancellation of whoever waits comes out as an exception: async
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -115,18 +116,16 @@ async def _cancelled_within(task: asyncio.Task[Any], grace_s: float, on_deadline
 
 
 def _abandon(task: asyncio.Task[Any]) -> None:
-    """Take a coroutine off the loop that goes on after its cancellation; one that resists even this stays there."""
-    task.add_done_callback(_hear_out)
-    program = task.get_coro()
-    try:
-        program.close()
-    except UserInterrupt:
-        raise
-    except BaseException:  # of an author who goes on after GeneratorExit, or is in the middle of a step
-        return
+    """Leave a program that continues after its cancellation to itself, on the loop, until it ends or the process does.
+
+    Python frees a forgotten coroutine by throwing GeneratorExit into it, perhaps on no loop, where waiting raises at
+    once: a program that swallows everything would never return from that. So this one is not freed before its end.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
+    task.add_done_callback(_ended_after_all)
 
 
-def _hear_out(task: asyncio.Task[Any]) -> None:
-    """So that asyncio does not complain at the end about an exception that nobody asked for."""
+def _ended_after_all(task: asyncio.Task[Any]) -> None:
+    ctypes.pythonapi.Py_DecRef(ctypes.py_object(task))
     if not task.cancelled():
-        task.exception()
+        task.exception()  # or asyncio complains at the end about one that no one asked for
