@@ -65,10 +65,18 @@ def test_a_server_that_cannot_be_reached_is_one_warning_and_an_offline_run(tmp_p
         port = 9 if answers == "refuses" else silent.getsockname()[1]
         away = {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": "a" * 40}
         said, seconds = log(tmp_path / "run", "online", 0, [], **away)
-    (line,) = said.splitlines()
-    assert line.startswith("warning: W&B cannot be used online (") and line.endswith("; this run is logged offline")
+    assert said.count("\n") == 1, said
+    assert said.startswith("warning: W&B cannot be used online (") and said.endswith("; this run is logged offline\n")
     # 8 s where it was measured, the start of W&B's own service included; W&B itself would wait for 90 s.
     assert INIT_TIMEOUT_S == 6 and seconds < 30
+    (run,) = offline_runs(tmp_path / "run")
+    assert curve(run) == [(0, 0.0), (1, 0.1)]
+
+
+def test_a_home_that_cannot_be_written_says_nothing(tmp_path: Path) -> None:
+    """W&B's service would write its own log to standard error."""
+    said, _ = log(tmp_path / "run", "offline", 0, [], HOME="/proc/home", XDG_CACHE_HOME="/proc/cache")
+    assert said == ""
     (run,) = offline_runs(tmp_path / "run")
     assert curve(run) == [(0, 0.0), (1, 0.1)]
 

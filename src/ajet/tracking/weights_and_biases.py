@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,7 @@ def _begin(mode: str, about: Mapping[str, Any]) -> Any:
     """The W&B run: as asked, else an offline one, else None."""
     import wandb
 
+    _keep_the_services_log_in_a_file()
     patience: dict[str, Any] = {}
     if "WANDB_INIT_TIMEOUT" not in os.environ:
         patience |= {"init_timeout": INIT_TIMEOUT_S, "login_timeout": INIT_TIMEOUT_S}
@@ -124,6 +126,20 @@ def _begin(mode: str, about: Mapping[str, Any]) -> Any:
             _warn(f"W&B cannot be used {attempt} ({_line(error)}); {instead}")
             wandb.teardown()  # it would go on trying, and hold the run's id
     return None
+
+
+def _keep_the_services_log_in_a_file() -> None:
+    """W&B's service writes its log to our standard error if it cannot write to the cache folder, so give it another."""
+    import platformdirs  # W&B's own choice of folders
+
+    cache = Path(platformdirs.user_cache_dir("wandb"))
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        writable = os.access(cache, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        os.environ.setdefault("WANDB_CACHE_DIR", tempfile.mkdtemp(prefix="ajet-wandb-"))
 
 
 def _run_id(folder: Path) -> str:
