@@ -13,19 +13,19 @@ from typing import Any
 import requests
 from transformers import PreTrainedTokenizerBase
 
-from ajet.agents.agentscope import AgentScopeModel
-from ajet.agents.speakers import SamplingSettings
 from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel
 from ajet.config.root import Config
-from ajet.endpoint.endpoint import Endpoint, EndpointSettings
 from ajet.engine.base import Engine
 from ajet.engine.scripted import ScriptedEngine
-from ajet.judges.base import BaseJudge
 from ajet.records import Episode, Task
+from ajet.rollout.agents.agentscope import AgentScopeModel
+from ajet.rollout.agents.speakers import SamplingSettings
 from ajet.rollout.cast import Voices
+from ajet.rollout.endpoint.endpoint import Endpoint, EndpointSettings
 from ajet.rollout.environment import EnvironmentMaker
 from ajet.rollout.event_loop import RolloutLoop
+from ajet.rollout.judges.base import BaseJudge
 from ajet.rollout.runner import GRACE_S, EpisodeRunner
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.tuner import AjetTuner, OpenAIAddress

@@ -7,10 +7,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ajet.agents.agentscope import AgentScopeModel
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
 from ajet.config.root import Config
 from ajet.records import Task
+from ajet.rollout.agents.agentscope import AgentScopeModel
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 

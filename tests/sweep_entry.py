@@ -13,17 +13,17 @@ from pathlib import Path
 
 from ajet.config.compose import load
 from ajet.config.logger import WandbConfig
-from ajet.sweeps.records import read_jobs
+from ajet.config.sweeps.records import read_jobs
 
 ROOT = Path(__file__).resolve().parents[1]
 SIGNALS = ["workflow=signals", "trainable_targets=[speaker]"]
 ENTRY = """
 import os, signal, sys
 from pathlib import Path
-from ajet.cli import run_entry
+from ajet.config.cli.entry import run_entry
 from ajet.config.compose import load_training, save
 from ajet.errors import EngineError, RunInterruptedError
-from ajet.storage.checkpoints import seal
+from ajet.tracking.files.checkpoints import seal
 
 def act(config):
     run = Path(config.run_dir)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from ajet.config.model import resolve_model_path
-from ajet.training.onednn import OneDnnLinear, with_onednn_linear
+from ajet.train.onednn import OneDnnLinear, with_onednn_linear
 
 NUM_TOKENS, REPEATS = 900, 20
 

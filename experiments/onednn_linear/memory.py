@@ -2,7 +2,8 @@
 
 In: `model=tiny`. Out: resident memory and processor time before and after 40 forward and backward passes of 1,200 to
 2,048 tokens, with MKL's or oneDNN's linear layers. `ONEDNN_PRIMITIVE_CACHE_CAPACITY` and `LRU_CACHE_CAPACITY` in the
-environment bound for how many shapes oneDNN and torch above it keep what they prepared; `ajet.cli.entry` sets both.
+environment bound for how many shapes oneDNN and torch above it keep what they prepared; `ajet.config.cli.entry` sets
+both.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from ajet.config.model import resolve_model_path
-from ajet.training.onednn import with_onednn_linear
+from ajet.train.onednn import with_onednn_linear
 
 NUM_PACKS = 40
 

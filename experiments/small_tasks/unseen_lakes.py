@@ -17,8 +17,8 @@ from gymnasium.envs.toy_text.frozen_lake import generate_random_map
 from ajet.config import compose
 from ajet.config.root import Config
 from ajet.data.seeds import SeedTasks
+from ajet.evaluate.statistics import paired_difference
 from ajet.records import Task
-from ajet.statistics import paired_difference
 from ajet.workflows.frozenlake.workflow import FrozenLake
 
 

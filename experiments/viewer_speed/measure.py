@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from fastapi.testclient import TestClient
 
 from ajet.tracking.store import ROWS_A_GROUP
-from ajet.viewer.app import make_app
+from ajet.view.app import make_app
 
 
 def enlarge(run: Path, big: Path, num_episodes: int) -> int:

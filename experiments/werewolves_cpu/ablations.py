@@ -21,8 +21,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ajet.statistics import crossed_mean
-from ajet.storage.reading import read_metric_lines
+from ajet.evaluate.statistics import crossed_mean
+from ajet.tracking.files.reading import read_metric_lines
 
 TABLE = ["experiment=werewolves_seven"]
 BASE = "one optimizer step a batch"

@@ -32,10 +32,10 @@ from ajet.config.model import resolve_model_path
 from ajet.config.root import Config
 from ajet.engine.vllm import CPU_BATCHED_TOKENS
 from ajet.records import Call, Episode, EpisodeGroup, Task
-from ajet.storage.reading import read_metric_lines
-from ajet.training.batch import build_batch
-from ajet.training.clock import PhaseClock
-from ajet.training.packing import Pack, ancestor_mask
+from ajet.tracking.files.reading import read_metric_lines
+from ajet.train.batch import build_batch
+from ajet.train.clock import PhaseClock
+from ajet.train.packing import Pack, ancestor_mask
 
 
 def trained_calls(path: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ajet.storage.reading import read_metric_lines
+from ajet.tracking.files.reading import read_metric_lines
 
 HABITS = (
     "seer_says_known_wolf",

@@ -22,12 +22,12 @@ from typing import Literal
 import torch
 from scipy.stats import binomtest
 
-from ajet.algorithms.advantages import group_advantages
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
+from ajet.data.randomness import derive_rng
 from ajet.data.seeds import SeedTasks
-from ajet.randomness import derive_rng
+from ajet.evaluate.statistics import paired_difference
 from ajet.records import Episode, EpisodeGroup, Task
-from ajet.statistics import paired_difference
+from ajet.train.algorithms.advantages import group_advantages
 from ajet.workflows.werewolves import prompts
 from ajet.workflows.werewolves.bare import BareTable
 from ajet.workflows.werewolves.game import Game, deal_roles

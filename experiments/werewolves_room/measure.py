@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from scipy.stats import binomtest
 
-from ajet.randomness import derive_rng
+from ajet.data.randomness import derive_rng
 from ajet.workflows.werewolves import prompts
 from ajet.workflows.werewolves.bare import BareTable
 from ajet.workflows.werewolves.game import Game, deal_roles

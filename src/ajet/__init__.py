@@ -6,6 +6,7 @@ The names that a workflow author touches are exported here, and loaded only when
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from ajet.workflow import WorkflowTask as WorkflowTask
 
 __version__ = "0.1.0"
+
+# AgentJet's workflows import `ajet.schema.task` and the like; those modules live together in one folder.
+__path__.append(str(Path(__file__).parent / "rollout" / "agents" / "agentjet"))
 
 _HOMES = {
     "AjetTuner": "ajet.tuner",

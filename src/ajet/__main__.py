@@ -12,7 +12,6 @@ COMMANDS = {
     "ajet.report": "write a run or a sweep up as one HTML file: outputs/<date>/<time>",
     "ajet.view": "read episodes in a browser: outputs/<date>/<time>, or outputs to choose one",
     "ajet.analysis.curves": "draw reward curves of runs: <run> <run> --out curves.png",
-    "ajet.models.recipe": "make a small model like those that ship with ajet: <folder> tiny",
 }
 """What `python -m` takes, with what it is for and arguments to begin with."""
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
+from ajet.chat.recording import EpisodeRecorder
 from ajet.errors import ConfigError
-from ajet.recording import EpisodeRecorder
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from ajet.author_lines import legible
+from ajet.config.authors.lines import legible
 from ajet.records import Task
 
 if TYPE_CHECKING:

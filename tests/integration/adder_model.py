@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from recipes.small_models.tokenizer import train_tokenizer
 from tests.integration.tiny_model import build_tiny_model
-
-from ajet.models.tokenizer import train_tokenizer
 
 CALLS = [
     f'<tool_call>{{"name": "add", "arguments": {{"a": {a}, "b": {b}}}}}</tool_call>'

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from tests.integration.adder_model import save_adder_model
 
-from ajet.agents.openai_sdk import in_process_client
 from ajet.assemble import build_trainer
 from ajet.chat.types import ChatReply, ChatRequest, ToolCall
 from ajet.config.compose import compose
-from ajet.endpoint.endpoint import Endpoint
-from ajet.endpoint.sessions import Session
 from ajet.errors import WorkflowError
+from ajet.rollout.agents.openai_sdk import in_process_client
+from ajet.rollout.endpoint.endpoint import Endpoint
+from ajet.rollout.endpoint.sessions import Session
 
 HERE = Path(__file__).parent
 IN_PROCESS = ["SdkInProcess", "AgentsSdk"]

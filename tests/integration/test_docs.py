@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from tests.integration.adder_model import save_adder_model
 
-from ajet.cli import run_entry
+from ajet.config.cli.entry import run_entry
 from ajet.config.compose import load_training
-from ajet.report import main as report
+from ajet.report.__main__ import main as report
 from ajet.rollout.__main__ import load as load_playing
 from ajet.rollout.__main__ import play
-from ajet.train import train
+from ajet.train.__main__ import train
 from ajet.workflows.debate import workflow as debate
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

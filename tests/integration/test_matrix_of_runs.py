@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ajet.evaluate import main as evaluate
-from ajet.train import main as train
+from ajet.evaluate.__main__ import main as evaluate
+from ajet.train.__main__ import main as train
 
 SMALL = [
     "workflow=signals",

@@ -17,18 +17,18 @@ from tests.engine_contract import complete
 from tests.factories import make_sample
 from tests.model_families import VOCAB_SIZE, tiny_model
 
-from ajet.algorithms.losses import LossSettings
 from ajet.config.families import TREE_FAMILIES
 from ajet.engine.base import SamplingRequest
 from ajet.engine.checkpoint import attention_implementation, load_causal_lm
 from ajet.engine.transformers import TransformersEngine
 from ajet.errors import ConfigError
 from ajet.records import TrainingSample
-from ajet.training.attention import why_chains_only
-from ajet.training.exactness import measured_why_chains_only
-from ajet.training.optimizer import OptimizerSettings
-from ajet.training.packing import Pack, build_packs
-from ajet.training.policy import TrainablePolicy
+from ajet.train.algorithms.losses import LossSettings
+from ajet.train.attention import why_chains_only
+from ajet.train.exactness import measured_why_chains_only
+from ajet.train.optimizer import OptimizerSettings
+from ajet.train.packing import Pack, build_packs
+from ajet.train.policy import TrainablePolicy
 
 CPU = torch.device("cpu")
 STATEFUL = (

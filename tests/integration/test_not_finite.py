@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ajet.cli import run_entry
+from ajet.config.cli.entry import run_entry
 from ajet.config.compose import load_training
-from ajet.train import train
+from ajet.train.__main__ import train
 
 WORKFLOW = Path(__file__).parent / "overflowing_workflow.py"
 

@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 from tests.run_dirs import make_run
 
-from ajet.train import main as train
+from ajet.train.__main__ import main as train
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -19,10 +19,10 @@ import torch
 from ajet.assemble import build_trainer
 from ajet.config.compose import compose, save
 from ajet.errors import EngineError, TrainingError
-from ajet.evaluate import main as evaluate_main
-from ajet.storage.checkpoints import damage, saved_steps
-from ajet.storage.lock import locked
-from ajet.train import main, train
+from ajet.evaluate.__main__ import main as evaluate_main
+from ajet.tracking.files.checkpoints import damage, saved_steps
+from ajet.tracking.files.lock import locked
+from ajet.train.__main__ import main, train
 
 TRAINING = [
     "workflow=signals",

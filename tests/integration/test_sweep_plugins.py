@@ -15,7 +15,7 @@ import pytest
 import yaml
 from tests.sweep_entry import act, command, played, states
 
-from ajet.sweeps.records import read_jobs
+from ajet.config.sweeps.records import read_jobs
 
 TRAINING = [
     *("workflow=signals", "debug=fast", "rollout.max_tokens=4", "total_steps=4"),

@@ -17,12 +17,12 @@ from tests.wandb_files import read_offline_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ajet.assemble import build_evaluation, build_trainer
-from ajet.cli import run_entry
+from ajet.config.cli.entry import run_entry
 from ajet.config.compose import compose, load_evaluation, load_training, save
 from ajet.config.root import Config
-from ajet.evaluate import main as evaluate_main
+from ajet.evaluate.__main__ import main as evaluate_main
 from ajet.tracking.weights_and_biases import GAME_COLUMNS
-from ajet.train import train
+from ajet.train.__main__ import train
 
 HERE = Path(__file__).parent
 QUIET = ["logger.console=none", "logger.wandb.mode=disabled"]

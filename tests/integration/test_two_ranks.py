@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from recipes.small_models.tokenizer import train_tokenizer
 from tests.factories import make_sample, tiny_qwen
 from torch.multiprocessing.spawn import spawn
 
-from ajet.algorithms.aggregation import batch_totals, token_weights
-from ajet.algorithms.losses import LossSettings
-from ajet.models.tokenizer import train_tokenizer
-from ajet.training.optimizer import OptimizerSettings
-from ajet.training.packing import Pack, build_packs
-from ajet.training.policy import TrainablePolicy
+from ajet.train.algorithms.aggregation import batch_totals, token_weights
+from ajet.train.algorithms.losses import LossSettings
+from ajet.train.optimizer import OptimizerSettings
+from ajet.train.packing import Pack, build_packs
+from ajet.train.policy import TrainablePolicy
 
 TAGS = ("seer", "witch")
 CASES = (2, 0)

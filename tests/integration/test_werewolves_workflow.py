@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ajet.agents.agentscope import AgentScopeModel
 from ajet.chat.messages import assistant_message, plain_messages
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest, ToolCall
 from ajet.config.root import Config
 from ajet.errors import ConfigError, WorkflowError
 from ajet.records import Task
+from ajet.rollout.agents.agentscope import AgentScopeModel
 from ajet.tuner import AjetTuner
 from ajet.workflow import WorkflowOutput, WorkflowTask
 from ajet.workflows.werewolves import prompts

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.factories import TASK, make_call, make_episode, make_group
 
-from ajet.algorithms.advantages import AdvantageKind, BaselineScope, group_advantages
 from ajet.records import EpisodeGroup
+from ajet.train.algorithms.advantages import AdvantageKind, BaselineScope, group_advantages
 
 rewards_lists = st.lists(st.floats(-5, 5), min_size=2, max_size=6)
 

@@ -10,21 +10,21 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from ajet.schema.task import WorkflowOutput, WorkflowTask
+from ajet.task_rollout.dashscope_llm_bridge import NUM_TRIES, create_external_llm_fn
+from ajet.utils.robust_dashscope import RobustDashScopeChatModel
+from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import Run
 from transformers import PreTrainedTokenizerBase
 
 from ajet.chat.types import ChatReply, ChatRequest
 from ajet.data.rows import Row
 from ajet.data.tasks import make_tasks
-from ajet.endpoint.endpoint import Endpoint
-from ajet.endpoint.sessions import Session
-from ajet.models.tokenizer import train_tokenizer
 from ajet.records import Episode, Task
+from ajet.rollout.endpoint.endpoint import Endpoint
+from ajet.rollout.endpoint.sessions import Session
 from ajet.rollout.environment import episode_uuid
-from ajet.schema.task import WorkflowOutput, WorkflowTask
-from ajet.task_rollout.dashscope_llm_bridge import NUM_TRIES, create_external_llm_fn
 from ajet.tuner import AjetTuner
-from ajet.utils.robust_dashscope import RobustDashScopeChatModel
 from ajet.workflow import Workflow
 
 ASKED = [{"role": "user", "content": "Is it right?"}]

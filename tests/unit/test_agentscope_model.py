@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import pytest
 
-from ajet.agents.agentscope import STRUCTURED_TOOL, AgentScopeModel
 from ajet.chat.types import ChatReply, ChatRequest, NamedTool, ToolCall
+from ajet.rollout.agents.agentscope import STRUCTURED_TOOL, AgentScopeModel
 
 # agentscope can only be imported once ajet has put mcp's old names in place.
 from agentscope.agent import ReActAgent  # isort: skip

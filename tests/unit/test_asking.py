@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import Run
 
-from ajet.models.tokenizer import train_tokenizer
 from ajet.records import Episode, Task
 from ajet.workflow import Workflow
 from ajet.workflows.countdown.workflow import Countdown

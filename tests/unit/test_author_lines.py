@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ajet.author_lines import one_line, own_traceback
+from ajet.config.authors.importing import load_object
+from ajet.config.authors.lines import one_line, own_traceback
 from ajet.errors import ConfigError
-from ajet.importing import load_object
 from ajet.workflows.signals.game import speaker_prompt
 
 HERE = str(Path(__file__))
@@ -76,7 +76,7 @@ def test_where_nobody_is_the_author_the_innermost_line_is_named() -> None:
     error = caught.value
     assert error.__traceback__ is not None
     ajets = error.with_traceback(error.__traceback__.tb_next)
-    assert "ajet/importing.py" in one_line(ajets) and "ajet/importing.py" in own_traceback(ajets)
+    assert "ajet/config/authors/importing.py" in one_line(ajets) and "ajet/config/authors/importing.py" in own_traceback(ajets)
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import Run, by_sdk, by_url
 from transformers import PreTrainedTokenizerBase
 
-from ajet.author_lines import one_line, own_traceback
+from ajet.config.authors.lines import one_line, own_traceback
 from ajet.config.root import Config
 from ajet.errors import WorkflowError
-from ajet.judges.base import BaseJudge
-from ajet.models.tokenizer import train_tokenizer
 from ajet.records import Episode
+from ajet.rollout.judges.base import BaseJudge
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.metrics import episode_metrics
 from ajet.tuner import AjetTuner

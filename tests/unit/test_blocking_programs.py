@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 import requests
+from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import ASK, Program, Run, by_agentscope, by_sdk, by_url, post
 from transformers import PreTrainedTokenizerBase
 
-from ajet.endpoint.endpoint import Endpoint, EndpointSettings
 from ajet.errors import ConfigError
-from ajet.models.tokenizer import train_tokenizer
+from ajet.rollout.endpoint.endpoint import Endpoint, EndpointSettings
 from ajet.tuner import AjetTuner, OpenAIAddress
 
 

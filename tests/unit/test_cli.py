@@ -12,11 +12,11 @@ import pytest
 
 from ajet.__main__ import COMMANDS
 from ajet.__main__ import main as commands_main
-from ajet.cli import run_entry
+from ajet.config.cli.entry import run_entry
 from ajet.config.compose import compose, load_evaluation, load_training, save
 from ajet.config.root import Config, EvaluateConfig
-from ajet.evaluate import main as evaluate_main
-from ajet.train import main as train_main
+from ajet.evaluate.__main__ import main as evaluate_main
+from ajet.train.__main__ import main as train_main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORDING_ENTRY = """
 import sys
 from pathlib import Path
-from ajet.cli import run_entry
+from ajet.config.cli.entry import run_entry
 from ajet.config.compose import load_training, save
 from ajet.errors import EngineError
 
@@ -40,8 +40,8 @@ sys.exit(run_entry("train", load_training, record))
 # The entry point's own checks, without what would follow them.
 PARAMETERS_ENTRY = """
 import sys
-from ajet.cli import run_entry
-from ajet.train import load
+from ajet.config.cli.entry import run_entry
+from ajet.train.__main__ import load
 
 sys.exit(run_entry("train", load, lambda config: print("PLAYED")))
 """
@@ -278,7 +278,7 @@ def test_an_evaluation_goes_into_its_runs_directory(tmp_path: Path, checkpoint: 
     run.mkdir()
     save(Config(run_dir=str(run)), run / "config.yaml")
     entry = (
-        "import sys; from ajet.cli import run_entry; from ajet.config.compose import load_evaluation\n"
+        "import sys; from ajet.config.cli.entry import run_entry; from ajet.config.compose import load_evaluation\n"
         "def show(config):\n"
         "    print(config.output_dir, config.opponent.name, config.checkpoint, config.num_tasks)\n"
         "sys.exit(run_entry('evaluate', load_evaluation, show))"

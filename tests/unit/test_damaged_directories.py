@@ -16,9 +16,9 @@ from tests.run_dirs import make_run
 
 from ajet.analysis import load_run, load_sweep
 from ajet.errors import RunDirectoryError
-from ajet.report import main as report_main
-from ajet.view import main as view_main
-from ajet.viewer.catalog import Catalog
+from ajet.report.__main__ import main as report_main
+from ajet.view.__main__ import main as view_main
+from ajet.view.catalog import Catalog
 
 TRAIN_0 = "trajectories/train_000000.parquet"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+from recipes.small_models.transcripts import seed_task
 from tests.scripted_play import Reciter, play, scripted
 
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
 from ajet.config.compose import compose
 from ajet.errors import ConfigError
-from ajet.models.transcripts import seed_task
 from ajet.workflows.debate import workflow as workflow_file
 from ajet.workflows.debate.game import CON, PRO, Exchange, cited_evidence, deal, named_side
 from ajet.workflows.debate.scripted import ScriptedDebater, ScriptedJudge

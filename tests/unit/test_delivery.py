@@ -11,15 +11,15 @@ from typing import Any
 import httpx
 import pytest
 import requests
+from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import ASK, Program, Run, by_agentscope, by_sdk, by_url, post
 from transformers import PreTrainedTokenizerBase
 
 from ajet.chat.delivery import Delivery
-from ajet.endpoint.endpoint import EndpointSettings
 from ajet.engine.base import SamplingRequest
 from ajet.engine.scripted import ScriptedEngine
-from ajet.models.tokenizer import train_tokenizer
 from ajet.records import Completion
+from ajet.rollout.endpoint.endpoint import EndpointSettings
 from ajet.tuner import AjetTuner
 
 

@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import Program, Run, post
 
-from ajet.endpoint.endpoint import Endpoint
 from ajet.errors import ConfigError
-from ajet.models.tokenizer import train_tokenizer
 from ajet.rollout.descriptors import PER_EPISODE
+from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.own_thread import run_on_own_thread
 from ajet.tuner import AjetTuner
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from tests.sweep_entry import SIGNALS, act, command, states
 
+from ajet.config.authors.importing import load_module
+from ajet.config.sweeps.records import read_jobs
 from ajet.data.rows import read_rows
 from ajet.errors import ConfigError, UserInterrupt
-from ajet.importing import load_module
-from ajet.storage.writing import refusal
-from ajet.sweeps.records import read_jobs
-from ajet.train import main
+from ajet.tracking.files.writing import refusal
+from ajet.train.__main__ import main
 
 ODD = """
 import abc, sys
@@ -123,7 +123,7 @@ def test_help_for_a_reader_who_leaves_is_no_error() -> None:
 
 def test_a_thread_that_never_ends_does_not_keep_the_process_alive() -> None:
     program = (
-        "import threading, time; from ajet.cli import run_as_process\n"
+        "import threading, time; from ajet.config.cli import run_as_process\n"
         "threading.Thread(target=time.sleep, args=(1000,)).start()\n"
         "run_as_process(lambda: print('done') or 3)"
     )
@@ -134,7 +134,7 @@ def test_a_thread_that_never_ends_does_not_keep_the_process_alive() -> None:
 @pytest.mark.parametrize("way", ["fork", "spawn", "deaf"])
 def test_a_process_that_a_program_left_running_is_ended_with_a_word(way: str) -> None:
     program = (
-        "import multiprocessing, signal, time; from ajet.cli import run_as_process\n"
+        "import multiprocessing, signal, time; from ajet.config.cli import run_as_process\n"
         f"deaf = {way == 'deaf'}\n"
         "if deaf: signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         f"context = multiprocessing.get_context({way.replace('deaf', 'fork')!r})\n"
@@ -157,7 +157,7 @@ def named(way: str, pid: int) -> str:
 def test_processes_that_end_by_themselves_are_waited_for(left: str) -> None:
     program = (
         "import multiprocessing, time; from concurrent.futures import ProcessPoolExecutor\n"
-        "from ajet.cli import run_as_process\n"
+        "from ajet.config.cli import run_as_process\n"
         "def say(): time.sleep(0.3); print('said', flush=True)\n"
         "context = multiprocessing.get_context('fork')\n"
         f"if {left == 'a pool'}: ProcessPoolExecutor(2, mp_context=context).submit(say)\n"
@@ -170,7 +170,7 @@ def test_processes_that_end_by_themselves_are_waited_for(left: str) -> None:
 
 PLAYS = """
 import asyncio, sys, time
-from ajet.cli import run_as_process, run_entry
+from ajet.config.cli import run_as_process, run_entry
 from ajet.config.compose import load_training
 from ajet.errors import RunInterruptedError
 from ajet.rollout.runtime import Interrupted, RolloutRuntime

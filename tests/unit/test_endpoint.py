@@ -8,19 +8,19 @@ import logging
 from typing import Any
 
 import pytest
+from recipes.small_models.tokenizer import train_tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from ajet.agents.speakers import EngineSpeaker, SamplingSettings
+from ajet.chat.recording import EpisodeRecorder
 from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest, NamedTool, ToolCall
-from ajet.endpoint.handler import Handler
-from ajet.endpoint.refusals import Refusals
-from ajet.endpoint.replies import Answer
-from ajet.endpoint.sessions import Session, SessionTable
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import EngineError
-from ajet.models.tokenizer import train_tokenizer
-from ajet.recording import EpisodeRecorder
+from ajet.rollout.agents.speakers import EngineSpeaker, SamplingSettings
+from ajet.rollout.endpoint.handler import Handler
+from ajet.rollout.endpoint.refusals import Refusals
+from ajet.rollout.endpoint.replies import Answer
+from ajet.rollout.endpoint.sessions import Session, SessionTable
 
 ASK = {"messages": [{"role": "user", "content": "Say something."}]}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}

@@ -13,22 +13,22 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import Run, post
 from transformers import PreTrainedTokenizerBase
 
-from ajet.agents.speakers import EngineSpeaker, SamplingSettings
 from ajet.chat.lengths import check_length
+from ajet.chat.recording import EpisodeRecorder
 from ajet.chat.renderer import ChatRenderer
-from ajet.endpoint.bodies import MOST_VALUES
-from ajet.endpoint.endpoint import Endpoint
-from ajet.endpoint.json_size import num_values_at_most
-from ajet.endpoint.replies import Answer
-from ajet.endpoint.server import MOST_HEADER_BYTES
-from ajet.endpoint.sessions import Session
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import ContextOverflowError
-from ajet.models.tokenizer import train_tokenizer
-from ajet.recording import EpisodeRecorder
+from ajet.rollout.agents.speakers import EngineSpeaker, SamplingSettings
+from ajet.rollout.endpoint.bodies import MOST_VALUES
+from ajet.rollout.endpoint.endpoint import Endpoint
+from ajet.rollout.endpoint.json_size import num_values_at_most
+from ajet.rollout.endpoint.replies import Answer
+from ajet.rollout.endpoint.server import MOST_HEADER_BYTES
+from ajet.rollout.endpoint.sessions import Session
 from ajet.tuner import AjetTuner
 
 MIB = 2**20

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ajet.schema.task import WorkflowOutput, WorkflowTask
+from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import Run, by_url
 from transformers import PreTrainedTokenizerBase
 
@@ -13,10 +15,8 @@ from ajet.assemble.players import environment_maker
 from ajet.config.compose import compose
 from ajet.config.root import Config
 from ajet.errors import ConfigError, PolicyError
-from ajet.judges.base import BaseJudge
-from ajet.models.tokenizer import train_tokenizer
 from ajet.records import Task
-from ajet.schema.task import WorkflowOutput, WorkflowTask
+from ajet.rollout.judges.base import BaseJudge
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow
 

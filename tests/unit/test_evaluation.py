@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ajet.evaluation.scores import Evaluation, evaluation_from_json, score_groups
-from ajet.evaluation.summary import comparison, results_table, seats_table, write_summary
+from ajet.evaluate.scores import Evaluation, evaluation_from_json, score_groups
+from ajet.evaluate.summary import comparison, results_table, seats_table, write_summary
 from ajet.records import Episode, EpisodeGroup, Task
 
 

@@ -12,15 +12,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ajet.cli import run_entry
+from ajet.config.authors.known_code import named_code, record_code
+from ajet.config.cli.entry import run_entry
 from ajet.config.compose import compose, load, load_training, save
-from ajet.config.known_code import named_code, record_code
 from ajet.config.root import Config
+from ajet.config.sweeps.records import SweepPlan, read_job, read_plan, write_plan
 from ajet.errors import AjetError, ConfigError, RunDirectoryError
-from ajet.evaluate import main as evaluate_main
-from ajet.storage.signing import is_own, signature
-from ajet.sweeps.records import SweepPlan, read_job, read_plan, write_plan
-from ajet.train import main as train_main
+from ajet.evaluate.__main__ import main as evaluate_main
+from ajet.tracking.files.signing import is_own, signature
+from ajet.train.__main__ import main as train_main
 
 SIGNALS = ["workflow=signals", "trainable_targets=[speaker]"]
 PROGRAM = """

@@ -8,16 +8,16 @@ from typing import Any
 
 import openai
 import pytest
+from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import ASK, Run, by_agentscope, by_sdk, by_url, post
 from transformers import PreTrainedTokenizerBase
 
-from ajet.agents.openai_sdk import OpenAIClient
-from ajet.agents.speakers import OVERFLOW_REPLY
 from ajet.chat.types import ChatModel
-from ajet.endpoint.endpoint import EndpointSettings
 from ajet.errors import ConfigError
-from ajet.models.tokenizer import train_tokenizer
-from ajet.opponents.random import PHRASES, RandomPlayer
+from ajet.rollout.agents.openai_sdk import OpenAIClient
+from ajet.rollout.agents.speakers import OVERFLOW_REPLY
+from ajet.rollout.endpoint.endpoint import EndpointSettings
+from ajet.rollout.opponents.random import PHRASES, RandomPlayer
 from ajet.tuner import AjetTuner, OpenAIAddress
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ajet.task_judge.base_judge import BaseJudge as AgentJetsBaseJudge
 from openai import InternalServerError
+from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import Run
 from transformers import PreTrainedTokenizerBase
 
@@ -20,12 +22,10 @@ from ajet.config.compose import compose
 from ajet.config.judge import JudgeConfig
 from ajet.config.root import Config
 from ajet.errors import ConfigError, WorkflowError
-from ajet.judges.base import BaseJudge, judged
-from ajet.judges.effort import is_short, is_small
-from ajet.judges.llm import CACHE_FILE, read_score
-from ajet.models.tokenizer import train_tokenizer
 from ajet.records import Task
-from ajet.task_judge.base_judge import BaseJudge as AgentJetsBaseJudge
+from ajet.rollout.judges.base import BaseJudge, judged
+from ajet.rollout.judges.effort import is_short, is_small
+from ajet.rollout.judges.llm import CACHE_FILE, read_score
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 

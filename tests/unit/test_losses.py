@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.factories import make_sample, samples_strategy
 
-from ajet.algorithms.aggregation import BatchTotals, LossKind, batch_totals, sequence_key, token_weights
-from ajet.algorithms.filters import drop_zero_advantage
-from ajet.algorithms.losses import LossSettings, certain, clipped, k3, sampling_correction, token_losses
 from ajet.records import TrainingSample
+from ajet.train.algorithms.aggregation import BatchTotals, LossKind, batch_totals, sequence_key, token_weights
+from ajet.train.algorithms.filters import drop_zero_advantage
+from ajet.train.algorithms.losses import LossSettings, certain, clipped, k3, sampling_correction, token_losses
 
 LOSS_KINDS: tuple[LossKind, ...] = ("grpo", "dapo", "dr_grpo")
 

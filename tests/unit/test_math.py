@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from tests.scripted_play import Reciter, play, scripted
 
-from ajet.agents.speakers import reply_as_text
 from ajet.assemble.judges import make_judge
 from ajet.assemble.tasks import make_task_source
 from ajet.chat.types import ChatReply, ChatRequest, ToolCall
@@ -22,8 +21,9 @@ from ajet.config.data import resolve_data_path
 from ajet.config.judge import JudgeConfig
 from ajet.config.root import Config
 from ajet.errors import ConfigError, WorkflowError
-from ajet.judges.base import BaseJudge
 from ajet.records import Task
+from ajet.rollout.agents.speakers import reply_as_text
+from ajet.rollout.judges.base import BaseJudge
 from ajet.workflow import WorkflowOutput, WorkflowTask
 from ajet.workflows.arithmetic import read_expression
 from ajet.workflows.math.problems import TEMPLATES, attempts, numbers_in, problem, solution

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recipes.small_models.tokenizer import train_tokenizer
 from rich.console import Console
 from tests.episodes import Program, Run, by_agentscope
 
 from ajet.config.compose import compose, save
 from ajet.config.root import MatrixConfig
+from ajet.config.sweeps.records import JobRecord, write_job
 from ajet.errors import ConfigError
-from ajet.evaluate import main
-from ajet.evaluation.matrix import (
+from ajet.evaluate.__main__ import main
+from ajet.evaluate.matrix import (
     Contender,
     MatrixEvaluation,
     Played,
@@ -23,12 +25,10 @@ from ajet.evaluation.matrix import (
     matrix_cells,
     matrix_table,
 )
-from ajet.evaluation.scores import score_groups
-from ajet.evaluation.setting import matrix_entries
-from ajet.models.tokenizer import train_tokenizer
+from ajet.evaluate.scores import score_groups
+from ajet.evaluate.setting import matrix_entries
 from ajet.records import Episode, EpisodeGroup, Task
 from ajet.rollout.runtime import RolloutRuntime
-from ajet.sweeps.records import JobRecord, write_job
 from ajet.tracking.console import SilentDisplay
 from ajet.tracking.store import TrajectoryStore
 

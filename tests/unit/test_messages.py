@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ajet.chat.messages import plain_messages, results_in_call_order
 from ajet.chat.types import ChatReply, ChatRequest, NamedTool
 from ajet.errors import WorkflowError
-from ajet.opponents.openai import OpenAIPlayer
+from ajet.rollout.opponents.openai import OpenAIPlayer
 
 
 def calling(*ids: str | None) -> dict[str, Any]:

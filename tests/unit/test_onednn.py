@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ajet.training.onednn import OneDnnLinear, is_available, with_onednn_linear
+from ajet.train.onednn import OneDnnLinear, is_available, with_onednn_linear
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="this torch has no oneDNN")
 

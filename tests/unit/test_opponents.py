@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from ajet.agents.openai_sdk import in_process_client
 from ajet.chat.types import ChatReply, ChatRequest, NamedTool, ToolCall
-from ajet.endpoint.handler import Handler
-from ajet.endpoint.refusals import Refusals
-from ajet.endpoint.sessions import Session, SessionTable
-from ajet.opponents.openai import OpenAIPlayer
-from ajet.opponents.random import RandomPlayer
+from ajet.rollout.agents.openai_sdk import in_process_client
+from ajet.rollout.endpoint.handler import Handler
+from ajet.rollout.endpoint.refusals import Refusals
+from ajet.rollout.endpoint.sessions import Session, SessionTable
+from ajet.rollout.opponents.openai import OpenAIPlayer
+from ajet.rollout.opponents.random import RandomPlayer
 
 
 class Mood(Enum):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.factories import make_sample, samples_strategy
 
 from ajet.records import TrainingSample
-from ajet.training.packing import Pack, ancestor_mask, build_packs
+from ajet.train.packing import Pack, ancestor_mask, build_packs
 
 TAGS = ("seer", "witch")
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ajet.statistics import (
+from ajet.evaluate.statistics import (
     crossed_level,
     crossed_mean,
     difference_interval,

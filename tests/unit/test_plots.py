@@ -18,7 +18,7 @@ from tests.run_dirs import make_run
 from ajet.analysis import load_run
 from ajet.analysis.effects import Effect
 from ajet.analysis.plots import plot_budget, plot_credit, plot_forest, plot_rewards, plot_scores
-from ajet.statistics import Interval
+from ajet.evaluate.statistics import Interval
 
 
 def curve(*rewards: float) -> pd.DataFrame:

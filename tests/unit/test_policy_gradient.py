@@ -15,17 +15,17 @@ import torch
 from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recipes.small_models.tokenizer import train_tokenizer
 from tests.factories import make_sample, samples_strategy, tiny_qwen
 from transformers import AutoModelForCausalLM
 
-from ajet.algorithms.aggregation import batch_totals, token_weights
-from ajet.algorithms.losses import LossSettings, token_losses
-from ajet.models.tokenizer import train_tokenizer
 from ajet.records import TrainingSample
-from ajet.training.lora import merged_state, with_lora
-from ajet.training.optimizer import OptimizerSettings, kl_factor, rate_factor
-from ajet.training.packing import Pack, ancestor_mask, build_packs
-from ajet.training.policy import TrainablePolicy
+from ajet.train.algorithms.aggregation import batch_totals, token_weights
+from ajet.train.algorithms.losses import LossSettings, token_losses
+from ajet.train.lora import merged_state, with_lora
+from ajet.train.optimizer import OptimizerSettings, kl_factor, rate_factor
+from ajet.train.packing import Pack, ancestor_mask, build_packs
+from ajet.train.policy import TrainablePolicy
 
 TAGS = ("seer", "witch")
 LOSS = LossSettings(clip_low=0.2, clip_high=0.3)

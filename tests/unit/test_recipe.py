@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from recipes.small_models.fitting import FitSettings, Row, fit
+from recipes.small_models.gates import MEASURES, mixture_of
+from recipes.small_models.mixtures import MIXTURES
+from recipes.small_models.rows import digest, kept, rows_path
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from ajet.errors import ConfigError
-from ajet.models.fitting import FitSettings, Row, fit
-from ajet.models.gates import MEASURES, mixture_of
-from ajet.models.mixtures import MIXTURES
-from ajet.models.rows import digest, kept, rows_path
 
 SETTINGS = FitSettings(
     num_steps=2,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from recipes.small_models.tokenizer import train_tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ajet.chat.messages import assistant_message, plain_messages
@@ -12,7 +13,6 @@ from ajet.chat.renderer import ChatRenderer, Conversation
 from ajet.chat.types import ChatRequest
 from ajet.config.model import resolve_model_path
 from ajet.errors import WorkflowError
-from ajet.models.tokenizer import train_tokenizer
 
 SYSTEM = {"role": "system", "content": "You are Player4."}
 ASK = {"role": "user", "content": "Whom do you see? Player1 Player2"}

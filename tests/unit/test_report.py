@@ -14,10 +14,10 @@ import pytest
 from tests.run_dirs import make_run
 
 from ajet.analysis import load_run
-from ajet.analysis.report import report_page
+from ajet.config.sweeps.records import JobRecord, SweepPlan, write_job, write_plan
 from ajet.records import Call, Episode, EpisodeGroup, Task
-from ajet.report import main
-from ajet.sweeps.records import JobRecord, SweepPlan, write_job, write_plan
+from ajet.report.__main__ import main
+from ajet.report.writing import report_page
 from ajet.tracking.store import TrajectoryStore
 
 HOSTILE = "</pre><script>alert(1)</script>{{ 7 * 7 }}"
@@ -265,7 +265,7 @@ def test_a_browser_shows_the_page_on_a_narrow_screen_without_scrolling_sideways(
 
 def test_reporting_loads_no_torch(tmp_path: Path) -> None:
     folder = evaluated_run(tmp_path / "run")
-    code = f"import sys; from ajet.report import main; main([{str(folder)!r}]); print('torch' in sys.modules)"
+    code = f"import sys; from ajet.report.__main__ import main; main([{str(folder)!r}]); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.endswith("False\n"), done.stderr
     assert load_run(folder).state == "finished"

@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 from pydantic import Field, ValidationError
+from recipes.small_models.tokenizer import train_tokenizer
 from tests.factories import make_call, make_episode
 from transformers import PreTrainedTokenizerBase
 
-from ajet.agents.agentscope import AgentScopeModel
-from ajet.agents.speakers import SamplingSettings
 from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel
 from ajet.config.root import Config
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import ConfigError, PolicyError, WorkflowError
-from ajet.models.tokenizer import train_tokenizer
-from ajet.opponents.random import RandomPlayer
 from ajet.records import Episode, EpisodeGroup, Task
+from ajet.rollout.agents.agentscope import AgentScopeModel
+from ajet.rollout.agents.speakers import SamplingSettings
 from ajet.rollout.cast import Voices
 from ajet.rollout.event_loop import RolloutLoop
+from ajet.rollout.opponents.random import RandomPlayer
 from ajet.rollout.runner import EpisodeRunner, rewards_by_agent
 from ajet.rollout.scheduler import RolloutScheduler, require_trained_play, require_usable_play
 from ajet.tracking.metrics import episode_metrics

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ajet.statistics import (
+from ajet.evaluate.statistics import (
     best_at_k,
     crossed_mean,
     holm,

@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ajet.errors import ConfigError, RunDirectoryError, StorageError
-from ajet.storage.attempts import can_begin_again, check_can_go_on, set_aside
-from ajet.storage.checkpoints import damage, newest_sound, saved_steps
-from ajet.storage.lock import locked
-from ajet.storage.reading import read_json, read_metric_lines, read_yaml
-from ajet.storage.writing import write_json, write_text
+from ajet.tracking.files.attempts import can_begin_again, check_can_go_on, set_aside
+from ajet.tracking.files.checkpoints import damage, newest_sound, saved_steps
+from ajet.tracking.files.lock import locked
+from ajet.tracking.files.reading import read_json, read_metric_lines, read_yaml
+from ajet.tracking.files.writing import write_json, write_text
 from ajet.tracking.loggers import JsonlLogger
-from ajet.training.checkpoint import CheckpointFolder, load_trainer_state
+from ajet.train.checkpoint import CheckpointFolder, load_trainer_state
 
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 
@@ -113,7 +113,7 @@ import resource, sys, torch
 from pathlib import Path
 from safetensors.torch import save_file
 from ajet.errors import StorageError
-from ajet.training.checkpoint import CheckpointFolder
+from ajet.train.checkpoint import CheckpointFolder
 folder = CheckpointFolder(Path(sys.argv[1]), keep=2)
 small, large = torch.zeros(10), torch.zeros(100_000)
 def save(step, weights, state):
@@ -238,7 +238,7 @@ def test_what_a_disk_cannot_keep_is_refused_before_the_first_step(tmp_path: Path
 HOLDS_THE_LOCK = """
 import os, sys, time
 from pathlib import Path
-from ajet.storage.lock import locked
+from ajet.tracking.files.lock import locked
 with locked(Path(sys.argv[1])):
     print(os.getpid(), flush=True)
     time.sleep(60)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from tests.sweep_entry import SIGNALS, act, command, load_saved, played, states
 
-from ajet.cli import run_entry
+from ajet.config.cli.entry import run_entry
 from ajet.config.compose import compose_tree, load_training
+from ajet.config.sweeps.axis import expand_axis, subsets
+from ajet.config.sweeps.records import JobRecord, SweepPlan, job_lock, read_jobs, write_job, write_plan
 from ajet.errors import ConfigError
-from ajet.sweeps.axis import expand_axis, subsets
-from ajet.sweeps.records import JobRecord, SweepPlan, job_lock, read_jobs, write_job, write_plan
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from recipes.small_models.mixtures import MIXTURES
+from recipes.small_models.tokenizer import train_tokenizer
+from recipes.small_models.transcripts import play_transcripts
 
 from ajet.config.root import Config
-from ajet.models.mixtures import MIXTURES
-from ajet.models.tokenizer import train_tokenizer
-from ajet.models.transcripts import play_transcripts
 
 NUM_GAMES = 5
 DIGESTS = {

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recipes.small_models.fitting import Row, weighted_loss
+from recipes.small_models.mixtures import MIXTURES
+from recipes.small_models.rows import DECISION_WEIGHT, PROMPT_WEIGHT, make_row
+from recipes.small_models.slips import wrong_call, wrong_words
+from recipes.small_models.tokenizer import train_tokenizer
+from recipes.small_models.transcripts import Transcript, odds_along, play_transcripts
 
 from ajet.chat.types import ChatRequest
 from ajet.config.root import Config
-from ajet.models.fitting import Row, weighted_loss
-from ajet.models.mixtures import MIXTURES
-from ajet.models.rows import DECISION_WEIGHT, PROMPT_WEIGHT, make_row
-from ajet.models.slips import wrong_call, wrong_words
-from ajet.models.tokenizer import train_tokenizer
-from ajet.models.transcripts import Transcript, odds_along, play_transcripts
 from ajet.workflows.signals.game import (
     DIALECTS,
     OBJECTS,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.factories import make_call, make_episode
 
 from ajet.records import Call
-from ajet.timeline import build_samples, build_tree, rows_of
+from ajet.train.timeline import build_samples, build_tree, rows_of
 
 ids = st.lists(st.integers(0, 4), min_size=1, max_size=5)
 

@@ -15,7 +15,7 @@ from tokenizers.models import WordLevel
 from ajet.analysis import load_run
 from ajet.analysis.plots import plot_tokens
 from ajet.analysis.tokens import first_difference, load_tokenizer, sampled_tokens, shared_tokens
-from ajet.storage.checkpoints import seal
+from ajet.tracking.files.checkpoints import seal
 
 
 def save_tokenizer(folder: Path, word: str) -> None:

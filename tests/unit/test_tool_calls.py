@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ajet.agents.speakers import reply_as_text
 from ajet.chat.messages import plain_messages
 from ajet.chat.tool_calls import parse_reply
 from ajet.chat.types import ChatReply, NamedTool, ToolCall, ToolSchema
+from ajet.rollout.agents.speakers import reply_as_text
 
 VOTE: ToolSchema = {
     "type": "function",

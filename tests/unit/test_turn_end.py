@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recipes.small_models.tokenizer import train_tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ajet.assemble import build_trainer
@@ -17,7 +18,6 @@ from ajet.chat.types import ChatRequest
 from ajet.config.compose import compose
 from ajet.config.model import resolve_model_path
 from ajet.errors import ConfigError
-from ajet.models.tokenizer import train_tokenizer
 
 ASK, MORE = {"role": "user", "content": "hi"}, {"role": "user", "content": "more"}
 

@@ -17,10 +17,10 @@ from ajet.config.root import Config, EvaluateConfig, MatrixConfig
 from ajet.config.store import SCHEMAS
 from ajet.config.unread import TRAINING_ONLY, only_for_training, unread, untrained_tags
 from ajet.errors import ConfigError
-from ajet.evaluation.setting import matrix_entries, played_config
-from ajet.judges.base import BaseJudge
+from ajet.evaluate.setting import matrix_entries, played_config
+from ajet.rollout.judges.base import BaseJudge
 from ajet.rollout.unasked import Unasked
-from ajet.train import main as train_main
+from ajet.train.__main__ import main as train_main
 from ajet.workflow import WorkflowOutput, WorkflowTask
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "ajet"

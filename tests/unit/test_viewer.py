@@ -24,13 +24,13 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from ajet.records import Call, Episode, EpisodeGroup, Task
-from ajet.storage.checkpoints import seal
+from ajet.tracking.files.checkpoints import seal
 from ajet.tracking.store import TrajectoryStore
-from ajet.view import main
-from ajet.viewer.app import make_app
-from ajet.viewer.catalog import Catalog, EpisodeKey, Wanted
-from ajet.viewer.conversation import Way, tokens_of, tree_of, turns_of
-from ajet.viewer.serving import application
+from ajet.view.__main__ import main
+from ajet.view.app import make_app
+from ajet.view.catalog import Catalog, EpisodeKey, Wanted
+from ajet.view.conversation import Way, tokens_of, tree_of, turns_of
+from ajet.view.serving import application
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>{{ 7 * 7 }}\"'&"
 
@@ -356,7 +356,7 @@ def test_what_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_viewing_loads_no_torch(run: Path) -> None:
-    code = f"import sys; from ajet.viewer.app import make_app; from pathlib import Path; make_app(Path({str(run)!r}))"
+    code = f"import sys; from ajet.view.app import make_app; from pathlib import Path; make_app(Path({str(run)!r}))"
     check = "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code + check], capture_output=True, text=True, timeout=60)
     assert done.stdout == "False\n", done.stderr

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ajet.chat.types import ChatReply, ChatRequest
 from ajet.errors import ConfigError
-from ajet.opponents.random import RandomPlayer
+from ajet.rollout.opponents.random import RandomPlayer
 from ajet.workflows.werewolves import prompts
 from ajet.workflows.werewolves.bare import BareTable
 from ajet.workflows.werewolves.decisions import NOTHING, Ask, Choice

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ajet.storage.reading import damaged
+from ajet.tracking.files.reading import damaged
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "total_steps": (int,),

@@ -13,7 +13,7 @@ from itertools import combinations
 import pandas as pd
 
 from ajet.analysis.runs import Run, Sweep
-from ajet.statistics import (
+from ajet.evaluate.statistics import (
     POWER,
     Interval,
     crossed_level,

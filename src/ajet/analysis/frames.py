@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ajet.errors import RunDirectoryError
-from ajet.storage.reading import damaged, read_metric_lines
+from ajet.tracking.files.reading import damaged, read_metric_lines
 from ajet.tracking.store import SCHEMA
 
 KEY = ["split", "step", "task", "repeat"]

@@ -18,9 +18,9 @@ import pandas as pd
 
 from ajet.analysis.checks import checked_config, checked_provenance, checked_summary
 from ajet.analysis.frames import KEY, episodes_of, read_calls, read_metrics, read_texts
+from ajet.config.sweeps.records import is_sweep
 from ajet.errors import RunDirectoryError
-from ajet.storage.reading import read_json, read_yaml
-from ajet.sweeps.records import is_sweep
+from ajet.tracking.files.reading import read_json, read_yaml
 
 UNTELLING = ("run_dir", "resume", "logger.", "paths.", "hardware.", "checkpoint.")
 """Settings whose difference makes no two experiments."""

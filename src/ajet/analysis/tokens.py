@@ -13,8 +13,8 @@ import pandas as pd
 from tokenizers import Tokenizer
 
 from ajet.analysis.runs import Run
-from ajet.storage.checkpoints import TOKENIZER, damage, newest_sound
-from ajet.timeline import build_tree
+from ajet.tracking.files.checkpoints import TOKENIZER, damage, newest_sound
+from ajet.train.timeline import build_tree
 
 TOKENIZER_FILE = "tokenizer.json"
 

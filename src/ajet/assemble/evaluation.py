@@ -11,13 +11,13 @@ from ajet.assemble.policies import load_model
 from ajet.assemble.preflight import find_model
 from ajet.assemble.tasks import make_task_source
 from ajet.config.root import EvaluateConfig
-from ajet.evaluation.paired import PairedEvaluation
-from ajet.evaluation.setting import played_config
+from ajet.evaluate.paired import PairedEvaluation
+from ajet.evaluate.setting import played_config
 from ajet.rollout.runner import GRACE_S
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.console import make_display
-from ajet.training.checkpoint import CheckpointFolder
-from ajet.training.lora import merged_state
+from ajet.train.checkpoint import CheckpointFolder
+from ajet.train.lora import merged_state
 from ajet.workflows.loading import load_workflow
 from ajet.workflows.parameters import workflow_maker
 

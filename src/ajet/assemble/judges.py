@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ajet.config.authors.importing import authors_code, load_object
 from ajet.config.root import Config
 from ajet.config.view import author_view
 from ajet.errors import ConfigError
-from ajet.importing import authors_code, load_object
-from ajet.judges.answers import BoxedMath, Contains, ExactMatch
-from ajet.judges.base import BaseJudge
-from ajet.judges.llm import LlmJudge
+from ajet.rollout.judges.answers import BoxedMath, Contains, ExactMatch
+from ajet.rollout.judges.base import BaseJudge
+from ajet.rollout.judges.llm import LlmJudge
 from ajet.rollout.own_thread import run_on_own_thread
 from ajet.workflow import WorkflowOutput, WorkflowTask
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ajet.config.logger import off_by_environment, wandb_mode
 from ajet.config.root import Config
-from ajet.storage.reading import read_metric_lines
+from ajet.tracking.files.reading import read_metric_lines
 from ajet.tracking.loggers import CompositeLogger, JsonlLogger, MetricLogger
 from ajet.tracking.weights_and_biases import WandbLogger
 

@@ -15,14 +15,14 @@ from ajet.assemble.tasks import make_task_source
 from ajet.chat.renderer import ChatRenderer
 from ajet.config.root import BASE, Config, MatrixConfig
 from ajet.engine.base import Engine
-from ajet.evaluation.matrix import Contender, MatrixEvaluation, Setting
-from ajet.evaluation.setting import Entry, matrix_entries
+from ajet.evaluate.matrix import Contender, MatrixEvaluation, Setting
+from ajet.evaluate.setting import Entry, matrix_entries
 from ajet.rollout.runner import GRACE_S
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.tracking.console import Display, make_display
-from ajet.training.checkpoint import CheckpointFolder
-from ajet.training.lora import merged_state
+from ajet.train.checkpoint import CheckpointFolder
+from ajet.train.lora import merged_state
 from ajet.workflows.loading import load_workflow
 from ajet.workflows.parameters import workflow_maker
 

@@ -13,21 +13,21 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from ajet.agents.speakers import SamplingSettings
 from ajet.assemble.engines import make_engine
 from ajet.assemble.judges import make_judge
 from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel
+from ajet.config.authors.importing import load_object
 from ajet.config.root import Config
-from ajet.endpoint.endpoint import Endpoint, EndpointSettings
 from ajet.engine.base import Engine
 from ajet.errors import ConfigError
-from ajet.importing import load_object
-from ajet.opponents.random import RandomPlayer
 from ajet.records import Episode
+from ajet.rollout.agents.speakers import SamplingSettings
 from ajet.rollout.cast import PlayerMaker, Voices
 from ajet.rollout.descriptors import fitting_concurrency
+from ajet.rollout.endpoint.endpoint import Endpoint, EndpointSettings
 from ajet.rollout.environment import EnvironmentMaker
+from ajet.rollout.opponents.random import RandomPlayer
 from ajet.rollout.runner import EpisodeRunner
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.rollout.unasked import Unasked
@@ -143,7 +143,7 @@ def agentscope_model(model: ChatModel, name: str) -> Any:
         ConfigError: another AgentScope, or none, is installed.
     """
     try:
-        from ajet.agents.agentscope import AgentScopeModel
+        from ajet.rollout.agents.agentscope import AgentScopeModel
     except ImportError as error:
         found = "agentscope " + version("agentscope") if find_spec("agentscope") else "no agentscope"
         raise ConfigError(
@@ -190,7 +190,7 @@ def player_maker(config: Config, workflow: type[Workflow]) -> PlayerMaker | None
 def _openai_player(config: Config) -> PlayerMaker:
     from openai import AsyncOpenAI
 
-    from ajet.opponents.openai import OpenAIPlayer
+    from ajet.rollout.opponents.openai import OpenAIPlayer
 
     opponent = config.opponent
     key = os.environ.get(opponent.api_key_env) if opponent.api_key_env else "none"

@@ -8,14 +8,14 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoTokenizer
 
-from ajet.algorithms.losses import LossSettings
 from ajet.config.root import Config
 from ajet.engine.checkpoint import load_causal_lm
 from ajet.errors import ConfigError
-from ajet.training.lora import with_lora
-from ajet.training.onednn import with_onednn_linear
-from ajet.training.optimizer import OptimizerSettings
-from ajet.training.policy import TrainablePolicy
+from ajet.train.algorithms.losses import LossSettings
+from ajet.train.lora import with_lora
+from ajet.train.onednn import with_onednn_linear
+from ajet.train.optimizer import OptimizerSettings
+from ajet.train.policy import TrainablePolicy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -19,7 +19,7 @@ from ajet.config.model import resolve_model_path
 from ajet.config.root import Config
 from ajet.engine.checkpoint import check_context
 from ajet.errors import ConfigError
-from ajet.training.lora import check_targets
+from ajet.train.lora import check_targets
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 HUB_TIMEOUT_S = 10.0

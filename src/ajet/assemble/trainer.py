@@ -11,7 +11,6 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoTokenizer
 
-from ajet.algorithms.aggregation import BatchTotals
 from ajet.assemble.engines import make_engine
 from ajet.assemble.loggers import make_logger
 from ajet.assemble.players import make_renderer, make_scheduler
@@ -22,19 +21,20 @@ from ajet.config.root import Config
 from ajet.errors import RunDirectoryError
 from ajet.rollout.runner import GRACE_S
 from ajet.rollout.runtime import RolloutRuntime
-from ajet.storage.checkpoints import TOKENIZER, damage, seal
-from ajet.storage.reading import read_metric_lines
-from ajet.storage.writing import writing
 from ajet.tracking.console import Display, make_display
+from ajet.tracking.files.checkpoints import TOKENIZER, damage, seal
+from ajet.tracking.files.reading import read_metric_lines
+from ajet.tracking.files.writing import writing
 from ajet.tracking.loggers import CompositeLogger
 from ajet.tracking.metrics import Metrics
 from ajet.tracking.provenance import write_provenance
 from ajet.tracking.store import TrajectoryStore
-from ajet.training.batch import BatchSettings
-from ajet.training.checkpoint import CheckpointFolder, load_trainer_state
-from ajet.training.loop import Trainer
-from ajet.training.model_card import model_card
-from ajet.training.policy import TrainablePolicy
+from ajet.train.algorithms.aggregation import BatchTotals
+from ajet.train.batch import BatchSettings
+from ajet.train.checkpoint import CheckpointFolder, load_trainer_state
+from ajet.train.loop import Trainer
+from ajet.train.model_card import model_card
+from ajet.train.policy import TrainablePolicy
 from ajet.workflows.loading import load_workflow
 from ajet.workflows.parameters import workflow_maker
 

@@ -1,7 +1,7 @@
 """What an agent program asks of a model and what it gets, whatever the framework: OpenAI's chat shapes.
 
 Everything that can speak for an agent (the policy, a frozen copy, a scripted player, a remote API)
-is a `ChatModel`; the adapters in `ajet.agents` wrap one for each framework.
+is a `ChatModel`; the adapters in `ajet.rollout.agents` wrap one for each framework.
 """
 
 from __future__ import annotations

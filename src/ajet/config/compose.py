@@ -19,15 +19,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from ajet.config.authors.known_code import require_known_code
 from ajet.config.explain import explain, explain_missing
-from ajet.config.known_code import require_known_code
 from ajet.config.model import BUILTIN_PREFIX, resolve_model_path
 from ajet.config.root import Config, EvaluateConfig, MatrixConfig, PlayConfig
 from ajet.config.store import SCHEMAS, conf_dir, register
 from ajet.config.validate import validate, validate_evaluation, validate_matrix
 from ajet.errors import ConfigError
-from ajet.storage.reading import read_yaml
-from ajet.storage.writing import write_text
+from ajet.tracking.files.reading import read_yaml
+from ajet.tracking.files.writing import write_text
 
 VERSION_BASE = "1.3"
 CONTINUABLE = ("total_steps", "logger", "checkpoint", "eval.every", "eval.last")

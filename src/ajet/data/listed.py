@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ajet.data.content import content_key
+from ajet.data.randomness import derive_seed
 from ajet.errors import ConfigError
-from ajet.randomness import derive_seed
 from ajet.records import Task
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ajet.config.authors.importing import authors_code, load_object
 from ajet.errors import ConfigError
-from ajet.importing import authors_code, load_object
 from ajet.records import Task
 
 

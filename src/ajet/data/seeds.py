@@ -5,7 +5,7 @@ Train and held-out seeds never meet: they are drawn from two halves of the numbe
 
 from __future__ import annotations
 
-from ajet.randomness import derive_seed
+from ajet.data.randomness import derive_seed
 from ajet.records import Task
 
 _HALF = 2**30

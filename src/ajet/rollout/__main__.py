@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from ajet.cli import run_as_process, run_entry
+from ajet.config.cli.entry import run_entry
+from ajet.config.cli.process import run_as_process
 from ajet.config.compose import load_play
 from ajet.config.root import PlayConfig
 

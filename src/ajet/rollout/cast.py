@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ajet.agents.speakers import EngineSpeaker, RecordedSpeaker, SamplingSettings
+from ajet.chat.recording import EpisodeRecorder
 from ajet.chat.renderer import ChatRenderer, Conversation
 from ajet.chat.types import ChatModel
-from ajet.endpoint.bridge import LoopBridge
+from ajet.data.randomness import derive_rng, derive_seed
 from ajet.engine.base import Engine
 from ajet.errors import ConfigError
-from ajet.randomness import derive_rng, derive_seed
-from ajet.recording import EpisodeRecorder
+from ajet.rollout.agents.speakers import EngineSpeaker, RecordedSpeaker, SamplingSettings
+from ajet.rollout.endpoint.bridge import LoopBridge
 
 PlayerMaker = Callable[[str, str, random.Random], ChatModel]
 """(agent_name, target_tag, rng of this agent in this episode) -> an opponent's model."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
-from ajet.endpoint.api_error import ApiError
-from ajet.endpoint.endpoint import Endpoint
-from ajet.endpoint.refusals import Refusals
-from ajet.endpoint.sessions import Session
 from ajet.errors import EpisodeOverError, WorkflowError
+from ajet.rollout.endpoint.api_error import ApiError
+from ajet.rollout.endpoint.endpoint import Endpoint
+from ajet.rollout.endpoint.refusals import Refusals
+from ajet.rollout.endpoint.sessions import Session
 from ajet.tuner import OpenAIAddress
 
 if TYPE_CHECKING:
@@ -73,14 +73,14 @@ class EpisodeGateway:
 
     def sdk_client(self, model: ChatModel, *, agent_name: str, target_tag: str, trained: bool) -> AsyncOpenAI:
         """A client whose requests never leave the process."""
-        from ajet.agents.openai_sdk import in_process_client
+        from ajet.rollout.agents.openai_sdk import in_process_client
 
         key, session = self._open(model, agent_name, target_tag, trained)
         return in_process_client(self.endpoint.handler, api_key=key, model=session.model_name)
 
     def own_client(self, debug_model: Any) -> AsyncOpenAI:
         """The workflow's own model as a client."""
-        from ajet.agents.openai_sdk import own_client
+        from ajet.rollout.agents.openai_sdk import own_client
 
         return own_client(debug_model)
 

@@ -15,19 +15,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ajet.author_lines import one_line
+from ajet.chat.recording import EpisodeRecorder
 from ajet.chat.types import ChatModel
+from ajet.config.authors.lines import one_line
 from ajet.config.view import author_view
-from ajet.endpoint.bridge import LoopBridge
-from ajet.endpoint.endpoint import Endpoint
 from ajet.errors import ConfigError, PolicyError, WorkflowError
-from ajet.judges.base import BaseJudge, judged
-from ajet.recording import EpisodeRecorder
 from ajet.records import Episode, EpisodeStatus, Task
 from ajet.rollout.boundary import Ended, run_within
 from ajet.rollout.cast import BridgedCast, EpisodeCast, Voices
+from ajet.rollout.endpoint.bridge import LoopBridge
+from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import EnvironmentMaker, episode_uuid, task_with_environment
 from ajet.rollout.gateway import EpisodeGateway, ThreadUse
+from ajet.rollout.judges.base import BaseJudge, judged
 from ajet.rollout.outputs import kept_output
 from ajet.rollout.own_thread import run_on_own_thread
 from ajet.rollout.watch import Onlooker

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, nullcontext
 from typing import Any, Self, TypeVar
 
-from ajet.ending import ending_signals
+from ajet.config.cli.ending import ending_signals
 from ajet.errors import UserInterrupt, WorkflowError
 from ajet.rollout.boundary import contained
 from ajet.rollout.event_loop import RolloutLoop

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ajet.config.root import Config
-from ajet.judges.base import BaseJudge
 from ajet.records import Episode
+from ajet.rollout.judges.base import BaseJudge
 from ajet.workflow import WorkflowOutput, WorkflowTask
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ajet.author_lines import own_place
+from ajet.config.authors.lines import own_place
 
 SIGNAL = signal.SIGRTMIN + 11
 """One that nothing else is known to use."""

@@ -1,1 +1,1 @@
-"""What a run leaves behind: metrics, logs, trajectories."""
+"""What a run leaves behind: metrics, logs, trajectories; `files` writes and reads its directory."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ajet.records import EpisodeGroup
-from ajet.storage.reading import read_metric_lines
-from ajet.storage.writing import flush_open, write_text, writing
+from ajet.tracking.files.reading import read_metric_lines
+from ajet.tracking.files.writing import flush_open, write_text, writing
 
 
 class MetricLogger(Protocol):

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ajet.storage.reading import read_json
-from ajet.storage.writing import write_json
+from ajet.tracking.files.reading import read_json
+from ajet.tracking.files.writing import write_json
 
 PACKAGES = (
     "ajet",

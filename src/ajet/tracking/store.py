@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ajet.records import Call, Episode, EpisodeGroup
-from ajet.storage.writing import write_whole, writing
+from ajet.tracking.files.writing import write_whole, writing
 
 SCHEMA = pa.schema(
     [

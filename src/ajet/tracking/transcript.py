@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ajet.author_lines import own_traceback
+from ajet.config.authors.lines import own_traceback
 from ajet.records import Call, Episode, Task
-from ajet.storage.writing import writing
+from ajet.tracking.files.writing import writing
 
 PROMPT_TAIL = 400
 """Characters shown of a call's last message."""

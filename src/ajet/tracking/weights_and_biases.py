@@ -17,8 +17,8 @@ from uuid import uuid4
 
 from ajet.errors import RunDirectoryError
 from ajet.records import Episode, EpisodeGroup
-from ajet.storage.reading import read_json
-from ajet.storage.writing import write_json, writing
+from ajet.tracking.files.reading import read_json
+from ajet.tracking.files.writing import write_json, writing
 
 GAME_COLUMNS = ("step", "task", "status", "success", "rewards", "calls", "said")
 """Of the table of sample games."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import inspect
 
-from ajet.agents.agentscope_names import alias_mcp_names
+from ajet.config.authors.importing import FORMS, load_module
 from ajet.errors import ConfigError
-from ajet.importing import FORMS, load_module
+from ajet.rollout.agents.agentscope_names import alias_mcp_names
 from ajet.workflow import Workflow
 
 BUILTIN = {

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pydantic import ValidationError
 
 from ajet.config.algorithm import check_baseline
+from ajet.config.authors.importing import authors_code, load_object
 from ajet.config.root import Config
 from ajet.errors import ConfigError
-from ajet.importing import authors_code, load_object
 from ajet.workflow import Workflow
 from ajet.workflows.loading import load_workflow
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from ajet.agents.agentscope_names import alias_mcp_names
+from ajet.rollout.agents.agentscope_names import alias_mcp_names
 
 alias_mcp_names()
 

@@ -1,0 +1,1 @@
+"""What `recipes.small_models.gates` measures of each small model."""

@@ -1,0 +1,111 @@
+"""Held-out episodes as training would play them: with a checkpoint, or with scripted teachers in the trained seats."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from ajet.assemble import make_engine, make_scheduler, workflow_maker
+from ajet.assemble.judges import make_judge
+from ajet.assemble.players import make_renderer
+from ajet.assemble.tasks import make_task_source
+from ajet.chat.types import ChatModel
+from ajet.config.compose import compose
+from ajet.config.model import resolve_model_path
+from ajet.config.root import Config
+from ajet.config.view import author_view
+from ajet.data.randomness import derive_rng
+from ajet.evaluate.scores import play_held_out
+from ajet.records import EpisodeGroup, Task
+from ajet.rollout.agents.agentscope import AgentScopeModel
+from ajet.rollout.judges.base import judged
+from ajet.rollout.runtime import RolloutRuntime
+from ajet.tracking.metrics import Metrics
+from ajet.tuner import AjetTuner
+from ajet.workflow import Workflow, WorkflowTask
+from ajet.workflows.loading import load_workflow
+
+SEED_OFFSET = 5_000_000
+"""Held-out tasks of their own, apart from those of training and evaluation, where they are seeds."""
+
+
+def play(overrides: Sequence[str], num_games: int) -> tuple[Metrics, list[EpisodeGroup]]:
+    """A checkpoint's held-out episodes, and their metrics."""
+    with ExitStack() as opened, RolloutRuntime() as runtime:
+        config = _composed(overrides, opened)
+        workflow = load_workflow(config.workflow.entry)
+        path = resolve_model_path(config.model.path)
+        renderer = make_renderer(path)
+        engine = make_engine(config, path)
+        opened.callback(engine.close)
+        maker = workflow_maker(workflow, config)
+        scheduler = make_scheduler(config, workflow, maker, path, engine, opened, renderer=renderer)
+        evaluation, groups = runtime.run(play_held_out(scheduler, _held_out_tasks(config, num_games), repeats=1))
+        return evaluation.metrics, groups
+
+
+def teachers_success(overrides: Sequence[str], num_games: int, *, sense: float, repeats: int) -> float:
+    """How often scripted players of this sense reach their goal in the trained seats, on the same tasks."""
+    with ExitStack() as opened, RolloutRuntime() as runtime:
+        config = _composed(overrides, opened)
+        workflow = load_workflow(config.workflow.entry)
+        make_workflow, judge = workflow_maker(workflow, config), make_judge(config)
+
+        async def succeeds(task: Task, repeat: int) -> bool:
+            made = make_workflow()
+            cast = ScriptedCast(
+                workflow=workflow,
+                params={"sense": sense},
+                opponent_params=config.opponent.params,
+                key=("gates", task.task_id, repeat),
+            )
+            tuner = AjetTuner(
+                config=author_view(config),
+                trainable_targets=made.trainable_targets,
+                cast=cast,
+                agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),
+            )
+            played = WorkflowTask(task=task, repeat=repeat)
+            output = await made.execute(played, tuner)
+            return bool((output if judge is None else await judged(judge, played, output)).is_success)
+
+        tasks = _held_out_tasks(config, num_games)
+        wins = [runtime.run(succeeds(task, repeat)) for task in tasks for repeat in range(repeats)]
+        return sum(wins) / len(wins)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptedCast:
+    """Teachers in the trained seats, the scripted opponent in the others."""
+
+    workflow: type[Workflow]
+    params: Mapping[str, float]
+    opponent_params: Mapping[str, float]
+    key: tuple[str | int, ...]
+
+    def policy(self, agent_name: str, target_tag: str) -> ChatModel:
+        """A teacher."""
+        return self._player(agent_name, target_tag, self.params)
+
+    def opponent(self, agent_name: str, target_tag: str) -> ChatModel:
+        """The opponent."""
+        return self._player(agent_name, target_tag, self.opponent_params)
+
+    def _player(self, agent_name: str, target_tag: str, params: Mapping[str, float]) -> ChatModel:
+        rng: random.Random = derive_rng(*self.key, agent_name)
+        player = self.workflow.scripted_player(agent_name=agent_name, target_tag=target_tag, rng=rng, params=params)
+        assert player is not None, f"{self.workflow.__name__} has no scripted players"
+        return player
+
+
+def _composed(overrides: Sequence[str], opened: ExitStack) -> Config:
+    folder = opened.enter_context(tempfile.TemporaryDirectory())
+    return compose([*overrides, "logger.console=none"], run_dir=folder)
+
+
+def _held_out_tasks(config: Config, num_games: int) -> list[Task]:
+    offset = SEED_OFFSET if config.data.reader == "seeds" else 0
+    return make_task_source(config).held_out_tasks(num_games, offset=offset)

@@ -1,0 +1,123 @@
+"""Code that a configuration names: recorded when a run is made, and compared before a run directory may name it again.
+
+A run directory that comes from elsewhere could otherwise run whatever its config.yaml names, or send the value of any
+environment variable to any address. Code inside ajet needs no record. Nothing is imported here: modules are looked up
+as Python would, without running their packages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+from ajet.config.root import Config
+from ajet.config.workflow import BUILTIN_WORKFLOWS
+from ajet.errors import ConfigError, RunDirectoryError
+from ajet.tracking.files.reading import read_json
+from ajet.tracking.files.signing import is_own, signature
+from ajet.tracking.files.writing import write_json
+
+RECORD = "code.json"
+_PACKAGE = Path(__file__).resolve().parents[2]
+
+
+def record_code(config: Config, run_dir: Path) -> None:
+    """Write down, in this user's name, what the run's configuration names."""
+    code = named_code(config)
+    signed = signature(code)
+    if code and signed is None:
+        told = "warning: no key can be kept in ~/.config/ajet, so resume and evaluate will ask for trust_code=true"
+        print(told, file=sys.stderr, flush=True)
+    write_json(run_dir / RECORD, {"code": code, "signature": signed})
+
+
+def require_known_code(config: Config, run_dir: Path, *, setting: str, trusted: bool, own_opponent: bool) -> None:
+    """Refuse to use a run directory that names code, or a key, that this user did not use when the run was made.
+
+    Args:
+        config: as the run directory has it.
+        run_dir: with its record, if it has one.
+        setting: of the command line, with its value, for the message.
+        trusted: `trust_code`; then anything goes.
+        own_opponent: whether the run's own opponent is used.
+
+    Raises:
+        ConfigError: what would be run, and how to allow it.
+    """
+    if trusted:
+        return
+    known = _recorded(run_dir)
+    for what, digest in named_code(config, opponent=own_opponent).items():
+        if known.get(what) != digest:
+            why = "has changed since the run was made" if what in known else "is not recorded as yours"
+            raise ConfigError(f"{setting} would use {what}, which {why}: look at it, and allow it with trust_code=true")
+
+
+def named_code(config: Config, *, opponent: bool = True) -> dict[str, str]:
+    """What is outside ajet: setting and value -> SHA-256 of the files that it runs, "" where there are none.
+
+    Example: `{"workflow.entry=/home/ann/game.py->Game": "9f86d0…"}`.
+    """
+    entries = {"workflow.entry": config.workflow.entry, "workflow.env": config.workflow.env}
+    entries["judge.entry"] = config.judge.entry
+    if config.data.reader == "python":
+        entries |= {"data.path": config.data.path, "data.held_out_path": config.data.held_out_path}
+    found: dict[str, str] = {}
+    for setting, entry in entries.items():
+        if entry is None or (setting == "workflow.entry" and entry in BUILTIN_WORKFLOWS):
+            continue
+        files = _files_of(entry)
+        if not files or not all(file.is_relative_to(_PACKAGE) for file in files):
+            found[f"{setting}={entry}"] = _digest(files)
+    asked = {"judge": config.judge} | ({"opponent": config.opponent} if opponent else {})
+    for group, settings in asked.items():
+        if settings.api_key_env is not None:
+            found[f"{group}.api_key_env={settings.api_key_env} for {group}.base_url={settings.base_url}"] = ""
+    return found
+
+
+def _recorded(run_dir: Path) -> dict[str, object]:
+    if not (run_dir / RECORD).is_file():
+        return {}
+    try:
+        record = read_json(run_dir / RECORD, dict)
+    except RunDirectoryError:
+        return {}
+    code = record.get("code")
+    return code if isinstance(code, dict) and is_own(code, record.get("signature")) else {}
+
+
+def _files_of(entry: str) -> list[Path]:
+    """The file that an entry names, behind those of the packages that are run on the way to it."""
+    place = entry.partition("->" if "->" in entry else ":")[0]
+    if place.endswith(".py"):
+        return [Path(place).resolve()] if Path(place).is_file() else []
+    files: list[Path] = []
+    search: list[str] | None = None
+    parts = place.split(".")
+    for depth in range(1, len(parts) + 1):
+        spec = _find(".".join(parts[:depth]), search)
+        if spec is None:
+            return []
+        if spec.origin is not None and Path(spec.origin).is_file():
+            files.append(Path(spec.origin).resolve())
+        search = None if spec.submodule_search_locations is None else list(spec.submodule_search_locations)
+        if search is None and depth < len(parts):
+            return []
+    return files
+
+
+def _find(name: str, search: list[str] | None) -> ModuleSpec | None:
+    for finder in sys.meta_path:
+        spec = finder.find_spec(name, search)
+        if spec is not None:
+            return spec
+    return PathFinder.find_spec(name, [os.getcwd()]) if search is None else None
+
+
+def _digest(files: list[Path]) -> str:
+    contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return hashlib.sha256(" ".join(contents).encode()).hexdigest() if files else ""

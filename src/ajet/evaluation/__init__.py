@@ -1,1 +1,0 @@
-"""Held-out play and what it proves: scores by task, paired differences with intervals, summaries."""

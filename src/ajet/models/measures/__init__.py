@@ -1,1 +1,0 @@
-"""What `ajet.models.gates` measures of each small model."""

@@ -1,0 +1,33 @@
+"""`python -m ajet.report <run or sweep folder>`: one self-contained HTML file, the answer first."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ajet.errors import AjetError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="ajet.report", description=__doc__)
+    parser.add_argument("folder", type=Path, help="a run directory, or a folder of them such as a sweep's")
+    parser.add_argument("--out", type=Path, help="the file to write; default: report.html in the folder")
+    arguments = parser.parse_args(argv)
+    out = arguments.out or arguments.folder / "report.html"
+    # Loads pandas and matplotlib, which `--help` does without.
+    from ajet.report.writing import write_report
+
+    try:
+        write_report(arguments.folder, out)
+    except AjetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

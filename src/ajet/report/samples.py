@@ -1,0 +1,51 @@
+"""A few held-out games to read: tasks whose outcome changed, as they were played after training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ajet.analysis.runs import Run
+from ajet.report.page import Exchange, Game
+
+NUM_RISEN, NUM_FALLEN = 2, 2
+LONGEST = 1500
+"""Characters of a request that are shown; the last ones, for a program's requests tend to repeat the history."""
+
+
+def sample_games(run: Run, *, label: str = "") -> list[Game]:
+    """Games of the last evaluation whose tasks went better or worse than in the first; none without two of them."""
+    held_out = run.episodes[run.episodes["split"] == "eval"]
+    steps = sorted(held_out["step"].unique())
+    if len(steps) < 2:
+        return []
+    by_task = held_out.groupby(["task", "step"])["score"].mean().unstack("step")
+    change = (by_task[steps[-1]] - by_task[steps[0]]).dropna()
+    moved = [*change[change > 0].nlargest(NUM_RISEN).items(), *change[change < 0].nsmallest(NUM_FALLEN).items()]
+    called = f"{label}: " if label else ""
+    return [_game(run, called, step=int(steps[-1]), task=str(task), change=gain) for task, gain in moved]
+
+
+def _game(run: Run, called: str, *, step: int, task: str, change: float) -> Game:
+    calls = run.texts(split="eval", step=step, task=task, repeat=0)
+    spoken = calls[calls["trained"].astype(bool)]
+    went = "better" if change > 0 else "worse"
+    return Game(
+        anchor=f"{run.name}-{task}-{step}",
+        title=f"{called}{task}: went {went} than before training ({change:+.2f}); {len(spoken)} trained calls",
+        exchanges=[_exchange(call) for _, call in spoken.iterrows()],
+    )
+
+
+def _exchange(call: pd.Series) -> Exchange:
+    return Exchange(agent=call["agent"], tag=call["tag"], asked=_asked(call["messages"]), reply=call["reply"])
+
+
+def _asked(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The text of the last message."""
+    content = messages[-1].get("content") or "" if messages else ""
+    if not isinstance(content, str):
+        content = "\n".join(str(part.get("text", "")) for part in content)
+    return content if len(content) <= LONGEST else f"… {content[-LONGEST:]}"

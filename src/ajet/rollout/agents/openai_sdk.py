@@ -1,0 +1,96 @@
+"""The OpenAI SDK: a `ChatModel` behind a real `openai.AsyncOpenAI`, without a socket.
+
+Two things are easier than in the SDK itself: `chat.completions.create` takes the messages as its first positional
+argument, and knows its model's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+import httpx
+from openai import AsyncOpenAI
+from openai._base_client import get_platform
+from openai.resources.chat import AsyncChat, AsyncCompletions
+from openai.types.chat import ChatCompletionMessageParam
+
+from ajet.errors import ConfigError
+from ajet.rollout.endpoint.handler import Handler
+from ajet.rollout.endpoint.transport import BASE_URL, InProcessTransport
+from ajet.tuner import OpenAIAddress
+
+
+class OpenAIClient(AsyncOpenAI):
+    """What `tuner.as_raw_openai_sdk_client()` returns."""
+
+    def __init__(self, *, model: str, **arguments: Any) -> None:
+        """`model` is the name used where a request gives none; `arguments` are the SDK's own."""
+        super().__init__(**arguments)
+        self.model = model
+        # The SDK would find this out on a thread at the first request, and when that thread is done is up to the
+        # machine: which requests meet in one batch would differ from run to run.
+        self._platform = get_platform()
+
+    @cached_property
+    def chat(self) -> AsyncChat:
+        """As the SDK's, with the model's name filled in."""
+        return _Chat(self)
+
+    def copy(self, *, _extra_kwargs: Mapping[str, Any] = {}, **changes: Any) -> OpenAIClient:
+        """As the SDK's."""
+        return super().copy(_extra_kwargs={"model": self.model, **_extra_kwargs}, **changes)
+
+    with_options = copy
+
+
+class _Chat(AsyncChat):
+    @cached_property
+    def completions(self) -> AsyncCompletions:
+        return _Completions(self._client)
+
+
+class _Completions(AsyncCompletions):
+    _client: OpenAIClient
+
+    async def create(
+        self, messages: Iterable[ChatCompletionMessageParam], *, model: str | None = None, **arguments: Any
+    ) -> Any:
+        return await super().create(messages=messages, model=model or self._client.model, **arguments)
+
+    async def parse(
+        self, messages: Iterable[ChatCompletionMessageParam], *, model: str | None = None, **arguments: Any
+    ) -> Any:
+        return await super().parse(messages=messages, model=model or self._client.model, **arguments)
+
+    def stream(
+        self, messages: Iterable[ChatCompletionMessageParam], *, model: str | None = None, **arguments: Any
+    ) -> Any:
+        return super().stream(messages=messages, model=model or self._client.model, **arguments)
+
+
+def in_process_client(handler: Handler, *, api_key: str, model: str) -> OpenAIClient:
+    """A client of the run's own endpoint. It never retries: where a reply fails, the whole episode is played again."""
+    http_client = httpx.AsyncClient(transport=InProcessTransport(handler), trust_env=False, timeout=None)
+    return OpenAIClient(model=model, api_key=api_key, base_url=BASE_URL, http_client=http_client, max_retries=0)
+
+
+def own_client(debug_model: Any) -> AsyncOpenAI:
+    """A workflow's own `debug_model` as a client.
+
+    Args:
+        debug_model: an `AsyncOpenAI`, taken as it is, or anything with `base_url`, `api_key` and `model`.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if isinstance(debug_model, AsyncOpenAI):
+        return debug_model
+    address = OpenAIAddress.of(debug_model)
+    if address is None:
+        raise ConfigError(
+            f"debug_model={type(debug_model).__name__}: as_raw_openai_sdk_client takes an openai.AsyncOpenAI, or an "
+            "object with base_url, api_key and model, e.g. ajet.OpenAIAddress."
+        )
+    return OpenAIClient(model=address.model, base_url=address.base_url, api_key=address.api_key)

@@ -1,0 +1,103 @@
+"""The handler behind a socket: an ASGI application and uvicorn on a thread and an event loop of their own.
+
+A program that blocks its own thread therefore still gets its answers. Every connection carries one request and is
+closed: a client that kept one in its pool would meet it again in another episode, on another event loop, and would
+hold two descriptors while it thinks. Loads uvicorn; `endpoint.py` imports it only when somebody asks for a URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from threading import Thread
+from typing import Any
+
+import uvicorn
+
+from ajet.errors import ConfigError
+from ajet.rollout.endpoint.app import make_app
+from ajet.rollout.endpoint.handler import Handler
+
+log = logging.getLogger(__name__)
+
+MOST_HEADER_BYTES = 64 * 1024
+"""Of one request's line and headers together; more is a 400."""
+_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_STOP_S = 5.0
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_NO_DESCRIPTORS = (
+    "this process has as many files open as it may (ulimit -n). Lower rollout.concurrency, or raise the limit."
+)
+
+
+class EndpointServer:
+    """Serves from its construction to `close`."""
+
+    def __init__(self, handler: Handler, *, host: str, port: int, max_body_bytes: int) -> None:
+        """`port` 0 takes any that is free.
+
+        Raises:
+            ConfigError: the address cannot be bound, or too many files are open.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            # Listening from here on: a request that comes before the loop runs waits in the queue.
+            self._socket = socket.create_server((host, port), family=family, backlog=1024)
+            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+            self._runner.get_loop()  # now: nobody would hear of a failure on the thread
+        except OSError as error:
+            if error.errno in _OUT_OF_DESCRIPTORS:
+                raise ConfigError(f"The endpoint cannot start: {_NO_DESCRIPTORS}") from error
+            raise ConfigError(
+                f"endpoint.host={host} endpoint.port={port} cannot be served: {error.strerror or error}; "
+                "choose endpoint.port=0 for any free port"
+            ) from error
+        bound_port = self._socket.getsockname()[1]
+        reachable = _ANY_HOST.get(host, host)
+        self.origin = f"http://[{reachable}]:{bound_port}" if ":" in reachable else f"http://{reachable}:{bound_port}"
+        """What every URL begins with."""
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                make_app(handler, max_body_bytes=max_body_bytes),
+                http="h11",  # of uvicorn's parsers the one that bounds headers
+                h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+                ws="none",
+                headers=[("connection", "close")],
+                lifespan="off",
+                log_config=None,
+                log_level="critical",  # what clients send is theirs to read in their answers, not the run's to print
+                access_log=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._told_out_of_descriptors = False
+        self._thread = Thread(target=self._run, name="ajet-endpoint", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving; open connections are dropped."""
+        self._server.should_exit = True
+        self._thread.join(_STOP_S)
+        self._socket.close()
+
+    def _run(self) -> None:
+        with self._runner as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
+        await self._server.serve(sockets=[self._socket])
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """asyncio tries again a second after it could not accept a connection, with a traceback each time; those tries
+        that are left when the server has closed its socket fail on that."""
+        error = context.get("exception")
+        if self._server.should_exit:
+            return
+        if not isinstance(error, OSError) or error.errno not in _OUT_OF_DESCRIPTORS:
+            loop.default_exception_handler(context)
+        elif not self._told_out_of_descriptors:
+            self._told_out_of_descriptors = True
+            log.warning("The endpoint cannot take a connection for now, and requests wait: %s", _NO_DESCRIPTORS)

@@ -1,5 +1,0 @@
-"""`from ajet.task_judge.base_judge import BaseJudge`, as AgentJet has it."""
-
-from ajet.judges.base import BaseJudge
-
-__all__ = ["BaseJudge"]

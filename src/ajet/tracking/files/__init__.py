@@ -1,0 +1,1 @@
+"""A run directory's files: written whole, verified when read, locked while a process works on them."""

@@ -1,0 +1,67 @@
+"""`python -m ajet.train`: compose, validate, print the plan, train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from ajet.config.authors.known_code import record_code
+from ajet.config.cli.entry import run_entry
+from ajet.config.cli.process import run_as_process
+from ajet.config.compose import load_training, save
+from ajet.config.plan import plan
+from ajet.config.root import Config
+from ajet.tracking.files.attempts import check_can_go_on, set_aside
+from ajet.tracking.files.lock import locked
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def load(tree: DictConfig, overrides: Sequence[str]) -> Config:
+    """The validated configuration, with parameters that a built-in workflow takes.
+
+    Raises:
+        ConfigError: a setting cannot work.
+    """
+    config = load_training(tree, overrides)
+    # Loads pydantic and the workflow, which `--help` does without.
+    from ajet.workflows.parameters import check_parameters
+
+    check_parameters(config)
+    return config
+
+
+def train(config: Config) -> float | None:
+    """Train as the configuration says, in its run directory; returns the final held-out score, if there is one.
+
+    Raises:
+        RunDirectoryError: another process works in the directory, or it holds nothing that can be resumed.
+    """
+    run_dir = Path(config.run_dir)
+    with locked(run_dir):
+        if config.resume is not None:
+            check_can_go_on(run_dir)
+        set_aside(run_dir)
+        print("\n".join(plan(config)), flush=True)
+        record_code(config, run_dir)
+        save(config, run_dir / "config.yaml")
+        # Loads torch, vLLM and AgentScope: only once the configuration is known to work.
+        from ajet.assemble import build_trainer
+
+        return build_trainer(config).run()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    return run_entry("train", load, train, argv)
+
+
+def command() -> NoReturn:
+    """The whole process."""
+    run_as_process(main)
+
+
+if __name__ == "__main__":
+    command()

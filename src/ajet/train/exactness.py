@@ -1,0 +1,103 @@
+"""Measures, before the first step, whether a model computes packs as it computes plain rows.
+
+In: the model to train. Out: whether its packs may branch, or a refusal. The list of known model types decides first;
+this finds out where transformers, a setting of the checkpoint or a wrapper make the list wrong. Two rows of a few
+tokens that share a prefix are computed plainly, cut short, and packed: short forward passes. Left out: whether the
+engine agrees with the trainer, which `policy/max_logprob_gap` says in every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ajet.errors import ConfigError
+from ajet.records import TrainingSample
+from ajet.train.attention import pack_logits, why_chains_only
+from ajet.train.lora import base_of
+from ajet.train.packing import Pack, build_packs
+from ajet.train.timeline import build_tree
+
+SHARED, BRANCH = 6, 5
+"""Tokens that the two rows share, and those that they do not."""
+FINE, COARSE = (1e-5, 0.01), (0.02, 0.1)
+"""What passes as rounding in float32 and in coarser formats: nats, and a share of what a wrong context makes out. A
+trained model's log-probabilities move by several nats in a wrong context, a fresh one's by a thousandth."""
+
+
+@torch.no_grad()
+def measured_why_chains_only(model: Any, device: torch.device) -> str | None:
+    """Why the packs of a model on `device` may not branch, by what is known and by measurement; None where they may.
+
+    Raises:
+        ConfigError: not even plain rows are computed from left to right.
+    """
+    config = base_of(model).config.get_text_config()
+    rows = _rows(config.vocab_size)
+    plain = [_logp(model(input_ids=torch.tensor([row], device=device), use_cache=False).logits[0]) for row in rows]
+    branching = _pack(rows)
+    nodes = build_tree(rows).row_nodes
+
+    def gap(packed_UV: Tensor) -> float:
+        """The largest difference at any token of a row."""
+        return max(
+            float((packed_UV[list(path)] - row_TV).abs().max()) for path, row_TV in zip(nodes, plain, strict=True)
+        )
+
+    # Both rows as one text: what a model gives that heeds neither masks nor positions.
+    as_one = model(input_ids=torch.from_numpy(branching.token_ids)[None].to(device), use_cache=False).logits[0]
+    floor, share = FINE if next(model.parameters()).dtype == torch.float32 else COARSE
+    tolerance = floor + share * gap(_logp(as_one))
+
+    for length in (SHARED + 1, SHARED + BRANCH):
+        logp = _logp(_all_logits(model, _pack([rows[0][:length]]), device))
+        difference = float((logp - plain[0][:length]).abs().max())
+        if not difference <= tolerance:  # NaN is refused, too
+            raise ConfigError(
+                f"a model of type {config.model_type} cannot be trained: what it says at a token changes by "
+                f"{difference:.2g} nats with what comes behind, so it does not model text from left to right"
+            )
+    if reason := why_chains_only(model):
+        return reason
+    difference = gap(_logp(_all_logits(model, branching, device)))
+    return (
+        None if difference <= tolerance else f"a branching pack of {config.model_type} is off by {difference:.2g} nats"
+    )
+
+
+def _rows(vocab_size: int) -> list[tuple[int, ...]]:
+    """Two rows that share a prefix; ids from the middle of the vocabulary, where no padding or image tokens are."""
+    first, num = vocab_size // 4, max(2, vocab_size // 4)
+
+    def ids(start: int, count: int) -> tuple[int, ...]:
+        return tuple(first + (start + 7919 * k * k) % num for k in range(count))
+
+    return sorted(ids(0, SHARED) + ids(1 + other, BRANCH) for other in range(2))
+
+
+def _pack(rows: Sequence[tuple[int, ...]]) -> Pack:
+    samples = [
+        TrainingSample(
+            episode_key=("exactness", i),
+            agent_name="",
+            target_tag="",
+            token_ids=row,
+            loss_mask=(False, *[True] * (len(row) - 1)),
+            logprobs=(0.0,) * len(row),
+            advantage=0.0,
+        )
+        for i, row in enumerate(rows)
+    ]
+    (pack,) = build_packs(samples, [1.0] * len(rows), [""], max_tokens=SHARED + 2 * BRANCH)
+    return pack
+
+
+def _all_logits(model: Any, pack: Pack, device: torch.device) -> Tensor:
+    return pack_logits(model, pack, torch.arange(len(pack.token_ids), device=device))
+
+
+def _logp(logits_TV: Tensor) -> Tensor:
+    return torch.log_softmax(logits_TV.float(), dim=-1)

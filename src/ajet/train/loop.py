@@ -1,0 +1,311 @@
+"""The training loop: evaluate, collect, advantages, samples, pack, update, sync weights, log, save.
+
+In: parts that `assemble` has put together. Out: a run directory. The loop knows no concrete engine, workflow or logger.
+A line of `metrics.jsonl` with step s holds what was measured with the policy after s updates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ajet.config.root import Config
+from ajet.data.source import TaskSource
+from ajet.engine.base import Engine
+from ajet.errors import (
+    EngineError,
+    RunDirectoryError,
+    RunInterruptedError,
+    StorageError,
+    TrainingError,
+    WorkflowError,
+)
+from ajet.evaluate.scores import Evaluation, evaluation_from_json, play_held_out
+from ajet.evaluate.summary import comparison, results_table, times_table, write_summary
+from ajet.records import EpisodeGroup
+from ajet.rollout.runtime import Interrupted, RolloutRuntime
+from ajet.rollout.scheduler import RolloutScheduler, require_trained_play
+from ajet.tracking.console import Display
+from ajet.tracking.files.checkpoints import step_folder
+from ajet.tracking.files.writing import refusal
+from ajet.tracking.loggers import MetricLogger
+from ajet.tracking.metrics import Metrics, episode_metrics, token_metrics
+from ajet.tracking.store import TrajectoryStore
+from ajet.train.batch import BatchSettings, TrainingBatch, build_batch
+from ajet.train.checkpoint import CheckpointFolder
+from ajet.train.clock import PhaseClock, peak_memory_gib
+from ajet.train.policy import TrainablePolicy
+
+MOST_SKIPPED = 3
+"""Training steps in a row whose update was skipped, at least in part, that end a run: the next would be no sounder."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Trainer:
+    """One run, from its first evaluation to its summary."""
+
+    config: Config
+    tasks: TaskSource
+    runtime: RolloutRuntime
+    scheduler: RolloutScheduler
+    engine: Engine
+    policy: TrainablePolicy
+    batch_settings: BatchSettings
+    checkpoints: CheckpointFolder
+    store: TrajectoryStore
+    logger: MetricLogger
+    display: Display
+    close: Callable[[], None]
+    """Frees engines and connections; called once, however the run ends."""
+    num_steps_done: int = 0
+    """Training steps done so far, those of the run that is being resumed included."""
+    num_skipped_in_a_row: int = 0
+    """The latest training steps of which some update was skipped because it was not finite."""
+    before: Evaluation | None = None
+    """The evaluation of the starting policy, once there is one."""
+    clock: PhaseClock = field(default_factory=PhaseClock)
+    saved_at: int | None = None
+    """Steps done when the state was last saved or loaded."""
+    unlogged: list[tuple[int, Metrics]] = field(default_factory=list)
+    """Steps that are done and could not be written to the log; saved with the state, and logged on resume."""
+
+    def run(self) -> float | None:
+        """Train to `total_steps`.
+
+        Returns:
+            The final held-out score, or None if the run does not evaluate at its end.
+
+        Raises:
+            RunInterruptedError: Ctrl-C; the state is saved and the message says how to go on.
+            TrainingError: losses, gradients or weights are no longer finite, or too many episodes were lost; the
+                message names the last sound state.
+            StorageError: a file cannot be written; the message says from where the run can go on.
+            WorkflowError, EngineError: play failed before the first step.
+        """
+        self.display.start(first_step=self.num_steps_done, total_steps=self.config.total_steps)
+        try:
+            with self.runtime:
+                return self._run()
+        finally:
+            self.display.stop()
+            self.logger.close()
+            self.close()
+
+    def _run(self) -> float | None:
+        try:
+            while self.num_steps_done < self.config.total_steps:
+                self._step()
+                self.runtime.check()
+                if self.num_skipped_in_a_row >= MOST_SKIPPED:
+                    self._give_up()
+                if self._save_due():
+                    self._save()
+            after = self._evaluate() if self.config.eval.last else None
+            self._save()
+            return self._conclude(after)
+        except Interrupted as stop:
+            self._save()
+            raise RunInterruptedError(
+                f"interrupted after step {self.num_steps_done}; {self._how_to_go_on()}", stop.signum
+            ) from None
+        except StorageError as error:
+            raise self._kept_what_can_be(error) from error
+        except (WorkflowError, EngineError, OSError) as error:
+            # Raised around updates, never within one: the weights are those after `num_steps_done` steps.
+            said = refusal(error) if isinstance(error, OSError) else str(error)
+            if not self.num_steps_done or said is None:
+                raise
+            self._save()
+            raise TrainingError(f"{said.rstrip('.')}; {self._how_to_go_on()}") from error
+
+    def _kept_what_can_be(self, error: StorageError) -> StorageError:
+        """Save the state if the disk takes it, and say from where the run can go on."""
+        with suppress(StorageError):  # the same disk's, most likely; the earlier checkpoints are still there
+            self._save()
+        kept = "nothing is saved yet" if self.saved_at is None else f"the state after step {self.saved_at} is saved"
+        return StorageError(f"{error}; {kept}, go on with: python -m ajet.train resume={self.config.run_dir}")
+
+    def _how_to_go_on(self) -> str:
+        return f"the state is saved, go on with: python -m ajet.train resume={self.config.run_dir}"
+
+    def _step(self) -> None:
+        """One step: what DESIGN §2 draws, a call a line."""
+        self.clock.next_step()
+        step = self.num_steps_done
+        metrics = self._evaluate_if_due()
+        groups = self._collect()
+        batch = self._credit_and_pack(groups)
+        metrics |= self._update(batch)
+        self.num_steps_done = step + 1
+        try:
+            self._sync_weights()
+        finally:  # the step is done, and part of what a resumed run goes on from, even if the engine died
+            metrics |= episode_metrics(groups) | token_metrics(groups) | batch.metrics
+            self._log(step, metrics, groups, batch)
+
+    def _evaluate_if_due(self) -> Metrics:
+        step, settings = self.num_steps_done, self.config.eval
+        if step == 0 and settings.first and self.before is None:
+            self.before = self._evaluate()
+            return _eval_metrics(self.before)
+        if step > 0 and settings.every > 0 and step % settings.every == 0:
+            return _eval_metrics(self._evaluate())
+        return {}
+
+    def _evaluate(self) -> Evaluation:
+        settings = self.config.eval
+        tasks = self.tasks.held_out_tasks(settings.num_tasks, offset=settings.seed_offset)
+        self.display.phase("eval", len(tasks) * settings.repeats)
+        with self.clock.phase("eval"):
+            evaluation, groups = self.runtime.run(play_held_out(self.scheduler, tasks, repeats=settings.repeats))
+        if self.config.logger.trajectories_every:
+            self.store.write(groups, {}, step=self.num_steps_done, split="eval")
+        return evaluation
+
+    def _collect(self) -> list[EpisodeGroup]:
+        settings = self.config.rollout
+        tasks = self.tasks.train_tasks(self.num_steps_done, settings.num_tasks)
+        self.display.phase("rollout", len(tasks) * settings.group_size)
+        with self.clock.phase("rollout"):
+            groups = self.runtime.run(
+                self.scheduler.collect(tasks, group_size=settings.group_size, stream=f"train/{self.num_steps_done}")
+            )
+        require_trained_play(groups, max_lost_fraction=settings.max_lost_fraction)
+        return groups
+
+    def _credit_and_pack(self, groups: list[EpisodeGroup]) -> TrainingBatch:
+        self.display.phase("packing")
+        return build_batch(groups, self.batch_settings, self.clock)
+
+    def _update(self, batch: TrainingBatch) -> Metrics:
+        self.display.phase("update")
+        with self.clock.phase("update"):
+            metrics = self.policy.train_batch(batch.minibatches, batch.tags, num_steps_done=self.num_steps_done)
+            if not self.policy.is_finite():
+                raise TrainingError(
+                    f"step {self.num_steps_done + 1} made weights that are not finite, and they were not used; "
+                    f"{self._last_sound_state()}"
+                )
+        if metrics["policy/skipped_nonfinite"]:
+            self.num_skipped_in_a_row += 1
+        elif metrics["policy/optimizer_steps"]:  # a step that held nothing says nothing
+            self.num_skipped_in_a_row = 0
+        return metrics
+
+    def _give_up(self) -> None:
+        """End the run with its last sound state: what was skipped has changed nothing."""
+        self._save()
+        raise TrainingError(
+            f"the loss or its gradient was not finite in {MOST_SKIPPED} training steps in a row, whose updates were "
+            f"skipped; {self._last_sound_state()}: look at rewards, advantages and algorithm.* in {self.config.run_dir}"
+        )
+
+    def _last_sound_state(self) -> str:
+        """In words; what lies on the disk besides may be damaged, or of a future that is being trained anew."""
+        if self.saved_at is None:
+            return "no state was saved yet"
+        return f"the last sound state is {step_folder(Path(self.config.run_dir), self.saved_at)}"
+
+    def _sync_weights(self) -> None:
+        with self.clock.phase("sync"):
+            self.engine.update_weights(self.policy.merged_weights(), self.num_steps_done)
+
+    def _log(self, step: int, metrics: Metrics, groups: list[EpisodeGroup], batch: TrainingBatch) -> None:
+        every, failure = self.config.logger.trajectories_every, None
+        with self.clock.phase("log"):
+            if every and step % every == 0:
+                try:
+                    self.store.write(groups, batch.advantages, step=step, split="train")
+                except StorageError as error:
+                    failure = error  # the step's metrics are worth writing nevertheless
+        seconds = dict(self.clock.step)
+        metrics |= {f"time/{phase}": value for phase, value in seconds.items()}
+        metrics["time/step"] = sum(seconds.values())
+        metrics["rate/episodes_per_s"] = sum(len(group.episodes) for group in groups) / seconds["rollout"]
+        metrics["rate/sampled_tokens_per_s"] = metrics["tokens/sampled"] / seconds["rollout"]
+        self._write_log(step, metrics, groups)
+        self.display.step_done(step, metrics)
+        if failure is not None:
+            raise failure
+
+    def _write_log(self, step: int, metrics: Metrics, groups: Sequence[EpisodeGroup] = ()) -> None:
+        try:
+            self.logger.log(step, metrics, groups)
+        except StorageError:
+            self.unlogged.append((step, {name: float(value) for name, value in metrics.items()}))
+            raise
+
+    def _save_due(self) -> bool:
+        every = self.config.checkpoint.every
+        return every > 0 and self.num_steps_done % every == 0
+
+    def _save(self) -> None:
+        """Save the state after `num_steps_done` steps, unless it is saved already."""
+        if self.num_steps_done == self.saved_at:
+            return
+        with self.clock.phase("save"):
+            self.checkpoints.save(
+                self.num_steps_done,
+                save_model=self.policy.save_model,
+                trainer_state={
+                    "num_steps_done": self.num_steps_done,
+                    "policy": self.policy.state_dict(),
+                    "wall_time_s": dict(self.clock.run),
+                    "before": None if self.before is None else self.before.to_json(),
+                    "unlogged": self.unlogged,
+                },
+            )
+        self.saved_at = self.num_steps_done
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `_save` wrote, and hand the weights to the engine.
+
+        Raises:
+            RunDirectoryError: the weights are not finite.
+        """
+        self.num_steps_done = self.saved_at = state["num_steps_done"]
+        self.policy.load_state_dict(state["policy"])
+        if not self.policy.is_finite():
+            raise RunDirectoryError(
+                f"the checkpoint after step {self.num_steps_done} in {self.config.run_dir} holds weights that are not "
+                "finite: remove it to resume from an earlier one"
+            )
+        self.clock.run.update(state["wall_time_s"])
+        self.before = None if state["before"] is None else evaluation_from_json(state["before"])
+        self.engine.update_weights(self.policy.merged_weights(), self.num_steps_done)
+
+    def log_what_was_not(self, steps: Sequence[tuple[int, Metrics]]) -> None:
+        """Log steps of the resumed run that its disk had refused."""
+        for step, metrics in steps:
+            self._write_log(step, metrics)
+
+    def _conclude(self, after: Evaluation | None) -> float | None:
+        """Log the final evaluation, write `summary.json`, show the closing table."""
+        run_dir = Path(self.config.run_dir)
+        confidence = self.config.eval.confidence
+        memory = peak_memory_gib()
+        summary: dict[str, Any] = {
+            "num_steps": self.num_steps_done,
+            "wall_time_s": dict(self.clock.run),
+            "peak_memory_gib": memory,
+        }
+        if after is not None:
+            self.logger.log(self.num_steps_done, _eval_metrics(after))
+            summary["after"] = after.to_json()
+        if after is not None and self.before is not None:
+            rows = comparison(self.before, after, confidence=confidence)
+            summary |= {"confidence": confidence, "comparison": rows, "before": self.before.to_json()}
+            self.display.table(results_table(rows, confidence=confidence))
+        self.display.table(times_table(self.clock.run))
+        write_summary(run_dir / "summary.json", summary)
+        self.display.say(f"peak memory {memory:.1f} GiB")
+        self.display.say(f"run directory: {run_dir}")
+        return None if after is None or not after.scores else fmean(after.scores.values())
+
+
+def _eval_metrics(evaluation: Evaluation) -> Metrics:
+    return {f"eval/{name}": value for name, value in evaluation.metrics.items()}

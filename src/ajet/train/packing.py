@@ -1,0 +1,163 @@
+"""Rows -> packs: unique tokens of shared-prefix subtrees under a budget. Pure numpy.
+
+In: training rows and their token weights. Out: packs. In a pack each token of the tree stands once, at the position
+of its depth, and attends to its ancestors only; what is trained are *entries*, one a sampled token of a row, so two
+rows that sampled the same token bring two entries to one node. Splitting repeats a shared prefix where that is cheaper
+than attention, which grows with the square of a pack. Left out: tensors and devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ajet.records import TrainingSample
+from ajet.train.timeline import build_tree
+
+TOKEN_COST = 1.0
+PAIR_COST = 1.0 / 300
+CHAIN_SHARE = 0.5
+PACK_COST = 80.0
+"""Cost, in tokens, of a token, of a pair of tokens in dense attention, the share of it where nothing branches and plain
+causal attention does, and of one more forward and backward pass.
+
+Measured on one CPU core with the shipped model's architecture: a fit over single packs of 128 to 3,072 tokens gave
+1/600 for a pair and 80 for a pass; over whole batches of shared-prefix and of short rows 1/300 was 5 to 20% faster.
+Packs of 500 to 2,000 tokens took 0.48 times as long for pairs without a mask as with one.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """U unique tokens and E loss entries.
+
+    Example: rows (5, 6, 7) and (5, 6, 9) whose last token was sampled: token_ids (5, 6, 7, 9), parents
+    (-1, 0, 1, 1), and two entries that predict 7 and 9 from node 1.
+    """
+
+    token_ids: NDArray[np.int64]
+    """U ids, parents before children."""
+    parents: NDArray[np.int64]
+    """U node indices, -1 for a root."""
+    positions: NDArray[np.int64]
+    """U depths."""
+    predictors: NDArray[np.int64]
+    """E nodes whose output predicts the entry's token: the sampled token's parent."""
+    targets: NDArray[np.int64]
+    """E sampled ids."""
+    logprobs: NDArray[np.float64]
+    """E log-probabilities at sampling time."""
+    advantages: NDArray[np.float64]
+    """E advantages."""
+    weights: NDArray[np.float64]
+    """E weights in the batch's loss."""
+    tags: NDArray[np.int64]
+    """E indices into the batch's tags."""
+    num_row_tokens: int
+    """Tokens of the rows before merging."""
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether every token follows the one before it, as in a single row."""
+        return bool((self.parents == np.arange(-1, len(self.parents) - 1)).all())
+
+
+def build_packs(
+    samples: Sequence[TrainingSample],
+    weights: Sequence[float],
+    tags: Sequence[str],
+    *,
+    max_tokens: int,
+    branches: bool = True,
+    token_cost: float = TOKEN_COST,
+    pair_cost: float = PAIR_COST,
+    pack_cost: float = PACK_COST,
+) -> list[Pack]:
+    """Put rows into packs of at most `max_tokens` unique tokens (a longer row has a pack of its own).
+
+    Args:
+        samples: rows; each must start with at least one token that was not sampled.
+        weights: weight of the sampled tokens of each row.
+        tags: the batch's tags; a pack stores indices into it.
+        max_tokens: budget.
+        branches: whether packs may branch; else each is a row, along with rows that are its beginnings.
+        token_cost: cost of a token in everything but attention.
+        pair_cost: cost of a pair of tokens in attention.
+        pack_cost: cost of a pack, however small; without it short rows would each have a pack of their own.
+    """
+    order = sorted(range(len(samples)), key=lambda i: samples[i].token_ids)
+    bundles: list[list[int]] = []
+    size, chain = 0, True
+    previous: tuple[int, ...] = ()
+
+    def cost(num: int, chain: bool) -> float:
+        return token_cost * num + pair_cost * num**2 * (CHAIN_SHARE if chain else 1.0)
+
+    for i in order:
+        ids = samples[i].token_ids
+        shared = _shared_prefix(previous, ids)
+        merged = size + len(ids) - shared
+        still_chain = chain and shared == len(previous)
+        apart = cost(size, chain) + pack_cost + cost(len(ids), True)
+        allowed = merged <= max_tokens and (branches or still_chain)
+        if bundles and allowed and cost(merged, still_chain) <= apart:
+            bundles[-1].append(i)
+            size, chain = merged, still_chain
+        else:
+            bundles.append([i])
+            size, chain = len(ids), True
+        previous = ids
+    index = {tag: n for n, tag in enumerate(tags)}
+    return [_pack([samples[i] for i in bundle], [weights[i] for i in bundle], index) for bundle in bundles]
+
+
+def ancestor_mask(parents: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """[U, U]: row u is True at u and its ancestors."""
+    num = len(parents)
+    mask = np.zeros((num, num), dtype=bool)
+    for node, parent in enumerate(parents):
+        if parent >= 0:
+            mask[node, : parent + 1] = mask[parent, : parent + 1]
+        mask[node, node] = True
+    return mask
+
+
+def _shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    num = min(len(a), len(b))
+    if a[:num] == b[:num]:
+        return num
+    low, high = 0, num
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle)
+    return low
+
+
+def _pack(samples: Sequence[TrainingSample], weights: Sequence[float], tag_index: dict[str, int]) -> Pack:
+    tree = build_tree([sample.token_ids for sample in samples])
+    predictors: list[int] = []
+    targets: list[int] = []
+    logprobs: list[float] = []
+    counts: list[int] = []
+    for sample, nodes in zip(samples, tree.row_nodes, strict=True):
+        assert not sample.loss_mask[0], "a row's first token has nothing to be predicted from"
+        sampled = [t for t, masked in enumerate(sample.loss_mask) if masked]
+        predictors += [nodes[t - 1] for t in sampled]
+        targets += [sample.token_ids[t] for t in sampled]
+        logprobs += [sample.logprobs[t] for t in sampled]
+        counts.append(len(sampled))
+    return Pack(
+        token_ids=np.array(tree.token_ids),
+        parents=np.array(tree.parents),
+        positions=np.array(tree.depths),
+        predictors=np.array(predictors),
+        targets=np.array(targets),
+        logprobs=np.array(logprobs),
+        advantages=np.repeat([sample.advantage for sample in samples], counts),
+        weights=np.repeat(weights, counts),
+        tags=np.repeat([tag_index[sample.target_tag] for sample in samples], counts),
+        num_row_tokens=sum(len(sample.token_ids) for sample in samples),
+    )

@@ -1,0 +1,266 @@
+"""The policy being trained: log-probabilities of packs, gradients, the optimizer's step, weights for the engine.
+
+In: minibatches of packs. Out: changed weights and statistics by tag. Accelerate places the model, scales precision and
+adds gradients up over ranks; they are reduced once an optimizer step and not by backward hooks, since ranks may have
+different numbers of packs. Left out: what a batch is and how it was credited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ajet.train.algorithms.losses import LossSettings, certain, clipped, k3, token_losses
+from ajet.train.attention import pack_logits
+from ajet.train.exactness import measured_why_chains_only
+from ajet.train.lora import base_of, merged_state
+from ajet.train.optimizer import GuardedOptimizer, OptimizerSettings, kl_factor
+from ajet.train.packing import Pack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackOutput:
+    """What a forward pass says about a pack's entries."""
+
+    logp_E: Tensor
+    """log pi(target) at `rollout.temperature`, with gradient."""
+    entropy_E: Tensor
+    """Entropy of the predicting distribution; with gradient only where the loss pays for entropy."""
+
+
+class TrainablePolicy:
+    """A causal language model and its optimizer."""
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        tokenizer: Any,
+        accelerator: Accelerator,
+        temperature: float,
+        loss: LossSettings,
+        optimizer: OptimizerSettings,
+        reference: Any | None,
+        num_threads: int | None,
+    ) -> None:
+        """`model` and `reference` are transformers causal LMs of one architecture.
+
+        Raises:
+            ConfigError: the model does not model text from left to right.
+        """
+        self._tokenizer = tokenizer
+        self._accelerator = accelerator
+        self._temperature = temperature
+        self._loss = loss
+        self._settings = optimizer
+        self._num_threads = num_threads
+        self.model = model.to(accelerator.device).eval()
+        self._reference = None if reference is None else reference.to(accelerator.device).eval()
+        self.why_chains_only = measured_why_chains_only(self.model, accelerator.device)
+        """Why packs must be plain rows for this model; None where they may branch."""
+        self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._optimizer = GuardedOptimizer(self._trained, optimizer, accelerator)
+
+    def forward(self, pack: Pack, model: Any | None = None) -> PackOutput:
+        """Log-probabilities and entropies of a pack's entries; the head runs on distinct predictors only.
+
+        Raises:
+            ValueError: the pack branches and the model's packs must not.
+        """
+        if self.why_chains_only and not pack.is_chain:
+            raise ValueError(f"this pack branches, but {self.why_chains_only}: build packs with branches=False")
+        device = self._accelerator.device
+        distinct, entry = torch.unique(torch.from_numpy(pack.predictors), return_inverse=True)
+        with self._accelerator.autocast():
+            logits = pack_logits(model or self.model, pack, distinct.to(device))
+        logp = torch.log_softmax(logits.float() / self._temperature, dim=-1)
+        # Without a bonus it is only reported, and its graph would hold more tensors of the logits' size.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._loss.entropy_coef != 0):
+            entropy = -(logp.exp() * logp).sum(-1)
+        entry = entry.to(device)
+        targets = torch.from_numpy(pack.targets).to(device)
+        return PackOutput(logp_E=logp[entry, targets], entropy_E=entropy[entry])
+
+    def train_batch(
+        self, minibatches: Sequence[Sequence[Pack]], tags: Sequence[str], *, num_steps_done: int
+    ) -> dict[str, float]:
+        """One optimizer step a minibatch that holds anything and whose loss and gradient are finite.
+
+        Args:
+            minibatches: as many in every training step; some may be empty.
+            tags: what the packs' tag indices mean.
+            num_steps_done: training steps before this one, which the schedules go by.
+
+        Returns:
+            Metrics by their final names: `policy/<tag>/*`, `policy/*`, of the steps that were taken.
+        """
+        first = num_steps_done * len(minibatches)
+        sums, num_skipped = _TagSums(tags), 0
+        norms: list[float] = []
+        with self._own_modes():
+            old = self._old_logps(minibatches)
+            for step, packs in enumerate(minibatches, first):
+                if not self._anything(packs):
+                    continue
+                # After the first step the policy has moved, and its distance to the sampler means something else.
+                of_step = _TagSums(tags)
+                norm = self._optimizer_step(step, packs, old, of_step, on_policy=not norms)
+                if norm is None:
+                    num_skipped += 1
+                else:
+                    sums.include(of_step)
+                    norms.append(norm)
+        metrics = {} if num_skipped and not norms else sums.metrics(self._accelerator)
+        metrics["policy/optimizer_steps"] = float(len(norms))
+        metrics["policy/skipped_nonfinite"] = float(num_skipped)
+        if norms:
+            metrics["policy/grad_norm"] = sum(norms) / len(norms)
+        metrics["policy/learning_rate"] = self._optimizer.rate(first)
+        return metrics
+
+    @contextmanager
+    def _own_modes(self) -> Iterator[None]:
+        """Torch's threads and modes as training wants them, whatever a workflow in this process has left switched."""
+        previous_threads = torch.get_num_threads()
+        if self._num_threads is not None:
+            torch.set_num_threads(self._num_threads)
+        device = self._accelerator.device.type
+        try:
+            with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
+                yield
+        finally:
+            torch.set_num_threads(previous_threads)
+
+    def _anything(self, packs: Sequence[Pack]) -> bool:
+        """Whether any rank has something to learn from; Adam's momentum must not move weights on nothing."""
+        count = torch.tensor(len(packs), device=self._accelerator.device)
+        return bool(self._accelerator.reduce(count, reduction="sum") > 0)
+
+    def _old_logps(self, minibatches: Sequence[Sequence[Pack]]) -> dict[int, Tensor]:
+        """By id of pack: log-probabilities before the first step, where they must be told apart from the engine's."""
+        if not self._loss.corrects_sampling:
+            return {}
+        with torch.no_grad():
+            return {id(pack): self.forward(pack).logp_E for packs in minibatches for pack in packs}
+
+    def _optimizer_step(
+        self, step: int, packs: Sequence[Pack], old: dict[int, Tensor], sums: _TagSums, *, on_policy: bool
+    ) -> float | None:
+        """Minibatch `step` of the run; returns the gradient's norm, or None where nothing was changed."""
+        settings = replace(self._loss, kl_coef=self._loss.kl_coef * kl_factor(step, self._settings))
+        total = torch.zeros((), device=self._accelerator.device)
+        for pack in packs:
+            loss = self._pack_loss(pack, old.get(id(pack)), settings, sums, on_policy=on_policy)
+            self._accelerator.backward(loss)
+            total += loss.detach()
+        return self._optimizer.step(step, total)
+
+    def _pack_loss(
+        self, pack: Pack, old: Tensor | None, settings: LossSettings, sums: _TagSums, *, on_policy: bool
+    ) -> Tensor:
+        device = self._accelerator.device
+        output = self.forward(pack)
+        mu = torch.from_numpy(pack.logprobs).to(device, torch.float32)
+        advantage = torch.from_numpy(pack.advantages).to(device, torch.float32)
+        weight = torch.from_numpy(pack.weights).to(device, torch.float32)
+        reference = None
+        if self._reference is not None:
+            with torch.no_grad():
+                reference = self.forward(pack, self._reference).logp_E
+        old_E = mu if old is None else old
+        losses = token_losses(output.logp_E, old_E, mu, advantage, settings, reference, output.entropy_E)
+        loss = (weight * losses).sum()
+        with torch.no_grad():
+            logp = output.logp_E.detach()
+            sums.add(
+                torch.from_numpy(pack.tags),
+                (logp - mu).abs() * on_policy,
+                entropy=output.entropy_E.detach(),
+                certain_fraction=certain(output.entropy_E, settings),
+                clip_fraction=clipped(logp, old_E, advantage, settings),
+                mismatch_kl=k3(mu.double(), logp.double()) * on_policy,
+                on_policy=torch.full_like(logp, float(on_policy)),
+                kl_ref=torch.zeros_like(logp) if reference is None else k3(logp, reference),
+                credit=(weight * advantage).abs(),
+                loss=(weight * losses).detach(),
+            )
+        return loss
+
+    def is_finite(self) -> bool:
+        """Whether everything that is trained is finite; nothing else may reach the engine or a checkpoint."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self._trained)
+
+    def merged_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """(Hugging Face name, tensor) of every parameter the engine holds, adapters merged in."""
+        yield from merged_state(self.model).items()
+
+    def save_model(self, folder: Path) -> None:
+        """Write model and tokenizer in Hugging Face format, adapters merged in."""
+        self._tokenizer.save_pretrained(folder)
+        base_of(self.model).save_pretrained(folder, state_dict=merged_state(self.model))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs besides the starting model: what is trained, and the optimizer's moments."""
+        return {
+            "parameters": [parameter.detach().cpu() for parameter in self._trained],
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        with torch.no_grad():
+            for parameter, saved in zip(self._trained, state["parameters"], strict=True):
+                parameter.copy_(saved)
+        self._optimizer.load_state_dict(state["optimizer"])
+
+
+_MEANS = ("entropy", "certain_fraction", "clip_fraction", "kl_ref")
+_SUMMED = ("count", "on_policy", "mismatch_kl", "credit", "loss", *_MEANS)
+
+
+class _TagSums:
+    """Sums over entries by tag, for means that add up over packs, minibatches and ranks."""
+
+    def __init__(self, tags: Sequence[str]) -> None:
+        self._tags = tuple(tags)
+        # All names from the start: every rank must reduce the same, packs or none.
+        self._sums = {name: torch.zeros(len(self._tags), dtype=torch.float64) for name in _SUMMED}
+        self._largest_gap = 0.0
+
+    def add(self, tag_E: Tensor, gap_E: Tensor, **values: Tensor) -> None:
+        """Add one pack's entries; of the gaps only the largest is kept."""
+        self._sums["count"] += torch.bincount(tag_E, minlength=len(self._tags)).double()
+        for name, value_E in values.items():
+            self._sums[name] += torch.bincount(tag_E, weights=value_E.cpu().double(), minlength=len(self._tags))
+        self._largest_gap = max(self._largest_gap, float(gap_E.max()))
+
+    def include(self, other: _TagSums) -> None:
+        """Add what `other` gathered."""
+        for name in _SUMMED:
+            self._sums[name] += other._sums[name]
+        self._largest_gap = max(self._largest_gap, other._largest_gap)
+
+    def metrics(self, accelerator: Accelerator) -> dict[str, float]:
+        """Means by tag, and the largest gap, over all ranks."""
+        stacked = torch.stack([self._sums[name] for name in _SUMMED]).to(accelerator.device)
+        total = dict(zip(_SUMMED, accelerator.reduce(stacked, reduction="sum"), strict=True))
+        gaps = accelerator.gather(torch.tensor([self._largest_gap], device=accelerator.device))
+        credit = float(total["credit"].sum())
+        metrics = {"policy/loss": float(total["loss"].sum()), "policy/max_logprob_gap": float(gaps.max())}
+        for i, tag in enumerate(self._tags):
+            count = float(total["count"][i])
+            if count == 0:
+                continue
+            for name in _MEANS:
+                metrics[f"policy/{tag}/{name}"] = float(total[name][i]) / count
+            if total["on_policy"][i] > 0:
+                metrics[f"policy/{tag}/mismatch_kl"] = float(total["mismatch_kl"][i] / total["on_policy"][i])
+            metrics[f"policy/{tag}/grad_weight"] = float(total["credit"][i]) / credit if credit else 0.0
+        return metrics

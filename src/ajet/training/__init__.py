@@ -1,1 +1,0 @@
-"""Training: batches, packs, the policy and its optimizer, checkpoints, the loop."""
