@@ -76,7 +76,8 @@ def test_where_nobody_is_the_author_the_innermost_line_is_named() -> None:
     error = caught.value
     assert error.__traceback__ is not None
     ajets = error.with_traceback(error.__traceback__.tb_next)
-    assert "ajet/config/authors/importing.py" in one_line(ajets) and "ajet/config/authors/importing.py" in own_traceback(ajets)
+    here = "ajet/config/authors/importing.py"
+    assert here in one_line(ajets) and here in own_traceback(ajets)
 
 
 @pytest.mark.parametrize(
