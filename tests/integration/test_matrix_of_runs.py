@@ -44,7 +44,7 @@ def test_two_runs_and_their_starting_model_meet_three_opponents(tmp_path: Path) 
     ]
     assert evaluate(asked) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    cells = json.loads((out / "matrix.json").read_text())["cells"]
+    cells = json.loads((out / "evaluation.json").read_text())["cells"]
     places = [(cell["name"], cell["opponent"]) for cell in cells]
     assert places == [(name, who) for who in ("scripted", "random", "frozen") for name in ("base", "a", "b")]
     scores = {(cell["name"], cell["opponent"]): cell["evaluation"]["scores"] for cell in cells}
@@ -60,5 +60,5 @@ def test_two_runs_and_their_starting_model_meet_three_opponents(tmp_path: Path) 
     assert (
         evaluate([fewer, "opponent=frozen", "num_seeds=12", "repeats=2", "console=none", f"hydra.run.dir={alone}"]) == 0
     )
-    first = json.loads((alone / "matrix.json").read_text())["cells"][0]
+    first = json.loads((alone / "evaluation.json").read_text())["cells"][0]
     assert first["evaluation"]["scores"] == scores["base", "frozen"]

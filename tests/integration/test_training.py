@@ -127,13 +127,15 @@ def test_a_finished_run_is_evaluated_again_on_other_seeds_and_opponents(finished
     )
     build_evaluation(load_evaluation(tree, [])).run()
     result = json.loads((tmp_path / "evaluation.json").read_text())
-    assert result["checkpoint"] == "step_4" and result["comparison"]["score"]["difference"]["num"] == 6
+    start, trained = result["cells"]
+    assert (start["checkpoint"], trained["checkpoint"]) == ("start", "step_4")
+    assert trained["comparisons"]["score"]["difference"]["num"] == 6
 
 
 def test_a_finished_run_is_evaluated_in_one_of_its_roles(finished: Path, tmp_path: Path) -> None:
     arguments = [f"run={finished}", "num_tasks=4", "trainable_targets=[speaker]", "opponent=scripted", "console=none"]
     assert evaluate_main([*arguments, f"hydra.run.dir={tmp_path}"]) == 0
-    rows = [row for path in (tmp_path / "trajectories").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    rows = [row for path in (tmp_path / "trajectories").rglob("*.parquet") for row in pq.read_table(path).to_pylist()]
     assert {row["tag"] for row in rows if row["trained"]} == {"speaker"}
 
 

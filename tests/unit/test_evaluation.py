@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from ajet.evaluate.scores import Evaluation, evaluation_from_json, score_groups
-from ajet.evaluate.summary import comparison, results_table, seats_table, write_summary
+from ajet.evaluate.summary import comparison, write_summary
+from ajet.evaluate.tables import results_table, seats_table
 from ajet.records import Episode, EpisodeGroup, Task
 
 

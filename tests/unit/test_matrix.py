@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from recipes.small_models.tokenizer import train_tokenizer
@@ -12,21 +10,15 @@ from rich.console import Console
 from tests.episodes import Program, Run, by_agentscope
 
 from ajet.config.compose import compose, save
-from ajet.config.root import MatrixConfig
+from ajet.config.opponent import OpponentConfig
+from ajet.config.root import Config, EvaluateConfig
 from ajet.config.sweeps.records import JobRecord, write_job
 from ajet.errors import ConfigError
 from ajet.evaluate.__main__ import main
-from ajet.evaluate.matrix import (
-    Contender,
-    MatrixEvaluation,
-    Played,
-    Setting,
-    details_table,
-    matrix_cells,
-    matrix_table,
-)
+from ajet.evaluate.entries import Entry, evaluation_entries
+from ajet.evaluate.matrix import MatrixEvaluation, Result, matrix_cells
 from ajet.evaluate.scores import score_groups
-from ajet.evaluate.setting import matrix_entries
+from ajet.evaluate.tables import details_table, matrix_table
 from ajet.records import Episode, EpisodeGroup, Task
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.console import SilentDisplay
@@ -49,16 +41,12 @@ def group(task: str, *won: bool) -> EpisodeGroup:
     return EpisodeGroup(task=Task(task_id=task), episodes=tuple(episodes))
 
 
-def played(name: str, opponent: str, won: int, *, reference: str | None = None, twice: bool = False) -> Played:
+def played(name: str, opponent: str, won: int, *, reference: str | None = None, twice: bool = False) -> Result:
     """Ten tasks of which the first `won` are won; if they are played twice, in the first episode only."""
-
-    def never(opened: ExitStack) -> Any:
-        raise AssertionError
-
     groups = [group(str(task), task < won, *([False] * twice)) for task in range(10)]
-    contender = Contender(name=name, take_weights=lambda: None, reference=reference)
-    setting = Setting(opponent=opponent, targets=["seer"], contenders=[contender], open_scheduler=never)
-    return Played(contender=contender, setting=setting, evaluation=score_groups(groups), trajectories="")
+    config = Config(opponent=OpponentConfig(name=opponent), trainable_targets=["seer"])
+    entry = Entry(name=name, run=name, config=config, reference=reference)
+    return Result(entry=entry, checkpoint="step_1", evaluation=score_groups(groups), trajectories="")
 
 
 def run_of(folder: Path, *overrides: str) -> str:
@@ -128,8 +116,8 @@ def test_the_tables_say_what_each_difference_rests_on() -> None:
 
 def test_runs_meet_every_opponent_and_the_base_that_plays_their_roles(tmp_path: Path) -> None:
     runs = [run_of(tmp_path / "a", "seed=3"), run_of(tmp_path / "b", "trainable_targets=[witch]", "seed=4")]
-    request = MatrixConfig(runs=[*runs, "base"], opponents=["scripted", "random"], console="none")
-    entries = matrix_entries(request)
+    request = EvaluateConfig(runs=[*runs, "base"], opponents=["scripted", "random"], console="none")
+    entries = evaluation_entries(request)
     first = [(entry.name, entry.reference, entry.config.trainable_targets) for entry in entries[:4]]
     assert first == [
         ("base (seer)", None, ["seer"]),
@@ -141,9 +129,24 @@ def test_runs_meet_every_opponent_and_the_base_that_plays_their_roles(tmp_path: 
     assert {entry.config.seed for entry in entries} == {3}
 
 
+def test_one_run_is_compared_with_the_model_that_it_started_from(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "a", "seed=3")
+    alone = evaluation_entries(EvaluateConfig(run=run, console="none"))
+    listed = evaluation_entries(EvaluateConfig(runs=["base", run], console="none"))
+    assert alone == listed and [(entry.name, entry.reference) for entry in alone] == [("base", None), ("a", "base")]
+
+
+def test_runs_may_play_other_roles_than_they_trained(tmp_path: Path) -> None:
+    runs = [run_of(tmp_path / "a"), run_of(tmp_path / "b", "trainable_targets=[witch]")]
+    request = EvaluateConfig(runs=[*runs, "base"], trainable_targets=["hunter"], console="none")
+    entries = evaluation_entries(request)
+    assert [(entry.name, entry.reference) for entry in entries] == [("base", None), ("a", "base"), ("b", "base")]
+    assert all(entry.config.trainable_targets == ["hunter"] for entry in entries)
+
+
 def test_without_base_the_first_run_is_the_reference(tmp_path: Path) -> None:
     runs = [run_of(tmp_path / "a"), run_of(tmp_path / "b")]
-    entries = matrix_entries(MatrixConfig(runs=runs, console="none"))
+    entries = evaluation_entries(EvaluateConfig(runs=runs, console="none"))
     assert [(entry.name, entry.reference) for entry in entries] == [("a", None), ("b", "a")]
 
 
@@ -151,7 +154,7 @@ def test_runs_of_one_name_are_called_by_their_paths(tmp_path: Path) -> None:
     for day in ("mon", "tue"):
         (tmp_path / day).mkdir()
     runs = [run_of(tmp_path / "mon" / "a"), run_of(tmp_path / "tue" / "a"), run_of(tmp_path / "base")]
-    assert [entry.name for entry in matrix_entries(MatrixConfig(runs=runs, console="none"))] == runs
+    assert [entry.name for entry in evaluation_entries(EvaluateConfig(runs=runs, console="none"))] == runs
 
 
 def test_jobs_of_a_sweep_are_called_by_their_choices(tmp_path: Path) -> None:
@@ -159,7 +162,7 @@ def test_jobs_of_a_sweep_are_called_by_their_choices(tmp_path: Path) -> None:
     for number, rate in enumerate(("1e-4", "1e-3")):
         choices = {"seed": "1", "algorithm.learning_rate": rate, "trainable_targets": "[seer]"}
         write_job(tmp_path / str(number), JobRecord(number=number, overrides=[], choices=choices, state="finished"))
-    names = [entry.name for entry in matrix_entries(MatrixConfig(runs=runs, console="none"))]
+    names = [entry.name for entry in evaluation_entries(EvaluateConfig(runs=runs, console="none"))]
     assert names == ["learning_rate 1e-4, seer, seed 1", "learning_rate 1e-3, seer, seed 1", "2"]
 
 
@@ -171,24 +174,14 @@ def test_a_matrix_keeps_every_game_and_changes_no_run(tmp_path: Path) -> None:
         TrajectoryStore(Path(runs[-1]) / "trajectories").write([group(day, True)], {}, step=0, split="eval")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     play = Run(train_tokenizer(["hello"], vocab_size=280, max_context=256))
-    entries = matrix_entries(MatrixConfig(runs=[*runs, "base"], opponents=["scripted", "random"], console="none"))
-    settings = [
-        Setting(
-            opponent=opponent,
-            targets=["seer"],
-            contenders=[
-                Contender(name=entry.name, take_weights=lambda: None, reference=entry.reference)
-                for entry in entries
-                if entry.config.opponent.name == opponent
-            ],
-            open_scheduler=lambda opened: play.scheduler(lambda: Program(program=by_agentscope)),
-        )
-        for opponent in ("scripted", "random")
-    ]
+    entries = evaluation_entries(EvaluateConfig(runs=[*runs, "base"], opponents=["scripted", "random"], console="none"))
     out = tmp_path / "matrix"
     out.mkdir()
     cells = MatrixEvaluation(
-        settings=settings,
+        entries=entries,
+        checkpoints=["step_1" if entry.reference else "start" for entry in entries],
+        take_weights=lambda entry: None,
+        open_scheduler=lambda entry, opened: play.scheduler(lambda: Program(program=by_agentscope)),
         tasks=[Task(task_id="a"), Task(task_id="b")],
         repeats=1,
         confidence=0.95,
@@ -200,14 +193,14 @@ def test_a_matrix_keeps_every_game_and_changes_no_run(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in before} == before
     written = {path for path in tmp_path.rglob("*") if path.is_file()} - set(before)
     games = {out / cell.trajectories / "eval_000000.parquet" for cell in cells}
-    assert len(games) == 6 and written == games | {out / "matrix.json"}
+    assert len(games) == 6 and written == games | {out / "evaluation.json"}
     assert cells[0].trajectories == "trajectories/scripted/0-base"
 
 
 def test_runs_that_were_played_otherwise_cannot_be_compared(tmp_path: Path) -> None:
     runs = [run_of(tmp_path / "a"), run_of(tmp_path / "b", "rollout.temperature=0.5")]
     with pytest.raises(ConfigError, match=r"differ in rollout\.temperature"):
-        matrix_entries(MatrixConfig(runs=runs, console="none"))
+        evaluation_entries(EvaluateConfig(runs=runs, console="none"))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +211,9 @@ def test_runs_that_were_played_otherwise_cannot_be_compared(tmp_path: Path) -> N
         (["runs=[{run},{run}]"], "names one twice"),
         (["runs=[{run}]", "opponent=strong,random"], "opponent=strong: no such option; choose among frozen, openai"),
         (["runs=[{run}]", "opponent=workflow"], "the workflow has no models of its own"),
-        (["runs=[{run}]", "opponent=openai"], "a run at a time"),
+        (["runs=[{run}]", "opponent=openai,random"], "opponent=openai has settings of its own: name it alone"),
+        (["runs=[{run}]", "opponent=openai"], "opponent=openai needs opponent.base_url"),
+        (["runs=[{run}]", "run={run}"], "are both named"),
         (["runs=[{run}]", "num_seeds=1"], "num_tasks must be at least 2"),
     ],
 )

@@ -13,11 +13,11 @@ from tests.factories import make_call, make_episode
 
 from ajet.config.compose import compose, save
 from ajet.config.opponent import OpponentConfig
-from ajet.config.root import Config, EvaluateConfig, MatrixConfig
+from ajet.config.root import Config, EvaluateConfig
 from ajet.config.store import SCHEMAS
 from ajet.config.unread import TRAINING_ONLY, only_for_training, unread, untrained_tags
 from ajet.errors import ConfigError
-from ajet.evaluate.setting import matrix_entries, played_config
+from ajet.evaluate.entries import evaluation_entries
 from ajet.rollout.judges.base import BaseJudge
 from ajet.rollout.unasked import Unasked
 from ajet.train.__main__ import main as train_main
@@ -76,13 +76,13 @@ def test_a_finished_runs_opponent_is_held_to_the_same_rule(tmp_path: Path) -> No
     every, one = str(tmp_path / "every"), str(tmp_path / "one")
     opponent = OpponentConfig(name="random")
     with pytest.raises(ConfigError, match="opponent=random has no effect: every role of signals is trained"):
-        played_config(EvaluateConfig(run=every, opponent=opponent, output_dir="x"))
+        evaluation_entries(EvaluateConfig(run=every, opponent=opponent, output_dir="x"))
     some = EvaluateConfig(run=every, opponent=opponent, trainable_targets=["listener"], output_dir="x")
-    assert played_config(some).opponent.name == "random"
-    assert played_config(EvaluateConfig(run=every, output_dir="x")).opponent.name == "scripted"
+    assert evaluation_entries(some)[0].config.opponent.name == "random"
+    assert evaluation_entries(EvaluateConfig(run=every, output_dir="x"))[0].config.opponent.name == "scripted"
     with pytest.raises(ConfigError, match="opponent=random,scripted has no effect: every role of signals is trained"):
-        matrix_entries(MatrixConfig(runs=[every], opponents=["random", "scripted"], output_dir="x"))
-    assert len(matrix_entries(MatrixConfig(runs=[every, one], opponents=["random"], output_dir="x"))) == 2
+        evaluation_entries(EvaluateConfig(runs=[every], opponents=["random", "scripted"], output_dir="x"))
+    assert len(evaluation_entries(EvaluateConfig(runs=[every, one], opponents=["random"], output_dir="x"))) == 2
 
 
 def test_training_commands_can_be_played_and_what_play_does_not_read_is_said() -> None:

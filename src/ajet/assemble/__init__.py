@@ -12,7 +12,6 @@ from transformers.utils import logging as transformers_logging
 
 from ajet.assemble.engines import make_engine
 from ajet.assemble.evaluation import build_evaluation
-from ajet.assemble.matrix import build_matrix
 from ajet.assemble.play import build_play
 from ajet.assemble.players import make_scheduler
 from ajet.assemble.trainer import build_trainer
@@ -20,7 +19,6 @@ from ajet.workflows.parameters import workflow_maker
 
 __all__ = [
     "build_evaluation",
-    "build_matrix",
     "build_play",
     "build_trainer",
     "make_engine",

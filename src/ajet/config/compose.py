@@ -22,9 +22,9 @@ from omegaconf.errors import OmegaConfBaseException
 from ajet.config.authors.known_code import require_known_code
 from ajet.config.explain import explain, explain_missing
 from ajet.config.model import BUILTIN_PREFIX, resolve_model_path
-from ajet.config.root import Config, EvaluateConfig, MatrixConfig, PlayConfig
+from ajet.config.root import Config, EvaluateConfig, PlayConfig
 from ajet.config.store import SCHEMAS, conf_dir, register
-from ajet.config.validate import validate, validate_evaluation, validate_matrix
+from ajet.config.validate import validate, validate_evaluation
 from ajet.errors import ConfigError
 from ajet.tracking.files.reading import read_yaml
 from ajet.tracking.files.writing import write_text
@@ -41,7 +41,7 @@ def compose_tree(overrides: Sequence[str], *, config_name: str = "train", config
 
     Args:
         overrides: as on the command line, e.g. `["workflow=signals", "seed=1"]`.
-        config_name: `train`, `play`, `evaluate` or `matrix`.
+        config_name: `train`, `play` or `evaluate`.
         config_dir: one more folder of YAML files.
 
     Raises:
@@ -196,11 +196,4 @@ def load_evaluation(tree: DictConfig, overrides: Sequence[str]) -> EvaluateConfi
     """The validated configuration of an evaluation; same arguments and errors as `load_training`."""
     config = to_config(tree, EvaluateConfig)
     validate_evaluation(config)
-    return config
-
-
-def load_matrix(tree: DictConfig, overrides: Sequence[str]) -> MatrixConfig:
-    """The validated configuration of a matrix; same arguments and errors as `load_training`."""
-    config = to_config(tree, MatrixConfig)
-    validate_matrix(config)
     return config

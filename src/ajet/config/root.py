@@ -1,4 +1,4 @@
-"""The root schemas: `Config` to train, `PlayConfig` to play, `EvaluateConfig` and `MatrixConfig` for finished runs."""
+"""The root schemas: `Config` to train, `PlayConfig` to play, `EvaluateConfig` for finished runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ajet.config.sweep import SweepConfig
 from ajet.config.workflow import WorkflowConfig
 
 BASE = "base"
-"""Stands among the runs of a matrix for the model that they started from."""
+"""Stands among evaluated runs for the model that they started from."""
 
 
 @dataclass
@@ -73,12 +73,15 @@ class PlayConfig(Config):
 
 @dataclass
 class EvaluateConfig:
-    """One evaluation of a run's checkpoint against its starting model. Null: as the run had it."""
+    """One evaluation of finished runs on held-out tasks. Null: as the run had it, or the first of several."""
 
-    run: str = MISSING
-    """The run directory."""
+    run: str | None = None
+    """A run directory, whose checkpoint is compared with the model that it started from; short for
+    `runs=[base,<run>]`."""
+    runs: list[str] | None = None
+    """Run directories; `base` for the model that they started from."""
     checkpoint: str | None = None
-    """A step number, or `start` for the starting model; null: the newest checkpoint."""
+    """A step number, or `start` for the starting model; null: each run's newest checkpoint."""
     num_tasks: int | None = ruled(None, at_least=2)
     """Held-out tasks; an interval needs at least two."""
     repeats: int | None = ruled(None, at_least=1)
@@ -87,32 +90,10 @@ class EvaluateConfig:
     """Held-out task numbers start here; another offset gives other seeds."""
     opponent: OpponentConfig | None = None
     """What plays the untrained roles, e.g. opponent=random."""
-    trainable_targets: list[str] | None = None
-    """Tags that the checkpoint and the starting model play, e.g. roles that the run did not train."""
-    confidence: float | None = ruled(None, above=0, below=1)
-    """Coverage of the intervals."""
-    trust_code: bool = False
-    """Run the code that a run directory names even if it is not what this user recorded when the run was made."""
-    console: str = one_of("rich", "rich", "plain", "none")
-    """Where progress is shown; as `logger.console`."""
-    output_dir: str = MISSING
-    """Where this evaluation's files go: a new folder in the run directory."""
-
-
-@dataclass
-class MatrixConfig:
-    """Several runs against several opponents on the same held-out tasks. Null: as the first run had it."""
-
-    runs: list[str] = MISSING
-    """Run directories, whose newest checkpoints play; `base` for the model that they started from."""
     opponents: list[str] | None = None
-    """What plays the untrained roles, one after the other."""
-    num_tasks: int | None = ruled(None, at_least=2)
-    """Held-out tasks of every cell."""
-    repeats: int | None = ruled(None, at_least=1)
-    """Episodes of each task; several also give pass@k and best@k."""
-    seed_offset: int | None = ruled(None, at_least=1)
-    """Held-out task numbers start here."""
+    """Several of them, one after the other: what `opponent=random,scripted` stands for."""
+    trainable_targets: list[str] | None = None
+    """Tags that the policies play, e.g. roles that no run trained; null: those that each run trained."""
     confidence: float | None = ruled(None, above=0, below=1)
     """Coverage of the intervals."""
     trust_code: bool = False
@@ -121,4 +102,4 @@ class MatrixConfig:
     console: str = one_of("rich", "rich", "plain", "none")
     """Where progress is shown; as `logger.console`."""
     output_dir: str = MISSING
-    """Where the evaluation's files go."""
+    """Where this evaluation's files go: a new folder in the run directory, or below `paths.output_root` for several."""

@@ -6,16 +6,18 @@ from functools import cache
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
-from ajet.config.root import Config, EvaluateConfig, MatrixConfig, PlayConfig
+from ajet.config.root import Config, EvaluateConfig, PlayConfig
 
-SCHEMAS: dict[str, type] = {"train": Config, "play": PlayConfig, "evaluate": EvaluateConfig, "matrix": MatrixConfig}
+SCHEMAS: dict[str, type] = {"train": Config, "play": PlayConfig, "evaluate": EvaluateConfig}
 """Root schema by the name of its primary YAML file."""
 
 
 @cache
 def register() -> None:
-    """Make the schemas known to Hydra as `<name>_schema`; once, for it takes 40 ms."""
+    """Make the schemas known to Hydra as `<name>_schema`, and what YAML computes with; once, for it takes 40 ms."""
+    OmegaConf.register_new_resolver("either", lambda first, second: first or second, replace=True)
     for name, schema in SCHEMAS.items():
         ConfigStore.instance().store(name=f"{name}_schema", node=schema)
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from ajet.config.algorithm import check_algorithm, check_baseline
 from ajet.config.data import READERS, check_data
 from ajet.config.engine import check_engine
+from ajet.config.explain import explain_missing
 from ajet.config.fields import broken_rules
 from ajet.config.judge import COMPARING_JUDGES, check_judge
 from ajet.config.logger import check_logger
 from ajet.config.model import resolve_model_path
 from ajet.config.opponent import check_opponent
-from ajet.config.root import BASE, Config, EvaluateConfig, MatrixConfig
+from ajet.config.root import BASE, Config, EvaluateConfig
 from ajet.config.store import group_options
 from ajet.config.unread import untrained_tags
 from ajet.config.workflow import BUILTIN_WORKFLOWS
@@ -53,43 +54,38 @@ def validate(config: Config) -> None:
 
 
 def validate_evaluation(config: EvaluateConfig) -> None:
-    """Check an evaluation's own settings; the run directory's contents are checked when it is read.
+    """Check an evaluation's own settings; whether its runs can be compared is checked when they are read.
 
     Raises:
         ConfigError: the first thing found that cannot work, and what to change.
     """
     for sentence in broken_rules(config):
         raise ConfigError(sentence)
-    _check_run("run", config.run)
+    if config.run is not None and config.runs is not None:
+        raise ConfigError(f"run={config.run} and runs are both named: add it to runs, or drop one of them")
+    if config.runs is None:
+        _check_run("run", config.run)
+    runs = [run for run in config.runs or [] if run != BASE]
+    if config.runs is not None and not runs:
+        raise ConfigError("runs names no run: list run directories, and base for the model that they started from")
+    for run in runs:
+        _check_run("runs", run)
+    for name, values in (("runs", config.runs or []), ("opponent", config.opponents or [])):
+        if len(set(values)) < len(values):
+            raise ConfigError(f"{name}={_listed(values)} names one twice")
     if config.checkpoint not in (None, "start") and not str(config.checkpoint).isdigit():
         raise ConfigError(f"checkpoint={config.checkpoint} must be a step number, `start` or null (the newest)")
     if config.opponent is not None:
         check_opponent(config.opponent)
-
-
-def validate_matrix(config: MatrixConfig) -> None:
-    """Check a matrix's own settings; whether its runs can be compared is checked when they are read.
-
-    Raises:
-        ConfigError: the first thing found that cannot work, and what to change.
-    """
-    for sentence in broken_rules(config):
-        raise ConfigError(sentence)
-    runs = [run for run in config.runs if run != BASE]
-    if not runs:
-        raise ConfigError("runs names no run: list run directories, and base for the model that they started from")
-    for run in runs:
-        _check_run("runs", run)
-    for name, values in (("runs", config.runs), ("opponent", config.opponents or [])):
-        if len(set(values)) < len(values):
-            raise ConfigError(f"{name}={_listed(values)} names one twice")
     for opponent in config.opponents or []:
         if opponent not in group_options("opponent"):
             options = ", ".join(group_options("opponent"))
             raise ConfigError(f"opponent={opponent}: no such option; choose among {options}")
 
 
-def _check_run(key: str, run: str) -> None:
+def _check_run(key: str, run: str | None) -> None:
+    if run is None:
+        raise ConfigError(explain_missing(key))
     if not (Path(run) / "config.yaml").is_file():
         raise ConfigError(f"{key}={run} is not a run directory: it holds no config.yaml")
 

@@ -1,6 +1,6 @@
 """`python -m ajet.evaluate run=<run dir>`: a checkpoint against its starting model on held-out seeds.
 
-`runs=[<run dir>,<run dir>,base] opponent=scripted,random`: a matrix of several.
+`runs=[<run dir>,<run dir>,base] opponent=scripted,random`: several policies, each against several opponents.
 """
 
 from __future__ import annotations
@@ -11,25 +11,28 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import run_as_process
-from ajet.config.compose import load_evaluation, load_matrix
-from ajet.config.root import EvaluateConfig, MatrixConfig
+from ajet.config.compose import load_evaluation
+from ajet.config.root import EvaluateConfig
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+SWEEPS = ("-m", "--multirun")
+
 
 def load(tree: DictConfig, overrides: Sequence[str]) -> EvaluateConfig:
-    """The validated configuration, whose run and opponent fit together.
+    """The validated configuration, whose runs and opponents fit together.
 
     Raises:
         ConfigError: a setting cannot work.
     """
     request = load_evaluation(tree, overrides)
     # Loads pydantic and the workflow, which `--help` does without.
-    from ajet.evaluate.setting import played_config
+    from ajet.evaluate.entries import evaluation_entries
     from ajet.workflows.parameters import check_parameters
 
-    check_parameters(played_config(request))
+    for entry in evaluation_entries(request):
+        check_parameters(entry.config)
     return request
 
 
@@ -41,33 +44,11 @@ def evaluate(config: EvaluateConfig) -> None:
     build_evaluation(config).run()
 
 
-def load_several(tree: DictConfig, overrides: Sequence[str]) -> MatrixConfig:
-    """The validated configuration of a matrix, whose runs and opponents fit together.
-
-    Raises:
-        ConfigError: a setting cannot work.
-    """
-    request = load_matrix(tree, overrides)
-    from ajet.evaluate.setting import matrix_entries
-    from ajet.workflows.parameters import check_parameters
-
-    for entry in matrix_entries(request):
-        check_parameters(entry.config)
-    return request
-
-
-def evaluate_several(config: MatrixConfig) -> None:
-    """Play the matrix."""
-    from ajet.assemble import build_matrix
-
-    build_matrix(config).run()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code. `runs=` asks for a matrix, `run=` for one run against its starting model."""
+    """Entry point; returns the exit code."""
     arguments = [_in_tasks(argument) for argument in (sys.argv[1:] if argv is None else argv)]
-    if any(argument.startswith("runs=") for argument in arguments):
-        return run_entry("matrix", load_several, evaluate_several, [_in_plural(argument) for argument in arguments])
+    if not set(arguments) & set(SWEEPS):
+        arguments = [_in_one_matrix(argument) for argument in arguments]
     return run_entry("evaluate", load, evaluate, arguments)
 
 
@@ -77,10 +58,11 @@ def _in_tasks(argument: str) -> str:
     return f"num_tasks={value}" if equals and key == "num_seeds" else argument
 
 
-def _in_plural(argument: str) -> str:
+def _in_one_matrix(argument: str) -> str:
     """`opponent=a,b` -> `opponents=[a,b]`: all in one matrix, where Hydra would see jobs of a sweep."""
     key, equals, value = argument.partition("=")
-    return f"opponents=[{value.strip('[]')}]" if equals and key == "opponent" else argument
+    several = equals and key == "opponent" and ("," in value or value.startswith("["))
+    return f"opponents=[{value.strip('[]')}]" if several else argument
 
 
 def command() -> NoReturn:

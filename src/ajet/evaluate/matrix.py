@@ -1,8 +1,8 @@
-"""Several policies against several opponents on the same held-out tasks: a matrix of scores and differences.
+"""Policies against opponents on the same held-out tasks: a matrix of scores and differences.
 
-In: settings, each a scheduler to open and the policies that play in it. Out: `matrix.json` and a table. Every policy
-plays the same seeds with the same roles, seats and opponents' randomness, so differences are paired by task; their
-p-values are corrected for how many there are. No run is changed.
+In: entries, and the two ways to play one. Out: `evaluation.json` and tables. Every policy plays the same seeds with
+the same roles, seats and opponents' randomness, so differences are paired by task; their p-values are corrected for
+how many there are. One run and the model that it started from are the smallest matrix. No run is changed.
 """
 
 from __future__ import annotations
@@ -13,41 +13,32 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.markup import escape
-from rich.table import Table
-
 from ajet.errors import RunInterruptedError
+from ajet.evaluate.entries import Entry
 from ajet.evaluate.scores import Evaluation, play_held_out
 from ajet.evaluate.statistics import Interval, holm, score_interval
-from ajet.evaluate.summary import Comparison, comparison, measures, write_summary, written_p
+from ajet.evaluate.summary import Comparison, comparison, measures, write_summary
+from ajet.evaluate.tables import details_table, matrix_table, results_table, seats_table
 from ajet.records import Task
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.tracking.console import Display
 from ajet.tracking.store import TrajectoryStore
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contender:
-    """A policy of the matrix."""
-
-    name: str
-    take_weights: Callable[[], None]
-    """Puts its weights into the engine."""
-    reference: str | None
-    """The contender that it is compared with; None for the reference itself."""
+OpenScheduler = Callable[[Entry, ExitStack], RolloutScheduler]
+"""The scheduler that plays an entry's roles against its opponent; what must be closed after play goes on the stack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What several contenders play alike: the roles that the policy speaks for, and who speaks for the others."""
+class Result:
+    """One entry's held-out play, as it came from the scheduler."""
 
-    opponent: str
-    targets: Sequence[str] | None
-    """The roles of the policy; None: all."""
-    contenders: Sequence[Contender]
-    open_scheduler: Callable[[ExitStack], RolloutScheduler]
-    """What must be closed after play goes on the stack."""
+    entry: Entry
+    checkpoint: str
+    """As in `Cell`."""
+    evaluation: Evaluation
+    trajectories: str
+    """As in `Cell`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +46,13 @@ class Cell:
     """What one policy reached against one opponent."""
 
     name: str
+    run: str
+    """The policy's run directory, or `base`."""
+    checkpoint: str
+    """`step_<n>`, or `start` for the model that the run started from."""
     opponent: str
     targets: Sequence[str] | None
+    """The roles of the policy; None: all."""
     means: dict[str, Interval]
     """By measure, as `measures` names them."""
     reference: str | None
@@ -66,26 +62,20 @@ class Cell:
     """The score's p-value, corrected for the number of comparisons of scores in the matrix; the others' stand as they
     are, for they explain what the score says."""
     trajectories: str
-    """Where its games lie, below the matrix's folder."""
+    """Where its episodes lie, below the evaluation's folder."""
     evaluation: Evaluation
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
-    """One policy's held-out play in one setting, as it came from the scheduler."""
-
-    contender: Contender
-    setting: Setting
-    evaluation: Evaluation
-    trajectories: str
-    """As in `Cell`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixEvaluation:
-    """Plays every setting with each of its contenders."""
+    """Plays every entry on every held-out task."""
 
-    settings: Sequence[Setting]
+    entries: Sequence[Entry]
+    checkpoints: Sequence[str]
+    """What each entry plays: `step_<n>` or `start`."""
+    take_weights: Callable[[Entry], None]
+    """Puts an entry's weights into the engine."""
+    open_scheduler: OpenScheduler
     tasks: Sequence[Task]
     repeats: int
     confidence: float
@@ -100,12 +90,10 @@ class MatrixEvaluation:
         Raises:
             RunInterruptedError: Ctrl-C; what was played so far is dropped.
         """
-        self.display.start(first_step=0, total_steps=sum(len(setting.contenders) for setting in self.settings))
+        self.display.start(first_step=0, total_steps=len(self.entries))
         try:
             with self.runtime:
-                played: list[Played] = []
-                for setting in self.settings:
-                    played += self._play(setting, num_played=len(played))
+                results = self._play()
         except Interrupted as stop:
             raise RunInterruptedError(
                 "interrupted: the evaluation was dropped, the runs are as they were", stop.signum
@@ -113,34 +101,57 @@ class MatrixEvaluation:
         finally:
             self.display.stop()
             self.close()
-        cells = matrix_cells(played, confidence=self.confidence)
+        cells = matrix_cells(results, confidence=self.confidence)
         content = {
             "confidence": self.confidence,
             "num_tasks": len(self.tasks),
+            "repeats": self.repeats,
             "cells": [asdict(cell) for cell in cells],
         }
-        write_summary(self.output_dir / "matrix.json", content)
+        write_summary(self.output_dir / "evaluation.json", content)
+        self._show(cells)
+        return cells
+
+    def _play(self) -> list[Result]:
+        """Entries that play the same roles against the same opponent share a scheduler, and with it a frozen opponent's
+        engine."""
+        alike: dict[tuple[str, str], list[tuple[Entry, str]]] = {}
+        for entry, checkpoint in zip(self.entries, self.checkpoints, strict=True):
+            key = (str(entry.config.trainable_targets), entry.config.opponent.name)
+            alike.setdefault(key, []).append((entry, checkpoint))
+        results: list[Result] = []
+        for shared in alike.values():
+            with ExitStack() as opened:
+                scheduler = self.open_scheduler(shared[0][0], opened)
+                for entry, checkpoint in shared:
+                    results.append(self._play_entry(scheduler, entry, checkpoint, number=len(results)))
+        return results
+
+    def _play_entry(self, scheduler: RolloutScheduler, entry: Entry, checkpoint: str, *, number: int) -> Result:
+        opponent = entry.config.opponent.name
+        self.take_weights(entry)
+        self.display.phase(f"{entry.name} against {opponent}", len(self.tasks) * self.repeats)
+        evaluation, groups = self.runtime.run(play_held_out(scheduler, self.tasks, repeats=self.repeats))
+        folder = trajectory_folder(opponent, number, entry.name)
+        TrajectoryStore(self.output_dir / folder).write(groups, {}, step=0, split="eval")
+        return Result(entry=entry, checkpoint=checkpoint, evaluation=evaluation, trajectories=folder)
+
+    def _show(self, cells: Sequence[Cell]) -> None:
+        compared = [cell for cell in cells if cell.reference is not None]
+        if len(cells) == 2 and len(compared) == 1:
+            (cell,) = compared
+            self.display.table(results_table(cell.comparisons, confidence=self.confidence))
+            self.display.table(seats_table(cell.comparisons, confidence=self.confidence))
+            against = "starting model" if cell.reference == cells[0].name and cells[0].run == "base" else cell.reference
+            self.display.say(f"{against} against {cell.checkpoint}; written to {self.output_dir}")
+            return
         self.display.table(matrix_table(cells, confidence=self.confidence))
         self.display.table(details_table(cells, confidence=self.confidence))
         self.display.say(f"written to {self.output_dir}")
-        return cells
-
-    def _play(self, setting: Setting, *, num_played: int) -> list[Played]:
-        results: list[Played] = []
-        with ExitStack() as opened:
-            scheduler = setting.open_scheduler(opened)
-            for contender in setting.contenders:
-                contender.take_weights()
-                self.display.phase(f"{contender.name} against {setting.opponent}", len(self.tasks) * self.repeats)
-                evaluation, groups = self.runtime.run(play_held_out(scheduler, self.tasks, repeats=self.repeats))
-                folder = trajectory_folder(setting.opponent, num_played + len(results), contender.name)
-                TrajectoryStore(self.output_dir / folder).write(groups, {}, step=0, split="eval")
-                results.append(Played(contender=contender, setting=setting, evaluation=evaluation, trajectories=folder))
-        return results
 
 
 def trajectory_folder(opponent: str, number: int, name: str) -> str:
-    """Of one cell, below the matrix's own folder: the number keeps names apart that are written alike.
+    """Of one cell, below the evaluation's own folder: the number keeps names apart that are written alike.
 
     Example: `trajectories/scripted/3-seer-seed-1` of `seer, seed 1`.
     """
@@ -149,84 +160,31 @@ def trajectory_folder(opponent: str, number: int, name: str) -> str:
     return f"trajectories/{opponent}/{number}-{written}"
 
 
-def matrix_cells(played: Sequence[Played], *, confidence: float) -> list[Cell]:
+def matrix_cells(results: Sequence[Result], *, confidence: float) -> list[Cell]:
     """Intervals of every cell, comparisons with the references against the same opponent, corrected by Holm."""
-    by_place = {(result.contender.name, result.setting.opponent): result.evaluation for result in played}
+    by_place = {(result.entry.name, result.entry.config.opponent.name): result.evaluation for result in results}
     compared: list[dict[str, Comparison]] = []
-    for result in played:
-        reference = result.contender.reference
-        before = None if reference is None else by_place[reference, result.setting.opponent]
+    for result in results:
+        reference = result.entry.reference
+        before = None if reference is None else by_place[reference, result.entry.config.opponent.name]
         compared.append({} if before is None else comparison(before, result.evaluation, confidence=confidence))
     corrected = iter(holm([rows["score"].p_value for rows in compared if rows]))
     return [
         Cell(
-            name=result.contender.name,
-            opponent=result.setting.opponent,
-            targets=result.setting.targets,
+            name=result.entry.name,
+            run=result.entry.run,
+            checkpoint=result.checkpoint,
+            opponent=result.entry.config.opponent.name,
+            targets=result.entry.config.trainable_targets,
             means={
                 name: score_interval(list(by_task.values()), confidence=confidence)
                 for name, by_task in measures(result.evaluation).items()
             },
-            reference=result.contender.reference,
+            reference=result.entry.reference,
             comparisons=rows,
             p_holm=next(corrected) if rows else None,
             trajectories=result.trajectories,
             evaluation=result.evaluation,
         )
-        for result, rows in zip(played, compared, strict=True)
+        for result, rows in zip(results, compared, strict=True)
     ]
-
-
-def matrix_table(cells: Sequence[Cell], *, confidence: float) -> Table:
-    """A row a policy, a column an opponent: the score, the difference to the reference, and what that rests on."""
-    title = f"held-out score [{confidence:.0%} interval], difference, p (Holm), pairs, pairs needed"
-    table, places = _by_opponent(title, cells)
-    for name in dict.fromkeys(cell.name for cell in cells):
-        table.add_row(escape(name), *(_score(column.get(name)) for column in places))
-    return table
-
-
-def details_table(cells: Sequence[Cell], *, confidence: float) -> Table:
-    """What lies behind the scores: below each policy a row a measure, by tag, by attempts and by seat."""
-    title = f"other measures: mean, difference [its {confidence:.0%} interval], pairs"
-    table, places = _by_opponent(title, cells)
-    for name in dict.fromkeys(cell.name for cell in cells):
-        table.add_section()
-        table.add_row(escape(name))
-        names = dict.fromkeys(measure for cell in cells if cell.name == name for measure in cell.means)
-        for measure in (known for known in names if known != "score"):
-            table.add_row(escape(f"  {measure}"), *(_detail(column.get(name), measure) for column in places))
-    return table
-
-
-def _by_opponent(title: str, cells: Sequence[Cell]) -> tuple[Table, list[dict[str, Cell]]]:
-    """An empty table with a column an opponent, and the cells of each column by policy."""
-    columns: dict[str, dict[str, Cell]] = {}
-    for cell in cells:
-        columns.setdefault(cell.opponent, {})[cell.name] = cell
-    table = Table("", *columns, title=title, title_justify="left")
-    return table, list(columns.values())
-
-
-def _score(cell: Cell | None) -> str:
-    if cell is None:
-        return ""
-    mean = cell.means["score"]
-    lines = [f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"]
-    if cell.p_holm is not None:
-        row = cell.comparisons["score"]
-        found = row.difference
-        lines.append(f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]")
-        needed = "" if row.pairs_needed is None else f", needs {row.pairs_needed}"
-        lines += [f"p {written_p(cell.p_holm)}", f"{found.num} pairs{needed}"]
-    return "\n".join(lines)
-
-
-def _detail(cell: Cell | None, measure: str) -> str:
-    if cell is None or measure not in cell.means:
-        return ""
-    written = f"{cell.means[measure].mean:.3f}"
-    if measure in cell.comparisons:
-        found = cell.comparisons[measure].difference
-        written += f" {found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {found.num}"
-    return written

@@ -25,7 +25,8 @@ from ajet.errors import (
     WorkflowError,
 )
 from ajet.evaluate.scores import Evaluation, evaluation_from_json, play_held_out
-from ajet.evaluate.summary import comparison, results_table, times_table, write_summary
+from ajet.evaluate.summary import comparison, write_summary
+from ajet.evaluate.tables import results_table, times_table
 from ajet.records import EpisodeGroup
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler, require_trained_play
