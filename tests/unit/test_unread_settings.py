@@ -102,6 +102,8 @@ def keys(schema: Any, prefix: str = "") -> Iterator[str]:
 READ_BY_CONFIG_ALONE = {
     "workflow.has_own_models": "validate.py",
     "workflow.scripted": "validate.py",
+    "workflow.hostile": "validate.py, and sweeps over choices of roles",
+    "logger.wandb.mode": "logger.py, together with W&B's own variables",
     "engine.placement": "one choice, which is what happens",
     "paths.output_root": "the YAML files",
     "sweep.batch_size": "the YAML files",
