@@ -169,12 +169,13 @@ def test_processes_that_end_by_themselves_are_waited_for(left: str) -> None:
 
 
 PLAYS = """
-import asyncio, sys, time
+import asyncio, signal, sys, time
 from ajet.cli import run_as_process, run_entry
 from ajet.config.compose import load_training
 from ajet.errors import RunInterruptedError
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, which these commands would respect
 WAY, *ARGUMENTS = sys.argv[1:]
 
 async def play():
