@@ -123,7 +123,7 @@ def test_help_for_a_reader_who_leaves_is_no_error() -> None:
 
 def test_a_thread_that_never_ends_does_not_keep_the_process_alive() -> None:
     program = (
-        "import threading, time; from ajet.config.cli import run_as_process\n"
+        "import threading, time; from ajet.config.cli.process import run_as_process\n"
         "threading.Thread(target=time.sleep, args=(1000,)).start()\n"
         "run_as_process(lambda: print('done') or 3)"
     )
@@ -134,7 +134,7 @@ def test_a_thread_that_never_ends_does_not_keep_the_process_alive() -> None:
 @pytest.mark.parametrize("way", ["fork", "spawn", "deaf"])
 def test_a_process_that_a_program_left_running_is_ended_with_a_word(way: str) -> None:
     program = (
-        "import multiprocessing, signal, time; from ajet.config.cli import run_as_process\n"
+        "import multiprocessing, signal, time; from ajet.config.cli.process import run_as_process\n"
         f"deaf = {way == 'deaf'}\n"
         "if deaf: signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         f"context = multiprocessing.get_context({way.replace('deaf', 'fork')!r})\n"
@@ -157,7 +157,7 @@ def named(way: str, pid: int) -> str:
 def test_processes_that_end_by_themselves_are_waited_for(left: str) -> None:
     program = (
         "import multiprocessing, time; from concurrent.futures import ProcessPoolExecutor\n"
-        "from ajet.config.cli import run_as_process\n"
+        "from ajet.config.cli.process import run_as_process\n"
         "def say(): time.sleep(0.3); print('said', flush=True)\n"
         "context = multiprocessing.get_context('fork')\n"
         f"if {left == 'a pool'}: ProcessPoolExecutor(2, mp_context=context).submit(say)\n"
@@ -169,12 +169,14 @@ def test_processes_that_end_by_themselves_are_waited_for(left: str) -> None:
 
 
 PLAYS = """
-import asyncio, sys, time
-from ajet.config.cli import run_as_process, run_entry
+import asyncio, signal, sys, time
+from ajet.config.cli.entry import run_entry
+from ajet.config.cli.process import run_as_process
 from ajet.config.compose import load_training
 from ajet.errors import RunInterruptedError
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, which these commands would respect
 WAY, *ARGUMENTS = sys.argv[1:]
 
 async def play():

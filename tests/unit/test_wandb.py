@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -32,17 +33,40 @@ for step in (first, first + 1):
     logger.log(step, {"reward/seer/mean": step / 10})
 logger.close()
 """
-KEPT_OUT = {name for name in os.environ if name.startswith("WANDB_")}
+AS_ASSEMBLED = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
+"""What `ajet.assemble` sets."""
+PARENT = """
+import subprocess, sys, wandb
+wandb.setup()  # starts W&B's service, which processes below this one share
+sys.exit(subprocess.run([sys.executable, *sys.argv[1:]]).returncode)
+"""
 
 
-def log(run_dir: Path, mode: str, first: int, earlier: list[dict[str, float]], **environment: str) -> tuple[str, float]:
+def own_environment() -> dict[str, str]:
+    """This process's, without what the user or another test has told W&B."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+
+
+def log(
+    run_dir: Path,
+    mode: str,
+    first: int,
+    earlier: list[dict[str, float]],
+    *,
+    below: Sequence[str] = (),
+    **environment: str,
+) -> tuple[str, float]:
     """Log two steps in a process of its own; what it said on standard error, and the seconds that beginning took."""
     run_dir.mkdir(exist_ok=True)
-    kept = {name: value for name, value in os.environ.items() if name not in KEPT_OUT}
     done = subprocess.run(
-        [sys.executable, "-c", LOGS, str(run_dir), mode, str(first), json.dumps(earlier)],
-        # As `ajet.assemble` sets it.
-        env={**kept, "PYTHONPATH": SOURCE, "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true", **environment},
+        [sys.executable, *below, "-c", LOGS, str(run_dir), mode, str(first), json.dumps(earlier)],
+        env={
+            **own_environment(),
+            "PYTHONPATH": SOURCE,
+            "WANDB_ERROR_REPORTING": "false",
+            "WANDB_SILENT": "true",
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=240,
@@ -59,12 +83,14 @@ def curve(run: OfflineRun) -> list[tuple[int, float]]:
     return [(row["_step"], row["reward/seer/mean"]) for row in run.history]
 
 
-@pytest.mark.parametrize("answers", ["refuses", "is silent"])
-def test_a_server_that_cannot_be_reached_is_one_warning_and_an_offline_run(tmp_path: Path, answers: str) -> None:
+@pytest.mark.parametrize(("answers", "below"), [("refuses", ()), ("is silent", ()), ("refuses", ("-c", PARENT))])
+def test_a_server_that_cannot_be_reached_is_one_warning_and_an_offline_run(
+    tmp_path: Path, answers: str, below: Sequence[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = 9 if answers == "refuses" else silent.getsockname()[1]
         away = {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": "a" * 40}
-        said, seconds = log(tmp_path / "run", "online", 0, [], **away)
+        said, seconds = log(tmp_path / "run", "online", 0, [], below=below, **away)
     assert said.count("\n") == 1, said
     assert said.startswith("warning: W&B cannot be used online (") and said.endswith("; this run is logged offline\n")
     # 8 s where it was measured, the start of W&B's own service included; W&B itself would wait for 90 s.
@@ -107,10 +133,9 @@ def test_wandbs_own_variables_choose_the_mode_where_the_setting_leaves_it_open(
     environment: dict[str, str], mode: str
 ) -> None:
     code = "from ajet.config.logger import WandbConfig, wandb_mode; print(wandb_mode(WandbConfig()))"
-    kept = {name: value for name, value in os.environ.items() if name not in KEPT_OUT}
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**kept, "PYTHONPATH": SOURCE, **environment},
+        env={**own_environment(), "PYTHONPATH": SOURCE, **environment},
         capture_output=True,
         text=True,
         check=True,
@@ -128,7 +153,7 @@ def test_settings_of_wandb_are_refused_where_it_is_off(setting: dict[str, object
 
 def test_settings_of_wandb_that_the_environment_turns_off_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = WandbConfig(project="p", name="n")
-    for name in KEPT_OUT:
+    for name in os.environ.keys() - own_environment().keys():
         monkeypatch.delenv(name)
     assert off_by_environment(wandb) is None
     monkeypatch.setenv("WANDB_MODE", "disabled")

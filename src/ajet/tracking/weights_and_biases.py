@@ -65,10 +65,9 @@ class WandbLogger:
             "project": project or os.environ.get("WANDB_PROJECT") or "ajet",
             "name": name or os.environ.get("WANDB_NAME") or "-".join(run_dir.parts[-2:]),
             "group": group,
-            "id": os.environ.get("WANDB_RUN_ID") or _run_id(run_dir / "wandb"),
             "config": dict(config),
         }
-        self._run: Any = _begin(mode, about)
+        self._run: Any = _begin(mode, about, run_dir / "wandb")
         starting_step = 0 if self._run is None else self._run.starting_step
         for line in earlier:
             step = int(line["step"] or 0)
@@ -103,8 +102,8 @@ class WandbLogger:
             _warn(f"W&B could not end its run ({_line(error)}); metrics.jsonl has every step")
 
 
-def _begin(mode: str, about: Mapping[str, Any]) -> Any:
-    """The W&B run: as asked, else an offline one, else None."""
+def _begin(mode: str, about: Mapping[str, Any], folder: Path) -> Any:
+    """The W&B run: as asked, else an offline one, else None. `folder` remembers its id."""
     import wandb
 
     _keep_the_services_log_in_a_file()
@@ -114,9 +113,12 @@ def _begin(mode: str, about: Mapping[str, Any]) -> Any:
     if "WANDB_FINISH_TIMEOUT" not in os.environ:
         patience["finish_timeout"] = FINISH_TIMEOUT_S
     for attempt in dict.fromkeys((mode, "offline")):
+        # Of a run that could not begin W&B holds the id, where its service is shared with the process that started it.
+        run_id = _run_id(folder) if attempt == mode else _new_run_id(folder)
         try:
             return wandb.init(
                 **about,
+                id=os.environ.get("WANDB_RUN_ID") or run_id,
                 mode=attempt,  # type: ignore[arg-type]
                 resume=None if attempt == "offline" else "allow",
                 settings=wandb.Settings(silent=True, console="off", **patience),
@@ -124,7 +126,7 @@ def _begin(mode: str, about: Mapping[str, Any]) -> Any:
         except Exception as error:  # the boundary to a service of others
             instead = "there is metrics.jsonl alone" if attempt == "offline" else "this run is logged offline"
             _warn(f"W&B cannot be used {attempt} ({_line(error)}); {instead}")
-            wandb.teardown()  # it would go on trying, and hold the run's id
+            wandb.teardown()  # it would go on trying
     return None
 
 
@@ -150,10 +152,14 @@ def _run_id(folder: Path) -> str:
             return str(read_json(path, dict)["id"])
         except (RunDirectoryError, KeyError) as error:
             _warn(f"{error}; W&B gets a new run")
+    return _new_run_id(folder)
+
+
+def _new_run_id(folder: Path) -> str:
     run_id = uuid4().hex[:16]
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"id": run_id})
+    write_json(folder / ID_FILE, {"id": run_id})
     return run_id
 
 
