@@ -48,8 +48,15 @@ TABLE: dict[str, set[str]] = {
     "evaluate": {"records", "evaluate.statistics", "config", "config.sweeps.records", "data", "rollout", "tracking"},
     "train": PLAYING | {"train.timeline", "train.algorithms", "tracking", "evaluate"},
     "analysis": {"records", "evaluate.statistics", "train.timeline", "tracking.store", "config.sweeps.records"},
-    "report": {"records", "analysis", "evaluate.statistics", "tracking.store", "config.sweeps.records"},
-    "view": {"records", "analysis", "train.timeline", "tracking.store"},
+    "report": {
+        "records",
+        "analysis",
+        "evaluate.statistics",
+        "tracking.store",
+        "tracking.text",
+        "config.sweeps.records",
+    },
+    "view": {"records", "analysis", "train.timeline", "tracking.store", "tracking.text"},
     "assemble": PLAYING
     | {"engine", "workflows", "tracking", "evaluate", "train.timeline", "train.algorithms", "train"},
     "rollout.__main__": {"config.cli", "config", "workflows", "assemble"},

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import pandas as pd
 
 from ajet.analysis.runs import Run
 from ajet.report.page import Exchange, Game
+from ajet.tracking.text import last_message_text
 
 NUM_RISEN, NUM_FALLEN = 2, 2
 LONGEST = 1500
@@ -40,12 +38,9 @@ def _game(run: Run, called: str, *, step: int, task: str, change: float) -> Game
 
 
 def _exchange(call: pd.Series) -> Exchange:
-    return Exchange(agent=call["agent"], tag=call["tag"], asked=_asked(call["messages"]), reply=call["reply"])
-
-
-def _asked(messages: Sequence[Mapping[str, Any]]) -> str:
-    """The text of the last message."""
-    content = messages[-1].get("content") or "" if messages else ""
-    if not isinstance(content, str):
-        content = "\n".join(str(part.get("text", "")) for part in content)
-    return content if len(content) <= LONGEST else f"… {content[-LONGEST:]}"
+    return Exchange(
+        agent=call["agent"],
+        tag=call["tag"],
+        asked=last_message_text(call["messages"], most=LONGEST),
+        reply=call["reply"],
+    )

@@ -12,6 +12,7 @@ from typing import Any
 from ajet.config.authors.lines import own_traceback
 from ajet.records import Call, Episode, Task
 from ajet.tracking.files.writing import writing
+from ajet.tracking.text import last_message_text, rewards_text
 
 PROMPT_TAIL = 400
 """Characters shown of a call's last message."""
@@ -50,7 +51,7 @@ class Transcript:
 
     def episode(self, episode: Episode) -> None:
         """How an episode ended."""
-        rewards = " ".join(f"{name} {reward:g}" for name, reward in episode.rewards.items()) or "none"
+        rewards = rewards_text(episode.rewards) or "none"
         success = {True: ", success", False: ", no success", None: ""}[episode.is_success]
         self._tell(
             f"\n[{_name(episode.task, episode.repeat)}] {episode.status}{success}; reward {rewards}; "
@@ -81,15 +82,7 @@ def prompt_tail(messages: Sequence[Mapping[str, Any]]) -> str:
     """The end of the last message, its role first."""
     if not messages:
         return ""
-    text = _text_of(messages[-1].get("content"))
-    shown = text if len(text) <= PROMPT_TAIL else f"…{text[-PROMPT_TAIL:]}"
-    return f"{messages[-1].get('role', '')}: {shown}"
-
-
-def _text_of(content: Any) -> str:
-    if isinstance(content, list):  # blocks, as AgentScope and OpenAI's parts have them
-        return "".join(str(block.get("text", "")) if isinstance(block, Mapping) else str(block) for block in content)
-    return "" if content is None else str(content)
+    return f"{messages[-1].get('role', '')}: {last_message_text(messages, most=PROMPT_TAIL)}"
 
 
 def _name(task: Task, repeat: int) -> str:

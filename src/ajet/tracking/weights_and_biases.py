@@ -19,6 +19,7 @@ from ajet.errors import RunDirectoryError
 from ajet.records import Episode, EpisodeGroup
 from ajet.tracking.files.reading import read_json
 from ajet.tracking.files.writing import write_json, writing
+from ajet.tracking.text import reply_line, rewards_text
 
 GAME_COLUMNS = ("step", "task", "status", "success", "rewards", "calls", "said")
 """Of the table of sample games."""
@@ -164,8 +165,8 @@ def _new_run_id(folder: Path) -> str:
 
 
 def _game_row(step: int, episode: Episode) -> list[Any]:
-    rewards = " ".join(f"{name} {reward:g}" for name, reward in episode.rewards.items())
-    said = "\n\n".join(f"{call.agent_name} ({call.target_tag}): {call.reply}" for call in episode.calls)
+    said = "\n\n".join(reply_line(call.agent_name, call.target_tag, call.reply) for call in episode.calls)
+    rewards = rewards_text(episode.rewards)
     return [step, episode.task.task_id, episode.status, episode.is_success, rewards, len(episode.calls), said]
 
 

@@ -6,7 +6,6 @@ the program wrote it; escaping is the pages' part.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pandas as pd
 from tokenizers import Tokenizer
 
 from ajet.analysis.tokens import token_texts
+from ajet.tracking.text import message_text
 from ajet.train.timeline import PrefixTree, build_tree
 
 NUM_SHADES = 10
@@ -82,12 +82,7 @@ def turns_of(calls: pd.DataFrame) -> list[Turn]:
 
 
 def _message(message: Mapping[str, Any]) -> Message:
-    content = message.get("content") or ""
-    if not isinstance(content, str):
-        # Parts other than text, pictures say, are shown as they are written.
-        content = "\n".join(str(part["text"]) if "text" in part else json.dumps(part) for part in content)
-    requested = [json.dumps(call.get("function", call), ensure_ascii=False) for call in message.get("tool_calls") or ()]
-    return Message(role=str(message.get("role", "")), text="\n".join(text for text in (content, *requested) if text))
+    return Message(role=str(message.get("role", "")), text=message_text(message))
 
 
 def _num_shared(one: Sequence[object], other: Sequence[object]) -> int:
