@@ -14,7 +14,7 @@ def test_only_the_end_of_a_long_prompt_is_shown() -> None:
     assert prompt_tail(long).startswith("user: …x") and prompt_tail(long).endswith("xend")
     assert len(prompt_tail(long)) == PROMPT_TAIL + len("user: …")
     blocks = [{"role": "tool", "content": [{"type": "text", "text": "4"}, {"type": "text", "text": "2"}]}]
-    assert prompt_tail(blocks) == "tool: 42" and prompt_tail([]) == ""
+    assert prompt_tail(blocks) == "tool: 4\n2" and prompt_tail([]) == ""
 
 
 def test_format_errors_and_failures_are_told(tmp_path: Path) -> None:
