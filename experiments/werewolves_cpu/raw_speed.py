@@ -21,12 +21,10 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 import pyarrow.parquet as pq
 import torch
-from accelerate import Accelerator
 from vllm import LLM, SamplingParams
 from vllm.inputs import tokens_input
 
 from ajet.assemble.policies import load_model
-from ajet.assemble.trainer import batch_settings
 from ajet.config import compose
 from ajet.config.model import resolve_model_path
 from ajet.config.root import Config
@@ -102,7 +100,9 @@ def packs_of(calls: Sequence[Mapping[str, Any]], config: Config) -> list[Pack]:
         EpisodeGroup(task=Task(task_id=task), episodes=tuple(episode(task, n, repeats[n]) for n in sorted(repeats)))
         for task, repeats in games.items()
     ]
-    batch = build_batch(groups, batch_settings(config, Accelerator(cpu=True), branching_packs=True), PhaseClock())
+    batch = build_batch(
+        groups, config.algorithm, PhaseClock(), branching_packs=True, sum_over_ranks=lambda totals: totals
+    )
     return [pack for minibatch in batch.minibatches for pack in minibatch]
 
 

@@ -17,16 +17,15 @@ from tests.engine_contract import complete
 from tests.factories import make_sample
 from tests.model_families import VOCAB_SIZE, tiny_model
 
+from ajet.config.algorithm import AlgorithmConfig
 from ajet.config.families import TREE_FAMILIES
 from ajet.engine.base import SamplingRequest
 from ajet.engine.checkpoint import attention_implementation, load_causal_lm
 from ajet.engine.transformers import TransformersEngine
 from ajet.errors import ConfigError
 from ajet.records import TrainingSample
-from ajet.train.algorithms.losses import LossSettings
 from ajet.train.attention import why_chains_only
 from ajet.train.exactness import measured_why_chains_only
-from ajet.train.optimizer import OptimizerSettings
 from ajet.train.packing import Pack, build_packs
 from ajet.train.policy import TrainablePolicy
 
@@ -59,16 +58,13 @@ def samples() -> list[TrainingSample]:
 
 
 def policy_of(model: Any) -> TrainablePolicy:
-    optimizer = OptimizerSettings(
-        learning_rate=1e-3, weight_decay=0.0, warmup_steps=0, decay_steps=None, max_grad_norm=1.0
-    )
     return TrainablePolicy(
         model,
         tokenizer=None,
         accelerator=Accelerator(cpu=True),
+        algorithm=AlgorithmConfig(learning_rate=1e-3),
         temperature=1.0,
-        loss=LossSettings(),
-        optimizer=optimizer,
+        total_steps=1,
         reference=None,
         num_threads=None,
     )

@@ -13,9 +13,8 @@ from recipes.small_models.tokenizer import train_tokenizer
 from tests.factories import make_sample, tiny_qwen
 from torch.multiprocessing.spawn import spawn
 
+from ajet.config.algorithm import AlgorithmConfig
 from ajet.train.algorithms.aggregation import batch_totals, token_weights
-from ajet.train.algorithms.losses import LossSettings
-from ajet.train.optimizer import OptimizerSettings
 from ajet.train.packing import Pack, build_packs
 from ajet.train.policy import TrainablePolicy
 
@@ -41,11 +40,9 @@ def step(indices: range) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
         tiny_qwen(),
         tokenizer=train_tokenizer([], vocab_size=300, max_context=64),
         accelerator=Accelerator(cpu=True),
+        algorithm=AlgorithmConfig(learning_rate=1e-2),
         temperature=1.0,
-        loss=LossSettings(),
-        optimizer=OptimizerSettings(
-            learning_rate=1e-2, weight_decay=0.0, warmup_steps=0, decay_steps=None, max_grad_norm=1.0
-        ),
+        total_steps=1,
         reference=None,
         num_threads=1,
     )

@@ -19,29 +19,29 @@ from recipes.small_models.tokenizer import train_tokenizer
 from tests.factories import make_sample, samples_strategy, tiny_qwen
 from transformers import AutoModelForCausalLM
 
+from ajet.config.algorithm import AlgorithmConfig
 from ajet.records import TrainingSample
 from ajet.train.algorithms.aggregation import batch_totals, token_weights
-from ajet.train.algorithms.losses import LossSettings, token_losses
+from ajet.train.algorithms.losses import token_losses
 from ajet.train.lora import merged_state, with_lora
-from ajet.train.optimizer import OptimizerSettings, kl_factor, rate_factor
+from ajet.train.optimizer import kl_factor, rate_factor
 from ajet.train.packing import Pack, ancestor_mask, build_packs
 from ajet.train.policy import TrainablePolicy
 
 TAGS = ("seer", "witch")
-LOSS = LossSettings(clip_low=0.2, clip_high=0.3)
-RATE = OptimizerSettings(learning_rate=1e-2, weight_decay=0.0, warmup_steps=0, decay_steps=None, max_grad_norm=1e9)
+RULE = AlgorithmConfig(learning_rate=1e-2, max_grad_norm=1e9, clip_high=0.3)
 
 
 def make_policy(
-    model: Any, *, loss: LossSettings = LOSS, optimizer: OptimizerSettings = RATE, reference: Any = None
+    model: Any, *, algorithm: AlgorithmConfig = RULE, total_steps: int = 100, reference: Any = None
 ) -> TrainablePolicy:
     return TrainablePolicy(
         model,
         tokenizer=train_tokenizer([], vocab_size=300, max_context=64),
         accelerator=Accelerator(cpu=True),
+        algorithm=algorithm,
         temperature=0.7,
-        loss=loss,
-        optimizer=optimizer,
+        total_steps=total_steps,
         reference=reference,
         num_threads=1,
     )
@@ -62,7 +62,7 @@ def unmerged_gradient(model: Any, samples: list[TrainingSample]) -> dict[str, to
             if masked:
                 value = logp[t - 1, sample.token_ids[t]]
                 old, advantage = torch.tensor(sample.logprobs[t]), torch.tensor(sample.advantage)
-                (weight * token_losses(value, old, old, advantage, LOSS)).backward(retain_graph=True)
+                (weight * token_losses(value, old, old, advantage, RULE, kl_coef=0.0)).backward(retain_graph=True)
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -72,7 +72,7 @@ def merged_gradient(model: Any, samples: list[TrainingSample], *, max_tokens: in
     for one in pack(samples, max_tokens=max_tokens):
         output = policy.forward(one)
         old, advantage = torch.from_numpy(one.logprobs).float(), torch.from_numpy(one.advantages).float()
-        losses = token_losses(output.logp_E, old, old, advantage, LOSS)
+        losses = token_losses(output.logp_E, old, old, advantage, RULE, kl_coef=0.0)
         (torch.from_numpy(one.weights).float() * losses).sum().backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
@@ -152,7 +152,10 @@ def shifted(one: Pack, logp: torch.Tensor, by: float) -> Pack:
 
 def test_truncated_importance_sampling_scales_the_gradient_by_the_capped_ratio() -> None:
     (one,) = pack([make_sample((1, 2, 3), (0, 0, 1), advantage=1.0)])
-    plain, corrected = make_policy(tiny_qwen()), make_policy(tiny_qwen(), loss=LossSettings(tis_cap=1.5))
+    plain, corrected = (
+        make_policy(tiny_qwen()),
+        make_policy(tiny_qwen(), algorithm=dataclasses.replace(RULE, tis_cap=1.5)),
+    )
     logp = plain.forward(one).logp_E
     on_policy = plain.train_batch([[shifted(one, logp, 0.0)]], TAGS, num_steps_done=0)
     # The engine sampled at half the trainer's probability: pi_old / mu = 2, capped at 1.5.
@@ -180,7 +183,7 @@ def test_the_penalty_pulls_back_to_the_reference() -> None:
     model, reference = tiny_qwen(seed=1), tiny_qwen(seed=2)
     with torch.no_grad():
         reference.lm_head.weight *= 20  # random models are nearly uniform, hence nearly alike
-    policy = make_policy(model, loss=LossSettings(kl_coef=1.0), reference=reference)
+    policy = make_policy(model, algorithm=dataclasses.replace(RULE, kl_coef=1.0), reference=reference)
     target = policy.forward(one, reference).logp_E.item()
     same = shifted(one, policy.forward(one).logp_E, 0.0)
     before = abs(policy.forward(one).logp_E.item() - target)
@@ -193,7 +196,7 @@ def test_the_penalty_pulls_back_to_the_reference() -> None:
 def test_entropy_is_reported_always_and_learned_from_only_where_a_bonus_is_paid() -> None:
     (one,) = pack([make_sample((1, 2, 3), (0, 0, 1), advantage=0.0)])
     reporting = make_policy(tiny_qwen())
-    paying = make_policy(tiny_qwen(), loss=LossSettings(entropy_coef=0.1))
+    paying = make_policy(tiny_qwen(), algorithm=dataclasses.replace(RULE, entropy_coef=0.1))
     assert not reporting.forward(one).entropy_E.requires_grad and paying.forward(one).entropy_E.requires_grad
     assert torch.equal(reporting.forward(one).entropy_E, paying.forward(one).entropy_E)
     with torch.no_grad():
@@ -206,7 +209,8 @@ def test_entropy_is_reported_always_and_learned_from_only_where_a_bonus_is_paid(
 
 def test_the_learning_rate_that_is_logged_is_the_one_that_was_used() -> None:
     (one,) = pack([make_sample((1, 2, 3), (0, 0, 1))])
-    policy = make_policy(tiny_qwen(), optimizer=dataclasses.replace(RATE, learning_rate=0.4, decay_steps=2))
+    falling = dataclasses.replace(RULE, learning_rate=0.4, lr_schedule="linear")
+    policy = make_policy(tiny_qwen(), algorithm=falling, total_steps=2)
     rates = [policy.train_batch([[one]], TAGS, num_steps_done=i)["policy/learning_rate"] for i in range(2)]
     assert rates == pytest.approx([0.4, 0.2])
 
@@ -266,8 +270,8 @@ def test_weights_that_are_not_finite_are_noticed() -> None:
 
 
 def test_schedules_count_training_steps_whether_or_not_they_held_anything() -> None:
-    rule = dataclasses.replace(RATE, learning_rate=1.0, warmup_steps=2, decay_steps=8)
-    policy = make_policy(tiny_qwen(), optimizer=rule)
+    rule = dataclasses.replace(RULE, learning_rate=1.0, num_minibatches=2, warmup_steps=1, lr_schedule="linear")
+    policy = make_policy(tiny_qwen(), algorithm=rule, total_steps=4)
     empty: list[list[Pack]] = [[], []]
     rates = [policy.train_batch(empty, TAGS, num_steps_done=i)["policy/learning_rate"] for i in range(4)]
     # Two minibatches a step: the rates of minibatches 0, 2, 4 and 6.
@@ -275,11 +279,8 @@ def test_schedules_count_training_steps_whether_or_not_they_held_anything() -> N
 
 
 def test_a_longer_run_has_the_rate_of_its_new_length_from_its_first_resumed_step() -> None:
-    falling = dataclasses.replace(RATE, decay_steps=2)
-    short, longer = (
-        make_policy(tiny_qwen(), optimizer=falling),
-        make_policy(tiny_qwen(), optimizer=dataclasses.replace(falling, decay_steps=4)),
-    )
+    falling = dataclasses.replace(RULE, lr_schedule="linear")
+    short, longer = (make_policy(tiny_qwen(), algorithm=falling, total_steps=steps) for steps in (2, 4))
     for i in range(2):
         short.train_batch(good_batch(), TAGS, num_steps_done=i)
     longer.load_state_dict(copy.deepcopy(short.state_dict()))
@@ -300,8 +301,8 @@ def test_state_saved_and_loaded_goes_on_identically() -> None:
 
 
 def test_the_learning_rate_warms_up_and_falls_as_told() -> None:
-    rule = OptimizerSettings(learning_rate=1, weight_decay=0, warmup_steps=3, decay_steps=7, max_grad_norm=1)
-    assert [rate_factor(step, rule) for step in range(8)] == [0.25, 0.5, 0.75, 1.0, 0.75, 0.5, 0.25, 0.0]
+    rule = AlgorithmConfig(warmup_steps=3, lr_schedule="linear")
+    assert [rate_factor(step, rule, 7) for step in range(8)] == [0.25, 0.5, 0.75, 1.0, 0.75, 0.5, 0.25, 0.0]
 
 
 def test_a_penalty_on_a_linear_schedule_loses_its_pull() -> None:
@@ -309,9 +310,9 @@ def test_a_penalty_on_a_linear_schedule_loses_its_pull() -> None:
     reference = tiny_qwen(seed=2)
     with torch.no_grad():
         reference.lm_head.weight *= 20
-    rule = dataclasses.replace(RATE, kl_decay_steps=4)
-    assert [kl_factor(step, rule) for step in range(6)] == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
-    policy = make_policy(tiny_qwen(seed=1), loss=LossSettings(kl_coef=1.0), optimizer=rule, reference=reference)
+    rule = dataclasses.replace(RULE, kl_coef=1.0, kl_schedule="linear")
+    assert [kl_factor(step, rule, 4) for step in range(6)] == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+    policy = make_policy(tiny_qwen(seed=1), algorithm=rule, total_steps=4, reference=reference)
     losses = [policy.train_batch([[one]], TAGS, num_steps_done=i) for i in range(6)]
     shares = [line["policy/loss"] / line["policy/seer/kl_ref"] for line in losses]
     assert shares == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0, 0.0], rel=1e-5)

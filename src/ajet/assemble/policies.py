@@ -11,10 +11,8 @@ from transformers import AutoTokenizer
 from ajet.config.root import Config
 from ajet.engine.checkpoint import load_causal_lm
 from ajet.errors import ConfigError
-from ajet.train.algorithms.losses import LossSettings
 from ajet.train.lora import with_lora
 from ajet.train.onednn import with_onednn_linear
-from ajet.train.optimizer import OptimizerSettings
 from ajet.train.policy import TrainablePolicy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -22,32 +20,14 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def make_policy(config: Config, model_path: str, accelerator: Accelerator) -> TrainablePolicy:
     """The model to train, its adapters, reference and optimizer."""
-    algorithm = config.algorithm
-    num_minibatches = config.total_steps * algorithm.num_minibatches
     return TrainablePolicy(
         _trained_model(config, model_path),
         tokenizer=AutoTokenizer.from_pretrained(model_path),
         accelerator=accelerator,
+        algorithm=config.algorithm,
         temperature=config.rollout.temperature,
-        loss=LossSettings(
-            clip_low=algorithm.clip_low,
-            clip_high=algorithm.clip_high,
-            kl_coef=algorithm.kl_coef,
-            entropy_coef=algorithm.entropy_coef,
-            min_entropy=algorithm.min_entropy,
-            tis_cap=algorithm.tis_cap,
-            mis_low=algorithm.mis_low,
-            mis_high=algorithm.mis_high,
-        ),
-        optimizer=OptimizerSettings(
-            learning_rate=algorithm.learning_rate,
-            weight_decay=algorithm.weight_decay,
-            warmup_steps=algorithm.warmup_steps * algorithm.num_minibatches,
-            decay_steps=num_minibatches if algorithm.lr_schedule == "linear" else None,
-            max_grad_norm=algorithm.max_grad_norm,
-            kl_decay_steps=num_minibatches if algorithm.kl_schedule == "linear" else None,
-        ),
-        reference=load_model(config, model_path) if algorithm.kl_coef else None,
+        total_steps=config.total_steps,
+        reference=load_model(config, model_path) if config.algorithm.kl_coef else None,
         num_threads=config.hardware.training_threads,
     )
 

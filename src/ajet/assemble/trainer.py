@@ -30,7 +30,6 @@ from ajet.tracking.metrics import Metrics
 from ajet.tracking.provenance import write_provenance
 from ajet.tracking.store import TrajectoryStore
 from ajet.train.algorithms.aggregation import BatchTotals
-from ajet.train.batch import BatchSettings
 from ajet.train.checkpoint import CheckpointFolder, load_trainer_state
 from ajet.train.loop import Trainer
 from ajet.train.model_card import model_card
@@ -75,7 +74,7 @@ def build_trainer(config: Config) -> Trainer:
             scheduler=scheduler,
             engine=engine,
             policy=policy,
-            batch_settings=batch_settings(config, accelerator, branching_packs=policy.why_chains_only is None),
+            sum_over_ranks=partial(sum_over_ranks, accelerator),
             checkpoints=checkpoints,
             store=TrajectoryStore(run_dir / "trajectories"),
             logger=CompositeLogger([]),
@@ -146,24 +145,8 @@ def make_accelerator(config: Config) -> Accelerator:
     return Accelerator(cpu=config.hardware.device == "cpu", mixed_precision=config.hardware.mixed_precision)
 
 
-def batch_settings(config: Config, accelerator: Accelerator, *, branching_packs: bool) -> BatchSettings:
-    """How batches are made; totals are added up over ranks."""
-
-    def sum_over_ranks(totals: BatchTotals) -> BatchTotals:
-        pair = torch.tensor([totals.num_sequences, totals.num_tokens], device=accelerator.device)
-        num_sequences, num_tokens = accelerator.reduce(pair, reduction="sum").tolist()
-        return BatchTotals(num_sequences=num_sequences, num_tokens=num_tokens)
-
-    algorithm = config.algorithm
-    return BatchSettings(
-        loss=algorithm.loss,  # type: ignore[arg-type]
-        advantage=algorithm.advantage,  # type: ignore[arg-type]
-        baseline_per=algorithm.baseline_per,  # type: ignore[arg-type]
-        format_penalty=algorithm.format_penalty,
-        num_minibatches=algorithm.num_minibatches,
-        max_pack_tokens=algorithm.max_pack_tokens,
-        branching_packs=branching_packs,
-        dr_grpo_max_length=algorithm.dr_grpo_max_length,
-        keep_zero_advantage=algorithm.kl_coef > 0 or algorithm.entropy_coef > 0,
-        sum_over_ranks=sum_over_ranks,
-    )
+def sum_over_ranks(accelerator: Accelerator, totals: BatchTotals) -> BatchTotals:
+    """This rank's totals and those of all others, added up."""
+    pair = torch.tensor([totals.num_sequences, totals.num_tokens], device=accelerator.device)
+    num_sequences, num_tokens = accelerator.reduce(pair, reduction="sum").tolist()
+    return BatchTotals(num_sequences=num_sequences, num_tokens=num_tokens)

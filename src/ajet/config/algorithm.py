@@ -63,6 +63,11 @@ class AlgorithmConfig:
     dr_grpo_max_length: int | None = ruled(None, at_least=1)
     """The constant length that `loss=dr_grpo` divides by, in sampled tokens; null for other losses."""
 
+    @property
+    def corrects_sampling(self) -> bool:
+        """Whether pi_old / mu is used, so that pi_old has to be computed apart from mu."""
+        return any(bound is not None for bound in (self.tis_cap, self.mis_low, self.mis_high))
+
 
 def check_algorithm(algorithm: AlgorithmConfig) -> None:
     """Refuse settings that contradict each other.

@@ -10,34 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ajet.config.algorithm import AlgorithmConfig
 from ajet.records import EpisodeGroup, TrainingSample
-from ajet.train.algorithms.advantages import AdvantageKind, BaselineScope, GroupAdvantages, group_advantages
-from ajet.train.algorithms.aggregation import BatchTotals, LossKind, batch_totals, token_weights
-from ajet.train.algorithms.filters import drop_zero_advantage
+from ajet.train.algorithms.advantages import GroupAdvantages, group_advantages
+from ajet.train.algorithms.aggregation import BatchTotals, batch_totals, token_weights
 from ajet.train.clock import PhaseClock
 from ajet.train.packing import Pack, build_packs
 from ajet.train.timeline import build_samples
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchSettings:
-    """How a batch is made, from `algorithm.*`."""
-
-    loss: LossKind
-    advantage: AdvantageKind
-    baseline_per: BaselineScope
-    format_penalty: float
-    num_minibatches: int
-    max_pack_tokens: int
-    branching_packs: bool
-    """Whether the model computes packs that branch exactly (`train/attention.py`)."""
-    dr_grpo_max_length: int | None
-    keep_zero_advantage: bool
-    """Whether rows without advantage still have a gradient (a KL penalty)."""
-    sum_over_ranks: Callable[[BatchTotals], BatchTotals]
-    """Adds this rank's totals up with the others'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,23 +34,42 @@ class TrainingBatch:
     metrics: dict[str, float]
 
 
-def build_batch(groups: Sequence[EpisodeGroup], settings: BatchSettings, clock: PhaseClock) -> TrainingBatch:
-    """Credit, cut and pack one step's groups."""
+def build_batch(
+    groups: Sequence[EpisodeGroup],
+    algorithm: AlgorithmConfig,
+    clock: PhaseClock,
+    *,
+    branching_packs: bool,
+    sum_over_ranks: Callable[[BatchTotals], BatchTotals],
+) -> TrainingBatch:
+    """Credit, cut and pack one step's groups.
+
+    Args:
+        groups: this rank's, in the order in which they are cut into minibatches.
+        algorithm: baselines, aggregation, minibatches and packs.
+        clock: takes the time.
+        branching_packs: whether the model computes packs that branch exactly (`train/attention.py`).
+        sum_over_ranks: adds this rank's totals up with the others'.
+    """
     with clock.phase("advantage"):
         credited = [
             group_advantages(
                 group,
-                settings.advantage,
-                format_penalty=settings.format_penalty,
-                baseline_per=settings.baseline_per,
+                algorithm.advantage,  # type: ignore[arg-type]
+                format_penalty=algorithm.format_penalty,
+                baseline_per=algorithm.baseline_per,  # type: ignore[arg-type]
             )
             for group in groups
         ]
     with clock.phase("pack"):
-        chunks = _chunks(list(zip(groups, credited, strict=True)), settings.num_minibatches)
+        chunks = _chunks(list(zip(groups, credited, strict=True)), algorithm.num_minibatches)
         samples = [[row for group, credit in chunk for row in _rows(group, credit)] for chunk in chunks]
         tags = tuple(sorted({row.target_tag for rows in samples for row in rows}))
-        minibatches = [_packs(rows, tags, settings) for rows in samples]
+        totals = [sum_over_ranks(batch_totals(rows)) for rows in samples]
+        minibatches = [
+            _packs(rows, tags, algorithm, total, branches=branching_packs)
+            for rows, total in zip(samples, totals, strict=True)
+        ]
     advantages = {
         (group.task.task_id, repeat, agent): value
         for group, credit in zip(groups, credited, strict=True)
@@ -93,22 +93,30 @@ def _rows(group: EpisodeGroup, credit: GroupAdvantages) -> list[TrainingSample]:
     return rows
 
 
-def _packs(rows: list[TrainingSample], tags: tuple[str, ...], settings: BatchSettings) -> list[Pack]:
-    totals = settings.sum_over_ranks(batch_totals(rows))
-    kept = rows if settings.keep_zero_advantage else drop_zero_advantage(rows)
-    weights = dict(
-        zip(
-            map(id, rows),
-            token_weights(rows, settings.loss, totals, max_length=settings.dr_grpo_max_length),
-            strict=True,
-        )
+def _packs(
+    rows: list[TrainingSample],
+    tags: tuple[str, ...],
+    algorithm: AlgorithmConfig,
+    totals: BatchTotals,
+    *,
+    branches: bool,
+) -> list[Pack]:
+    """The rows that have a gradient, packed; weights are those of all rows, for what is left out counts in a mean."""
+    weights = token_weights(
+        rows,
+        algorithm.loss,  # type: ignore[arg-type]
+        totals,
+        max_length=algorithm.dr_grpo_max_length,
     )
+    # A penalty and a bonus have a gradient wherever the policy spoke, the surrogate only where there is an advantage.
+    keeps_all = algorithm.kl_coef > 0 or algorithm.entropy_coef > 0
+    kept = [i for i, row in enumerate(rows) if keeps_all or row.advantage != 0.0]
     return build_packs(
-        kept,
-        [weights[id(row)] for row in kept],
+        [rows[i] for i in kept],
+        [weights[i] for i in kept],
         tags,
-        max_tokens=settings.max_pack_tokens,
-        branches=settings.branching_packs,
+        max_tokens=algorithm.max_pack_tokens,
+        branches=branches,
     )
 
 

@@ -36,7 +36,8 @@ from ajet.tracking.files.writing import refusal
 from ajet.tracking.loggers import MetricLogger
 from ajet.tracking.metrics import Metrics, episode_metrics, token_metrics
 from ajet.tracking.store import TrajectoryStore
-from ajet.train.batch import BatchSettings, TrainingBatch, build_batch
+from ajet.train.algorithms.aggregation import BatchTotals
+from ajet.train.batch import TrainingBatch, build_batch
 from ajet.train.checkpoint import CheckpointFolder
 from ajet.train.clock import PhaseClock, peak_memory_gib
 from ajet.train.policy import TrainablePolicy
@@ -55,7 +56,8 @@ class Trainer:
     scheduler: RolloutScheduler
     engine: Engine
     policy: TrainablePolicy
-    batch_settings: BatchSettings
+    sum_over_ranks: Callable[[BatchTotals], BatchTotals]
+    """Adds this process's sizes of a batch up with those of all others."""
     checkpoints: CheckpointFolder
     store: TrajectoryStore
     logger: MetricLogger
@@ -180,7 +182,13 @@ class Trainer:
 
     def _credit_and_pack(self, groups: list[EpisodeGroup]) -> TrainingBatch:
         self.display.phase("packing")
-        return build_batch(groups, self.batch_settings, self.clock)
+        return build_batch(
+            groups,
+            self.config.algorithm,
+            self.clock,
+            branching_packs=self.policy.why_chains_only is None,
+            sum_over_ranks=self.sum_over_ranks,
+        )
 
     def _update(self, batch: TrainingBatch) -> Metrics:
         self.display.phase("update")

@@ -8,7 +8,6 @@ will be; that is also why nothing of them is saved.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,53 +15,55 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import AdamW
 
+from ajet.config.algorithm import AlgorithmConfig
+
 ADAM_BETAS = (0.9, 0.95)
+"""Second moments average over some 20 steps, not over 0.999's 1,000, which is longer than most runs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptimizerSettings:
-    """AdamW, and what changes over a run. The schedule's unit is a minibatch, whether or not it held anything."""
+def kl_factor(step: int, algorithm: AlgorithmConfig, total_steps: int) -> float:
+    """The KL penalty's weight at minibatch `step` (from 0, of the whole run) as a share of `kl_coef`.
 
-    learning_rate: float
-    weight_decay: float
-    warmup_steps: int
-    """Minibatches over which the rate rises linearly."""
-    decay_steps: int | None
-    """Minibatches at whose end the rate reaches 0, warm-up included; None keeps it constant."""
-    max_grad_norm: float
-    kl_decay_steps: int | None = None
-    """Minibatches at whose end the KL penalty's weight reaches 0; None keeps it constant."""
-
-
-def kl_factor(step: int, settings: OptimizerSettings) -> float:
-    """The KL penalty's weight at minibatch `step` (from 0, of the whole run) as a share of the configured one."""
-    return 1.0 if settings.kl_decay_steps is None else max(0.0, 1 - step / settings.kl_decay_steps)
-
-
-def rate_factor(step: int, settings: OptimizerSettings) -> float:
-    """The learning rate of minibatch `step` (from 0, of the whole run) as a share of its peak."""
-    if step < settings.warmup_steps:
-        return (step + 1) / (settings.warmup_steps + 1)
-    if settings.decay_steps is None:
+    The unit of both schedules is a minibatch, whether or not it held anything.
+    """
+    if algorithm.kl_schedule == "constant":
         return 1.0
-    left = settings.decay_steps - step
-    return max(0.0, left / max(1, settings.decay_steps - settings.warmup_steps))
+    return max(0.0, 1 - step / (total_steps * algorithm.num_minibatches))
+
+
+def rate_factor(step: int, algorithm: AlgorithmConfig, total_steps: int) -> float:
+    """The learning rate of minibatch `step` (from 0, of the whole run) as a share of its peak."""
+    warmup = algorithm.warmup_steps * algorithm.num_minibatches
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if algorithm.lr_schedule == "constant":
+        return 1.0
+    end = total_steps * algorithm.num_minibatches
+    return max(0.0, (end - step) / max(1, end - warmup))
 
 
 class GuardedOptimizer:
     """Steps on finite gradients of finite losses only; all ranks decide alike."""
 
-    def __init__(self, trained: Sequence[torch.nn.Parameter], settings: OptimizerSettings, accelerator: Accelerator):
-        """`trained`: the parameters to change, the same on every rank."""
+    def __init__(
+        self,
+        trained: Sequence[torch.nn.Parameter],
+        algorithm: AlgorithmConfig,
+        accelerator: Accelerator,
+        *,
+        total_steps: int,
+    ) -> None:
+        """`trained`: the parameters to change, the same on every rank; `total_steps`: training steps of the run."""
         self._trained = trained
-        self._settings = settings
+        self._algorithm = algorithm
         self._accelerator = accelerator
-        adam = AdamW(trained, lr=settings.learning_rate, betas=ADAM_BETAS, weight_decay=settings.weight_decay)
+        self._total_steps = total_steps
+        adam = AdamW(trained, lr=algorithm.learning_rate, betas=ADAM_BETAS, weight_decay=algorithm.weight_decay)
         self._adam: Any = accelerator.prepare(adam)
 
     def rate(self, step: int) -> float:
         """The learning rate of minibatch `step`, from 0, of the whole run."""
-        return self._settings.learning_rate * rate_factor(step, self._settings)
+        return self._algorithm.learning_rate * rate_factor(step, self._algorithm, self._total_steps)
 
     def step(self, step: int, loss: Tensor) -> float | None:
         """Add gradients up over ranks, clip them and take a step; gradients are cleared in any case.
@@ -82,7 +83,7 @@ class GuardedOptimizer:
             for parameter in self._trained:
                 parameter.grad = self._accelerator.reduce(parameter.grad, reduction="sum")
         # The norm is a root of a sum of squares: where it is finite, so are the squares that Adam keeps.
-        norm = self._accelerator.clip_grad_norm_(self._trained, self._settings.max_grad_norm)
+        norm = self._accelerator.clip_grad_norm_(self._trained, self._algorithm.max_grad_norm)
         sound = self._on_all_ranks(bool(torch.isfinite(norm) and torch.isfinite(loss)))
         if sound:
             for group in self._adam.param_groups:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ajet.train.algorithms.losses import LossSettings, certain, clipped, k3, token_losses
+from ajet.config.algorithm import AlgorithmConfig
+from ajet.train.algorithms.losses import certain, clipped, k3, token_losses
 from ajet.train.attention import pack_logits
 from ajet.train.exactness import measured_why_chains_only
 from ajet.train.lora import base_of, merged_state
-from ajet.train.optimizer import GuardedOptimizer, OptimizerSettings, kl_factor
+from ajet.train.optimizer import GuardedOptimizer, kl_factor
 from ajet.train.packing import Pack
 
 
@@ -44,13 +45,23 @@ class TrainablePolicy:
         *,
         tokenizer: Any,
         accelerator: Accelerator,
+        algorithm: AlgorithmConfig,
         temperature: float,
-        loss: LossSettings,
-        optimizer: OptimizerSettings,
+        total_steps: int,
         reference: Any | None,
         num_threads: int | None,
     ) -> None:
-        """`model` and `reference` are transformers causal LMs of one architecture.
+        """A policy whose weights are `model`'s.
+
+        Args:
+            model: a transformers causal LM; moved to the accelerator's device.
+            tokenizer: saved beside the model.
+            accelerator: device, precision and ranks.
+            algorithm: loss, corrections and optimizer.
+            temperature: that rollouts are sampled at.
+            total_steps: training steps of the whole run, for the schedules.
+            reference: what the KL penalty pulls to, of the model's architecture; needed where there is a penalty.
+            num_threads: of torch while it trains; None leaves them.
 
         Raises:
             ConfigError: the model does not model text from left to right.
@@ -58,15 +69,15 @@ class TrainablePolicy:
         self._tokenizer = tokenizer
         self._accelerator = accelerator
         self._temperature = temperature
-        self._loss = loss
-        self._settings = optimizer
+        self._algorithm = algorithm
+        self._total_steps = total_steps
         self._num_threads = num_threads
         self.model = model.to(accelerator.device).eval()
         self._reference = None if reference is None else reference.to(accelerator.device).eval()
         self.why_chains_only = measured_why_chains_only(self.model, accelerator.device)
         """Why packs must be plain rows for this model; None where they may branch."""
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self._optimizer = GuardedOptimizer(self._trained, optimizer, accelerator)
+        self._optimizer = GuardedOptimizer(self._trained, algorithm, accelerator, total_steps=total_steps)
 
     def forward(self, pack: Pack, model: Any | None = None) -> PackOutput:
         """Log-probabilities and entropies of a pack's entries; the head runs on distinct predictors only.
@@ -82,7 +93,7 @@ class TrainablePolicy:
             logits = pack_logits(model or self.model, pack, distinct.to(device))
         logp = torch.log_softmax(logits.float() / self._temperature, dim=-1)
         # Without a bonus it is only reported, and its graph would hold more tensors of the logits' size.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self._loss.entropy_coef != 0):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._algorithm.entropy_coef != 0):
             entropy = -(logp.exp() * logp).sum(-1)
         entry = entry.to(device)
         targets = torch.from_numpy(pack.targets).to(device)
@@ -145,7 +156,7 @@ class TrainablePolicy:
 
     def _old_logps(self, minibatches: Sequence[Sequence[Pack]]) -> dict[int, Tensor]:
         """By id of pack: log-probabilities before the first step, where they must be told apart from the engine's."""
-        if not self._loss.corrects_sampling:
+        if not self._algorithm.corrects_sampling:
             return {}
         with torch.no_grad():
             return {id(pack): self.forward(pack).logp_E for packs in minibatches for pack in packs}
@@ -154,17 +165,15 @@ class TrainablePolicy:
         self, step: int, packs: Sequence[Pack], old: dict[int, Tensor], sums: _TagSums, *, on_policy: bool
     ) -> float | None:
         """Minibatch `step` of the run; returns the gradient's norm, or None where nothing was changed."""
-        settings = replace(self._loss, kl_coef=self._loss.kl_coef * kl_factor(step, self._settings))
+        kl_coef = self._algorithm.kl_coef * kl_factor(step, self._algorithm, self._total_steps)
         total = torch.zeros((), device=self._accelerator.device)
         for pack in packs:
-            loss = self._pack_loss(pack, old.get(id(pack)), settings, sums, on_policy=on_policy)
+            loss = self._pack_loss(pack, old.get(id(pack)), kl_coef, sums, on_policy=on_policy)
             self._accelerator.backward(loss)
             total += loss.detach()
         return self._optimizer.step(step, total)
 
-    def _pack_loss(
-        self, pack: Pack, old: Tensor | None, settings: LossSettings, sums: _TagSums, *, on_policy: bool
-    ) -> Tensor:
+    def _pack_loss(self, pack: Pack, old: Tensor | None, kl_coef: float, sums: _TagSums, *, on_policy: bool) -> Tensor:
         device = self._accelerator.device
         output = self.forward(pack)
         mu = torch.from_numpy(pack.logprobs).to(device, torch.float32)
@@ -175,7 +184,16 @@ class TrainablePolicy:
             with torch.no_grad():
                 reference = self.forward(pack, self._reference).logp_E
         old_E = mu if old is None else old
-        losses = token_losses(output.logp_E, old_E, mu, advantage, settings, reference, output.entropy_E)
+        losses = token_losses(
+            output.logp_E,
+            old_E,
+            mu,
+            advantage,
+            self._algorithm,
+            kl_coef=kl_coef,
+            logp_ref_E=reference,
+            entropy_E=output.entropy_E,
+        )
         loss = (weight * losses).sum()
         with torch.no_grad():
             logp = output.logp_E.detach()
@@ -183,8 +201,8 @@ class TrainablePolicy:
                 torch.from_numpy(pack.tags),
                 (logp - mu).abs() * on_policy,
                 entropy=output.entropy_E.detach(),
-                certain_fraction=certain(output.entropy_E, settings),
-                clip_fraction=clipped(logp, old_E, advantage, settings),
+                certain_fraction=certain(output.entropy_E, self._algorithm),
+                clip_fraction=clipped(logp, old_E, advantage, self._algorithm),
                 mismatch_kl=k3(mu.double(), logp.double()) * on_policy,
                 on_policy=torch.full_like(logp, float(on_policy)),
                 kl_ref=torch.zeros_like(logp) if reference is None else k3(logp, reference),

@@ -7,29 +7,10 @@ distribution sampled from (mu) and the trainer's old policy (`token_truncate` an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LossSettings:
-    """Constants of the surrogate; None switches a correction off."""
-
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    kl_coef: float = 0.0
-    entropy_coef: float = 0.0
-    min_entropy: float = 0.0
-    tis_cap: float | None = None
-    mis_low: float | None = None
-    mis_high: float | None = None
-
-    @property
-    def corrects_sampling(self) -> bool:
-        """Whether pi_old / mu is used, so that pi_old has to be computed apart from mu."""
-        return any(bound is not None for bound in (self.tis_cap, self.mis_low, self.mis_high))
+from ajet.config.algorithm import AlgorithmConfig
 
 
 def k3(logp_E: Tensor, logp_ref_E: Tensor) -> Tensor:
@@ -38,32 +19,32 @@ def k3(logp_E: Tensor, logp_ref_E: Tensor) -> Tensor:
     return torch.exp(-d) + d - 1
 
 
-def clipped(logp_E: Tensor, logp_old_E: Tensor, advantage_E: Tensor, settings: LossSettings) -> Tensor:
+def clipped(logp_E: Tensor, logp_old_E: Tensor, advantage_E: Tensor, algorithm: AlgorithmConfig) -> Tensor:
     """Where the clip is active, so that the entry has no gradient (1.0 or 0.0)."""
     ratio = torch.exp(logp_E - logp_old_E)
-    low = (ratio < 1 - settings.clip_low) & (advantage_E < 0)
-    high = (ratio > 1 + settings.clip_high) & (advantage_E > 0)
+    low = (ratio < 1 - algorithm.clip_low) & (advantage_E < 0)
+    high = (ratio > 1 + algorithm.clip_high) & (advantage_E > 0)
     return (low | high).to(logp_E.dtype)
 
 
-def certain(entropy_E: Tensor, settings: LossSettings) -> Tensor:
+def certain(entropy_E: Tensor, algorithm: AlgorithmConfig) -> Tensor:
     """Where the policy was too sure for its token to be credited (1.0 or 0.0)."""
-    return (entropy_E.detach() < settings.min_entropy).to(entropy_E.dtype)
+    return (entropy_E.detach() < algorithm.min_entropy).to(entropy_E.dtype)
 
 
-def sampling_correction(logp_old_E: Tensor, logp_mu_E: Tensor, settings: LossSettings) -> Tensor:
+def sampling_correction(logp_old_E: Tensor, logp_mu_E: Tensor, algorithm: AlgorithmConfig) -> Tensor:
     """The constant weight of each entry for pi_old != mu: pi_old / mu, capped, and 0 outside the band.
 
     Example: with a band from .5 to 2, ratios .4, .8, 1.9, 2.5 weigh 0, .8, 1.9, 0.
     """
     ratio = torch.exp(logp_old_E - logp_mu_E).detach()
     outside = torch.zeros_like(ratio, dtype=torch.bool)
-    if settings.mis_low is not None:
-        outside |= ratio < settings.mis_low
-    if settings.mis_high is not None:
-        outside |= ratio > settings.mis_high
+    if algorithm.mis_low is not None:
+        outside |= ratio < algorithm.mis_low
+    if algorithm.mis_high is not None:
+        outside |= ratio > algorithm.mis_high
     # Filled and not multiplied: a ratio too large for a float is dropped as well.
-    weight = ratio if settings.tis_cap is None else ratio.clamp(max=settings.tis_cap)
+    weight = ratio if algorithm.tis_cap is None else ratio.clamp(max=algorithm.tis_cap)
     return weight.masked_fill(outside, 0.0)
 
 
@@ -72,7 +53,9 @@ def token_losses(
     logp_old_E: Tensor,
     logp_mu_E: Tensor,
     advantage_E: Tensor,
-    settings: LossSettings,
+    algorithm: AlgorithmConfig,
+    *,
+    kl_coef: float,
     logp_ref_E: Tensor | None = None,
     entropy_E: Tensor | None = None,
 ) -> Tensor:
@@ -83,23 +66,24 @@ def token_losses(
         logp_old_E: under the policy before this batch's first optimizer step.
         logp_mu_E: under the distribution sampled from, as the engine reported it.
         advantage_E: advantages.
-        settings: constants.
+        algorithm: bounds and coefficients.
+        kl_coef: weight of the KL penalty now; `algorithm.kl_coef` is what its schedule starts from.
         logp_ref_E: under the reference model; required where `kl_coef` is not 0.
         entropy_E: of the predicting distributions, with gradient; required where `entropy_coef` or `min_entropy` is
             not 0.
     """
     ratio = torch.exp(logp_E - logp_old_E)
-    bounded = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
+    bounded = ratio.clamp(1 - algorithm.clip_low, 1 + algorithm.clip_high)
     loss = -torch.minimum(ratio * advantage_E, bounded * advantage_E)
-    if settings.corrects_sampling:
-        loss = loss * sampling_correction(logp_old_E, logp_mu_E, settings)
-    if settings.min_entropy:
+    if algorithm.corrects_sampling:
+        loss = loss * sampling_correction(logp_old_E, logp_mu_E, algorithm)
+    if algorithm.min_entropy:
         assert entropy_E is not None, "leaving certain tokens out needs the entropies"
-        loss = loss * (1 - certain(entropy_E, settings))
-    if settings.kl_coef:
+        loss = loss * (1 - certain(entropy_E, algorithm))
+    if kl_coef:
         assert logp_ref_E is not None, "a KL penalty needs the reference's log-probabilities"
-        loss = loss + settings.kl_coef * k3(logp_E, logp_ref_E)
-    if settings.entropy_coef:
+        loss = loss + kl_coef * k3(logp_E, logp_ref_E)
+    if algorithm.entropy_coef:
         assert entropy_E is not None, "an entropy bonus needs the entropies"
-        loss = loss - settings.entropy_coef * entropy_E
+        loss = loss - algorithm.entropy_coef * entropy_E
     return loss
