@@ -213,6 +213,21 @@ def test_cfg_job_prints_the_composed_config_even_without_a_workflow(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("command", "key", "place"),
+    [
+        (["ajet.train", "workflow=signals"], "run_dir", "outputs/"),
+        (["ajet.rollout", "workflow=signals"], "run_dir", "outputs/rollout/"),
+        (["ajet.evaluate", "run=my/run"], "output_dir", "my/run/evaluations/"),
+    ],
+)
+def test_cfg_job_can_be_resolved(command: list[str], key: str, place: str, tmp_path: Path) -> None:
+    done = run_python(["-m", *command, "--cfg", "job", "--resolve"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "${" not in done.stdout and f"\n{key}: {place}" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_tab_completion_knows_groups_and_options(tmp_path: Path) -> None:
     line = "ajet-train opponent=f"
     done = run_python(["-m", "ajet.train", "-sc", "query=bash"], tmp_path, COMP_LINE=line, COMP_POINT=str(len(line)))

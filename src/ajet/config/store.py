@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from ajet.config.root import Config, EvaluateConfig, PlayConfig
@@ -18,8 +19,15 @@ SCHEMAS: dict[str, type] = {"train": Config, "play": PlayConfig, "evaluate": Eva
 def register() -> None:
     """Make the schemas known to Hydra as `<name>_schema`, and what YAML computes with; once, for it takes 40 ms."""
     OmegaConf.register_new_resolver("either", lambda first, second: first or second, replace=True)
+    OmegaConf.register_new_resolver("output_dir", _output_dir, replace=True)
     for name, schema in SCHEMAS.items():
         ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+
+
+def _output_dir() -> str:
+    """Where Hydra lets this job write; where it will, as long as there is no job: `--cfg job --resolve` starts none."""
+    hydra = HydraConfig.get()
+    return str(hydra.run.dir if OmegaConf.is_missing(hydra.runtime, "output_dir") else hydra.runtime.output_dir)
 
 
 def conf_dir() -> Path:
