@@ -1,6 +1,8 @@
 # make setup   create .venv with everything pinned (first use takes some minutes)
 # make train   the main job; more settings: make train ARGS='total_steps=5 seed=1'
 # make test    lint, types, every test
+# make docs    the documentation site, into build/site
+# make pages   write the reference pages anew from the code
 #
 # PYTHON=python3.11     the interpreter that .venv is made of
 # TORCH_SPEC=...        the torch to install, e.g. a local wheel or 'torch==2.13.0+cpu'
@@ -16,9 +18,10 @@ BIN := $(VENV)/bin
 LOCKS := requirements/cpu.lock.txt requirements/dev.lock.txt requirements/clients.lock.txt requirements/sweeps.lock.txt
 AGENTSCOPE2 := $(VENV)/agentscope2
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed_docs
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off $(PIP_ARGS)
 
-.PHONY: setup train test test-unit lint clean
+.PHONY: setup train test test-unit lint docs pages clean
 
 setup: $(STAMP)
 
@@ -47,6 +50,17 @@ test: lint
 
 test-unit: $(STAMP)
 	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+$(DOCS_STAMP): $(STAMP) requirements/docs.lock.txt
+	@$(PIP) --no-deps -r requirements/docs.lock.txt
+	@touch $@
+
+docs: $(DOCS_STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
+
+pages: $(STAMP)
+	$(BIN)/python -m recipes.reference
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,6 +21,8 @@ from ajet.config.cli.entry import run_entry
 from ajet.config.compose import compose, load_evaluation, load_training, save
 from ajet.config.root import Config
 from ajet.evaluate.__main__ import main as evaluate_main
+from ajet.tracking.files.layout import RUN_FILES
+from ajet.tracking.metric_names import explanation
 from ajet.tracking.weights_and_biases import GAME_COLUMNS
 from ajet.train.__main__ import train
 
@@ -72,6 +74,13 @@ def test_a_run_directory_holds_what_the_design_says(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["comparison"]["score"]["difference"]["num"] == 8
     assert {"rollout", "update", "eval"} <= set(summary["wall_time_s"])
+
+
+def test_every_metric_and_every_file_of_a_run_is_explained(finished: Path) -> None:
+    names = {name for line in (finished / "metrics.jsonl").read_text().splitlines() for name in json.loads(line)}
+    assert [name for name in sorted(names - {"step"}) if explanation(name) is None] == []
+    files = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
+    assert [name for name in sorted(files) if not any(file.matches(name) for file in RUN_FILES)] == []
 
 
 def test_a_checkpoint_loads_in_transformers_with_its_tokenizer(finished: Path) -> None:

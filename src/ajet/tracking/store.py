@@ -44,6 +44,31 @@ SCHEMA = pa.schema(
     ]
 )
 """`messages` and `metadata` are JSON; advantage and reward are null for agents that are not trained."""
+COLUMNS: Mapping[str, str] = {
+    "step": "Policy updates before this collection.",
+    "split": "`train`, `eval`, or `play` for `python -m ajet.rollout`.",
+    "task": "The task's id.",
+    "episode": "`<task>/<repeat>`, unique within the file.",
+    "repeat": "Which of the group's episodes this is, from 0.",
+    "agent": "The agent's name.",
+    "tag": "The agent's target_tag.",
+    "call_index": "Order within the episode over all agents, from 0; -1 in the one row of an episode without a call.",
+    "trained": "Whether the policy answered, and its tokens are trained on.",
+    "messages": "The request as the program sent it: a JSON list in OpenAI format. For reading, not for training.",
+    "reply": "The reply as text, special tokens included where the policy answered.",
+    "format_error": "Why the reply could not be parsed, or does not fit the tool's parameters; null where all is well.",
+    "prompt_ids": "Token ids of the prompt; empty for untrained agents.",
+    "sampled_ids": "Token ids that were sampled; empty for untrained agents.",
+    "logprobs": "Log-probability of each sampled id when it was sampled, after temperature; as long as `sampled_ids`.",
+    "advantage": "Advantage of the agent's tokens in this step; null in evaluations and for untrained agents.",
+    "reward": "The agent's reward; null for untrained agents and lost episodes.",
+    "success": "What the workflow said of the episode; null where it said nothing.",
+    "status": "`ok`, `policy_error`, `infra_error`, `timeout` or `cancelled`.",
+    "error": "What went wrong, in one line; null where the status is `ok`.",
+    "metadata": "What the workflow returned as `metadata`: a JSON object.",
+    "policy_version": "Weight updates that the sampling weights had seen.",
+}
+"""What each column of `SCHEMA` holds; `docs/reference/run-directory.md` is made from it."""
 ROWS_A_GROUP = 2000
 """Small row groups, so that a reader of one episode decodes little else."""
 NO_CALL = Call(index=-1, agent_name="", target_tag="", trained=False, messages=(), reply="")

@@ -1,0 +1,35 @@
+"""Write the pages that are made from the code: `python -m recipes.reference`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from recipes.reference.pages import folders_table, imports_table, metrics_page, replaced, run_directory_page
+from recipes.reference.settings import settings_page
+from tests.unit.test_import_table import TABLE
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def pages() -> Iterator[tuple[Path, str]]:
+    """Each page and what it should hold."""
+    yield DOCS / "reference" / "settings.md", settings_page()
+    yield DOCS / "reference" / "metrics.md", metrics_page()
+    yield DOCS / "reference" / "run-directory.md", run_directory_page()
+    design = (DOCS / "design.md").read_text()
+    design = replaced(design, "folders", folders_table())
+    yield DOCS / "design.md", replaced(design, "imports", imports_table(TABLE))
+
+
+def main() -> None:
+    """Write what differs, and say what that was."""
+    for path, content in pages():
+        if not path.is_file() or path.read_text() != content:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content)
+            print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""Every name that `metrics.jsonl` may hold, with its unit and meaning: the one place that explains them.
+
+Functions elsewhere measure; this table says what their numbers mean, and `docs/reference/metrics.md` is made from it. A
+test reads the source and the metrics of real runs, and fails on a name that is missing here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+EVAL = "eval/"
+"""What names measured on held-out tasks begin with."""
+_PLACEHOLDERS = {"<tag>": "[^/]+", "<name>": ".+", "<k>": "[0-9]+"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricName:
+    """One name, or a family of names with a placeholder: `<tag>` a target_tag, `<name>` the workflow's word.
+
+    Example: `MetricName(pattern="reward/<tag>/mean", unit="reward", meaning="…").matches("reward/seer/mean")`.
+    """
+
+    pattern: str
+    unit: str
+    meaning: str
+    """One or more sentences, Markdown."""
+    held_out: bool = False
+    """Whether evaluations log it, too, as `eval/<pattern>`."""
+
+    def matches(self, name: str) -> bool:
+        """Whether a logged name is one of these."""
+        if name.startswith(EVAL):
+            if not self.held_out:
+                return False
+            name = name.removeprefix(EVAL)
+        parts = re.split("(<[a-z]+>)", self.pattern)
+        return re.fullmatch("".join(_PLACEHOLDERS.get(part, re.escape(part)) for part in parts), name) is not None
+
+
+def _of_play(pattern: str, unit: str, meaning: str) -> MetricName:
+    return MetricName(pattern=pattern, unit=unit, meaning=meaning, held_out=True)
+
+
+def _of_training(pattern: str, unit: str, meaning: str) -> MetricName:
+    return MetricName(pattern=pattern, unit=unit, meaning=meaning)
+
+
+METRIC_NAMES: tuple[MetricName, ...] = (
+    _of_play("reward/<tag>/mean", "reward", "Mean over usable episodes; an episode counts once, however many agents."),
+    _of_play("reward/<tag>/std", "reward", "Standard deviation over usable episodes, with n - 1; 0 for a single one."),
+    _of_play("episode/success_rate", "share", "Of the usable episodes whose workflow says whether it succeeded."),
+    _of_play("episode/ok", "episodes", "Ended as they should."),
+    _of_play("episode/policy_error", "episodes", "Ended by `PolicyError`: the policy's own fault, scored and trained."),
+    _of_play("episode/infra_error", "episodes", "Lost to an error of code or infrastructure after every retry."),
+    _of_play("episode/timeout", "episodes", "Lost to `rollout.timeout_s` after every retry."),
+    _of_play("episode/cancelled", "episodes", "Cancelled, as the run was ending."),
+    _of_play("episode/retries", "attempts", "Attempts beyond the first of each episode."),
+    _of_play("episode/context_overflows", "requests", "Did not fit into the model's context (`model.max_context`)."),
+    _of_play(
+        "episode/undelivered_calls",
+        "calls",
+        "Their reply reached nobody, as the client had hung up or was cancelled. They are not trained on.",
+    ),
+    _of_play("episode/turns_mean", "calls", "Calls of trained agents in a usable episode, mean."),
+    _of_play("episode/calls_mean", "calls", "Calls of all agents in a usable episode, mean."),
+    _of_play(
+        "episode/<tag>/uncalled",
+        "agents",
+        "Trained agents that the workflow created and never called. They share a reward and teach nothing.",
+    ),
+    _of_play(
+        "episode/pass@<k>",
+        "share",
+        "Probability that one of k episodes of a task succeeds, mean over tasks; where tasks are played several times.",
+    ),
+    _of_play("episode/best@<k>", "score", "Expected best score among k episodes of a task, mean over tasks."),
+    _of_play(
+        "format/<tag>/error_rate",
+        "share",
+        "Sampled replies that cannot be parsed, or whose arguments do not fit the tool's parameters.",
+    ),
+    _of_play(
+        "format/<tag>/unchecked_rate",
+        "share",
+        "Sampled replies whose arguments could not be checked: the schema of the tool's parameters cannot be followed.",
+    ),
+    _of_play("tokens/<tag>/per_call_mean", "tokens", "Sampled tokens a call, mean."),
+    _of_play("workflow/<name>", "the workflow's", "Mean of `log_metrics[<name>]` over the episodes that report it."),
+    _of_play(
+        "workflow/<name>/not_finite",
+        "values",
+        "Values that were infinite, NaN or beyond 1e300, and are left out of the mean; only where there are any.",
+    ),
+    _of_training(
+        "advantage/<tag>/abs_mean",
+        "advantage",
+        "Mean of the absolute advantages over agents and episodes: how much there is to learn from.",
+    ),
+    _of_training("group/<tag>/zero_std_fraction", "share", "Groups whose rewards are all equal: they teach nothing."),
+    _of_training(
+        "group/<tag>/singleton_fraction", "share", "Groups with a single usable episode, which has no baseline."
+    ),
+    _of_training("tokens/sampled", "tokens", "Sampled by trained agents."),
+    _of_training("tokens/prompt", "tokens", "In the prompts of trained agents, counted once a call."),
+    _of_training("tokens/rows", "tokens", "In the rows to train on, before shared prefixes are merged."),
+    _of_training("tokens/unique", "tokens", "Computed in a forward pass, after shared prefixes were merged."),
+    _of_training("tokens/merge_ratio", "ratio", "`tokens/rows` / `tokens/unique`: what the prefix tree saves."),
+    _of_training("tokens/trained", "tokens", "Sampled tokens with a place in the loss, after merging."),
+    _of_training(
+        "tokens/zero_advantage", "tokens", "Sampled tokens whose advantage is 0: only a KL penalty moves them."
+    ),
+    _of_training("batch/packs", "packs", "Forward passes of the step; each holds at most `algorithm.max_pack_tokens`."),
+    _of_training(
+        "policy/loss", "loss", "The loss that was minimized, summed over tags and minibatches, KL and entropy included."
+    ),
+    _of_training("policy/grad_norm", "norm", "Global norm of the gradient before clipping, mean over optimizer steps."),
+    _of_training("policy/learning_rate", "rate", "At the step's first optimizer step."),
+    _of_training("policy/optimizer_steps", "steps", "That changed the weights."),
+    _of_training(
+        "policy/skipped_nonfinite",
+        "steps",
+        "Optimizer steps that were skipped, as their loss or gradient was not finite. Three training "
+        "steps in a row with "
+        "one end the run.",
+    ),
+    _of_training(
+        "policy/max_logprob_gap",
+        "nats",
+        "Largest difference between the log-probability at sampling and in training. Large values mean that engine and "
+        "trainer compute different models.",
+    ),
+    _of_training("policy/<tag>/entropy", "nats", "Mean entropy of the distributions that tokens were sampled from."),
+    _of_training(
+        "policy/<tag>/certain_fraction",
+        "share",
+        "Sampled tokens whose distribution has less entropy than `algorithm.min_entropy`, which get no credit.",
+    ),
+    _of_training("policy/<tag>/clip_fraction", "share", "Sampled tokens whose ratio is clipped."),
+    _of_training(
+        "policy/<tag>/kl_ref",
+        "nats",
+        "KL divergence from the starting model a token (k3); 0 where there is no penalty, as no reference is kept.",
+    ),
+    _of_training(
+        "policy/<tag>/mismatch_kl",
+        "nats",
+        "KL divergence a token (k3) between the engine's and the trainer's distribution before the "
+        "first optimizer step.",
+    ),
+    _of_training(
+        "policy/<tag>/grad_weight",
+        "share",
+        "The tag's part of the sum of |loss weight x advantage| over all tokens: who drives the update. They sum to 1.",
+    ),
+    _of_training("rate/episodes_per_s", "episodes/s", "Episodes of the step by the seconds that playing took."),
+    _of_training("rate/sampled_tokens_per_s", "tokens/s", "`tokens/sampled` by the seconds that playing took."),
+    _of_training("time/rollout", "s", "Playing the step's episodes."),
+    _of_training("time/advantage", "s", "Rewards to advantages and rows."),
+    _of_training("time/pack", "s", "Rows to packs."),
+    _of_training("time/update", "s", "Forward and backward passes and optimizer steps."),
+    _of_training("time/sync", "s", "Handing the new weights to the engine."),
+    _of_training("time/eval", "s", "Held-out play, in steps that evaluate."),
+    _of_training("time/log", "s", "Writing trajectories."),
+    _of_training("time/step", "s", "Sum of the phases above."),
+)
+"""In the order of the page."""
+
+
+def explanation(name: str) -> MetricName | None:
+    """What explains a logged name, or None; the most particular pattern wins."""
+    found = [metric for metric in METRIC_NAMES if metric.matches(name)]
+    return max(found, key=lambda metric: len(metric.pattern), default=None)
