@@ -1,6 +1,6 @@
 """A hook of mkdocs: files that live elsewhere in the repository become pages, and links between them work in the site.
 
-In: mkdocs' collection of `docs/`. Out: README as the first page, CONTRIBUTING, CHANGELOG, findings and models beside it.
+In: mkdocs' files of `docs/`. Out: README as the first page, CONTRIBUTING, CHANGELOG, findings and models beside it.
 A link to a file of the repository that is not a page is left as text: the site does not know where the repository is.
 """
 

@@ -71,9 +71,7 @@ def run_directory_page() -> str:
         _files(PLAY_FILES),
         "## An evaluation: `<run>/evaluations/<date>_<time>/`, or `outputs/evaluations/…` of several runs\n",
         _files(EVALUATION_FILES),
-        "`evaluation.json` has `checkpoint`, `confidence`, `comparison`, `before` and `after` as "
-        "above. `matrix.json` has "
-        "`confidence`, `num_tasks` and `cells`, each:\n",
+        "`evaluation.json` has `confidence`, `num_tasks`, `repeats` and `cells`, each:\n",
         _keys(Cell),
         "## A sweep: `outputs/multirun/<date>/<time>/`\n",
         _files(SWEEP_FILES),
@@ -101,12 +99,8 @@ def _files(found: Sequence[RunFile]) -> str:
 
 def _keys(record: type) -> str:
     meanings = field_docstrings(record)
-    rows = [(code(spec.name), prose(meanings.get(spec.name, _plain_name(spec.name)))) for spec in fields(record)]
+    rows = [(code(spec.name), prose(meanings.get(spec.name, ""))) for spec in fields(record)]
     return table(("key", "meaning"), rows)
-
-
-def _plain_name(name: str) -> str:
-    return f"{name.replace('_', ' ').capitalize()}."
 
 
 def folders_table() -> str:

@@ -28,17 +28,16 @@ from ajet.workflows.loading import load_workflow
 
 INTRODUCTION = """# Settings
 
-Every key that a command takes, made from the code by `python -m recipes.reference`. Keys are set as
-`key=value` on the command line, groups as `group=option`; an option is a YAML file in `conf/<group>/` that sets
-several keys. A key that does not exist, a value out of its bounds and a setting that the chosen option would not read are errors.
+Every key that a command takes, made from the code by `python -m recipes.reference`. Keys are set as `key=value` on the
+command line, groups as `group=option`; an option is a YAML file in `conf/<group>/` that sets several keys. A key that
+does not exist, a value out of its bounds and a setting that the chosen option would not read are errors.
 
 `python -m ajet.train --cfg job` prints what a command line comes to.
 """
 TITLES = {
     "train": "python -m ajet.train",
     "play": "python -m ajet.rollout",
-    "evaluate": "python -m ajet.evaluate run=…",
-    "matrix": "python -m ajet.evaluate runs=[…]",
+    "evaluate": "python -m ajet.evaluate",
 }
 _WORDS: dict[Any, str] = {int: "whole number", float: "number", bool: "true or false", str: "text", Any: "anything"}
 _HEAD = ("key", "type", "default", "meaning")
@@ -237,7 +236,7 @@ def _kind(hint: Any, rule: Rule | None) -> str:
         return f"list of: {_kind(get_args(hint)[0], rule)}"
     if get_origin(hint) is dict:
         return f"mapping to: {_kind(get_args(hint)[1], rule)}"
-    word: str = _WORDS.get(hint) or _choices(hint) or getattr(hint, "__name__", "")
+    word = _WORDS.get(hint) or _choices(hint) or str(getattr(hint, "__name__", hint))
     if rule is None:
         return word
     bounds = {"at least": rule.at_least, "above": rule.above, "at most": rule.at_most, "below": rule.below}

@@ -95,11 +95,8 @@ PLAY_FILES: tuple[RunFile, ...] = (
 """Of `python -m ajet.rollout`."""
 
 EVALUATION_FILES: tuple[RunFile, ...] = (
-    RunFile(path="evaluation.json", meaning="`evaluate run=`: checkpoint against starting model."),
-    RunFile(path="matrix.json", meaning="`evaluate runs=`: every run against every opponent."),
-    RunFile(
-        path="trajectories/<any>", meaning="The calls that were played, as in a run; of a matrix one folder a cell."
-    ),
+    RunFile(path="evaluation.json", meaning="Scores and differences of every policy against every opponent."),
+    RunFile(path="trajectories/<any>", meaning="The calls that were played, as in a run; one folder a cell."),
     RunFile(path=".hydra/<any>", meaning="Hydra's own record."),
     RunFile(path="evaluate.log", meaning="Python's log records."),
 )
