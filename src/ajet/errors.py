@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
+from importlib.util import find_spec
+
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "agentscope": ("agentscope", "mcp"),
+    "gym": ("gymnasium",),
+    "datasets": ("datasets",),
+    "math": ("math_verify", "sympy"),
+}
+"""Extra of the installation -> the modules that it brings and plain `pip install ajet` does not."""
 
 
 class AjetError(Exception):
@@ -12,6 +22,25 @@ class AjetError(Exception):
 class ConfigError(AjetError):
     """The configuration cannot work; raised before any model loads, or by a tuner call that needs a
     setting which is absent. Never retried, never a reward."""
+
+
+class MissingExtraError(ConfigError):
+    """A package is not installed that only some runs need; the message names the extra that brings it."""
+
+
+def require_extra(extra: str, *, needed_by: str) -> None:
+    """Pass if an extra's packages are installed; nothing is imported.
+
+    Args:
+        extra: one of `EXTRAS`.
+        needed_by: what asks for it, as a user writes it, e.g. `data=huggingface`.
+
+    Raises:
+        MissingExtraError: one is missing.
+    """
+    missing = [name for name in EXTRAS[extra] if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(f"{needed_by} needs {missing[0]}, which is not installed: pip install 'ajet[{extra}]'")
 
 
 class EngineError(AjetError):

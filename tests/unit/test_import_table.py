@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ajet.errors import EXTRAS
+
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "ajet"
 
 # Room -> rooms it may import besides itself, what lies within it, and BASE. A row of a folder within another counts for
@@ -203,12 +205,13 @@ def _name(requirement: str) -> str:
 def test_every_package_that_is_imported_is_declared_and_pinned() -> None:
     root = SOURCE.parents[1]
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    declared = {_name(text) for text in project["dependencies"]}
+    extras: dict[str, list[str]] = project["optional-dependencies"]
+    declared = {_name(text) for text in (*project["dependencies"], *(t for name in EXTRAS for t in extras[name]))}
     pins = {
         _name(line) for path in (root / "requirements").glob("*.lock.txt") for line in path.read_text().splitlines()
     }
     assert declared - pins == {"torch"}  # whose build depends on the machine
-    engines = {_name(text) for extra in ("cpu", "gpu") for text in project["optional-dependencies"][extra]}
+    engines = {_name(text) for extra in ("cpu", "gpu") for text in extras[extra]}
     imported = {
         name.partition(".")[0]
         for path in SOURCE.rglob("*.py")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ajet.config.authors.importing import authors_code, load_object
-from ajet.errors import ConfigError
+from ajet.errors import ConfigError, require_extra
 from ajet.records import Task
 
 
@@ -143,6 +143,7 @@ def _from_function(entry: str, setting: str) -> list[Row]:
 
 
 def _from_dataset(path: str, subset: str | None, split: str, setting: str) -> list[Row]:
+    require_extra("datasets", needed_by="data=huggingface")
     import datasets  # takes seconds
 
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 
 from ajet.config.authors.importing import FORMS, load_module
-from ajet.errors import ConfigError
+from ajet.errors import ConfigError, require_extra
 from ajet.rollout.agents.agentscope_names import alias_mcp_names
 from ajet.workflow import Workflow
 
@@ -37,6 +37,8 @@ def load_workflow(entry: str) -> type[Workflow]:
         alias_mcp_names()
         if "->" not in entry and ":" not in entry:
             raise ConfigError(f"workflow.entry={entry} names no workflow: give {', '.join(BUILTIN)}, {FORMS}.")
+    else:
+        require_extra("agentscope", needed_by=f"workflow={entry}")  # whose models all of them ask
     module, class_name = load_module(BUILTIN.get(entry, entry), setting="workflow.entry")
     loaded = vars(module).get(class_name)
     if not (isinstance(loaded, type) and issubclass(loaded, Workflow)):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ajet.config.algorithm import check_baseline
 from ajet.config.authors.importing import authors_code, load_object
 from ajet.config.root import Config
-from ajet.errors import ConfigError
+from ajet.errors import ConfigError, require_extra
 from ajet.workflow import Workflow
 from ajet.workflows.loading import load_workflow
 
@@ -26,6 +26,7 @@ def check_parameters(config: Config) -> None:
     """
     workflow = load_workflow(config.workflow.entry)
     workflow_maker(workflow, config)
+    _check_extras(config)
     functions = {"judge.entry": config.judge.entry, "workflow.env": config.workflow.env}
     if config.data.reader == "python":
         functions |= {"data.path": config.data.path, "data.held_out_path": config.data.held_out_path}
@@ -38,6 +39,14 @@ def check_parameters(config: Config) -> None:
                 workflow.scripted_player(
                     agent_name=tag, target_tag=tag, rng=random.Random(0), params=config.opponent.params
                 )
+
+
+def _check_extras(config: Config) -> None:
+    """Refuse what would find out only later that its package is not installed."""
+    if config.judge.name == "boxed_math":
+        require_extra("math", needed_by="judge=boxed_math")
+    if config.data.reader == "huggingface":
+        require_extra("datasets", needed_by="data=huggingface")
 
 
 def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Workflow]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any, get_args
 
+from ajet.errors import require_extra
 from ajet.rollout.agents.agentscope_names import alias_mcp_names
 
+require_extra("agentscope", needed_by="tuner.as_agentscope_model")
 alias_mcp_names()
 
 from agentscope.message import TextBlock, ToolUseBlock  # noqa: E402

@@ -7,7 +7,7 @@ import string
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ajet.errors import WorkflowError
+from ajet.errors import WorkflowError, require_extra
 from ajet.rollout.judges.base import BaseJudge
 from ajet.rollout.judges.effort import is_short, is_small
 from ajet.workflow import WorkflowOutput, WorkflowTask
@@ -106,6 +106,15 @@ class BoxedMath(AnswerJudge):
     A reference without a box is read as a whole, or from `####` on, GSM8K's way to mark an answer. An answer that would
     take long to work out (`ajet.rollout.judges.effort`) is wrong.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As any judge.
+
+        Raises:
+            MissingExtraError: math-verify is not installed.
+        """
+        require_extra("math", needed_by="judge=boxed_math")
+        super().__init__(*args, **kwargs)
 
     def agree(self, given: str, right: str) -> bool:
         """See `AnswerJudge`."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from ajet.chat.types import ChatModel
+from ajet.errors import require_extra
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 from ajet.workflows.asking import asked_alone, text_of
@@ -25,6 +26,9 @@ from ajet.workflows.frozenlake.scripted import ScriptedWalker
 
 if TYPE_CHECKING:
     import gymnasium
+
+# Before anything loads rather than in the first episode.
+require_extra("gym", needed_by="workflow=frozenlake")
 
 
 class FrozenLake(Workflow):

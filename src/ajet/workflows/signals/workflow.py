@@ -29,7 +29,9 @@ class Signals(Workflow):
 
     target_tags: ClassVar[tuple[str, ...]] = ("speaker", "listener")
     num_objects: int = Field(default=4, ge=2, le=len(OBJECTS))
+    """Objects that may be shown; a listener that guesses finds one in so many."""
     num_words: int = Field(default=4, ge=2, le=len(WORDS))
+    """Words that the speaker may send."""
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         """Play one round: the task's number picks the object."""

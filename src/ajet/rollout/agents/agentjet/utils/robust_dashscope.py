@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ajet.errors import require_extra
 from ajet.rollout.agents.agentscope_names import alias_mcp_names
 
+require_extra("agentscope", needed_by="RobustDashScopeChatModel")
 alias_mcp_names()
 
 from agentscope.model import OpenAIChatModel  # noqa: E402

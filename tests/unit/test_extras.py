@@ -1,0 +1,80 @@
+"""Packages that only some runs need: without one, a single sentence names the extra that brings it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ajet.errors import EXTRAS, require_extra
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = "from ajet.train.__main__ import main; main([{}])"
+
+
+def without(extra: str, statement: str, folder: Path) -> str:
+    """What a process in which an extra is not installed writes."""
+    hide = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); sys.modules |= dict.fromkeys({EXTRAS[extra]!r})"
+    command = [sys.executable, "-c", f"{hide}\n{statement}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "extra, asked, settings",
+    [
+        ("agentscope", "workflow=werewolves needs agentscope", "'workflow=werewolves', 'trainable_targets=[seer]'"),
+        ("agentscope", "workflow=signals needs agentscope", "'workflow=signals'"),
+        ("gym", "workflow=frozenlake needs gymnasium", "'workflow=frozenlake'"),
+        ("math", "judge=boxed_math needs math_verify", "'workflow=math'"),
+        (
+            "datasets",
+            "data=huggingface needs datasets",
+            "'workflow=guess_number', 'data=huggingface', 'data.path=somewhere', 'data.split=train'",
+        ),
+    ],
+)
+def test_without_a_package_a_sentence_names_its_extra_before_anything_loads(
+    extra: str, asked: str, settings: str, tmp_path: Path
+) -> None:
+    said = without(extra, TRAIN.format(settings), tmp_path)
+    assert said == f"error: {asked}, which is not installed: pip install 'ajet[{extra}]'"
+
+
+def test_a_workflow_of_ones_own_does_without_any_of_them(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from ajet import AjetTuner, Workflow, WorkflowOutput, WorkflowTask\n"
+        "class Mine(Workflow):\n"
+        "    async def execute(self, workflow_task, tuner):\n"
+        "        client = tuner.as_raw_openai_sdk_client(agent_name='a', target_tag='a')\n"
+        "        await client.chat.completions.create(model='', messages=[{'role': 'user', 'content': 'hi'}])\n"
+        "        return WorkflowOutput(reward=1.0)\n"
+    )
+    settings = "'workflow.entry=mine.py->Mine', 'engine=scripted', 'rollout.max_tokens=4'"
+    play = f"from ajet.rollout.__main__ import main; print('code', main([{settings}]), file=sys.stderr)"
+    hidden = "; ".join(
+        f"sys.modules |= dict.fromkeys({modules!r})" for modules in EXTRAS.values() if "sympy" not in modules
+    )
+    # torch itself needs sympy.
+    assert without("gym", f"{hidden}; sys.modules['math_verify'] = None\n{play}", tmp_path) == "code 0"
+
+
+def test_the_tuners_agentscope_model_names_its_extra(tmp_path: Path) -> None:
+    said = without("agentscope", "import ajet.rollout.agents.agentscope", tmp_path)
+    assert said.endswith(
+        "tuner.as_agentscope_model needs agentscope, which is not installed: pip install 'ajet[agentscope]'"
+    )
+
+
+def test_what_is_installed_passes() -> None:
+    for extra in EXTRAS:
+        require_extra(extra, needed_by="this test")
+
+
+def test_every_extra_of_the_table_is_one_of_the_package_and_all_brings_them_all() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(EXTRAS) <= set(extras)
+    assert extras["all"] == [f"ajet[{','.join(EXTRAS)}]"]
