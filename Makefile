@@ -3,6 +3,7 @@
 # make test    lint, types, every test
 # make docs    the documentation site, into build/site
 # make pages   write the reference pages anew from the code
+# make hooks   lint and types before each commit, where pre-commit is installed
 #
 # PYTHON=python3.11     the interpreter that .venv is made of
 # TORCH_SPEC=...        the torch to install, e.g. a local wheel or 'torch==2.13.0+cpu'
@@ -21,7 +22,7 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed_docs
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off $(PIP_ARGS)
 
-.PHONY: setup train test test-unit lint docs pages clean
+.PHONY: setup train test test-unit lint docs pages hooks clean
 
 setup: $(STAMP)
 
@@ -61,6 +62,10 @@ docs: $(DOCS_STAMP)
 
 pages: $(STAMP)
 	$(BIN)/python -m recipes.reference
+
+hooks: $(STAMP)
+	@command -v pre-commit >/dev/null || { echo "error: no pre-commit: pip install pre-commit, or pipx install pre-commit"; exit 1; }
+	pre-commit install
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,44 @@
+"""Files that outsiders and their tools read: they agree with the package."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import ajet
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def test_one_version_stands_everywhere() -> None:
+    versions = {ajet.__version__, PROJECT["version"], load("CITATION.cff")["version"]}
+    assert len(versions) == 1
+    newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None and newest[1] in {"Unreleased", *versions}
+
+
+def test_the_changelog_has_only_the_sections_that_readers_know() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    known = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= known
+
+
+def test_every_hook_before_a_commit_is_local() -> None:
+    assert {repo["repo"] for repo in load(".pre-commit-config.yaml")["repos"]} == {"local"}
+
+
+def test_pull_requests_are_tested_on_the_pythons_that_the_package_names() -> None:
+    tested = load(".github/workflows/ci.yml")["jobs"]["test"]["strategy"]["matrix"]["python"]
+    named = {text.rpartition(" ")[2] for text in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", text)}
+    assert set(tested) == named
+    lowest = min(tested, key=lambda version: int(version.partition(".")[2]))
+    assert PROJECT["requires-python"] == f">={lowest}"
