@@ -34,7 +34,7 @@ RunState = Literal["finished", "unfinished"]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run directory."""
+    """A run directory, read lazily: `metrics`, `episodes` and `calls` are frames that are made when first asked for."""
 
     path: Path
     config: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """The run directory's last part, e.g. `12-30-00` or the number of a sweep's job."""
         return self.path.name
 
     @property
@@ -120,7 +120,7 @@ def is_reward(metric: str) -> bool:
 
 
 def tag_of(metric: str) -> str:
-    """The tag in `reward/<tag>/mean`."""
+    """The tag that a name of the form `reward/<tag>/mean` speaks of; the name must have that form."""
     return metric.removeprefix("reward/").removesuffix("/mean")
 
 

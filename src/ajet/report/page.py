@@ -71,7 +71,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A report."""
+    """What a report holds, before it is HTML: the answer first, then sections with figures and tables."""
 
     title: str
     lead: Sequence[str]
@@ -80,7 +80,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as HTML."""
+    """The page as one HTML file that needs nothing besides itself: figures are embedded."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

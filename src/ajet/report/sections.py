@@ -120,7 +120,7 @@ def curves_section(conditions: Mapping[str, Sequence[Run]]) -> Section:
 
 
 def credit_section(run: Run) -> Section:
-    """Where credit went."""
+    """A figure of which roles and turns had large advantages, and how much of the update they made up."""
     return Section(
         title="Credit",
         figure=plot_credit(run.calls),
@@ -177,7 +177,7 @@ def budget_section(runs: Sequence[Run]) -> Section:
 
 
 def seconds_by_phase(run: Run) -> dict[str, float]:
-    """Wall time so far."""
+    """Seconds by phase: of the whole run where it has a summary, else summed over the steps that are logged."""
     if "wall_time_s" in run.summary:
         return dict(run.summary["wall_time_s"])
     names = [name for name in run.metrics.columns if name.startswith("time/") and name != "time/step"]

@@ -27,7 +27,7 @@ class MetricLogger(Protocol):
         ...
 
     def close(self) -> None:
-        """Finish writing."""
+        """Finish writing; `log` is not called after it."""
         ...
 
 
@@ -66,7 +66,7 @@ class JsonlLogger:
                 raise
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; every line is on the disk already."""
         self._file.close()
 
 
@@ -78,11 +78,11 @@ class CompositeLogger:
         self._loggers = list(loggers)
 
     def log(self, step: int, metrics: Mapping[str, float], groups: Sequence[EpisodeGroup] = ()) -> None:
-        """Log to all."""
+        """Hand the step to each logger in turn; the first that raises keeps it from the others."""
         for logger in self._loggers:
             logger.log(step, metrics, groups)
 
     def close(self) -> None:
-        """Close all."""
+        """Close each logger, in their order."""
         for logger in self._loggers:
             logger.close()

@@ -50,7 +50,7 @@ class Transcript:
         self._tell(_indented(own_traceback(error), "  "))
 
     def episode(self, episode: Episode) -> None:
-        """How an episode ended."""
+        """Tell how an episode ended: status, reward, calls and seconds, and what of it deserves a word."""
         rewards = rewards_text(episode.rewards) or "none"
         success = {True: ", success", False: ", no success", None: ""}[episode.is_success]
         self._tell(
@@ -68,7 +68,7 @@ class Transcript:
             self._tell("  " + "  ".join(f"{name} {value:g}" for name, value in episode.log_metrics.items()))
 
     def close(self) -> None:
-        """End the file."""
+        """Close the file; nothing can be told after it."""
         self._file.close()
 
     def _tell(self, text: str) -> None:

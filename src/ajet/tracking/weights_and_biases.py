@@ -94,7 +94,7 @@ class WandbLogger:
             _warn(f"W&B takes no more steps ({_line(error)}); metrics.jsonl has them all")
 
     def close(self) -> None:
-        """Finish the W&B run."""
+        """End the W&B run; what could not be uploaded stays in the run directory."""
         if self._run is None:
             return
         try:

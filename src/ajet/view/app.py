@@ -153,7 +153,7 @@ Key = Annotated[EpisodeKey, Depends(_key)]
 
 
 class _Pages:
-    """One method a page."""
+    """The viewer's pages, one method each; FastAPI reads their parameters from the address."""
 
     def __init__(self, catalog: Catalog, root: str) -> None:
         self._catalog = catalog
@@ -161,7 +161,7 @@ class _Pages:
         self._templates.globals.update(outcome_of=outcome_of, root=root)
 
     def episodes(self, request: Request, wanted: Annotated[Wanted, Depends(_wanted)], page: Number = 0) -> HTMLResponse:
-        """The list."""
+        """The episodes that the filters leave, `PER_PAGE` at a time, with links to each."""
         found = self._catalog.select(wanted)
         first = page * PER_PAGE
         return self._page(

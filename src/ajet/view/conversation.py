@@ -52,7 +52,7 @@ class Turn:
 
 
 def turns_of(calls: pd.DataFrame) -> list[Turn]:
-    """The calls in order."""
+    """An episode's calls in order, each with the messages that its agent had not seen in an earlier call."""
     turns, known = [], dict[str, Sequence[Message]]()
     for _, call in calls.iterrows():
         messages = [_message(message) for message in call["messages"]]
@@ -108,7 +108,7 @@ class Token:
 
     @property
     def probability(self) -> float | None:
-        """None in the prompt."""
+        """Of the token when it was sampled, 0 to 1; None in the prompt, which was not sampled."""
         return None if self.logprob is None else math.exp(self.logprob)
 
     @property

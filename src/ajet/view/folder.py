@@ -38,7 +38,7 @@ class Listed:
 
     @property
     def line(self) -> str:
-        """For the console."""
+        """The run in a line for the console: number, name, what it trains, how far it is, or why it cannot be read."""
         about = self.wrong or f"{self.workflow}, {self.trained}, seed {self.seed}: {self.state}, {self.num_steps} steps"
         return f"{self.number:>3}  {self.name}  {about}"
 
@@ -47,7 +47,7 @@ class RunFolder:
     """The runs below a folder; each keeps its number, also when others come."""
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is read yet."""
+        """`folder` is read whenever `runs` is asked, so that new runs appear while the viewer is open."""
         self.folder = folder
         self._numbers: dict[Path, int] = {}
 

@@ -40,7 +40,7 @@ class SensiblePlayer(ABC):
         """The sensible replies and the legal ones, at least one of each; few enough to tell every one's odds."""
 
     async def chat(self, request: ChatRequest) -> ChatReply:
-        """Draw one reply."""
+        """Draw one reply, with the probabilities of `choices`."""
         choices = self.choices(request)
         return self.rng.choices([reply for reply, _ in choices], [chance for _, chance in choices])[0]
 

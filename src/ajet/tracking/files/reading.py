@@ -21,7 +21,7 @@ LARGEST = 64 * 2**20
 
 
 class _Plain(yaml.SafeLoader):
-    """YAML without aliases."""
+    """Reads YAML without aliases, with which a small file can grow into one that fills the memory."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):

@@ -90,7 +90,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_whole` of UTF-8 text."""
+    """Write text as UTF-8 by `write_whole`: a reader sees the old file or the new one, never half of one."""
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
@@ -109,7 +109,7 @@ def flush(path: Path) -> None:
 
 
 def flush_open(descriptor: int) -> None:
-    """`flush` what is open."""
+    """As `flush`, for a file that is open already."""
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -53,7 +53,7 @@ def deal(random_number: int, *, num_numbers: int, max_number: int, max_target: i
 
 
 def prompt(puzzle: Puzzle) -> str:
-    """What the player reads."""
+    """The one message of a task: numbers, target, rules, and the form of the answer."""
     return (
         f"Numbers: {', '.join(map(str, puzzle.numbers))}. Target: {puzzle.target}. "
         "Reach the target with + - * / and parentheses. Use each number exactly once. "
@@ -96,7 +96,7 @@ class ScriptedCounter(SensiblePlayer):
     """Knows the puzzle's solutions among `attempts`; teacher of the small model."""
 
     def replies(self, request: ChatRequest) -> tuple[Sequence[ChatReply], Sequence[ChatReply]]:
-        """See `SensiblePlayer`."""
+        """Solutions of the puzzle are sensible, any expression of its numbers is legal."""
         asked = str(request.messages[0]["content"])
         puzzle = read_prompt(asked)
         legal = attempts(puzzle.numbers)

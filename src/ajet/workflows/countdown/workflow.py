@@ -23,7 +23,7 @@ from ajet.workflows.countdown.game import Kind, ScriptedCounter, deal, prompt, v
 
 
 class Countdown(Workflow):
-    """One agent, `counter`."""
+    """One agent, `counter`, gives one expression: 1 where it reaches the target, else 0."""
 
     target_tags: ClassVar[tuple[str, ...]] = ("counter",)
     num_numbers: int = Field(default=3, ge=3, le=4)

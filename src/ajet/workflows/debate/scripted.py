@@ -31,10 +31,10 @@ def scripted_speaker(target_tag: str, rng: random.Random, params: Mapping[str, f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptedDebater(SensiblePlayer):
-    """Speaks for a side."""
+    """Speaks for a side: its strongest evidence that it has not cited yet, or any that it holds."""
 
     def replies(self, request: ChatRequest) -> tuple[Sequence[ChatReply], Sequence[ChatReply]]:
-        """See `SensiblePlayer`."""
+        """The strongest unused evidence is sensible, all that the side holds is legal."""
         hand = _strengths(_last("Your evidence and its strength: (.*)\\.", request.messages[0]["content"]))
         # The last line of that kind is the workflow's own; what the other side said stands before it.
         used = re.findall(r"\w+", _last("Cited so far: (.*)\\.", request.messages[-1]["content"]))
@@ -47,7 +47,7 @@ class ScriptedJudge(SensiblePlayer):
     """Names the side whose evidence is stronger in sum; either, where both are as strong."""
 
     def replies(self, request: ChatRequest) -> tuple[Sequence[ChatReply], Sequence[ChatReply]]:
-        """See `SensiblePlayer`."""
+        """A verdict for the stronger side is sensible (both where they are as strong), either is legal."""
         checked = _last("Evidence that counts and its strength: Pro (.*)\\.", request.messages[-1]["content"])
         totals = [sum(_strengths(listed).values()) for listed in checked.split(". Con ")]
         verdicts = [ChatReply(content=f"Winner: {title(side)}.") for side in SIDES]

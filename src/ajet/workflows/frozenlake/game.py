@@ -22,7 +22,7 @@ _CONTENT = {"S": "ice", "F": "ice", "H": "hole", "G": "goal"}
 
 
 def rules(*, slippery: bool, max_turns: int) -> str:
-    """The system prompt."""
+    """The system prompt: the lake's letters, whether the ice is slippery, the turns, the form of a reply."""
     sentences = [
         "You walk over a frozen lake from S to G. F is ice, H is a hole: if you fall in, you have lost.",
         SLIPPERY if slippery else "",

@@ -16,7 +16,7 @@ class ScriptedWalker(SensiblePlayer):
     """Takes a best move, or any of the four; teacher of the small model."""
 
     def replies(self, request: ChatRequest) -> tuple[Sequence[ChatReply], Sequence[ChatReply]]:
-        """See `SensiblePlayer`."""
+        """Moves of the best walk from here are sensible, all four are legal."""
         best = _best_moves_here(request.messages)
         return [ChatReply(content=move) for move in best], [ChatReply(content=move) for move in MOVES]
 

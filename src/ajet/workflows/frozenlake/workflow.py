@@ -46,7 +46,7 @@ class FrozenLake(Workflow):
     the longest of these walks, size=8 on slippery ice, is 3,300 long and fits into its context of 4,096."""
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
-        """Walk once."""
+        """Walk until the goal, a hole or the last turn: 1 for the goal, else 0."""
         max_turns = self.max_turns or (10 if self.slippery else 3) * self.size
         number = workflow_task.task.metadata["random_number"]
         lake, env = self._lake(number)

@@ -15,7 +15,7 @@ from ajet.workflows.sensible import SensiblePlayer
 
 
 def rules(num_numbers: int, num_guesses: int) -> str:
-    """The system prompt."""
+    """The system prompt: the range, how many guesses there are, and the form of a reply."""
     return (
         f"Guess my number, a whole number from 1 to {num_numbers}. You have {num_guesses} guesses. "
         "After each I say higher or lower. Reply with a number only."

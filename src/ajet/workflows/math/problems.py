@@ -31,7 +31,7 @@ NUM_TRAIN, NUM_HELD_OUT = 600, 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """One kind of problem."""
+    """A kind of word problem: three numbers, two operators, and a text with places for the numbers."""
 
     operators: str
     """Between the numbers a, b and c, applied from left to right."""
@@ -157,7 +157,7 @@ def _different(numbers: Iterator[int]) -> Iterator[Task]:
 
 
 def main() -> None:
-    """Write the two files."""
+    """Write `train.jsonl` and `held_out.jsonl`, whose problems are all different, into the folder that is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder

@@ -16,12 +16,12 @@ WORDS = ("ba", "do", "ki", "lu", "me", "no", "pa", "zu")
 
 
 def speaker_prompt(shown: str, words: tuple[str, ...]) -> str:
-    """What the speaker reads."""
+    """The object that is shown and the words to choose from."""
     return f"Object: {shown}. Words: {' '.join(words)}. Say one word."
 
 
 def listener_prompt(word: str, objects: tuple[str, ...]) -> str:
-    """What the listener reads."""
+    """The word that the speaker sent and the objects to choose from."""
     return f"Word: {word}. Objects: {' '.join(objects)}. Pick one object."
 
 

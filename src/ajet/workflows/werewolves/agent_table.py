@@ -74,10 +74,10 @@ def make_agent(name: str, sys_prompt: str, model: Any, *, max_iters: int) -> ReA
 
 
 class AgentTable:
-    """AgentScope agents by seat."""
+    """A `Table` of AgentScope agents, which remember the game by themselves."""
 
     def __init__(self, agents: Sequence[ReActAgent]) -> None:
-        """One agent a seat."""
+        """`agents` in the order of their seats."""
         self._agents = list(agents)
 
     async def ask(self, seat: int, text: str, ask: Ask) -> Answer:

@@ -35,7 +35,7 @@ class BarePlayer:
 
 
 class BareTable:
-    """Asks chat models directly."""
+    """A `Table` that asks chat models without an agent framework and keeps their conversations itself."""
 
     def __init__(self, models: Sequence[ChatModel], system_prompts: Sequence[str]) -> None:
         """One model and one prompt a seat."""
@@ -45,7 +45,7 @@ class BareTable:
         ]
 
     async def ask(self, seat: int, text: str, ask: Ask) -> Answer:
-        """One request, one reply."""
+        """Send what the player has heard since its last turn together with the request; one call, no second try."""
         player = self.players[seat]
         heard = "\n".join([*player.heard, f"{MODERATOR}: {text}"])
         player.heard.clear()

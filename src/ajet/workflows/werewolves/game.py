@@ -44,7 +44,7 @@ def deal_roles(counts: Mapping[str, int], random_number: int) -> tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Death:
-    """One player's end."""
+    """Who died of what; the seat stays, its player says and decides nothing more."""
 
     seat: int
     cause: Cause
@@ -70,7 +70,7 @@ class Game:
         return [seat for seat in sorted(self.alive) if role is None or self.roles[seat] == role]
 
     def is_wolf(self, seat: int) -> bool:
-        """What the seer learns."""
+        """Whether a seat belongs to a werewolf: what the seer is told of the player it checks."""
         return self.roles[seat] == WEREWOLF
 
     def winner(self) -> Side | None:
@@ -116,7 +116,7 @@ class Game:
         return self._kill(target, "voted out")
 
     def next_day(self) -> None:
-        """The day is over."""
+        """Go to the next night; `day` counts nights and the days after them from 1."""
         self.day += 1
 
     def _kill(self, seat: int, cause: Cause) -> Death:

@@ -113,7 +113,7 @@ class _Good:
 
 
 class _Wolf:
-    """A werewolf."""
+    """How a werewolf decides: it spares its partners, hunts who claims to be the seer, and casts suspicion."""
 
     def __init__(self, memory: Memory, targets: list[str], params: ScriptedParams, rng: random.Random) -> None:
         self.memory, self.params, self.rng = memory, params, rng

@@ -29,7 +29,7 @@ class Notebook:
         return set(self._seen(werewolf=True)) if self.game.roles[seat] == SEER else set()
 
     def take_statement(self, speaker: int, kind: str, about: int | None) -> None:
-        """Record what was said."""
+        """Remember a claim to be the seer; other statements are not noted."""
         if kind in (prompts.CALL_WEREWOLF, prompts.CALL_GOOD) and about is not None:
             self.claims.append((speaker, kind, about))
 

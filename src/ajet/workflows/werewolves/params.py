@@ -26,7 +26,7 @@ DECISIONS_OF: Mapping[str, tuple[Decision, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptedParams:
-    """One scripted player's habits."""
+    """How a scripted player plays: probabilities of its habits, set by `opponent.params`."""
 
     sense: Mapping[str, float] = field(default_factory=lambda: {"sense_seer": 0.7, "sense_witch": 0.7})
     """Probability of deciding sensibly rather than at random among the legal choices. Keys `sense`,

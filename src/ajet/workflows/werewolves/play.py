@@ -29,20 +29,20 @@ class Answer:
 
 
 class Table(Protocol):
-    """Players by seat."""
+    """The players as the moderator reaches them, by seat: with agents or without."""
 
     async def ask(self, seat: int, text: str, ask: Ask) -> Answer:
         """Put a request to a player."""
         ...
 
     async def tell(self, seats: Sequence[int], speaker: str, text: str) -> None:
-        """Let players hear something."""
+        """Let the players at some seats hear a line; nobody answers."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """How a game went."""
+    """The outcome of a game: who won, when, what happened, and what is measured of it."""
 
     winner: Side
     num_days: int
@@ -72,7 +72,7 @@ class Driver:
         self.notebook = Notebook(game=self.game)
 
     async def play(self) -> Report:
-        """Play to the end."""
+        """Alternate nights and days until a side has won or the days are over."""
         game = self.game
         while game.winner() is None:
             await self._night()

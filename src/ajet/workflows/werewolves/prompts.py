@@ -49,7 +49,7 @@ RULES = (
 
 
 def player_name(seat: int) -> str:
-    """`Player1` for seat 0."""
+    """The name that players know a seat by: seats count from 0, names from 1, so seat 0 is `Player1`."""
     return f"Player{seat + 1}"
 
 
@@ -67,13 +67,13 @@ def rules(day_limit: int) -> str:
 
 
 def request(decision: Decision, day: int, notes: Sequence[str]) -> str:
-    """Asks for a decision."""
+    """The moderator's request for a decision: night or day, its number, what to decide, the player's notes."""
     when = "Night" if decision in AT_NIGHT else "Day"
     return " ".join([f"{when} {day}. {REQUESTS[decision]}", *notes])
 
 
 def note(label: str, seats: Sequence[int]) -> str:
-    """`Seen good: Player2 Player3.`"""
+    """A note in the request: a label and names, e.g. `Seen good: Player2 Player3.`; `nobody` where there are none."""
     return f"{label}: {' '.join(player_name(seat) for seat in seats) or NOBODY}."
 
 
@@ -88,7 +88,7 @@ def proposal(target: int | None) -> str:
 
 
 def seer_answer(seat: int, *, is_wolf: bool) -> str:
-    """What the seer saw."""
+    """The moderator's answer to the seer alone, e.g. `Player4 is werewolf.`"""
     return f"{player_name(seat)} is {'werewolf' if is_wolf else 'good'}."
 
 
@@ -121,7 +121,7 @@ def ballots(votes: Sequence[tuple[int, int | None]]) -> str:
 
 
 def voted_out(seat: int | None, role: str) -> str:
-    """The vote's outcome."""
+    """What everybody hears after a vote: who goes, and with which role; None where nobody does."""
     return "Nobody is voted out." if seat is None else f"{player_name(seat)} is voted out, {role}."
 
 

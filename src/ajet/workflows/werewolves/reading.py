@@ -38,7 +38,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Revealed:
-    """A dead player's role."""
+    """The role of a dead player, which everybody is told."""
 
     name: str
     role: str
@@ -46,7 +46,7 @@ class Revealed:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The seer's answer."""
+    """What the moderator told this player as the seer."""
 
     name: str
     is_wolf: bool
@@ -54,7 +54,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """Somebody suspects somebody."""
+    """A statement of suspicion, which claims no knowledge."""
 
     speaker: str
     about: str
@@ -95,7 +95,7 @@ class Memory:
     """Oldest first."""
 
     def take(self, fact: Fact) -> None:
-        """Remember."""
+        """Add a fact to what this player knows."""
         match fact:
             case Claim():
                 self.claims.append(fact)

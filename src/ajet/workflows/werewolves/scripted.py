@@ -37,13 +37,13 @@ _RECITED_BY_OTHERS = (prompts.CALLED_WEREWOLF,)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptedPlayer:
-    """Plays any role."""
+    """A player of any role that reads its requests as a model would, and decides sensibly or at random."""
 
     rng: random.Random
     params: ScriptedParams
 
     async def chat(self, request: ChatRequest) -> ChatReply:
-        """Answer one request."""
+        """A legal reply: a sensible one with the probability that `params` give for role and decision, else any."""
         memory = read(request.messages)
         if not request.tools or request.tool_choice == "none":
             return ChatReply(content=recited_notes(memory))

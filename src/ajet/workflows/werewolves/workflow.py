@@ -55,7 +55,7 @@ class Werewolves(Workflow):
         return self
 
     def role_counts(self) -> dict[str, int]:
-        """Players by role."""
+        """How many players have each role, roles without any included."""
         return {
             WEREWOLF: self.num_werewolves,
             VILLAGER: self.num_villagers,
