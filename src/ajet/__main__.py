@@ -1,35 +1,78 @@
-"""`python -m ajet`: the commands, a line each."""
+"""`ajet <command>`, the same as `python -m ajet.<command>`; by itself it lists the commands, a line each."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 COMMANDS = {
-    "ajet.train": "train chosen roles of a workflow, or go on with a run or a sweep: workflow=signals",
-    "ajet.rollout": "play a few episodes without training, told as they happen: workflow=signals num_episodes=2",
-    "ajet.evaluate": "play a run's checkpoint against its starting model: run=outputs/<date>/<time>",
-    "ajet.report": "write a run or a sweep up as one HTML file: outputs/<date>/<time>",
-    "ajet.view": "read episodes in a browser: outputs/<date>/<time>, or outputs to choose one",
-    "ajet.analysis.curves": "draw reward curves of runs: <run> <run> --out curves.png",
+    "train": "train chosen roles of a workflow, or resume a run or a sweep: workflow=signals",
+    "rollout": "play a few episodes without training, told as they happen: workflow=signals num_episodes=2",
+    "evaluate": "play runs on held-out tasks, a run against its starting model: run=outputs/<date>/<time>",
+    "report": "write a run or a sweep up as one HTML file: outputs/<date>/<time>",
+    "view": "read episodes in a browser: outputs/<date>/<time>, or outputs to choose one",
+    "analysis.curves": "draw reward curves of runs: <run> <run> --out curves.png",
+    "completion": "print what a shell needs to complete all of this: bash, zsh or fish",
 }
-"""What `python -m` takes, with what it is for and arguments to begin with."""
+"""Name -> what it is for, with arguments to begin with."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the commands; returns the exit code, 2 if something else was asked for."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    width = max(map(len, COMMANDS))
-    lines = [f"  python -m {name:<{width}}  {about}" for name, about in COMMANDS.items()]
-    text = "\n".join(["ajet trains the language model behind chosen roles of a multi-agent program.", "", *lines])
-    if not set(arguments) - {"-h", "--help", "help"}:
-        print(f"{text}\n\nEach has --help.")
+    """Run a command, or print them all; returns the exit code, 2 if there is no such command."""
+    name, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(f"{_text()}\n\nEach has --help. `latest` stands for the newest run wherever a run directory is taken.")
         return 0
-    wanted = f"ajet.{arguments[0]}"
-    meant = f"python -m {wanted} {' '.join(arguments[1:])}".rstrip() if wanted in COMMANDS else "one of"
-    print(f"error: python -m ajet takes no arguments; did you mean {meant}\n\n{text}", file=sys.stderr)
-    return 2
+    if name not in COMMANDS:
+        print(f"error: there is no command {name}\n\n{_text()}", file=sys.stderr)
+        return 2
+    return _main_of(name)(arguments)
+
+
+def _text() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  ajet {name:<{width}}  {about}" for name, about in COMMANDS.items()]
+    return "\n".join(["ajet trains the language model behind chosen roles of a multi-agent program.", "", *lines])
+
+
+def _main_of(name: str) -> Callable[[Sequence[str]], int]:
+    """The command's own entry point, imported now: they load what they need."""
+    if name == "completion":
+        return _completion
+    from importlib import import_module
+
+    main: Callable[[Sequence[str]], int] = import_module(
+        f"ajet.{name}" if "." in name else f"ajet.{name}.__main__"
+    ).main
+    return main
+
+
+def _completion(arguments: Sequence[str]) -> int:
+    """`ajet completion <shell>` prints its script, which asks `ajet completion query` with the line in COMP_LINE."""
+    from ajet.config.cli.completion import SCRIPTS, completions
+
+    if list(arguments) == ["query"]:
+        line = os.environ.get("COMP_LINE", "")
+        place = int(os.environ.get("COMP_POINT") or len(line))
+        print("\n".join(completions(line[:place], list(COMMANDS))))
+        return 0
+    if len(arguments) != 1 or arguments[0] not in SCRIPTS:
+        print(f"error: name a shell: ajet completion {'|'.join(SCRIPTS)}", file=sys.stderr)
+        return 2
+    print(SCRIPTS[arguments[0]])
+    return 0
+
+
+def command() -> NoReturn:
+    """The whole process."""
+    if len(sys.argv) < 2 or sys.argv[1] not in ("train", "rollout", "evaluate"):
+        sys.exit(main())
+    from ajet.config.cli.process import run_as_process
+
+    run_as_process(main)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

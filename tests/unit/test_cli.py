@@ -12,10 +12,14 @@ import pytest
 
 from ajet.__main__ import COMMANDS
 from ajet.__main__ import main as commands_main
+from ajet.config.cli.arguments import quoted
+from ajet.config.cli.completion import completions
 from ajet.config.cli.entry import run_entry
+from ajet.config.cli.latest import with_latest
 from ajet.config.compose import compose, load_evaluation, load_training, save
 from ajet.config.root import Config, EvaluateConfig
 from ajet.evaluate.__main__ import main as evaluate_main
+from ajet.tracking.files.finding import newest_run
 from ajet.train.__main__ import main as train_main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +28,10 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORDING_ENTRY = """
 import sys
 from pathlib import Path
+from ajet.config.cli.arguments import quoted
+from ajet.config.cli.completion import completions
 from ajet.config.cli.entry import run_entry
+from ajet.config.cli.latest import with_latest
 from ajet.config.compose import load_training, save
 from ajet.errors import EngineError
 
@@ -40,7 +47,10 @@ sys.exit(run_entry("train", load_training, record))
 # The entry point's own checks, without what would follow them.
 PARAMETERS_ENTRY = """
 import sys
+from ajet.config.cli.arguments import quoted
+from ajet.config.cli.completion import completions
 from ajet.config.cli.entry import run_entry
+from ajet.config.cli.latest import with_latest
 from ajet.train.__main__ import load
 
 sys.exit(run_entry("train", load, lambda config: print("PLAYED")))
@@ -186,17 +196,105 @@ def test_the_package_lists_its_commands_which_all_have_help(capsys: pytest.Captu
     assert commands_main([]) == 0 == commands_main(["--help"])
     listed = capsys.readouterr().out
     for name in COMMANDS:
-        assert f"python -m {name} " in listed and importlib.util.find_spec(name) is not None
-    entry_points = {path.stem for path in (ROOT / "src" / "ajet").glob("*.py") if "argv" in path.read_text()}
-    assert {f"ajet.{name}" for name in entry_points - {"__main__"}} <= set(COMMANDS)
-    assert commands_main(["train", "workflow=signals"]) == 2
-    assert "did you mean python -m ajet.train workflow=signals\n" in capsys.readouterr().err
+        assert f"  ajet {name} " in listed
+        if name != "completion":
+            assert importlib.util.find_spec(f"ajet.{name}") is not None
+    folders = {path.parent.name for path in (ROOT / "src" / "ajet").glob("*/__main__.py")}
+    assert folders <= set(COMMANDS)
+    assert commands_main(["learn", "workflow=signals"]) == 2
+    assert "there is no command learn" in capsys.readouterr().err
+
+
+def test_a_command_is_the_same_by_either_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands_main(["train", "workflow=chess"]) == 2
+    by_name = capsys.readouterr().err
+    assert train_main(["workflow=chess"]) == 2
+    assert capsys.readouterr().err == by_name
 
 
 def test_the_list_of_commands_loads_nothing_else(tmp_path: Path) -> None:
     done = run_python(["-X", "importtime", "-m", "ajet"], tmp_path)
-    assert done.returncode == 0 and "ajet.view" in done.stdout
+    assert done.returncode == 0 and "ajet view" in done.stdout
     assert not {"hydra", "torch", "pydantic"} & {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+
+def a_run(folder: Path, *, played: bool = False, seconds: int) -> Path:
+    """Something that passes for a run, as old as is said."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("num_episodes: 1\n" if played else "seed: 0\n")
+    os.utime(folder / "config.yaml", (seconds, seconds))
+    return folder
+
+
+def test_latest_is_the_training_run_that_was_started_last(tmp_path: Path) -> None:
+    root = tmp_path / "outputs"
+    a_run(root / "multirun" / "2026-01-01" / "10-00-00" / "0", seconds=100)
+    newest = a_run(root / "2026-01-02" / "10-00-00", seconds=300)
+    a_run(root / "2026-01-03" / "10-00-00", seconds=200)
+    played = a_run(root / "rollout" / "2026-01-04" / "10-00-00", played=True, seconds=400)
+    assert newest_run(root) == newest and newest_run(root, trained=False) == played
+    with_own_root = f"paths.output_root={root}"
+    assert with_latest(["resume=latest", with_own_root]) == [f"resume={quoted(str(newest))}", with_own_root]
+    assert with_latest(["runs=[latest,base]", with_own_root])[0] == f"runs=[{quoted(str(newest))},base]"
+    assert with_latest(["workflow.params.name=latest"]) == ["workflow.params.name=latest"]
+
+
+@pytest.mark.parametrize("arguments", [["train", "resume=latest"], ["evaluate", "run=latest"], ["report", "latest"]])
+def test_where_there_is_no_run_latest_says_so(arguments: list[str], tmp_path: Path) -> None:
+    done = run_python(["-m", "ajet", *arguments], tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: latest: there is no training run below outputs yet: start one, or name a run directory\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ajet ev", ["evaluate"]),
+        ("ajet train opponent=f", ["opponent=frozen"]),
+        ("ajet train workflow=signals rollout.num", ["rollout.num_tasks="]),
+        ("ajet rollout num_ep", ["num_episodes="]),
+        ("ajet evaluate confid", ["confidence="]),
+        ("ajet train --config", ["--config-dir"]),
+        ("ajet train --cfg j", ["job"]),
+        ("ajet evaluate run=l", ["run=latest"]),
+        ("ajet view l", ["latest"]),
+        ("ajet completion b", ["bash"]),
+        ("ajet train nonsense.", []),
+    ],
+)
+def test_commands_flags_keys_options_and_runs_complete(line: str, words: list[str]) -> None:
+    assert completions(line, list(COMMANDS)) == words
+
+
+@pytest.mark.parametrize(
+    ("line", "typed", "shown"),
+    [
+        ("ajet tr", ["ajet", "tr"], ["train"]),
+        # By default bash takes = for a word of its own.
+        ("ajet train opponent=f", ["ajet", "train", "opponent", "=", "f"], ["frozen"]),
+        ("ajet train opponent=f", ["ajet", "train", "opponent=f"], ["opponent=frozen"]),
+    ],
+)
+def test_bash_completes_as_its_script_says(line: str, typed: list[str], shown: list[str], tmp_path: Path) -> None:
+    script = f"""
+ajet() {{ {sys.executable} -m ajet "$@"; }}
+eval "$(ajet completion bash)"
+COMP_LINE='{line}' COMP_POINT={len(line)} COMP_CWORD={len(typed) - 1}
+COMP_WORDS=({" ".join(f"'{word}'" for word in typed)})
+_ajet_complete
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == shown, done.stderr
 
 
 def test_help_is_short_and_lists_groups_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,13 +61,18 @@ TABLE: dict[str, set[str]] = {
     "view": {"records", "analysis", "train.timeline", "tracking.store", "tracking.text"},
     "assemble": PLAYING
     | {"engine", "workflows", "tracking", "evaluate", "train.timeline", "train.algorithms", "train"},
-    "rollout.__main__": {"config.cli", "config", "workflows", "assemble"},
-    "train.__main__": {"config.cli", "config", "workflows", "assemble"},
-    "evaluate.__main__": {"config.cli", "config", "workflows", "evaluate", "assemble"},
+    "rollout.__main__": {"config.cli", "config", "workflows", "analysis", "assemble"},
+    "train.__main__": {"config.cli", "config", "workflows", "analysis", "assemble"},
+    "evaluate.__main__": {"config.cli", "config", "workflows", "evaluate", "analysis", "assemble"},
     "report.__main__": {"report"},
     "view.__main__": {"analysis", "view"},
-    "__main__": set(),
-    "": {"records", "workflow", "tuner"},  # ajet/__init__.py, for its lazy exports
+    # Packages that can be called as functions: `ajet.train(...)` does what `python -m ajet.train` does.
+    "rollout.__init__": {"workflow", "analysis", "rollout.__main__"},
+    "train.__init__": {"workflow", "analysis", "train.__main__"},
+    "evaluate.__init__": {"analysis", "evaluate.__main__"},
+    "__main__": {"config.cli", "config"},
+    # ajet/__init__.py, for its lazy exports
+    "": {"records", "workflow", "tuner", "rollout.__init__", "train.__init__", "evaluate.__init__"},
 }
 # Heavy package -> the rooms that may import it, at any depth.
 HEAVY: dict[str, set[str]] = {
@@ -102,8 +107,11 @@ def imported_modules(path: Path) -> Iterator[str]:
 
 
 def module_of(path: Path) -> str:
-    """A source file's name within ajet; empty for ajet/__init__.py."""
-    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+    """A source file's name within ajet; empty for ajet/__init__.py. Of callable packages, a row of its own."""
+    name = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+    if name in TABLE:
+        return name
+    return name.removesuffix("__init__").rstrip(".")
 
 
 def room_of(module: str) -> str | None:
@@ -117,7 +125,7 @@ def is_allowed(room: str, module: str) -> bool:
     target = module.removeprefix("ajet").removeprefix(".")
     if any(target == base or target.startswith(f"{base}.") for base in BASE):
         return True
-    if room_of(target) == room:
+    if room_of(target) == room or f"{target}.__init__" in TABLE[room]:
         return True
     # A part of a room may be allowed alone; a room that is allowed lends what lies within it unless that has a row.
     allowed = [name for name in TABLE[room] if target == name or target.startswith(f"{name}.")]
@@ -164,6 +172,7 @@ def test_experiments_are_not_imported_by_the_library() -> None:
     [
         "import ajet",
         "import ajet.workflow",
+        "import ajet; ajet.train, ajet.rollout, ajet.evaluate",
         "from ajet.train.__main__ import main; main(['--help'])",
         "from ajet.train.__main__ import main; main(['workflow=werewolves', '--cfg', 'job'])",
         "from ajet.train.__main__ import main; main(['workflow=werewolves', 'trainable_targets=[]'])",
@@ -211,7 +220,7 @@ def test_every_package_that_is_imported_is_declared_and_pinned() -> None:
         _name(line) for path in (root / "requirements").glob("*.lock.txt") for line in path.read_text().splitlines()
     }
     assert declared - pins == {"torch"}  # whose build depends on the machine
-    engines = {_name(text) for extra in ("cpu", "gpu") for text in extras[extra]}
+    engines = {_name(text) for extra in ("cpu", "gpu", "notebooks") for text in extras[extra]}
     imported = {
         name.partition(".")[0]
         for path in SOURCE.rglob("*.py")

@@ -6,7 +6,6 @@ statistics and plots, which take what is read here.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,10 @@ import pandas as pd
 
 from ajet.analysis.checks import checked_config, checked_provenance, checked_summary
 from ajet.analysis.frames import KEY, episodes_of, read_calls, read_metrics, read_texts
+from ajet.analysis.showing import run_html, run_lines
 from ajet.config.sweeps.records import is_sweep
 from ajet.errors import RunDirectoryError
+from ajet.tracking.files.finding import config_files, is_run, named_run
 from ajet.tracking.files.reading import read_json, read_yaml
 
 UNTELLING = ("run_dir", "resume", "logger.", "paths.", "hardware.", "checkpoint.")
@@ -27,12 +28,10 @@ UNTELLING = ("run_dir", "resume", "logger.", "paths.", "hardware.", "checkpoint.
 TARGETS = "trainable_targets"
 _NAME = re.compile(r"[a-z]+_[0-9]{1,9}\.parquet")
 """Of a trajectory file; others are not a run's."""
-DEEPEST = 4
-"""Folders between the one that is named and a run: outputs/multirun/<date>/<time>/<job> has the most."""
 RunState = Literal["finished", "unfinished"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Run:
     """A run directory, read lazily: `metrics`, `episodes` and `calls` are frames that are made when first asked for."""
 
@@ -48,6 +47,21 @@ class Run:
     def name(self) -> str:
         """The run directory's last part, e.g. `12-30-00` or the number of a sweep's job."""
         return self.path.name
+
+    @property
+    def run_dir(self) -> Path:
+        """The directory, as settings call it."""
+        return self.path
+
+    def __fspath__(self) -> str:
+        """A run stands for its directory, wherever one is taken."""
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return "\n".join(run_lines(self))
+
+    def _repr_html_(self) -> str:
+        return run_html(self)
 
     @property
     def state(self) -> RunState:
@@ -200,16 +214,17 @@ def _label(keys: Iterable[str], values: Iterable[str]) -> str:
 
 
 def load_run(run_dir: str | Path) -> Run:
-    """Read a run directory, finished or not.
+    """Read a run directory, finished or not; `latest` is the newest below `outputs`.
 
     Raises:
         RunDirectoryError: it is none, or damaged; names the file.
+        ConfigError: there is no run yet.
     """
-    path = Path(run_dir)
+    path = named_run(str(run_dir))
     if not is_run(path):
         raise RunDirectoryError(f"{path} is not a run directory: it holds neither config.yaml nor .hydra/config.yaml")
     # A job that failed while it was being built has only what Hydra wrote, whose interpolations are not resolved.
-    config = next(file for file in _config_files(path) if file.is_file())
+    config = next(file for file in config_files(path) if file.is_file())
     settings = {
         key: value
         for key, value in _dotted(read_yaml(config))
@@ -238,26 +253,6 @@ def load_sweep(sweep_dir: str | Path) -> Sweep:
     if not folders and not is_sweep(path):
         raise RunDirectoryError(f"{path} holds no run directory: name a run's folder or one of outputs/multirun/")
     return Sweep(path=path, runs=[load_run(folder) for folder in folders])
-
-
-def is_run(path: Path) -> bool:
-    """Whether a folder is a run directory."""
-    return any(file.is_file() for file in _config_files(path))
-
-
-def runs_below(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """Run directories in a folder, at any depth that ajet makes; what lies in a run is not looked at."""
-    for path in folder.iterdir():
-        if not path.is_dir() or path.is_symlink() or path.name.startswith("."):
-            continue
-        if is_run(path):
-            yield path
-        elif depth < DEEPEST and os.access(path, os.R_OK | os.X_OK):
-            yield from runs_below(path, depth + 1)
-
-
-def _config_files(path: Path) -> tuple[Path, Path]:
-    return path / "config.yaml", path / ".hydra" / "config.yaml"
 
 
 def _in_order(folder: Path) -> tuple[int, str]:

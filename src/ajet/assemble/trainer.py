@@ -23,11 +23,11 @@ from ajet.rollout.runner import GRACE_S
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.console import Display, make_display
 from ajet.tracking.files.checkpoints import TOKENIZER, damage, seal
+from ajet.tracking.files.provenance import write_provenance
 from ajet.tracking.files.reading import read_metric_lines
 from ajet.tracking.files.writing import writing
 from ajet.tracking.loggers import CompositeLogger
 from ajet.tracking.metrics import Metrics
-from ajet.tracking.provenance import write_provenance
 from ajet.tracking.store import TrajectoryStore
 from ajet.train.algorithms.aggregation import BatchTotals
 from ajet.train.checkpoint import CheckpointFolder, load_trainer_state

@@ -14,22 +14,21 @@ from typing import Any, TypeVar, cast
 
 import yaml
 from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ajet.config.authors.known_code import require_known_code
 from ajet.config.explain import explain, explain_missing
+from ajet.config.hydra_private import TURN, own_hydra
 from ajet.config.model import BUILTIN_PREFIX, resolve_model_path
 from ajet.config.root import Config, EvaluateConfig, PlayConfig
-from ajet.config.store import SCHEMAS, conf_dir, register
+from ajet.config.store import SCHEMAS
 from ajet.config.validate import validate, validate_evaluation
 from ajet.errors import ConfigError
 from ajet.tracking.files.reading import read_yaml
 from ajet.tracking.files.writing import write_text
 
-VERSION_BASE = "1.3"
 CONTINUABLE = ("total_steps", "logger", "checkpoint", "eval.every", "eval.last")
 """What a resumed run may change: none of it touches what was already computed."""
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
@@ -48,13 +47,16 @@ def compose_tree(overrides: Sequence[str], *, config_name: str = "train", config
         ConfigError: a value has a shape that Hydra never expects, e.g. `engine=null`.
         HydraException: an option or a key does not exist, or an override cannot be read.
     """
-    register()
-    searched = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-    with initialize_config_dir(str(conf_dir()), job_name=config_name, version_base=VERSION_BASE):
+    with TURN, own_hydra(config_name):
         try:
-            return hydra_compose(config_name, [*overrides, *searched], return_hydra_config=True)
+            return hydra_compose(config_name, with_folder(overrides, config_dir), return_hydra_config=True)
         except (TypeError, ValueError) as error:
             raise ConfigError(explain(error, SCHEMAS[config_name], overrides)) from error
+
+
+def with_folder(overrides: Sequence[str], config_dir: str | None) -> list[str]:
+    """The overrides and one that lets Hydra search one more folder, if there is one."""
+    return [*overrides, *([f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else [])]
 
 
 def compose(overrides: Sequence[str], *, run_dir: str | Path) -> Config:

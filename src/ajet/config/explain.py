@@ -11,6 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from ajet.config.hydra_private import AMBIGUOUS
 from ajet.config.store import group_options, groups
 from ajet.config.words import FILTERS, WHY_NO_FILTERS, our_keys
 
@@ -50,7 +51,7 @@ def explain(error: Exception, schema: type, overrides: Sequence[str]) -> str:
         if kind is not None:
             return f"{full_key} must be {kind}{_given(full_key, overrides)}"
     text = str(error)
-    if text.startswith("Ambiguous value"):
+    if text.startswith(AMBIGUOUS):
         key = text.split("'")[1]
         return f"{key} has several values: write {key.replace('=', '=[', 1)}] for a list, or add -m for a sweep"
     for override in overrides:

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, NoReturn
 
+from ajet.config.cli.calling import Call, arguments_of, run_call
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import run_as_process
 from ajet.config.compose import load_evaluation
@@ -16,6 +18,8 @@ from ajet.config.root import EvaluateConfig
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from ajet.analysis import EvaluationResult
 
 SWEEPS = ("-m", "--multirun")
 
@@ -63,6 +67,26 @@ def _in_one_matrix(argument: str) -> str:
     key, equals, value = argument.partition("=")
     several = equals and key == "opponent" and ("," in value or value.startswith("["))
     return f"opponents=[{value.strip('[]')}]" if several else argument
+
+
+def from_python(
+    run: str | PathLike[str] | Sequence[str | PathLike[str]] | None,
+    overrides: Sequence[str],
+    settings: Mapping[str, object],
+) -> EvaluationResult:
+    """`ajet.evaluate(...)`, which says what it takes and raises."""
+    # Loads pandas.
+    from ajet.analysis import read_evaluation
+
+    if isinstance(run, str) and "=" in run:
+        named = [run]
+    elif isinstance(run, str | PathLike):
+        named = arguments_of([], {"run": run})
+    else:
+        named = [] if run is None else arguments_of([], {"runs": list(run)})
+    asked = [_in_one_matrix(_in_tasks(argument)) for argument in (*named, *arguments_of(overrides, settings))]
+    call = Call(name="ajet.evaluate", config_name="evaluate", overrides=asked)
+    return read_evaluation(run_call(call, load, evaluate))
 
 
 def command() -> NoReturn:

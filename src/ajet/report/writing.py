@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ajet.analysis.runs import Run, Sweep, is_run, load_run, load_sweep
+from ajet.analysis import Run, Sweep, is_run, load_run, load_sweep
 from ajet.report.answer import contrasts_section, run_answer, sweep_answer
 from ajet.report.page import Page, Section, render
 from ajet.report.sections import (

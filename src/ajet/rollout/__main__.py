@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from ajet.config.cli.calling import Call, arguments_of, run_call
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import run_as_process
 from ajet.config.compose import load_play
@@ -12,6 +13,8 @@ from ajet.config.root import PlayConfig
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from ajet.analysis import Run
 
 
 def load(tree: DictConfig, overrides: Sequence[str]) -> PlayConfig:
@@ -39,6 +42,18 @@ def play(config: PlayConfig) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     return run_entry("play", load, play, argv)
+
+
+def from_python(workflow: object, overrides: Sequence[str], settings: Mapping[str, object]) -> Run:
+    """`ajet.rollout(...)`, which says what it takes and raises."""
+    # Load pydantic, and pandas.
+    from ajet.analysis import load_run
+    from ajet.workflows.naming import name_workflow
+
+    named = name_workflow(workflow)
+    asked = [*named.overrides, *arguments_of(overrides, settings)]
+    call = Call(name="ajet.rollout", config_name="play", overrides=asked, source=named.source)
+    return load_run(run_call(call, load, play))
 
 
 def command() -> NoReturn:

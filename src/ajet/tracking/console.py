@@ -1,6 +1,7 @@
 """What the researcher sees while a run goes on: step, phase, ETA, reward per tag, games/s, tokens/s.
 
-`RichDisplay` draws a live line on a terminal; `PlainDisplay` prints a line a step, for logs; `SilentDisplay` nothing.
+`RichDisplay` draws a live line on a terminal, `NotebookDisplay` a bar below a notebook's cell; `PlainDisplay` prints a
+line a step, for logs; `SilentDisplay` nothing.
 """
 
 from __future__ import annotations
@@ -8,12 +9,19 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections import deque
 from collections.abc import Mapping
-from typing import Protocol
+from html import escape
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+NOTEBOOK_LINES = 8
+"""Of the latest steps, in a notebook; all of them are in `run.metrics`."""
+NOTEBOOK_REST_S = 0.2
+"""Between two drawings in a notebook."""
 
 
 class Display(Protocol):
@@ -148,6 +156,75 @@ class RichDisplay(PlainDisplay):
         self._progress.stop()
 
 
+class NotebookDisplay(PlainDisplay):
+    """One output below the cell that is drawn anew: a bar of steps, the phase, the lines of the latest steps."""
+
+    def __init__(self, console: Console) -> None:
+        """`console` is the notebook's."""
+        super().__init__(console)
+        self._handle: Any = None
+        self._lines: deque[str] = deque(maxlen=NOTEBOOK_LINES)
+        self._done_steps = 0
+        self._phase, self._done, self._num_items = "starting", 0, 0
+        self._begun = self._drawn = 0.0
+        self._first_step = 0
+
+    def start(self, *, first_step: int, total_steps: int) -> None:
+        """Begin the output."""
+        from IPython.display import HTML, display  # there is one wherever there is a notebook
+
+        super().start(first_step=first_step, total_steps=total_steps)
+        self._first_step = self._done_steps = first_step
+        self._begun = time.perf_counter()
+        self._handle = display(HTML(self._html()), display_id=True)
+
+    def phase(self, name: str, num_items: int = 0) -> None:
+        """Name the phase."""
+        self._phase, self._done, self._num_items = name, 0, num_items
+        self._draw()
+
+    def advance(self) -> None:
+        """Count the item."""
+        self._done += 1
+        self._draw()
+
+    def step_done(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Add the step's line."""
+        self._done_steps = step + 1
+        self._lines.append(step_line(step, self._total_steps, metrics))
+        self._draw()
+
+    def say(self, text: str) -> None:
+        """Print a line, as any cell does."""
+        print(text, flush=True)
+
+    def stop(self) -> None:
+        """Draw the end."""
+        self._phase, self._num_items = "", 0
+        self._draw(at_once=True)
+
+    def _draw(self, *, at_once: bool = False) -> None:
+        """Draw, unless that was done a moment ago: a browser would fall behind."""
+        now = time.perf_counter()
+        if self._handle is None or (now - self._drawn < NOTEBOOK_REST_S and not at_once):
+            return
+        from IPython.display import HTML
+
+        self._drawn = now
+        self._handle.update(HTML(self._html()))
+
+    def _html(self) -> str:
+        done = self._done_steps - self._first_step
+        left = self._total_steps - self._done_steps
+        spent = time.perf_counter() - self._begun
+        eta = f", {spent / done * left:.0f} s to come" if done and left else ""
+        items = f" {self._done}/{self._num_items}" if self._num_items else ""
+        head = f"{self._done_steps}/{self._total_steps}{eta}{f' · {self._phase}{items}' if self._phase else ''}"
+        bar = f'<progress max="{self._total_steps}" value="{self._done_steps}"></progress>'
+        lines = f"<pre>{escape(chr(10).join(self._lines))}</pre>" if self._lines else ""
+        return f"<div>{bar} {escape(head)}</div>{lines}"
+
+
 class SilentDisplay:
     """Shows nothing."""
 
@@ -183,8 +260,10 @@ class _Terminal(Console):
 
 
 def make_display(kind: str) -> Display:
-    """`rich`, `plain` or `none`; `rich` falls back to `plain` where there is no terminal."""
+    """`rich`, `plain` or `none`; `rich` is a bar in a notebook, and `plain` where there is no terminal either."""
     if kind == "none":
         return SilentDisplay()
     console = _Terminal()
+    if kind == "rich" and console.is_jupyter:
+        return NotebookDisplay(console)
     return RichDisplay(console) if kind == "rich" and console.is_terminal else PlainDisplay(console)

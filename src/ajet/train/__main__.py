@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ajet.config.authors.known_code import record_code
+from ajet.config.cli.calling import Call, arguments_of, run_call
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import run_as_process
 from ajet.config.compose import load_training, save
@@ -17,6 +18,8 @@ from ajet.tracking.files.lock import locked
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from ajet.analysis import Run
 
 
 def load(tree: DictConfig, overrides: Sequence[str]) -> Config:
@@ -56,6 +59,18 @@ def train(config: Config) -> float | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     return run_entry("train", load, train, argv)
+
+
+def from_python(workflow: object, overrides: Sequence[str], settings: Mapping[str, object]) -> Run:
+    """`ajet.train(...)`, which says what it takes and raises."""
+    # Load pydantic, and pandas.
+    from ajet.analysis import load_run
+    from ajet.workflows.naming import name_workflow
+
+    named = name_workflow(workflow)
+    asked = [*named.overrides, *arguments_of(overrides, settings)]
+    call = Call(name="ajet.train", config_name="train", overrides=asked, source=named.source)
+    return load_run(run_call(call, load, train))
 
 
 def command() -> NoReturn:

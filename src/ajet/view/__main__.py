@@ -8,20 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ajet.errors import AjetError
+from ajet.tracking.files.finding import named_run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="ajet.view", description=__doc__)
-    parser.add_argument("run", type=Path, help="a run directory, or a folder of several, e.g. outputs")
+    parser = argparse.ArgumentParser(prog="ajet view", description=__doc__)
+    parser.add_argument("run", help="a run directory, or a folder of several, e.g. outputs; `latest` is the newest run")
     parser.add_argument("--port", type=int, default=8799, help="default: %(default)s; 0 takes any that is free")
     arguments = parser.parse_args(argv)
     try:
-        _require_run(arguments.run)
+        run = named_run(arguments.run, trained=False)
+        _require_run(run)
         # The web framework, which `--help` and mistakes do without.
         from ajet.view.serving import serve
 
-        serve(arguments.run, arguments.port)
+        serve(run, arguments.port)
     except AjetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import numbers
+import os
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hydra._internal.utils import get_args_parser
-
 from ajet.config.explain import FREE_KEYS, suggest_key
+from ajet.config.hydra_private import flag_parser
 from ajet.config.root import Config
 from ajet.errors import ConfigError
+
+_BARE = re.compile(r"[A-Za-z_][\w./-]*")
+"""A text that needs no quotes."""
+_NO_TEXTS = ("null", "true", "false", "nan", "inf")
+"""Words that Hydra reads as other values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +40,7 @@ def read(argv: Sequence[str]) -> Command:
     Raises:
         ConfigError: a flag that does not exist or is fixed.
     """
-    parser = get_args_parser()
-    parser.exit_on_error = False
+    parser = flag_parser()
     try:
         parsed, unknown = parser.parse_known_intermixed_args([_as_hydra_reads(argument) for argument in argv])
     except argparse.ArgumentError as error:
@@ -64,5 +70,43 @@ def _as_hydra_reads(argument: str) -> str:
 
 def quoted(value: str) -> str:
     """A value that Hydra's grammar takes as it is."""
-    escaped = value.replace('"', '\\"')
+    # Backslashes are only special where a quote follows.
+    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), value)
     return f'"{escaped}"'
+
+
+def overrides_of(settings: Mapping[str, object]) -> list[str]:
+    """Keyword arguments as a command line has them.
+
+    Example: `{"seed": 1, "rollout": {"num_tasks": 4}, "trainable_targets": ["seer"]}` is
+    `["seed=1", "rollout.num_tasks=4", "trainable_targets=[seer]"]`.
+
+    Raises:
+        ConfigError: a value that no setting can have.
+    """
+    overrides: list[str] = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            overrides += overrides_of({f"{key}.{name}": inner for name, inner in value.items()})
+        else:
+            overrides.append(f"{key}={_written(key, value)}")
+    return overrides
+
+
+def _written(key: str, value: object) -> str:
+    """A Python value in Hydra's grammar."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, numbers.Integral):
+        return str(int(value))
+    if isinstance(value, numbers.Real):
+        return repr(float(value))
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str):
+        return value if _BARE.fullmatch(value) and value.lower() not in _NO_TEXTS else quoted(value)
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{name}:{_written(key, inner)}' for name, inner in value.items())}}}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return f"[{','.join(_written(key, inner) for inner in value)}]"
+    raise ConfigError(f"{key}={value!r}: give a number, a text, true or false, None, a list or a mapping of these")

@@ -77,6 +77,9 @@ RUN_FILES: tuple[RunFile, ...] = (
         path=".hydra/<any>", meaning="Hydra's own record: the overrides as they were written, one folder a resume."
     ),
     RunFile(path="<command>.log", meaning="Python's log records of the command."),
+    RunFile(
+        path="workflow.py", meaning="The class of a notebook's cell that `ajet.train` was given, and what it needs."
+    ),
     RunFile(path="report.html", meaning="Made by `python -m ajet.report`."),
     RunFile(path="evaluations/<date_time>/<any>", meaning="Made by `python -m ajet.evaluate run=<this>`."),
     RunFile(path=".lock", meaning="Held while a process works in the directory; freed by the system when that ends."),
@@ -87,6 +90,7 @@ RUN_FILES: tuple[RunFile, ...] = (
 
 PLAY_FILES: tuple[RunFile, ...] = (
     RunFile(path="config.yaml", meaning="The resolved configuration."),
+    RunFile(path="workflow.py", meaning="As in a training run."),
     RunFile(path="transcript.txt", meaning="What the console showed: every call as it happened."),
     RunFile(path="trajectories/play_<n>.parquet", meaning="The calls, one row each."),
     RunFile(path=".hydra/<any>", meaning="Hydra's own record."),

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ PACKAGES = (
     "numpy",
 )
 
+asked: ContextVar[list[str] | None] = ContextVar("asked", default=None)
+"""What was asked for, as `command` repeats it: a program's name and arguments, or `ajet.train` and overrides for a call
+from Python. None: the process's own arguments."""
+
 
 def write_provenance(run_dir: Path) -> None:
     """Write the file; a resumed run adds an entry, so that none of its parts loses its origin.
@@ -42,7 +47,7 @@ def write_provenance(run_dir: Path) -> None:
 def provenance() -> dict[str, Any]:
     """The commit of the source tree (None outside a checkout), versions and the machine."""
     return {
-        "command": sys.argv,
+        "command": asked.get() or sys.argv,
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "python": platform.python_version(),

@@ -1,0 +1,73 @@
+"""A run or an evaluation as Python shows it: a few lines in a terminal, a table in a notebook. In: what was read. Out:
+text or HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ajet.analysis.runs import Run
+
+HELD_OUT = ("", "before", "after", "difference", "interval", "p", "tasks")
+
+
+def run_lines(run: Run) -> list[str]:
+    """What the run is, how far it came, and what it brought: a line each."""
+    return [
+        f"{run.config.get('workflow.entry')}, {_trained(run)}, seed {run.config.get('seed')}: {_progress(run)}",
+        *(
+            f"{name} {before} → {after} ({difference} {interval}, p {p})"
+            for name, before, after, difference, interval, p, _ in _held_out(run)
+        ),
+        str(run.path),
+    ]
+
+
+def run_html(run: Run) -> str:
+    """The same as a table."""
+    first, *_, where = run_lines(run)
+    rows = _held_out(run)
+    table = html_table(HELD_OUT, rows) if rows else ""
+    return f"<p><b>{escape(first)}</b></p>{table}<p><code>{escape(where)}</code></p>"
+
+
+def html_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A plain table, as notebooks draw it."""
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(str(entry))}</td>' for entry in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _trained(run: Run) -> str:
+    if "num_episodes" in run.config:
+        return "played"
+    targets = run.config.get("trainable_targets")
+    return f"trains {', '.join(targets) if targets else 'every agent'}"
+
+
+def _progress(run: Run) -> str:
+    if "num_episodes" in run.config:
+        return f"{len(run.episodes)} episodes"
+    steps = f"{run.num_steps} of {run.config.get('total_steps')} steps"
+    return f"finished, {steps}" if run.state == "finished" else f"unfinished, {steps}"
+
+
+def _held_out(run: Run) -> list[tuple[str, ...]]:
+    """A row a measure that was taken before and after training: the score, and the reward of each tag."""
+    rows: Mapping[str, Any] = run.summary.get("comparison", {})
+    return [comparison_row(name, row) for name, row in rows.items() if name == "score" or name.startswith("reward/")]
+
+
+def comparison_row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """One measure as `HELD_OUT` heads it."""
+    difference = row["difference"]
+    ends = f"[{_signed(difference['low'])}, {_signed(difference['high'])}]"
+    shown = f"held-out {name}", f"{row['before']['mean']:.3f}", f"{row['after']['mean']:.3f}"
+    return *shown, _signed(difference["mean"]), ends, f"{row['p_value']:.3f}", str(difference["num"])
+
+
+def _signed(value: float | None) -> str:
+    """Null where an interval has no ends."""
+    return "?" if value is None else f"{value:+.3f}"

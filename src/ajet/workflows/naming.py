@@ -1,0 +1,124 @@
+"""A workflow as Python names it, a class or an entry, -> the overrides that name it on a command line.
+
+A class of a file is named by the file, one of an installed package by its module. A class of a notebook has neither:
+its source is taken from the cells, checked, and written into the run directory by whoever makes that.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FunctionType
+
+from ajet.config.authors.cells import CellSource, KeptSource, source_from_cells
+from ajet.errors import ConfigError
+from ajet.workflow import Workflow
+from ajet.workflows.loading import BUILTIN, load_workflow
+
+_OVERRIDE = re.compile(r"[+~]*[\w./@]+=")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedWorkflow:
+    """How a command line names a workflow."""
+
+    overrides: list[str]
+    """Empty where none is named."""
+    source: KeptSource | None = None
+    """Of a notebook's class, whose entry depends on where the file will lie."""
+
+
+def name_workflow(workflow: object) -> NamedWorkflow:
+    """Name a class, a built-in workflow or an entry.
+
+    Args:
+        workflow: a `Workflow` subclass, a built-in workflow's name, an entry as `workflow.entry` takes it, or None; an
+            override such as `workflow=signals` is left as it is.
+
+    Raises:
+        ConfigError: it is none of these, or a class that no later process could find again.
+    """
+    if workflow is None:
+        return NamedWorkflow(overrides=[])
+    if isinstance(workflow, str):
+        return NamedWorkflow(overrides=[workflow] if _OVERRIDE.match(workflow) else _named(workflow))
+    if not (isinstance(workflow, type) and issubclass(workflow, Workflow)):
+        raise ConfigError(
+            f"{workflow!r} is no workflow: give a class, a built-in name ({', '.join(BUILTIN)}) or an entry"
+        )
+    if "." in workflow.__qualname__:
+        raise ConfigError(f"{workflow.__qualname__} is defined within something else: move it to the top of a file")
+    if workflow.__module__ == "__main__" and getattr(sys.modules["__main__"], "__file__", None) is None:
+        return NamedWorkflow(overrides=["workflow=custom"], source=_kept(workflow))
+    return NamedWorkflow(overrides=_named(_entry(workflow)))
+
+
+def _named(entry: str) -> list[str]:
+    if "->" not in entry and ":" not in entry:
+        return [f"workflow={entry}"]  # of no such option Hydra says which there are
+    return ["workflow=custom", f"workflow.entry={entry}"]
+
+
+def _entry(workflow: type[Workflow]) -> str:
+    """Of a class that was imported, or is the script's that runs."""
+    module, name = sys.modules[workflow.__module__], workflow.__name__
+    built_in = next((key for key, place in BUILTIN.items() if place == f"{workflow.__module__}:{name}"), None)
+    if built_in is not None:
+        return built_in
+    if getattr(module, name, None) is not workflow:
+        raise ConfigError(f"{workflow.__module__}.{name} is another class by now: define it once, at the top of a file")
+    spec, file = module.__spec__, module.__file__
+    if spec is None and file is not None:  # `python script.py`
+        return f"{Path(file).resolve()}->{name}"
+    assert spec is not None
+    is_installed = spec.origin is not None and Path(spec.origin).is_relative_to(sysconfig.get_path("purelib"))
+    if "." in spec.name or is_installed or file is None or not file.endswith(".py"):
+        return f"{spec.name}:{name}"
+    # By its file: another process may not have its folder on the path.
+    return f"{Path(file).resolve()}->{name}"
+
+
+def _kept(workflow: type[Workflow]) -> KeptSource:
+    """The source of a class of a notebook.
+
+    Raises:
+        ConfigError: there is no notebook, or what its cells say now is not what the notebook holds.
+    """
+    name, held = workflow.__name__, vars(sys.modules["__main__"])
+    where = f"move {name} and what it needs to a file, and import it from there"
+    if "get_ipython" not in held or "In" not in held:
+        raise ConfigError(f"{name} was typed in and stands in no file, so no later process could find it: {where}")
+    if held.get(name) is not workflow:
+        raise ConfigError(f"{name} is another class by now: run its cell again, or {where}")
+    source = source_from_cells(list(held["In"]), name, frozenset(held))
+    kept = KeptSource(text=source.text, name=name)
+    with TemporaryDirectory() as folder:
+        try:
+            loaded = load_workflow(kept.write(Path(folder)))
+        except ConfigError as error:
+            raise ConfigError(f"{name} cannot be kept with the run ({error}): {where}") from error
+        made = vars(sys.modules[loaded.__module__])
+    _check_same(source, held, made, where)
+    return kept
+
+
+def _check_same(source: CellSource, held: dict[str, object], made: dict[str, object], where: str) -> None:
+    for name in source.values:
+        if name in held and not _alike(held[name], made.get(name)):
+            raise ConfigError(
+                f"{name} has changed since its cell was run, so a later process would not know it: {where}"
+            )
+
+
+def _alike(held: object, made: object) -> bool:
+    """Whether two values are the same as far as they can be compared."""
+    if type(held).__name__ != type(made).__name__:
+        return False
+    if isinstance(held, FunctionType | type) or type(held).__eq__ is object.__eq__:
+        return True
+    same = held == made
+    return same if isinstance(same, bool) else True
