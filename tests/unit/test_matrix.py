@@ -21,7 +21,7 @@ from ajet.evaluate.scores import score_groups
 from ajet.evaluate.tables import details_table, matrix_table
 from ajet.records import Episode, EpisodeGroup, Task
 from ajet.rollout.runtime import RolloutRuntime
-from ajet.tracking.console import SilentDisplay
+from ajet.tracking.console import Display
 from ajet.tracking.store import TrajectoryStore
 
 
@@ -186,7 +186,7 @@ def test_a_matrix_keeps_every_game_and_changes_no_run(tmp_path: Path) -> None:
         repeats=1,
         confidence=0.95,
         runtime=RolloutRuntime(),
-        display=SilentDisplay(),
+        display=Display(),
         output_dir=out,
         close=lambda: None,
     ).run()

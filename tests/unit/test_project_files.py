@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -42,3 +43,10 @@ def test_pull_requests_are_tested_on_the_pythons_that_the_package_names() -> Non
     assert set(tested) == named
     lowest = min(tested, key=lambda version: int(version.partition(".")[2]))
     assert PROJECT["requires-python"] == f">={lowest}"
+
+
+def test_no_docstring_says_nothing() -> None:
+    nodes = [node for path in (ROOT / "src").rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    documented = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    told = [(node.name, ast.get_docstring(node)) for node in documented]
+    assert [name for name, text in told if text is not None and text.strip(" .") in ("", "Nothing")] == []

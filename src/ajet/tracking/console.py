@@ -1,7 +1,7 @@
 """What the researcher sees while a run goes on: step, phase, ETA, reward per tag, games/s, tokens/s.
 
 `RichDisplay` draws a live line on a terminal, `NotebookDisplay` a bar below a notebook's cell; `PlainDisplay` prints a
-line a step, for logs; `SilentDisplay` nothing.
+line a step, for logs; `Display` itself shows nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from html import escape
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -24,36 +24,29 @@ NOTEBOOK_REST_S = 0.2
 """Between two drawings in a notebook."""
 
 
-class Display(Protocol):
-    """Shows a run's progress."""
+class Display:
+    """What a run tells while it goes on. This one shows nothing; subclasses show what they override."""
 
     def start(self, *, first_step: int, total_steps: int) -> None:
-        """The run begins, or goes on, at this step."""
-        ...
+        """The run begins, or resumes, at `first_step` (from 0) of `total_steps`."""
 
     def phase(self, name: str, num_items: int = 0) -> None:
-        """A phase of the step begins; `num_items` episodes are expected in it."""
-        ...
+        """A phase of the step begins; `num_items` episodes are expected in it, 0 where they are not counted."""
 
     def advance(self) -> None:
-        """One of the phase's items is done."""
-        ...
+        """One of the phase's episodes is done."""
 
     def step_done(self, step: int, metrics: Mapping[str, float]) -> None:
-        """A step is logged."""
-        ...
+        """A step is logged, with these metrics."""
 
     def say(self, text: str) -> None:
-        """One line to the reader."""
-        ...
+        """A line for the reader that stays."""
 
     def table(self, table: Table) -> None:
-        """A table to the reader."""
-        ...
+        """A table for the reader that stays."""
 
     def stop(self) -> None:
-        """Leave the terminal as it was."""
-        ...
+        """The run ends, however it does: leave the terminal as it was."""
 
 
 def step_line(step: int, total_steps: int, metrics: Mapping[str, float]) -> str:
@@ -70,11 +63,11 @@ def step_line(step: int, total_steps: int, metrics: Mapping[str, float]) -> str:
     )
 
 
-class PlainDisplay:
+class PlainDisplay(Display):
     """One line a step on standard output."""
 
     def __init__(self, console: Console) -> None:
-        """`console` says where to."""
+        """`console`: where the lines go."""
         self._console = console
         self._total_steps = 0
 
@@ -87,23 +80,17 @@ class PlainDisplay:
         if name == "eval":
             self.say(f"evaluating on {num_items} held-out episodes")
 
-    def advance(self) -> None:
-        """Nothing to show."""
-
     def step_done(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Print the step's line."""
+        """Print the step's line, as `step_line` has it."""
         self.say(step_line(step, self._total_steps, metrics))
 
     def say(self, text: str) -> None:
-        """Print a line."""
+        """Print the line as it is: nothing in it is taken for markup, and it wraps where the terminal does."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def table(self, table: Table) -> None:
-        """Print a table."""
+        """Print the table as wide as the terminal allows."""
         self._console.print(table)
-
-    def stop(self) -> None:
-        """Nothing to undo."""
 
 
 class RichDisplay(PlainDisplay):
@@ -126,7 +113,7 @@ class RichDisplay(PlainDisplay):
         self._phase_started = 0.0
 
     def start(self, *, first_step: int, total_steps: int) -> None:
-        """Begin the live display."""
+        """Draw the bars of steps and of the current phase."""
         super().start(first_step=first_step, total_steps=total_steps)
         self._progress.start()
         self._steps = self._progress.add_task("steps", total=total_steps, completed=first_step, note="")
@@ -152,7 +139,7 @@ class RichDisplay(PlainDisplay):
             self._progress.update(self._steps, completed=step + 1)
 
     def stop(self) -> None:
-        """End the live display."""
+        """Take the bars away; the lines of the steps stay."""
         self._progress.stop()
 
 
@@ -225,31 +212,6 @@ class NotebookDisplay(PlainDisplay):
         return f"<div>{bar} {escape(head)}</div>{lines}"
 
 
-class SilentDisplay:
-    """Shows nothing."""
-
-    def start(self, *, first_step: int, total_steps: int) -> None:
-        """Nothing."""
-
-    def phase(self, name: str, num_items: int = 0) -> None:
-        """Nothing."""
-
-    def advance(self) -> None:
-        """Nothing."""
-
-    def step_done(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def say(self, text: str) -> None:
-        """Nothing."""
-
-    def table(self, table: Table) -> None:
-        """Nothing."""
-
-    def stop(self) -> None:
-        """Nothing."""
-
-
 class _Terminal(Console):
     """Rich's console, which would end the process where whoever read its output is gone."""
 
@@ -262,7 +224,7 @@ class _Terminal(Console):
 def make_display(kind: str) -> Display:
     """`rich`, `plain` or `none`; `rich` is a bar in a notebook, and `plain` where there is no terminal either."""
     if kind == "none":
-        return SilentDisplay()
+        return Display()
     console = _Terminal()
     if kind == "rich" and console.is_jupyter:
         return NotebookDisplay(console)
