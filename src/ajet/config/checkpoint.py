@@ -9,7 +9,7 @@ from ajet.config.fields import ruled
 
 @dataclass
 class CheckpointConfig:
-    """The checkpoint settings."""
+    """How often the state is saved, and how many of the newest checkpoints stay."""
 
     every: int = ruled(10, at_least=0)
     """Save after every n-th step; 0: only after the last and on Ctrl-C."""

@@ -12,7 +12,7 @@ from ajet.config.fields import one_of, ruled
 
 @dataclass
 class EndpointConfig:
-    """The endpoint group."""
+    """What requests of agents may ask for, and where the server listens that answers those that come by URL."""
 
     unsupported: str = one_of("refuse", "refuse", "ignore")
     """A trained agent asks for what would make the sampled distribution differ from the trained one, e.g. top_p:

@@ -9,7 +9,7 @@ from ajet.config.fields import ruled
 
 @dataclass
 class EvalConfig:
-    """The eval group."""
+    """Held-out play around and during training: when, on how many tasks, with which coverage of intervals."""
 
     every: int = ruled(0, at_least=0)
     """Evaluate after every n-th step; 0: only first and last."""

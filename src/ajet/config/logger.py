@@ -12,7 +12,7 @@ from ajet.errors import ConfigError
 
 @dataclass
 class WandbConfig:
-    """Weights & Biases."""
+    """The run in Weights & Biases, which never stops training: `metrics.jsonl` has every step in any case."""
 
     mode: str = one_of("auto", "auto", "online", "offline", "disabled")
     """`auto`: as WANDB_MODE says; without it online if WANDB_API_KEY is set, else offline. A server that cannot be
@@ -29,7 +29,7 @@ class WandbConfig:
 
 @dataclass
 class LoggerConfig:
-    """The logger group."""
+    """What is shown and stored of every step besides `metrics.jsonl`, which is always written."""
 
     console: str = one_of("rich", "rich", "plain", "none")
     """`rich` live display, `plain` one line a step, `none`."""

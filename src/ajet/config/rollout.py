@@ -9,7 +9,8 @@ from ajet.config.fields import ruled
 
 @dataclass
 class RolloutConfig:
-    """The rollout group. Sampling is plain temperature sampling; filters would change the distribution."""
+    """How many episodes a step plays and how their tokens are drawn: by temperature alone, as filters would change the
+    distribution."""
 
     num_tasks: int = ruled(16, at_least=1)
     """Tasks (groups) a step."""

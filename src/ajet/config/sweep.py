@@ -12,7 +12,7 @@ SUBSET_KINDS = ("each", "leave_one_out", "powerset")
 
 @dataclass
 class SweepConfig:
-    """The sweep group."""
+    """Which jobs a command with `-m` stands for."""
 
     kind: str = one_of("grid", "grid", *SUBSET_KINDS, "optuna")
     """`grid`: every combination of the listed values; `each`, `leave_one_out`, `powerset`: the same, with
