@@ -15,17 +15,17 @@ from transformers import PreTrainedTokenizerBase
 
 from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel
+from ajet.config.endpoint import EndpointConfig
 from ajet.config.root import Config
 from ajet.engine.base import Engine
 from ajet.engine.scripted import ScriptedEngine
 from ajet.records import Episode, Task
-from ajet.rollout.agents.agentscope import AgentScopeModel
-from ajet.rollout.agents.speakers import SamplingSettings
-from ajet.rollout.cast import Voices
-from ajet.rollout.endpoint.endpoint import Endpoint, EndpointSettings
+from ajet.rollout.agent_model import Agent, AgentModel, EngineReplies, ReplySource, RunningEpisode
+from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import EnvironmentMaker
 from ajet.rollout.event_loop import RolloutLoop
 from ajet.rollout.judges.base import BaseJudge
+from ajet.rollout.refusals import Refusals
 from ajet.rollout.runner import GRACE_S, EpisodeRunner
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.tuner import AjetTuner, OpenAIAddress
@@ -44,7 +44,7 @@ class Run:
         opponent: Callable[[str, str, random.Random], ChatModel] | None = None,
         timeout_s: float = 30.0,
         max_context: int = 256,
-        settings: EndpointSettings | None = None,
+        endpoint: EndpointConfig | None = None,
         judge: BaseJudge | None = None,
         make_env: EnvironmentMaker | None = None,
         engine: Engine | None = None,
@@ -59,15 +59,18 @@ class Run:
         self._say = say
         self._judge = judge
         self._make_env = make_env
-        self.endpoint = Endpoint(settings)
-        self._voices = Voices(
-            policy_engine=engine or ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
-            frozen_engine=None,
-            make_player=opponent,
+        self._config = Config()
+        self._config.endpoint = endpoint or EndpointConfig()
+        self._config.rollout.timeout_s = timeout_s
+        self.endpoint = Endpoint(self._config.endpoint)
+        self._opponent = opponent
+        self._policy = EngineReplies(
+            engine=engine or ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
             renderer=ChatRenderer(tokenizer),
-            sampling=SamplingSettings(temperature=1.0, max_tokens=12, reply_on_overflow=reply_on_overflow),
+            temperature=1.0,
+            max_tokens=12,
+            reply_on_overflow=reply_on_overflow,
         )
-        self._timeout_s = timeout_s
 
     def play(
         self, make_workflow: Callable[[], Workflow], *, group_size: int = 1, task: Task | None = None
@@ -79,12 +82,9 @@ class Run:
 
     def scheduler(self, make_workflow: Callable[[], Workflow]) -> RolloutScheduler:
         runner = EpisodeRunner(
-            config=Config(),
+            config=self._config,
             make_workflow=make_workflow,
-            voices=self._voices,
-            agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),
-            timeout_s=self._timeout_s,
-            policy_error_reward=0.0,
+            reply_source=self._reply_source,
             endpoint=self.endpoint,
             judge=self._judge,
             make_env=self._make_env,
@@ -92,6 +92,11 @@ class Run:
             say=self._say,
         )
         return RolloutScheduler(runner=runner, concurrency=8, max_retries=0)
+
+    def _reply_source(self, agent: Agent) -> ReplySource | None:
+        if agent.trained:
+            return self._policy
+        return None if self._opponent is None else self._opponent(agent.name, agent.target_tag, agent.rng)
 
     def one(self, program: Callable[[AjetTuner], Any], **fields: Any) -> Episode:
         async def heard(tuner: AjetTuner) -> Any:
@@ -115,6 +120,22 @@ class Program(Workflow):
         if asyncio.iscoroutine(said):
             said = await said
         return WorkflowOutput(reward=1.0, metadata={"said": said})
+
+
+def agent_model(
+    source: ReplySource,
+    *,
+    name: str = "P1",
+    tag: str = "seer",
+    trained: bool = True,
+    seed: int = 1,
+    episode: RunningEpisode | None = None,
+    ignore: bool = False,
+) -> AgentModel:
+    """The model of one agent that `source` answers."""
+    agent = Agent(name=name, target_tag=tag, trained=trained, seed=seed)
+    refusals = Refusals(temperature=1.0, ignore=ignore)
+    return AgentModel(agent, source, episode=episode or RunningEpisode(), refusals=refusals)
 
 
 def post(address: OpenAIAddress, **body: Any) -> requests.Response:

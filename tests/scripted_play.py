@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
 from ajet.config.root import Config
 from ajet.records import Task
-from ajet.rollout.agents.agentscope import AgentScopeModel
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 
@@ -28,26 +27,12 @@ class Reciter:
         return self.replies[len(self.requests) - 1]
 
 
-@dataclass
-class OneCast:
-    """Everyone is played by what `make` makes of a tag."""
-
-    make: Callable[[str], ChatModel]
-
-    def policy(self, agent_name: str, target_tag: str) -> ChatModel:
-        return self.make(target_tag)
-
-    def opponent(self, agent_name: str, target_tag: str) -> ChatModel:
-        return self.make(target_tag)
-
-
 def play(workflow: Workflow, task: Task, make: Callable[[str], ChatModel]) -> WorkflowOutput:
     """The workflow's output where `make` gives each tag's player."""
     tuner = AjetTuner(
         config=Config(),
         trainable_targets=workflow.trainable_targets,
-        cast=OneCast(make),
-        agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),
+        reply_source=lambda agent: make(agent.target_tag),
     )
     return asyncio.run(workflow.execute(WorkflowTask(task=task), tuner))
 

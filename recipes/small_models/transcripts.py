@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from recipes.small_models.slips import Slips
 
-from ajet.chat.recording import EpisodeRecorder
 from ajet.chat.renderer import ChatRenderer, Conversation
+from ajet.chat.tool_calls import reply_as_text
 from ajet.chat.types import ChatReply, ChatRequest
 from ajet.config.view import author_view
 from ajet.data.randomness import derive_rng
 from ajet.errors import PolicyError
-from ajet.records import Completion, Episode, Task, TrainingSample
-from ajet.rollout.agents.agentscope import AgentScopeModel
-from ajet.rollout.agents.speakers import reply_as_text
+from ajet.records import Call, Episode, Task, TrainingSample
+from ajet.rollout.agent_model import Agent, RunningEpisode
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.train.timeline import build_samples
 from ajet.tuner import AjetTuner
@@ -76,11 +75,11 @@ class Teacher:
     """Speaks for one agent as its scripted player does, and records the tokens of doing so."""
 
     player: TeachingPlayer
-    agent_name: str
-    target_tag: str
+    agent: Agent
     tokenizer: PreTrainedTokenizerBase
     renderer: ChatRenderer
-    recorder: EpisodeRecorder
+    taught: RunningEpisode
+    """Where the calls are kept, tokens included; the tuner's own keeps them as text."""
     conversation: Conversation
     odds_after: dict[tuple[int, ...], tuple[Odds, ...]]
     """By prompt: the odds at each token of the reply that was given; filled while playing."""
@@ -100,15 +99,19 @@ class Teacher:
             ids = self._ids(text)
             self.odds_after[prompt_ids] = odds_along(ids, [self._ids(other) for other in texts], weights)
         reply = self.renderer.finish(request, prompt_ids, ids, self.conversation)
-        self.recorder.add_sampled(
-            agent_name=self.agent_name,
-            target_tag=self.target_tag,
-            trained=not slips,
-            messages=request.messages,
-            reply=self.renderer.reply_text(ids),
-            prompt_ids=prompt_ids,
-            completion=Completion(token_ids=ids, logprobs=(0.0,) * len(ids), finish_reason="stop", policy_version=0),
-            format_error=reply.format_error,
+        self.taught.add(
+            Call(
+                index=0,
+                agent_name=self.agent.name,
+                target_tag=self.agent.target_tag,
+                trained=not slips,
+                messages=request.messages,
+                reply=self.renderer.reply_text(ids),
+                prompt_ids=prompt_ids,
+                sampled_ids=ids,
+                logprobs=(0.0,) * len(ids),
+                format_error=reply.format_error,
+            )
         )
         return ChatReply(content=reply.content, tool_calls=reply.tool_calls, format_error=reply.format_error)
 
@@ -137,43 +140,40 @@ def odds_along(
 
 
 @dataclass(slots=True, kw_only=True)
-class TeacherCast:
-    """Every agent, trained or not, is a teacher."""
+class Teachers:
+    """Makes a teacher of every agent, trained or not."""
 
     workflow: type[Workflow]
     tokenizer: PreTrainedTokenizerBase
     renderer: ChatRenderer
-    recorder: EpisodeRecorder
+    taught: RunningEpisode
     make_params: ParamsMaker
     odds_after: dict[tuple[int, ...], tuple[Odds, ...]]
     slips: Slips
     key: tuple[str | int, ...]
-    agent_tags: dict[str, str]
 
-    def policy(self, agent_name: str, target_tag: str) -> Teacher:
+    def teacher(self, agent: Agent) -> Teacher:
         """A teacher for this agent."""
-        self.agent_tags[agent_name] = target_tag
-        rng = derive_rng(*self.key, agent_name)
+        self.taught.agent_tags[agent.name] = agent.target_tag
+        rng = derive_rng(*self.key, agent.name)
         player = self.workflow.scripted_player(
-            agent_name=agent_name, target_tag=target_tag, rng=rng, params=self.make_params(target_tag, rng)
+            agent_name=agent.name,
+            target_tag=agent.target_tag,
+            rng=rng,
+            params=self.make_params(agent.target_tag, rng),
         )
         assert isinstance(player, TeachingPlayer), f"{self.workflow.__name__} has no scripted players that teach"
         return Teacher(
             player=player,
-            agent_name=agent_name,
-            target_tag=target_tag,
+            agent=agent,
             tokenizer=self.tokenizer,
             renderer=self.renderer,
-            recorder=self.recorder,
+            taught=self.taught,
             conversation=Conversation(),
             odds_after=self.odds_after,
             slips=self.slips,
-            rng=derive_rng(*self.key, agent_name, "slip"),
+            rng=derive_rng(*self.key, agent.name, "slip"),
         )
-
-    def opponent(self, agent_name: str, target_tag: str) -> Teacher:
-        """A teacher for this agent, too."""
-        return self.policy(agent_name, target_tag)
 
 
 def seed_task(task_id: str, random_number: int) -> Task:
@@ -202,33 +202,31 @@ def play_transcripts(
         for game in games:
             rng = derive_rng(stream, game)
             workflow = make_workflow(rng)
-            recorder = EpisodeRecorder()
-            cast = TeacherCast(
+            taught = RunningEpisode()
+            teachers = Teachers(
                 workflow=type(workflow),
                 tokenizer=tokenizer,
                 renderer=renderer,
-                recorder=recorder,
+                taught=taught,
                 make_params=make_params,
                 odds_after={},
                 slips=slips,
                 key=(stream, game),
-                agent_tags={},
             )
             tuner = AjetTuner(
                 config=author_view(config),
                 trainable_targets=workflow.trainable_targets,
-                cast=cast,
-                agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),
+                reply_source=teachers.teacher,
             )
             task = make_task(f"{stream}-{game}", rng.randrange(2**31))
             # After the policy's own fault nothing follows; what was said before is as good as any.
             with suppress(PolicyError):
                 runtime.run(workflow.execute(WorkflowTask(task=task), tuner))
             episode = Episode(
-                task=task, repeat=0, status="ok", rewards={}, agent_tags=cast.agent_tags, calls=recorder.calls
+                task=task, repeat=0, status="ok", rewards={}, agent_tags=taught.agent_tags, calls=taught.calls
             )
-            samples = build_samples(episode, dict.fromkeys(cast.agent_tags, 1.0))
-            rows += [_transcript(sample, cast.odds_after) for sample in samples]
+            samples = build_samples(episode, dict.fromkeys(taught.agent_tags, 1.0))
+            rows += [_transcript(sample, teachers.odds_after) for sample in samples]
     return rows
 
 

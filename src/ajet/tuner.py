@@ -1,99 +1,41 @@
 """What a workflow asks for models: for AgentScope, for the OpenAI SDK, or as a URL for anything else.
 
-One tuner an episode. It decides by `target_tag` who speaks for an agent: the policy if the tag is trained, else the
-configured opponent, else the workflow's own `debug_model`. Frameworks are adapters that `assemble` puts in, so this
-module knows none of them.
+One tuner an episode. It decides by `target_tag` who answers an agent: the policy if the tag is trained, else the
+configured opponent, else the workflow's own `debug_model`. Whatever the interface, what it hands out stands on an
+`AgentModel`; the frameworks are loaded only when they are asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
-from ajet.chat.recording import EpisodeRecorder
 from ajet.errors import ConfigError
+from ajet.rollout.agent_model import Agent, AgentModel, ReplySource, RunningEpisode
+from ajet.rollout.endpoint.endpoint import Endpoint
+from ajet.rollout.endpoint.endpoint import OpenAIAddress as OpenAIAddress
+from ajet.rollout.refusals import Refusals
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-
-    from ajet.chat.types import ChatModel
 
 DEFAULT_NAME = "agent"
 """Name and tag of an agent that the workflow does not name."""
 
 
-class Cast(Protocol):
-    """Who plays whom in one episode."""
-
-    def policy(self, agent_name: str, target_tag: str) -> ChatModel:
-        """The model being trained, recorded under this name and tag."""
-        ...
-
-    def opponent(self, agent_name: str, target_tag: str) -> ChatModel | None:
-        """The configured opponent; None leaves the agent to the workflow's own model."""
-        ...
-
-
-@runtime_checkable
-class _Addressed(Protocol):
-    base_url: Any
-    api_key: Any
-    model: Any
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenAIAddress:
-    """Where an OpenAI-compatible server is, with what key and under which name it serves a model."""
-
-    base_url: str
-    """Ends in /v1, as OpenAI's clients want it."""
-    api_key: str = field(repr=False)
-    model: str
-
-    @classmethod
-    def of(cls, model: Any) -> Self | None:
-        """The address of anything that has one; None where a part is missing."""
-        if not isinstance(model, _Addressed):
-            return None
-        return cls(base_url=str(model.base_url), api_key=str(model.api_key), model=str(model.model))
-
-
-class Gateway(Protocol):
-    """The ways to a model in one episode, and what may be asked of it there."""
-
-    def checked(self, model: ChatModel, *, agent_name: str, target_tag: str, trained: bool) -> ChatModel:
-        """The model, refusing in process what it refuses behind a URL."""
-        ...
-
-    def require_thread(self) -> None:
-        """Make sure that the program may block its thread."""
-        ...
-
-    def address(self, model: ChatModel, *, agent_name: str, target_tag: str, trained: bool) -> OpenAIAddress:
-        """The model behind a URL."""
-        ...
-
-    def sdk_client(self, model: ChatModel, *, agent_name: str, target_tag: str, trained: bool) -> AsyncOpenAI:
-        """The model behind the OpenAI SDK, in process."""
-        ...
-
-    def own_client(self, debug_model: Any) -> AsyncOpenAI:
-        """The workflow's own model behind the OpenAI SDK."""
-        ...
-
-
 class ContextTracker:
     """What became of the context's length in this episode so far."""
 
-    def __init__(self, recorder: EpisodeRecorder) -> None:
-        """`recorder` is the episode's; it is read anew each time."""
-        self._recorder = recorder
+    def __init__(self, episode: RunningEpisode) -> None:
+        """`episode` is read anew each time."""
+        self._episode = episode
 
     @property
     def num_context_overflows(self) -> int:
         """Requests whose prompt did not fit."""
-        return self._recorder.context_overflows
+        return self._episode.context_overflows
 
     @property
     def context_overflow(self) -> bool:
@@ -109,19 +51,28 @@ class AjetTuner:
         *,
         config: Any,
         trainable_targets: list[str] | None,
-        cast: Cast,
-        agentscope_adapter: Callable[[ChatModel, str], Any],
-        gateway: Gateway | None = None,
-        recorder: EpisodeRecorder | None = None,
+        reply_source: Callable[[Agent], ReplySource | None],
+        episode: RunningEpisode | None = None,
+        endpoint: Endpoint | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
-        """`trainable_targets`: None trains every agent; `gateway`: None where only AgentScope models are handed out."""
+        """The runner's; tests and recipes that need no engine leave out the last three.
+
+        Args:
+            config: see the attribute.
+            trainable_targets: None trains every agent.
+            reply_source: who answers an agent; None leaves one that is not trained to the workflow's own model.
+            episode: what the agents' calls are kept in.
+            endpoint: where OpenAI's clients get their answers; None: a new one, with which nothing listens yet.
+            refusals: what trained agents may not ask for; None: what cannot be trained on at temperature 1.
+        """
         self.config = config
         """The whole resolved config by attributes (`ajet.config.view`), sections of the author's own included."""
         self.trainable_targets = trainable_targets
-        self._cast = cast
-        self._agentscope_adapter = agentscope_adapter
-        self._gateway = gateway
-        self._recorder = recorder or EpisodeRecorder()
+        self._reply_source = reply_source
+        self._episode = episode or RunningEpisode()
+        self._endpoint = endpoint or Endpoint()
+        self._refusals = refusals or Refusals(temperature=1.0)
 
     def as_agentscope_model(
         self, agent_name: str | None = None, target_tag: str | None = None, debug_model: Any = None
@@ -131,42 +82,42 @@ class AjetTuner:
         Args:
             agent_name: names the agent in records; default `agent`.
             target_tag: its role; trained if among the trainable targets. Default: the agent's name.
-            debug_model: speaks while the role is not trained and the config names no opponent.
+            debug_model: answers while the role is not trained and the config names no opponent.
 
         Raises:
             ConfigError: the role is not trained and there is neither an opponent nor a debug_model.
         """
-        name, tag = _named(agent_name, target_tag)
-        speaker = self._speaker(name, tag, has_own=debug_model is not None)
-        if speaker is None:
-            return debug_model
-        if self._gateway is not None:
-            speaker = self._gateway.checked(speaker, agent_name=name, target_tag=tag, trained=self._is_trained(tag))
-        return self._agentscope_adapter(speaker, name)
+        model = self._model(agent_name, target_tag, has_own=debug_model is not None)
+        return debug_model if model is None else _agentscope_model(model)
 
     def as_oai_baseurl_apikey(
         self, agent_name: str | None = None, target_tag: str | None = None, debug_model: Any = None
     ) -> OpenAIAddress:
         """A URL, a key and a model name for any OpenAI-compatible client, blocking ones included.
 
-        The key is this agent's in this episode and ends with it. An episode that asks for a URL runs on a thread of
-        its own. The first ones of a run find that out by starting over, so ask before what must not be done twice.
+        The key is this agent's in this episode and ends with it. An episode that asks for a URL runs on a thread of its
+        own, where it may block. Whether it asks is read from the workflow's code; where that cannot be seen, e.g.
+        behind a registry of agents, the class says so: `own_thread: bool | None = True`.
 
         Args:
             agent_name: as for `as_agentscope_model`.
             target_tag: likewise.
-            debug_model: speaks while the role is not trained and the config names no opponent: an object with
+            debug_model: answers while the role is not trained and the config names no opponent: an object with
                 `base_url`, `api_key` and `model`, e.g. an `OpenAIAddress`. It is handed out as it is.
 
         Raises:
-            ConfigError: as for `as_agentscope_model`; or debug_model has no address; or the server cannot start.
+            ConfigError: as for `as_agentscope_model`; or debug_model has no address; or the server cannot start; or the
+                episode runs on the rollout's loop, where a program that waits for its reply would hold up all others.
         """
-        name, tag = _named(agent_name, target_tag)
-        gateway = self._required_gateway()
-        gateway.require_thread()
-        speaker = self._speaker(name, tag, has_own=debug_model is not None)
-        if speaker is not None:
-            return gateway.address(speaker, agent_name=name, target_tag=tag, trained=self._is_trained(tag))
+        if not self._episode.on_own_thread:
+            raise ConfigError(
+                "as_oai_baseurl_apikey is for episodes on a thread of their own, as a program that waits for its reply "
+                "would hold up all others. Nothing in the workflow's code said that it asks for a URL: write "
+                "`own_thread: bool | None = True` in its class, or pass workflow.params.own_thread=true."
+            )
+        model = self._model(agent_name, target_tag, has_own=debug_model is not None)
+        if model is not None:
+            return self._endpoint.address(model)
         address = OpenAIAddress.of(debug_model)
         if address is None:
             raise ConfigError(
@@ -185,43 +136,50 @@ class AjetTuner:
         Args:
             agent_name: as for `as_agentscope_model`.
             target_tag: likewise.
-            debug_model: speaks while the role is not trained and the config names no opponent: an `AsyncOpenAI`,
+            debug_model: answers while the role is not trained and the config names no opponent: an `AsyncOpenAI`,
                 handed out as it is, or an object with `base_url`, `api_key` and `model`, e.g. an `OpenAIAddress`.
 
         Raises:
             ConfigError: as for `as_agentscope_model`; or debug_model is neither.
         """
-        name, tag = _named(agent_name, target_tag)
-        gateway = self._required_gateway()
-        speaker = self._speaker(name, tag, has_own=debug_model is not None)
-        if speaker is None:
-            return gateway.own_client(debug_model)
-        return gateway.sdk_client(speaker, agent_name=name, target_tag=tag, trained=self._is_trained(tag))
+        from ajet.rollout.agents.openai_sdk import in_process_client, own_client  # loads the SDK, which takes a second
+
+        model = self._model(agent_name, target_tag, has_own=debug_model is not None)
+        return own_client(debug_model) if model is None else in_process_client(self._endpoint, model)
 
     def get_context_tracker(self) -> ContextTracker:
         """Whether a conversation of this episode has outgrown the model's context."""
-        return ContextTracker(self._recorder)
+        return ContextTracker(self._episode)
 
-    def _is_trained(self, tag: str) -> bool:
-        return self.trainable_targets is None or tag in self.trainable_targets
-
-    def _required_gateway(self) -> Gateway:
-        if self._gateway is None:
-            raise ConfigError("This tuner hands out AgentScope models only: it was made without a gateway.")
-        return self._gateway
-
-    def _speaker(self, name: str, tag: str, *, has_own: bool) -> ChatModel | None:
-        if self._is_trained(tag):
-            return self._cast.policy(name, tag)
-        speaker = self._cast.opponent(name, tag)
-        if speaker is None and not has_own:
+    def _model(self, agent_name: str | None, target_tag: str | None, *, has_own: bool) -> AgentModel | None:
+        """The model that answers an agent; None: its own does."""
+        name = agent_name or DEFAULT_NAME
+        tag = target_tag or name
+        is_trained = self.trainable_targets is None or tag in self.trainable_targets
+        agent = self._episode.agent(name, tag, trained=is_trained)
+        source = self._reply_source(agent)
+        if source is not None:
+            return AgentModel(agent, source, episode=self._episode, refusals=self._refusals)
+        if not has_own:
             raise ConfigError(
                 f"Agent {name!r} with target_tag {tag!r} is not trained and has no debug_model: set "
                 "opponent=scripted, random, frozen or openai, or train it too."
             )
-        return speaker
+        return None
 
 
-def _named(agent_name: str | None, target_tag: str | None) -> tuple[str, str]:
-    name = agent_name or DEFAULT_NAME
-    return name, target_tag or name
+def _agentscope_model(model: AgentModel) -> Any:
+    """A model for AgentScope 1, which is loaded only where a workflow asks for one.
+
+    Raises:
+        ConfigError: another AgentScope, or none, is installed.
+    """
+    try:
+        from ajet.rollout.agents.agentscope import AgentScopeModel
+    except ImportError as error:
+        found = "agentscope " + version("agentscope") if find_spec("agentscope") else "no agentscope"
+        raise ConfigError(
+            f"as_agentscope_model speaks AgentScope 1 and {found} is installed: take as_oai_baseurl_apikey, "
+            "which every version's OpenAIChatModel can be given (docs/agentscope.md)"
+        ) from error
+    return AgentScopeModel(model, name=model.agent.name)

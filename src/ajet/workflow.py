@@ -143,6 +143,9 @@ class Workflow(BaseModel):
     """For the author's own use."""
     trainable_targets: list[str] | None = None
     """Tags to train; None trains every agent. The config's `trainable_targets` wins."""
+    own_thread: bool | None = None
+    """Whether each episode runs on a thread of its own, where it may block. None: if the code of this class names
+    `as_oai_baseurl_apikey`, itself or in what it calls by name. A plain `execute` always does."""
 
     target_tags: ClassVar[tuple[str, ...]] = ()
     """Every tag the workflow uses, for early errors; empty where it cannot say."""

@@ -10,15 +10,16 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from tests.episodes import agent_model
 from tests.integration.adder_model import save_adder_model
 
 from ajet.assemble import build_trainer
 from ajet.chat.types import ChatReply, ChatRequest, ToolCall
 from ajet.config.compose import compose
 from ajet.errors import WorkflowError
+from ajet.rollout.agent_model import RunningEpisode
 from ajet.rollout.agents.openai_sdk import in_process_client
 from ajet.rollout.endpoint.endpoint import Endpoint
-from ajet.rollout.endpoint.sessions import Session
 
 HERE = Path(__file__).parent
 IN_PROCESS = ["SdkInProcess", "AgentsSdk"]
@@ -125,11 +126,10 @@ def test_what_cannot_be_trained_on_stops_a_run_with_the_reason_unless_it_is_to_b
 def test_after_a_handoff_every_message_is_there() -> None:
     """The Agents SDK tells calls apart by their ids: were two agents' alike, it would drop the first of them."""
     agents = pytest.importorskip("agents")
-    endpoint = Endpoint()
+    endpoint, episode = Endpoint(), RunningEpisode()
 
     def model(name: str, replies: _Replies) -> Any:
-        session = Session(agent_name=name, target_tag=name, trained=True, temperature=1.0, model=replies)
-        client = in_process_client(endpoint.handler, api_key=endpoint.sessions.open(session), model=name)
+        client = in_process_client(endpoint, agent_model(replies, name=name, tag=name, episode=episode))
         return agents.OpenAIChatCompletionsModel(model=name, openai_client=client)
 
     asked = _Replies(_call("lookup"), ChatReply(content="It is 7."))

@@ -47,46 +47,42 @@ def scripted(agent_name: str, target_tag: str, rng: random.Random) -> ChatModel:
 
 
 @dataclass
-class OneCast:
+class Players:
     """Everyone is played by what `make` makes, seeded by the game's name and the agent's."""
 
     key: str
     make: PlayerMaker = scripted
     players: dict[str, Overheard] = field(default_factory=dict)
 
-    def policy(self, agent_name: str, target_tag: str) -> ChatModel:
+    def player(self, agent_name: str, target_tag: str) -> ChatModel:
         rng = random.Random(f"{self.key}/{agent_name}")
         self.players[agent_name] = Overheard(self.make(agent_name, target_tag, rng))
         return self.players[agent_name]
 
-    def opponent(self, agent_name: str, target_tag: str) -> ChatModel:
-        return self.policy(agent_name, target_tag)
 
-
-async def play(number: int, cast: OneCast, **params: Any) -> WorkflowOutput:
+async def play(number: int, cast: Players, **params: Any) -> WorkflowOutput:
     workflow = Werewolves(**{"trainable_targets": ["seer", "witch"], **params})
     tuner = AjetTuner(
         config=Config(),
         trainable_targets=workflow.trainable_targets,
-        cast=cast,
-        agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),
+        reply_source=lambda agent: cast.player(agent.name, agent.target_tag),
     )
     task = Task(task_id=f"game-{number}", metadata={"random_number": number})
     return await workflow.execute(WorkflowTask(task=task), tuner)
 
 
-async def play_bare(number: int, cast: OneCast) -> Any:
+async def play_bare(number: int, cast: Players) -> Any:
     workflow = Werewolves(trainable_targets=["seer", "witch"])
     roles = deal_roles(workflow.role_counts(), number)
     seats = range(len(roles))
-    players = [cast.policy(prompts.player_name(seat), roles[seat]) for seat in seats]
+    players = [cast.player(prompts.player_name(seat), roles[seat]) for seat in seats]
     table = BareTable(players, [prompts.system_prompt(seat, roles) for seat in seats])
     return table, await workflow.driver(roles, table, number).play()
 
 
 def test_agents_and_bare_models_play_the_same_twenty_games() -> None:
     for number in range(20):
-        cast, bare_cast = OneCast(key=str(number)), OneCast(key=str(number))
+        cast, bare_cast = Players(key=str(number)), Players(key=str(number))
         output = asyncio.run(play(number, cast))
         table, report = asyncio.run(play_bare(number, bare_cast))
         assert output.metadata["events"] == list(report.events)
@@ -111,7 +107,7 @@ def properties(schema: Any) -> dict[str, dict[str, Any]]:
 
 
 def test_each_request_extends_the_last_one_and_its_reply() -> None:
-    cast = OneCast(key="0")
+    cast = Players(key="0")
     asyncio.run(play(0, cast))
     num_pairs = 0
     for player in cast.players.values():
@@ -125,7 +121,7 @@ def test_each_request_extends_the_last_one_and_its_reply() -> None:
 
 def test_concurrent_games_of_one_seed_share_roles_and_do_not_meet() -> None:
     async def all_at_once() -> list[WorkflowOutput]:
-        return list(await asyncio.gather(*[play(5, OneCast(key=key)) for key in ("a", "b", "a")]))
+        return list(await asyncio.gather(*[play(5, Players(key=key)) for key in ("a", "b", "a")]))
 
     first, second, again = asyncio.run(all_at_once())
     assert first.metadata["roles"] == second.metadata["roles"]
@@ -153,7 +149,7 @@ def test_a_player_who_never_gives_a_usable_reply_costs_default_moves_and_no_cras
     def make(agent_name: str, target_tag: str, rng: random.Random) -> ChatModel:
         return Garbler(rng) if target_tag in ("seer", "werewolf") else scripted(agent_name, target_tag, rng)
 
-    output = asyncio.run(play(3, OneCast(key="3", make=make), day_limit=2))
+    output = asyncio.run(play(3, Players(key="3", make=make), day_limit=2))
     assert output.metadata["winner"] in ("good", "werewolves")
     assert output.log_metrics["default_move_seer"] == 1.0 and output.log_metrics["default_move_villager"] == 0.0
     assert output.log_metrics["extra_calls"] > 0
@@ -178,13 +174,13 @@ def test_agents_send_what_agentscopes_own_memory_and_formatter_would_send(number
     def make(agent_name: str, target_tag: str, rng: random.Random) -> ChatModel:
         return Sloppy(scripted(agent_name, target_tag, rng), rng)
 
-    async def play_with(cast: OneCast, *, agentscopes_own: bool) -> list[Any]:
+    async def play_with(cast: Players, *, agentscopes_own: bool) -> list[Any]:
         workflow = Werewolves(trainable_targets=["seer"])
         roles = deal_roles(workflow.role_counts(), number)
         agents = []
         for seat, role in enumerate(roles):
             name = prompts.player_name(seat)
-            model = AgentScopeModel(cast.policy(name, role), name=name)
+            model = AgentScopeModel(cast.player(name, role), name=name)
             agent = make_agent(name, prompts.system_prompt(seat, roles), model, max_iters=3)
             if agentscopes_own:
                 agent.memory = InMemoryMemory()
@@ -193,8 +189,8 @@ def test_agents_send_what_agentscopes_own_memory_and_formatter_would_send(number
         await workflow.driver(roles, AgentTable(agents), number).play()
         return [plain_messages(request.messages) for player in cast.players.values() for request in player.requests]
 
-    ours = asyncio.run(play_with(OneCast(key=str(number), make=make), agentscopes_own=False))
-    own = asyncio.run(play_with(OneCast(key=str(number), make=make), agentscopes_own=True))
+    ours = asyncio.run(play_with(Players(key=str(number), make=make), agentscopes_own=False))
+    own = asyncio.run(play_with(Players(key=str(number), make=make), agentscopes_own=True))
     assert len(ours) > 20 and ours == own
 
 
@@ -213,7 +209,7 @@ def test_a_player_without_words_decides_all_the_same_with_one_more_call() -> Non
     def make(agent_name: str, target_tag: str, rng: random.Random) -> ChatModel:
         return Wordless(scripted(agent_name, target_tag, rng))
 
-    output = asyncio.run(play(3, OneCast(key="3", make=make)))
+    output = asyncio.run(play(3, Players(key="3", make=make)))
     assert output.log_metrics["default_moves"] == 0
     assert output.log_metrics["extra_calls"] == output.log_metrics["decisions"]
 
@@ -235,7 +231,7 @@ def test_free_speech_is_heard_by_the_others() -> None:
     def make(agent_name: str, target_tag: str, rng: random.Random) -> ChatModel:
         return Speaker(scripted(agent_name, target_tag, rng))
 
-    cast = OneCast(key="3", make=make)
+    cast = Players(key="3", make=make)
     output = asyncio.run(play(3, cast, free_speech=True, explain_rules=True))
     assert output.log_metrics["default_moves"] == 0
     said = [line for line in output.metadata["events"] if "Trust me." in line]
@@ -251,7 +247,7 @@ def test_cancelling_an_episode_ends_it() -> None:
 
     async def impatient() -> None:
         async with asyncio.timeout(0.05):
-            await play(0, OneCast(key="0", make=lambda agent_name, target_tag, rng: Stuck()))
+            await play(0, Players(key="0", make=lambda agent_name, target_tag, rng: Stuck()))
 
     with pytest.raises(TimeoutError):
         asyncio.run(impatient())
@@ -263,12 +259,12 @@ def test_an_error_of_a_model_is_not_swallowed() -> None:
             raise WorkflowError("no more tokens")
 
     with pytest.raises(WorkflowError, match="no more tokens"):
-        asyncio.run(play(0, OneCast(key="0", make=lambda agent_name, target_tag, rng: Broken())))
+        asyncio.run(play(0, Players(key="0", make=lambda agent_name, target_tag, rng: Broken())))
 
 
 def test_small_tables_play_and_the_wolves_can_be_the_trained_side() -> None:
     small = {"num_werewolves": 2, "num_villagers": 2, "has_hunter": False, "trainable_targets": ["werewolf"]}
-    output = asyncio.run(play(2, OneCast(key="2"), **small))
+    output = asyncio.run(play(2, Players(key="2"), **small))
     assert sorted(output.metadata["roles"].values()) == [
         "seer",
         "villager",
@@ -302,8 +298,7 @@ def test_a_task_without_a_number_is_refused() -> None:
     tuner = AjetTuner(
         config=Config(),
         trainable_targets=["seer"],
-        cast=OneCast(key=""),
-        agentscope_adapter=lambda model, name: model,
+        reply_source=lambda agent: Players(key="").player(agent.name, agent.target_tag),
     )
     with pytest.raises(WorkflowError, match="random_number"):
         asyncio.run(workflow.execute(WorkflowTask(task=Task(task_id="t")), tuner))

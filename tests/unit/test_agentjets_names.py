@@ -14,7 +14,7 @@ from ajet.schema.task import WorkflowOutput, WorkflowTask
 from ajet.task_rollout.dashscope_llm_bridge import NUM_TRIES, create_external_llm_fn
 from ajet.utils.robust_dashscope import RobustDashScopeChatModel
 from recipes.small_models.tokenizer import train_tokenizer
-from tests.episodes import Run
+from tests.episodes import Run, agent_model
 from transformers import PreTrainedTokenizerBase
 
 from ajet.chat.types import ChatReply, ChatRequest
@@ -22,7 +22,6 @@ from ajet.data.rows import Row
 from ajet.data.tasks import make_tasks
 from ajet.records import Episode, Task
 from ajet.rollout.endpoint.endpoint import Endpoint
-from ajet.rollout.endpoint.sessions import Session
 from ajet.rollout.environment import episode_uuid
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow
@@ -53,9 +52,7 @@ class Server:
 @pytest.fixture
 def server() -> Iterator[Server]:
     endpoint, model = Endpoint(), Echo()
-    key = endpoint.sessions.open(
-        Session(agent_name="judge", target_tag="judge", trained=False, temperature=1.0, model=model)
-    )
+    key = endpoint.open(agent_model(model, name="judge", tag="judge", trained=False))
     yield Server(url=endpoint.base_url(), key=key, model=model)
     endpoint.close()
 

@@ -43,6 +43,9 @@ class Odd(Workflow):
     act: Act
     by_thread: bool = False
 
+    def model_post_init(self, context: Any) -> None:
+        self.own_thread = self.by_thread  # the code names a URL either way
+
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         if self.by_thread:
             by_url(tuner)

@@ -15,8 +15,9 @@ from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import ASK, Program, Run, by_agentscope, by_sdk, by_url, post
 from transformers import PreTrainedTokenizerBase
 
+from ajet.config.endpoint import EndpointConfig
 from ajet.errors import ConfigError
-from ajet.rollout.endpoint.endpoint import Endpoint, EndpointSettings
+from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.tuner import AjetTuner, OpenAIAddress
 
 
@@ -55,7 +56,7 @@ def test_blocking_programs_run_side_by_side(run: Run) -> None:
     started = time.monotonic()
     episodes = run.play(lambda: Program(program=blocking), group_size=8)
     assert [episode.status for episode in episodes] == ["ok"] * 8
-    # One after the other would take at least 4.8 s; the first of them begin once more on threads of their own.
+    # One after the other would take at least 4.8 s.
     assert time.monotonic() - started < 8 * 0.6
     assert all(len(episode.calls) == 2 for episode in episodes)
 
@@ -153,7 +154,7 @@ def test_a_client_that_hangs_up_leaves_no_call_behind(tokenizer: Any) -> None:
 
 
 def test_a_body_over_the_bound_and_a_stranger_are_turned_away(tokenizer: Any) -> None:
-    made = Run(tokenizer, settings=EndpointSettings(max_body_bytes=1000))
+    made = Run(tokenizer, endpoint=EndpointConfig(max_body_mib=1000 / 2**20))
 
     def program(tuner: AjetTuner) -> list[int]:
         address = tuner.as_oai_baseurl_apikey()
@@ -181,7 +182,7 @@ def test_a_port_that_is_taken_is_an_error_that_says_what_to_do() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=r"endpoint\.port=0"):
-            Endpoint(EndpointSettings(port=port)).base_url()
+            Endpoint(EndpointConfig(port=port)).base_url()
 
 
 def test_task_groups_and_broad_handlers_do_not_keep_an_episode_on_the_loop(run: Run) -> None:

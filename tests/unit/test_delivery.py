@@ -15,11 +15,11 @@ from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import ASK, Program, Run, by_agentscope, by_sdk, by_url, post
 from transformers import PreTrainedTokenizerBase
 
-from ajet.chat.delivery import Delivery
+from ajet.chat.types import Delivery
+from ajet.config.endpoint import EndpointConfig
 from ajet.engine.base import SamplingRequest
 from ajet.engine.scripted import ScriptedEngine
 from ajet.records import Completion
-from ajet.rollout.endpoint.endpoint import EndpointSettings
 from ajet.tuner import AjetTuner
 
 
@@ -222,7 +222,7 @@ def test_a_client_that_all_episodes_share_receives_every_reply_that_is_recorded(
 def test_a_client_that_hangs_up_anywhere_leaves_no_traceback(
     tokenizer: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    made = Run(tokenizer, settings=EndpointSettings(max_body_bytes=100_000))
+    made = Run(tokenizer, endpoint=EndpointConfig(max_body_mib=0.1))
 
     def program(tuner: AjetTuner) -> int:
         address = tuner.as_oai_baseurl_apikey(agent_name="P1", target_tag="seer")

@@ -7,20 +7,18 @@ import json
 import logging
 from typing import Any
 
+import httpx
 import pytest
 from recipes.small_models.tokenizer import train_tokenizer
+from tests.episodes import agent_model
 from transformers import PreTrainedTokenizerBase
 
-from ajet.chat.recording import EpisodeRecorder
 from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest, NamedTool, ToolCall
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import EngineError
-from ajet.rollout.agents.speakers import EngineSpeaker, SamplingSettings
-from ajet.rollout.endpoint.handler import Handler
-from ajet.rollout.endpoint.refusals import Refusals
-from ajet.rollout.endpoint.replies import Answer
-from ajet.rollout.endpoint.sessions import Session, SessionTable
+from ajet.rollout.agent_model import AgentModel, EngineReplies, RunningEpisode
+from ajet.rollout.endpoint.endpoint import Endpoint
 
 ASK = {"messages": [{"role": "user", "content": "Say something."}]}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
@@ -41,38 +39,37 @@ class Replies:
         return reply
 
 
-class Door:
-    """A handler with one open session."""
+class Client:
+    """A client of an endpoint with one key."""
 
     def __init__(self, model: ChatModel, *, trained: bool = True, ignore: bool = False) -> None:
-        self.sessions = SessionTable()
-        self.handler = Handler(self.sessions, Refusals(ignore=ignore))
-        self.key = self.sessions.open(
-            Session(agent_name="P1", target_tag="seer", trained=trained, temperature=1.0, model=model)
-        )
+        self.endpoint = Endpoint()
+        self.model = model if isinstance(model, AgentModel) else agent_model(model, trained=trained, ignore=ignore)
+        self.key = self.endpoint.open(self.model)
 
-    def send(self, path: str, body: Any = None, *, method: str = "POST", authorization: str | None = None) -> Answer:
+    def send(
+        self, path: str, body: Any = None, *, method: str = "POST", authorization: str | None = None
+    ) -> httpx.Response:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        key = (b"authorization", (authorization or f"Bearer {self.key}").encode("latin-1"))
 
-        async def received() -> Answer:
-            answer = await self.handler.answer(
-                method=method, path=path, authorization=authorization or f"Bearer {self.key}", body=raw
-            )
-            answer.delivery.confirm()
-            return answer
+        async def received() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self.endpoint.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://ajet.invalid") as client:
+                return await client.request(method, path, content=raw, headers=[key])
 
         return asyncio.run(received())
 
     def chat(self, **body: Any) -> Any:
-        return json.loads(self.send("/v1/chat/completions", {**ASK, **body}).body)
+        return self.send("/v1/chat/completions", {**ASK, **body}).json()
 
     def complete(self, **body: Any) -> Any:
-        return json.loads(self.send("/v1/completions", body).body)
+        return self.send("/v1/completions", body).json()
 
     def error(self, path: str = "/v1/chat/completions", status: int = 400, **body: Any) -> Any:
         answer = self.send(path, {**ASK, **body})
-        assert answer.status == status and answer.headers["x-should-retry"] == "false"
-        return json.loads(answer.body)["error"]
+        assert answer.status_code == status and answer.headers["x-should-retry"] == "false"
+        return answer.json()["error"]
 
 
 @pytest.fixture(scope="module")
@@ -80,33 +77,29 @@ def tokenizer() -> PreTrainedTokenizerBase:
     return train_tokenizer(["hello there world"] * 3, vocab_size=280, max_context=256)
 
 
-def engine_speaker(
+def engine_model(
     tokenizer: PreTrainedTokenizerBase, *, max_context: int = 256, seed: int = 3
-) -> tuple[EngineSpeaker, EpisodeRecorder]:
-    recorder = EpisodeRecorder()
-    speaker = EngineSpeaker(
-        agent_name="P1",
-        target_tag="seer",
-        trained=True,
+) -> tuple[AgentModel, RunningEpisode]:
+    episode = RunningEpisode()
+    replies = EngineReplies(
         engine=ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
         renderer=ChatRenderer(tokenizer),
-        recorder=recorder,
-        sampling=SamplingSettings(temperature=1.0, max_tokens=24),
-        seed=seed,
+        temperature=1.0,
+        max_tokens=24,
     )
-    return speaker, recorder
+    return agent_model(replies, seed=seed, episode=episode), episode
 
 
-def events(answer: Answer) -> list[Any]:
-    assert answer.status == 200 and answer.events is not None
-    lines = b"".join(answer.events).decode().split("\n\n")
+def events(answer: httpx.Response) -> list[Any]:
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/event-stream")
+    lines = answer.text.split("\n\n")
     assert lines[-2:] == ["data: [DONE]", ""]
     return [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
 
 
 def test_a_chat_reply_has_openais_shape() -> None:
     reply = ChatReply(content="I see.", num_prompt_tokens=7, num_sampled_tokens=3, finish_reason="length")
-    said = Door(Replies(reply)).chat()
+    said = Client(Replies(reply)).chat()
     (choice,) = said["choices"]
     assert said["object"] == "chat.completion" and said["model"] == "ajet-seer"
     assert choice["message"] == {"role": "assistant", "content": "I see.", "refusal": None}
@@ -117,10 +110,10 @@ def test_a_chat_reply_has_openais_shape() -> None:
 def test_tools_choice_and_limits_reach_the_model_and_calls_come_back_with_ids_that_differ() -> None:
     call = ToolCall(name="look", arguments='{"at": 1}')
     replies = Replies(ChatReply(content="", tool_calls=(call, call)), ChatReply(content="", tool_calls=(call,)))
-    door = Door(replies)
+    client = Client(replies)
     tool = {"type": "function", "function": {**TOOL["function"], "strict": True}}  # type: ignore[dict-item]
     choice = {"type": "function", "function": {"name": "look"}}
-    first = door.chat(
+    first = client.chat(
         tools=[tool], tool_choice=choice, max_tokens=9, max_completion_tokens=5, stop="\n", parallel_tool_calls=False
     )
     (request,) = replies.requests
@@ -129,18 +122,16 @@ def test_tools_choice_and_limits_reach_the_model_and_calls_come_back_with_ids_th
     message = first["choices"][0]["message"]
     assert message["content"] is None and first["choices"][0]["finish_reason"] == "tool_calls"
     assert [c["function"] for c in message["tool_calls"]] == [{"name": "look", "arguments": '{"at": 1}'}] * 2
-    second = door.chat(tools=[TOOL])["choices"][0]["message"]
+    second = client.chat(tools=[TOOL])["choices"][0]["message"]
     assert len({c["id"] for c in message["tool_calls"] + second["tool_calls"]}) == 3
 
 
 def test_ids_of_calls_differ_between_agents_with_keys_of_their_own() -> None:
     reply = ChatReply(content="", tool_calls=(ToolCall(name="look", arguments="{}"),))
-    door = Door(Replies(reply, reply))
-    other = door.sessions.open(
-        Session(agent_name="P2", target_tag="seer", trained=True, temperature=1.0, model=Replies(reply))
-    )
-    answers = [door.send("/v1/chat/completions", ASK, authorization=f"Bearer {key}") for key in (door.key, other)]
-    said = [json.loads(answer.body) for answer in answers]
+    client = Client(Replies(reply, reply))
+    other = client.endpoint.open(agent_model(Replies(reply), name="P2", episode=client.model.episode))
+    answers = [client.send("/v1/chat/completions", ASK, authorization=f"Bearer {key}") for key in (client.key, other)]
+    said = [answer.json() for answer in answers]
     assert len({body["id"] for body in said}) == 2
     assert len({body["choices"][0]["message"]["tool_calls"][0]["id"] for body in said}) == 2
 
@@ -153,9 +144,9 @@ def test_a_stream_says_the_same_as_the_reply_in_one_piece() -> None:
         num_prompt_tokens=2,
         num_sampled_tokens=4,
     )
-    door = Door(Replies(reply))
+    client = Client(Replies(reply))
     body = {**ASK, "tools": [TOOL], "stream": True, "stream_options": {"include_usage": True}}
-    *pieces, last = events(door.send("/v1/chat/completions", body))
+    *pieces, last = events(client.send("/v1/chat/completions", body))
     deltas = [piece["choices"][0]["delta"] for piece in pieces]
     assert deltas[0] == {"role": "assistant", "content": ""}
     assert "".join(delta.get("content", "") for delta in deltas) == "I look there."
@@ -171,9 +162,9 @@ def test_a_stream_says_the_same_as_the_reply_in_one_piece() -> None:
 
 
 def test_token_ids_and_logprobs_are_those_that_were_sampled(tokenizer: Any) -> None:
-    speaker, recorder = engine_speaker(tokenizer)
-    said = Door(speaker).chat(return_token_ids=True, logprobs=True, top_logprobs=0)
-    (call,) = recorder.calls
+    model, episode = engine_model(tokenizer)
+    said = Client(model).chat(return_token_ids=True, logprobs=True, top_logprobs=0)
+    (call,) = episode.calls
     (choice,) = said["choices"]
     assert tuple(said["prompt_token_ids"]) == call.prompt_ids and tuple(choice["token_ids"]) == call.sampled_ids
     entries = choice["logprobs"]["content"]
@@ -183,21 +174,21 @@ def test_token_ids_and_logprobs_are_those_that_were_sampled(tokenizer: Any) -> N
 
 
 def test_a_stop_text_ends_reply_and_record_where_it_is_complete(tokenizer: Any) -> None:
-    free = Door(engine_speaker(tokenizer)[0]).chat()["choices"][0]["message"]["content"]
+    free = Client(engine_model(tokenizer)[0]).chat()["choices"][0]["message"]["content"]
     stop = free[6:9]
     end = free.index(stop)
-    speaker, recorder = engine_speaker(tokenizer)
-    choice = Door(speaker).chat(stop=["not in there", stop])["choices"][0]
+    model, episode = engine_model(tokenizer)
+    choice = Client(model).chat(stop=["not in there", stop])["choices"][0]
     assert choice["message"]["content"] == free[:end].strip() and choice["finish_reason"] == "stop"
-    (call,) = recorder.calls
+    (call,) = episode.calls
     assert stop in call.reply and stop not in ChatRenderer(tokenizer).reply_text(call.sampled_ids[:-1])
     assert len(call.sampled_ids) == len(call.logprobs)
 
 
 def test_a_seed_repeats_a_reply_within_an_episode_and_not_across_episodes(tokenizer: Any) -> None:
     def said(seed: int) -> list[str]:
-        door = Door(engine_speaker(tokenizer, seed=seed)[0])
-        return [door.chat(seed=42)["choices"][0]["message"]["content"] for _ in range(2)]
+        client = Client(engine_model(tokenizer, seed=seed)[0])
+        return [client.chat(seed=42)["choices"][0]["message"]["content"] for _ in range(2)]
 
     first, other = said(1), said(2)
     assert first[0] == first[1] and other[0] == other[1] and first[0] != other[0]
@@ -205,9 +196,9 @@ def test_a_seed_repeats_a_reply_within_an_episode_and_not_across_episodes(tokeni
 
 @pytest.mark.parametrize("prompt", ["once upon", ["once upon"], [5, 6, 7], [[5, 6, 7]]])
 def test_a_raw_prompt_is_continued_without_the_chat_template(tokenizer: Any, prompt: Any) -> None:
-    speaker, recorder = engine_speaker(tokenizer)
-    said = Door(speaker).complete(prompt=prompt, max_tokens=4, logprobs=0, return_token_ids=True)
-    (call,) = recorder.calls
+    model, episode = engine_model(tokenizer)
+    said = Client(model).complete(prompt=prompt, max_tokens=4, logprobs=0, return_token_ids=True)
+    (call,) = episode.calls
     ids = tuple(tokenizer.encode("once upon", add_special_tokens=False)) if "once upon" in prompt else (5, 6, 7)
     assert call.prompt_ids == ids and call.messages[0]["content"] == tokenizer.decode(ids)
     (choice,) = said["choices"]
@@ -217,49 +208,48 @@ def test_a_raw_prompt_is_continued_without_the_chat_template(tokenizer: Any, pro
 
 
 def test_a_raw_prompt_streams_too(tokenizer: Any) -> None:
-    whole = Door(engine_speaker(tokenizer)[0]).complete(prompt="once upon")["choices"][0]["text"]
-    door = Door(engine_speaker(tokenizer)[0])
-    pieces = events(door.send("/v1/completions", {"prompt": "once upon", "stream": True}))
+    whole = Client(engine_model(tokenizer)[0]).complete(prompt="once upon")["choices"][0]["text"]
+    client = Client(engine_model(tokenizer)[0])
+    pieces = events(client.send("/v1/completions", {"prompt": "once upon", "stream": True}))
     assert "".join(piece["choices"][0]["text"] for piece in pieces) == whole
 
 
 def test_a_key_lists_its_own_model() -> None:
-    door = Door(Replies())
-    listed = json.loads(door.send("/v1/models", method="GET").body)
+    client = Client(Replies())
+    listed = client.send("/v1/models", method="GET").json()
     assert [model["id"] for model in listed["data"]] == ["ajet-seer"]
-    assert door.send("/v1/models/ajet-seer", method="GET").status == 200
-    assert door.send("/v1/models/gpt", method="GET").status == 404
+    assert client.send("/v1/models/ajet-seer", method="GET").status_code == 200
+    assert client.send("/v1/models/gpt", method="GET").status_code == 404
 
 
 @pytest.mark.parametrize("broken", ["", "Bearer", "Basic {key}", "Bearer {key}x", "Bearer sk-ajet-00-x", "Bearer é"])
 def test_a_wrong_key_is_401_and_says_so(broken: str) -> None:
-    door = Door(Replies())
-    authorization = broken.format(key=door.key) or "nothing"
-    answer = door.send("/v1/models", method="GET", authorization=authorization)
-    assert answer.status == 401 and json.loads(answer.body)["error"]["code"] == "invalid_api_key"
+    client = Client(Replies())
+    authorization = broken.format(key=client.key) or "nothing"
+    answer = client.send("/v1/models", method="GET", authorization=authorization)
+    assert answer.status_code == 401 and answer.json()["error"]["code"] == "invalid_api_key"
 
 
 def test_a_key_dies_with_its_session_and_opens_no_other() -> None:
-    door = Door(Replies(ChatReply(content="a"), ChatReply(content="b")))
-    other = Door(Replies())
-    assert other.send("/v1/models", method="GET", authorization=f"Bearer {door.key}").status == 401
-    assert door.send("/v1/models", method="GET").status == 200
-    door.sessions.close([door.key])
-    assert door.send("/v1/models", method="GET").status == 401
+    client = Client(Replies(ChatReply(content="a"), ChatReply(content="b")))
+    other = Client(Replies())
+    assert other.send("/v1/models", method="GET", authorization=f"Bearer {client.key}").status_code == 401
+    assert client.send("/v1/models", method="GET").status_code == 200
+    client.endpoint.end(client.model.episode)
+    assert client.send("/v1/models", method="GET").status_code == 401
 
 
 def test_keys_are_long_and_none_comes_twice() -> None:
-    sessions = SessionTable()
-    session = Session(agent_name="a", target_tag="a", trained=True, temperature=1.0, model=Replies())
-    keys = {sessions.open(session) for _ in range(50)}
+    endpoint, model = Endpoint(), agent_model(Replies())
+    keys = {endpoint.open(model) for _ in range(50)}
     assert len(keys) == 50 and min(map(len, keys)) > 50
 
 
 def test_a_conversation_that_outgrows_the_context_is_openais_error_and_counted(tokenizer: Any) -> None:
-    speaker, recorder = engine_speaker(tokenizer, max_context=8)
-    error = Door(speaker).error()
+    model, episode = engine_model(tokenizer, max_context=8)
+    error = Client(model).error()
     assert error["code"] == "context_length_exceeded" and error["type"] == "invalid_request_error"
-    assert recorder.context_overflows == 1 and not recorder.calls
+    assert episode.context_overflows == 1 and not episode.calls
 
 
 @pytest.mark.parametrize(
@@ -267,7 +257,7 @@ def test_a_conversation_that_outgrows_the_context_is_openais_error_and_counted(t
     [(EngineError("the sampling engine failed"), "the sampling engine failed"), (KeyError("x"), "KeyError: 'x'")],
 )
 def test_what_fails_behind_the_endpoint_is_a_500_that_says_what(failure: Exception, said: str) -> None:
-    error = Door(Replies(failure)).error(status=500)
+    error = Client(Replies(failure)).error(status=500)
     assert error["type"] == "server_error" and said in error["message"]
 
 
@@ -288,26 +278,26 @@ def test_what_fails_behind_the_endpoint_is_a_500_that_says_what(failure: Excepti
     ],
 )
 def test_a_body_that_cannot_work_names_the_parameter(tokenizer: Any, body: Any, param: str, code: str) -> None:
-    error = Door(engine_speaker(tokenizer)[0]).error(**body)
+    error = Client(engine_model(tokenizer)[0]).error(**body)
     assert error["param"] == param and error["code"] == code and error["type"] == "invalid_request_error"
 
 
 def test_bytes_that_are_no_json_are_refused() -> None:
-    answer = Door(Replies()).send("/v1/chat/completions", b"{oh")
-    assert answer.status == 400 and json.loads(answer.body)["error"]["code"] == "invalid_json"
+    answer = Client(Replies()).send("/v1/chat/completions", b"{oh")
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == "invalid_json"
 
 
 def test_prompts_that_cannot_be_continued_are_refused(tokenizer: Any) -> None:
-    door = Door(engine_speaker(tokenizer)[0])
+    client = Client(engine_model(tokenizer)[0])
     for prompt in ("", [], ["a", "b"], [10**9], [-1]):
-        assert "error" in door.complete(prompt=prompt), prompt
+        assert "error" in client.complete(prompt=prompt), prompt
 
 
 def test_unknown_paths_and_methods_are_answered_in_the_same_format() -> None:
-    door = Door(Replies())
-    answer = door.send("/v1/embeddings", {})
-    assert answer.status == 404 and "/v1/chat/completions" in json.loads(answer.body)["error"]["message"]
-    assert door.send("/v1/chat/completions", method="GET").status == 405
+    client = Client(Replies())
+    answer = client.send("/v1/embeddings", {})
+    assert answer.status_code == 404 and "/v1/chat/completions" in answer.json()["error"]["message"]
+    assert client.send("/v1/chat/completions", method="GET").status_code == 405
 
 
 CHANGING: list[dict[str, Any]] = [
@@ -328,37 +318,37 @@ CHANGING: list[dict[str, Any]] = [
 @pytest.mark.parametrize("body", CHANGING)
 def test_a_trained_agent_is_refused_what_would_change_its_distribution(body: dict[str, Any]) -> None:
     replies = Replies(ChatReply(content="x"))
-    error = Door(replies).error(**body)
+    error = Client(replies).error(**body)
     (param,) = body
     assert error["param"] == param and error["code"] == "unsupported_parameter" and not replies.requests
     assert "endpoint.unsupported=ignore" in error["message"]
 
 
 def test_the_refusal_says_why() -> None:
-    message = Door(Replies()).error(top_p=0.9)["message"]
+    message = Client(Replies()).error(top_p=0.9)["message"]
     assert "sampled distribution differ from the one that is trained" in message
-    assert "rollout.temperature=1" in Door(Replies()).error(temperature=0.2)["message"]
+    assert "rollout.temperature=1" in Client(Replies()).error(temperature=0.2)["message"]
 
 
 def test_values_that_change_nothing_pass() -> None:
     neutral = {"temperature": 1, "top_p": 1.0, "top_k": -1, "presence_penalty": 0, "logit_bias": None, "user": "me"}
     body = {**neutral, "response_format": {"type": "text"}, "frequency_penalty": 0.0, "store": False, "n": 1}
-    assert Door(Replies(ChatReply(content="x"))).chat(**body)["choices"][0]["message"]["content"] == "x"
+    assert Client(Replies(ChatReply(content="x"))).chat(**body)["choices"][0]["message"]["content"] == "x"
 
 
 @pytest.mark.parametrize("body", CHANGING)
 def test_an_agent_that_is_not_trained_may_ask_for_anything(body: dict[str, Any]) -> None:
-    said = Door(Replies(ChatReply(content="x")), trained=False).chat(**body)
+    said = Client(Replies(ChatReply(content="x")), trained=False).chat(**body)
     assert said["choices"][0]["message"]["content"] == "x"
 
 
 def test_what_is_not_supported_is_dropped_with_one_warning_where_the_config_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    door = Door(Replies(*[ChatReply(content="x")] * 3), ignore=True)
+    client = Client(Replies(*[ChatReply(content="x")] * 3), ignore=True)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            assert door.chat(top_p=0.9, temperature=0.2)["choices"][0]["message"]["content"] == "x"
+            assert client.chat(top_p=0.9, temperature=0.2)["choices"][0]["message"]["content"] == "x"
     assert [record.args[0] for record in caplog.records if record.args] == ["temperature", "top_p"]  # type: ignore[index]
 
 
@@ -366,18 +356,8 @@ def test_what_is_not_supported_is_dropped_with_one_warning_where_the_config_says
 def test_a_prompt_that_is_too_long_is_counted_as_an_overflow_wherever_that_is_noticed(
     tokenizer: Any, max_context: int
 ) -> None:
-    recorder = EpisodeRecorder()
-    speaker = EngineSpeaker(
-        agent_name="P1",
-        target_tag="seer",
-        trained=True,
-        engine=ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
-        renderer=ChatRenderer(tokenizer),
-        recorder=recorder,
-        sampling=SamplingSettings(temperature=1.0, max_tokens=4),
-        seed=1,
-    )
+    model, episode = engine_model(tokenizer, max_context=max_context)
     for num_words in (10, 10_000):
-        error = Door(speaker).error(messages=[{"role": "user", "content": "word " * num_words}])
+        error = Client(model).error(messages=[{"role": "user", "content": "word " * num_words}])
         assert error["code"] == "context_length_exceeded"
-    assert recorder.context_overflows == 2 and recorder.undelivered_calls == 0
+    assert episode.context_overflows == 2 and episode.undelivered_calls == 0

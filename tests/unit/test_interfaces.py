@@ -13,10 +13,10 @@ from tests.episodes import ASK, Run, by_agentscope, by_sdk, by_url, post
 from transformers import PreTrainedTokenizerBase
 
 from ajet.chat.types import ChatModel
+from ajet.config.endpoint import EndpointConfig
 from ajet.errors import ConfigError
+from ajet.rollout.agent_model import OVERFLOW_REPLY
 from ajet.rollout.agents.openai_sdk import OpenAIClient
-from ajet.rollout.agents.speakers import OVERFLOW_REPLY
-from ajet.rollout.endpoint.endpoint import EndpointSettings
 from ajet.rollout.opponents.random import PHRASES, RandomPlayer
 from ajet.tuner import AjetTuner, OpenAIAddress
 
@@ -194,7 +194,7 @@ def with_top_p(interface: str) -> Any:
 def test_what_a_trained_agent_may_not_ask_for_is_the_same_on_every_interface(
     tokenizer: Any, interface: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    strict, lenient = Run(tokenizer), Run(tokenizer, settings=EndpointSettings(ignore_unsupported=True))
+    strict, lenient = Run(tokenizer), Run(tokenizer, endpoint=EndpointConfig(unsupported="ignore"))
     untrained = Run(tokenizer, opponent=random_player)
     refused = strict.one(with_top_p(interface))
     assert refused.status == "infra_error" and "top_p would make the sampled distribution differ" in str(refused.error)

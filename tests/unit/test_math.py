@@ -15,6 +15,7 @@ from tests.scripted_play import Reciter, play, scripted
 
 from ajet.assemble.judges import make_judge
 from ajet.assemble.tasks import make_task_source
+from ajet.chat.tool_calls import reply_as_text
 from ajet.chat.types import ChatReply, ChatRequest, ToolCall
 from ajet.config.compose import compose
 from ajet.config.data import resolve_data_path
@@ -22,7 +23,6 @@ from ajet.config.judge import JudgeConfig
 from ajet.config.root import Config
 from ajet.errors import ConfigError, WorkflowError
 from ajet.records import Task
-from ajet.rollout.agents.speakers import reply_as_text
 from ajet.rollout.judges.base import BaseJudge
 from ajet.workflow import WorkflowOutput, WorkflowTask
 from ajet.workflows.arithmetic import read_expression

@@ -11,12 +11,11 @@ from typing import Literal
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
+from tests.episodes import agent_model
 
 from ajet.chat.types import ChatReply, ChatRequest, NamedTool, ToolCall
 from ajet.rollout.agents.openai_sdk import in_process_client
-from ajet.rollout.endpoint.handler import Handler
-from ajet.rollout.endpoint.refusals import Refusals
-from ajet.rollout.endpoint.sessions import Session, SessionTable
+from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.opponents.openai import OpenAIPlayer
 from ajet.rollout.opponents.random import RandomPlayer
 
@@ -71,9 +70,8 @@ class Remote:
 
 
 def test_a_remote_player_passes_on_what_the_agent_asked_for() -> None:
-    remote, sessions = Remote(), SessionTable()
-    key = sessions.open(Session(agent_name="P1", target_tag="seer", trained=False, temperature=1.0, model=remote))
-    client = in_process_client(Handler(sessions, Refusals(ignore=False)), api_key=key, model="remote")
+    remote = Remote()
+    client = in_process_client(Endpoint(), agent_model(remote, trained=False))
     player = OpenAIPlayer(client, model="remote", temperature=0.3, max_tokens=None)
     asked = ChatRequest(
         messages=[{"role": "user", "content": "Move."}],

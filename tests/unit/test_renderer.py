@@ -13,6 +13,7 @@ from ajet.chat.renderer import ChatRenderer, Conversation
 from ajet.chat.types import ChatRequest
 from ajet.config.model import resolve_model_path
 from ajet.errors import WorkflowError
+from ajet.records import Completion
 
 SYSTEM = {"role": "system", "content": "You are Player4."}
 ASK = {"role": "user", "content": "Whom do you see? Player1 Player2"}
@@ -173,13 +174,16 @@ def test_a_reply_that_a_stop_text_ended_goes_on_from_its_sampled_ids(tokenizer: 
     first = ChatRequest(messages=[ASK], stop=["never", "I see"])
     prompt = renderer.prompt_ids(first, conversation)
     free = encode(tokenizer, "You. I see Player1")
-    num_ids = renderer.num_until_stop(free, first.stop)
-    assert num_ids is not None and text_of(tokenizer, free[:num_ids]).strip() == "You. I see"
+    whole = Completion(token_ids=free, logprobs=(0.0,) * len(free), finish_reason="length", policy_version=0)
+    stopped = renderer.until_stop(whole, first.stop)
+    num_ids = len(stopped.token_ids)
+    assert stopped.finish_reason == "stop" and stopped.token_ids == free[:num_ids]
+    assert text_of(tokenizer, free[:num_ids]).strip() == "You. I see"
     reply = renderer.finish(first, prompt, free[:num_ids], conversation)
     assert reply.content == "You."
     again = ChatRequest(messages=[ASK, {"role": "assistant", "content": reply.content}, ASK])
     assert renderer.prompt_ids(again, conversation)[: len(prompt) + num_ids] == prompt + free[:num_ids]
-    assert renderer.num_until_stop(free, ["never"]) is None and renderer.num_until_stop(free, []) is None
+    assert renderer.until_stop(whole, ["never"]) is whole and renderer.until_stop(whole, []) is whole
 
 
 def test_messages_that_the_template_refuses_are_the_programs_fault_in_its_words() -> None:

@@ -20,9 +20,8 @@ from ajet.config.root import Config
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import ConfigError, PolicyError, WorkflowError
 from ajet.records import Episode, EpisodeGroup, Task
-from ajet.rollout.agents.agentscope import AgentScopeModel
-from ajet.rollout.agents.speakers import SamplingSettings
-from ajet.rollout.cast import Voices
+from ajet.rollout.agent_model import Agent, EngineReplies, ReplySource
+from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.event_loop import RolloutLoop
 from ajet.rollout.opponents.random import RandomPlayer
 from ajet.rollout.runner import EpisodeRunner, rewards_by_agent
@@ -88,21 +87,21 @@ def scheduler(
     max_context: int = 256,
     concurrency: int = 3,
 ) -> RolloutScheduler:
-    voices = Voices(
-        policy_engine=ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
-        frozen_engine=None,
-        make_player=opponent,
+    policy = EngineReplies(
+        engine=ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
         renderer=ChatRenderer(tokenizer),
-        sampling=SamplingSettings(temperature=1.0, max_tokens=12),
+        temperature=1.0,
+        max_tokens=12,
     )
-    runner = EpisodeRunner(
-        config=Config(),
-        make_workflow=make_workflow,
-        voices=voices,
-        agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),
-        timeout_s=timeout_s,
-        policy_error_reward=-0.5,
-    )
+
+    def reply_source(agent: Agent) -> ReplySource | None:
+        if agent.trained:
+            return policy
+        return None if opponent is None else opponent(agent.name, agent.target_tag, agent.rng)
+
+    config = Config()
+    config.rollout.timeout_s, config.rollout.policy_error_reward = timeout_s, -0.5
+    runner = EpisodeRunner(config=config, make_workflow=make_workflow, reply_source=reply_source, endpoint=Endpoint())
     return RolloutScheduler(runner=runner, concurrency=concurrency, max_retries=max_retries)
 
 

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ajet.chat.messages import plain_messages
-from ajet.chat.tool_calls import parse_reply
+from ajet.chat.tool_calls import parse_reply, reply_as_text
 from ajet.chat.types import ChatReply, NamedTool, ToolCall, ToolSchema
-from ajet.rollout.agents.speakers import reply_as_text
 
 VOTE: ToolSchema = {
     "type": "function",

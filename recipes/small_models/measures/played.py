@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from ajet.config.view import author_view
 from ajet.data.randomness import derive_rng
 from ajet.evaluate.scores import play_held_out
 from ajet.records import EpisodeGroup, Task
-from ajet.rollout.agents.agentscope import AgentScopeModel
+from ajet.rollout.agent_model import Agent
 from ajet.rollout.judges.base import judged
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.metrics import Metrics
@@ -56,7 +55,7 @@ def teachers_success(overrides: Sequence[str], num_games: int, *, sense: float, 
 
         async def succeeds(task: Task, repeat: int) -> bool:
             made = make_workflow()
-            cast = ScriptedCast(
+            players = ScriptedPlayers(
                 workflow=workflow,
                 params={"sense": sense},
                 opponent_params=config.opponent.params,
@@ -65,8 +64,7 @@ def teachers_success(overrides: Sequence[str], num_games: int, *, sense: float, 
             tuner = AjetTuner(
                 config=author_view(config),
                 trainable_targets=made.trainable_targets,
-                cast=cast,
-                agentscope_adapter=lambda model, name: AgentScopeModel(model, name=name),
+                reply_source=players.player,
             )
             played = WorkflowTask(task=task, repeat=repeat)
             output = await made.execute(played, tuner)
@@ -78,7 +76,7 @@ def teachers_success(overrides: Sequence[str], num_games: int, *, sense: float, 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScriptedCast:
+class ScriptedPlayers:
     """Teachers in the trained seats, the scripted opponent in the others."""
 
     workflow: type[Workflow]
@@ -86,17 +84,14 @@ class ScriptedCast:
     opponent_params: Mapping[str, float]
     key: tuple[str | int, ...]
 
-    def policy(self, agent_name: str, target_tag: str) -> ChatModel:
-        """A teacher."""
-        return self._player(agent_name, target_tag, self.params)
-
-    def opponent(self, agent_name: str, target_tag: str) -> ChatModel:
-        """The opponent."""
-        return self._player(agent_name, target_tag, self.opponent_params)
-
-    def _player(self, agent_name: str, target_tag: str, params: Mapping[str, float]) -> ChatModel:
-        rng: random.Random = derive_rng(*self.key, agent_name)
-        player = self.workflow.scripted_player(agent_name=agent_name, target_tag=target_tag, rng=rng, params=params)
+    def player(self, agent: Agent) -> ChatModel:
+        """A teacher, or the opponent."""
+        player = self.workflow.scripted_player(
+            agent_name=agent.name,
+            target_tag=agent.target_tag,
+            rng=derive_rng(*self.key, agent.name),
+            params=self.params if agent.trained else self.opponent_params,
+        )
         assert player is not None, f"{self.workflow.__name__} has no scripted players"
         return player
 

@@ -11,6 +11,7 @@ from ajet.assemble.preflight import find_model
 from ajet.assemble.tasks import make_task_source
 from ajet.config.compose import save
 from ajet.config.root import PlayConfig
+from ajet.rollout.callbacks import RolloutCallbacks
 from ajet.rollout.play import Play
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.store import TrajectoryStore
@@ -40,7 +41,16 @@ def build_play(config: PlayConfig) -> Play:
         return Play(
             tasks=tasks,
             scheduler=make_scheduler(
-                config, workflow, make_workflow, model_path, engine, opened, renderer=renderer, onlooker=transcript
+                config,
+                workflow,
+                make_workflow,
+                model_path,
+                engine,
+                opened,
+                renderer=renderer,
+                callbacks=RolloutCallbacks(
+                    on_call=transcript.call, on_failure=transcript.failure, on_episode=transcript.episode
+                ),
             ),
             runtime=RolloutRuntime(),
             keep=lambda groups: store.write(groups, {}, step=0, split="play"),

@@ -1,15 +1,12 @@
-"""Who plays and in which order: the config's rollout and opponent groups -> a scheduler of episodes."""
+"""Who answers agents, and in which order episodes are played: the config -> a scheduler of episodes."""
 
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable
 from contextlib import ExitStack
-from importlib.metadata import version
-from importlib.util import find_spec
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
@@ -22,16 +19,15 @@ from ajet.config.root import Config
 from ajet.engine.base import Engine
 from ajet.errors import ConfigError
 from ajet.records import Episode
-from ajet.rollout.agents.speakers import SamplingSettings
-from ajet.rollout.cast import PlayerMaker, Voices
+from ajet.rollout.agent_model import Agent, EngineReplies, ReplySource
+from ajet.rollout.callbacks import RolloutCallbacks
 from ajet.rollout.descriptors import fitting_concurrency
-from ajet.rollout.endpoint.endpoint import Endpoint, EndpointSettings
+from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import EnvironmentMaker
 from ajet.rollout.opponents.random import RandomPlayer
 from ajet.rollout.runner import EpisodeRunner
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.rollout.unasked import Unasked
-from ajet.rollout.watch import Onlooker
 from ajet.tracking.console import Display
 from ajet.workflow import Workflow
 
@@ -46,46 +42,28 @@ def make_scheduler(
     *,
     renderer: ChatRenderer,
     display: Display | None = None,
-    onlooker: Onlooker | None = None,
+    callbacks: RolloutCallbacks | None = None,
 ) -> RolloutScheduler:
-    """The players and the order of play; the endpoint and a frozen opponent's engine are added to `opened`."""
-    frozen = None
-    if config.opponent.name == "frozen":
-        frozen = make_engine(config, model_path)
-        opened.callback(frozen.close)
-    voices = Voices(
-        policy_engine=engine,
-        frozen_engine=frozen,
-        make_player=player_maker(config, workflow),
-        renderer=renderer,
-        sampling=SamplingSettings(
-            temperature=config.rollout.temperature,
-            max_tokens=config.rollout.max_tokens,
-            reply_on_overflow=config.endpoint.on_overflow == "reply",
-        ),
-    )
+    """The agents' models and the order of play; the endpoint and a frozen opponent's engine are added to `opened`."""
     unasked = Unasked(config, make_judge(config), print if display is None else display.say)
-    endpoint = make_endpoint(config)
+    endpoint = Endpoint(config.endpoint)
     opened.callback(endpoint.close)
+    callbacks = callbacks or RolloutCallbacks()
     runner = EpisodeRunner(
         config=config,
         make_workflow=make_workflow,
-        voices=voices,
-        agentscope_adapter=agentscope_model,
-        timeout_s=config.rollout.timeout_s,
-        policy_error_reward=config.rollout.policy_error_reward,
+        reply_source=make_reply_source(config, workflow, model_path, engine, opened, renderer=renderer),
         endpoint=endpoint,
         judge=unasked.judge,
         make_env=environment_maker(config),
-        onlooker=onlooker,
+        callbacks=callbacks,
     )
 
     def on_episode(episode: Episode) -> None:
         unasked.episode(episode)
         if display is not None:
             display.advance()
-        if onlooker is not None:
-            onlooker.episode(episode)
+        callbacks.on_episode(episode)
 
     return RolloutScheduler(
         runner=runner,
@@ -93,6 +71,33 @@ def make_scheduler(
         max_retries=config.rollout.max_retries,
         on_episode=on_episode,
     )
+
+
+def make_reply_source(
+    config: Config,
+    workflow: type[Workflow],
+    model_path: str,
+    engine: Engine,
+    opened: ExitStack,
+    *,
+    renderer: ChatRenderer,
+) -> Callable[[Agent], ReplySource | None]:
+    """Who answers an agent: the policy if it is trained, else the configured opponent; None leaves it to the workflow's
+    own model. A frozen opponent's engine is added to `opened`."""
+    policy = EngineReplies(
+        engine=engine,
+        renderer=renderer,
+        temperature=config.rollout.temperature,
+        max_tokens=config.rollout.max_tokens,
+        reply_on_overflow=config.endpoint.on_overflow == "reply",
+    )
+    if config.opponent.name == "frozen":
+        frozen_engine = make_engine(config, model_path)
+        opened.callback(frozen_engine.close)
+        frozen = replace(policy, engine=frozen_engine)
+        return lambda agent: policy if agent.trained else frozen
+    make_opponent = opponent_maker(config, workflow)
+    return lambda agent: policy if agent.trained else make_opponent(agent)
 
 
 def make_renderer(model_path: str) -> ChatRenderer:
@@ -136,48 +141,21 @@ def environment_maker(config: Config) -> EnvironmentMaker | None:
     return make_env
 
 
-def agentscope_model(model: ChatModel, name: str) -> Any:
-    """A model for AgentScope 1, which is loaded only where a workflow asks for one.
-
-    Raises:
-        ConfigError: another AgentScope, or none, is installed.
-    """
-    try:
-        from ajet.rollout.agents.agentscope import AgentScopeModel
-    except ImportError as error:
-        found = "agentscope " + version("agentscope") if find_spec("agentscope") else "no agentscope"
-        raise ConfigError(
-            f"as_agentscope_model speaks AgentScope 1 and {found} is installed: take as_oai_baseurl_apikey, "
-            "which every version's OpenAIChatModel can be given (docs/agentscope.md)"
-        ) from error
-    return AgentScopeModel(model, name=name)
-
-
-def make_endpoint(config: Config) -> Endpoint:
-    """The endpoint for workflows that ask for a URL; nothing listens before one does."""
-    endpoint = config.endpoint
-    return Endpoint(
-        EndpointSettings(
-            host=endpoint.host,
-            port=endpoint.port,
-            ignore_unsupported=endpoint.unsupported == "ignore",
-            max_body_bytes=int(endpoint.max_body_mib * 2**20),
-        )
-    )
-
-
-def player_maker(config: Config, workflow: type[Workflow]) -> PlayerMaker | None:
-    """Makes the configured opponent for an agent; None where an engine or the workflow itself speaks."""
+def opponent_maker(config: Config, workflow: type[Workflow]) -> Callable[[Agent], ChatModel | None]:
+    """Makes the configured opponent for an agent; None where the workflow itself brings a model."""
     opponent = config.opponent
     if opponent.name == "random":
-        return lambda name, tag, rng: RandomPlayer(rng)
+        return lambda agent: RandomPlayer(agent.rng)
     if opponent.name == "openai":
-        return _openai_player(config)
+        remote = _openai_player(config)
+        return lambda agent: remote
     if opponent.name != "scripted":
-        return None
+        return lambda agent: None
 
-    def scripted(name: str, tag: str, rng: random.Random) -> ChatModel:
-        player = workflow.scripted_player(agent_name=name, target_tag=tag, rng=rng, params=opponent.params)
+    def scripted(agent: Agent) -> ChatModel:
+        player = workflow.scripted_player(
+            agent_name=agent.name, target_tag=agent.target_tag, rng=agent.rng, params=opponent.params
+        )
         if player is None:
             raise ConfigError(
                 f"{workflow.__name__} has no scripted players: choose opponent=random, frozen, openai or workflow"
@@ -187,7 +165,7 @@ def player_maker(config: Config, workflow: type[Workflow]) -> PlayerMaker | None
     return scripted
 
 
-def _openai_player(config: Config) -> PlayerMaker:
+def _openai_player(config: Config) -> ChatModel:
     from openai import AsyncOpenAI
 
     from ajet.rollout.opponents.openai import OpenAIPlayer
@@ -198,7 +176,4 @@ def _openai_player(config: Config) -> PlayerMaker:
         raise ConfigError(f"opponent.api_key_env={opponent.api_key_env} is not set in the environment")
     assert opponent.model is not None
     client = AsyncOpenAI(base_url=opponent.base_url, api_key=key, timeout=opponent.timeout_s)
-    player = OpenAIPlayer(
-        client, model=opponent.model, temperature=opponent.temperature, max_tokens=opponent.max_tokens
-    )
-    return lambda name, tag, rng: player
+    return OpenAIPlayer(client, model=opponent.model, temperature=opponent.temperature, max_tokens=opponent.max_tokens)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ajet.chat.lengths import check_length
@@ -22,6 +22,7 @@ from ajet.chat.tool_calls import ParsedReply, parse_reply
 from ajet.chat.turn_end import find_turn_end
 from ajet.chat.types import ChatRequest
 from ajet.errors import WorkflowError
+from ajet.records import Completion
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -139,19 +140,25 @@ class ChatRenderer:
         """The reply as text, without what ended it; any other special token is shown as it is."""
         return str(self._tokenizer.decode(list(self._without_stop(sampled_ids)), skip_special_tokens=False))
 
-    def num_until_stop(self, sampled_ids: Sequence[int], stop: Sequence[str]) -> int | None:
-        """How many ids it takes until a stop text is complete; None if none of them comes up.
+    def until_stop(self, completion: Completion, stop: Sequence[str]) -> Completion:
+        """The completion up to the id that completes the first stop text; ids behind it never happened.
 
         Ids are drawn one after the other, so what was sampled up to there is what an engine that stops there samples.
         """
 
         def complete(num_ids: int) -> bool:
-            text = self.reply_text(sampled_ids[:num_ids])
+            text = self.reply_text(completion.token_ids[:num_ids])
             return any(end in text for end in stop)
 
-        if not stop or not complete(len(sampled_ids)):
-            return None
-        return bisect_left(range(len(sampled_ids)), True, key=complete)
+        if not stop or not complete(len(completion.token_ids)):
+            return completion
+        num_ids = bisect_left(range(len(completion.token_ids)), True, key=complete)
+        return replace(
+            completion,
+            token_ids=completion.token_ids[:num_ids],
+            logprobs=completion.logprobs[:num_ids],
+            finish_reason="stop",
+        )
 
     def token_texts(self, sampled_ids: Sequence[int]) -> tuple[str, ...]:
         """Each id as text; bytes that are no character of their own show as the replacement character."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ajet.chat.arguments import UncheckableError, misfit
 from ajet.chat.strict_json import NotJsonError, checked_arguments, read_json
-from ajet.chat.types import NamedTool, ToolCall, ToolChoice, ToolSchema
+from ajet.chat.types import ChatReply, NamedTool, ToolCall, ToolChoice, ToolSchema
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
@@ -30,6 +30,15 @@ class ParsedReply:
     format_error: str | None
     unchecked: bool = False
     """Whether some call's arguments could not be held against its tool's parameters, and so were taken as they are."""
+
+
+def reply_as_text(reply: ChatReply) -> str:
+    """A reply as the model would write it: text, then each tool call in its tags."""
+    calls = "".join(
+        OPEN + json.dumps({"name": call.name, "arguments": json.loads(call.arguments)}, ensure_ascii=False) + CLOSE
+        for call in reply.tool_calls
+    )
+    return reply.content + calls
 
 
 def parse_reply(

@@ -1,16 +1,17 @@
-"""What an agent program asks of a model and what it gets, whatever the framework: OpenAI's chat shapes.
+"""What an agent asks of a model, what it gets, and whether it got it: OpenAI's chat shapes, whatever the framework.
 
-Everything that can speak for an agent (the policy, a frozen copy, a scripted player, a remote API)
-is a `ChatModel`; the adapters in `ajet.rollout.agents` wrap one for each framework.
+Everything that can answer an agent (the policy, a frozen copy, a scripted player, a remote API) is a `ChatModel`; the
+adapters in `ajet.rollout.agents` wrap one for each framework.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
-from ajet.chat.delivery import Delivery
 from ajet.errors import WorkflowError
 from ajet.records import FinishReason
 
@@ -38,6 +39,37 @@ def is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+class Delivery:
+    """Whether one reply reached the program that asked for it: only then did the call happen, to the agent and the
+    trainer alike.
+
+    A client may hang up, be cancelled or lose patience while its reply is sampled or under way, and then ask again. So
+    the model says what is to happen once the reply is there (`when_received`), and whoever hands the reply over says
+    that it is (`confirm`).
+    """
+
+    def __init__(self) -> None:
+        """Nothing is under way yet."""
+        self._pending: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
+
+    def when_received(self, effect: Callable[[], None]) -> None:
+        """Call once the reply is sampled, on the models' loop; `effect` will run there too, or never."""
+        self._pending = asyncio.get_running_loop(), effect
+
+    def confirm(self) -> None:
+        """The reply is being handed over. Call from a loop on any thread, before the program can act on it."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        loop, effect = pending
+        if asyncio.get_running_loop() is loop:
+            effect()
+            return
+        # What the program does next reaches the models' loop behind this call, its next request and its end included.
+        with suppress(RuntimeError):  # that loop is closed: the run is over, and nobody reads its record any more
+            loop.call_soon_threadsafe(effect)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +105,8 @@ class ChatRequest:
     with_token_texts: bool = False
     """Whether the reply should hold the text of each sampled token."""
     delivery: Delivery | None = field(default=None, compare=False, repr=False)
-    """Who will say that the reply has reached the program; None: the program awaits the speaker itself."""
+    """Says when the reply has reached the program; None: it has as soon as `chat` returns, for the program awaits it
+    itself."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.tool_choice, NamedTool) and self.tool_choice not in get_args(ToolChoiceMode):
@@ -109,7 +142,7 @@ class ChatReply:
 
 
 class ChatModel(Protocol):
-    """Speaks for one agent in one episode."""
+    """Answers one agent in one episode."""
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Answer one request."""

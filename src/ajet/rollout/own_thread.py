@@ -1,4 +1,5 @@
-"""A program on a thread of its own, with an event loop where it needs one: if it blocks there, it holds up nobody.
+"""Which programs need a thread of their own, and running them there, with an event loop where they need one: a program
+that blocks its own thread holds up nobody.
 
 In: a function, plain or asynchronous. Out: its result on the loop that asked, or its exception. A thread cannot be
 killed: on cancellation its coroutine is cancelled, and one that is blocked or not asynchronous runs on until it ends by
@@ -9,16 +10,110 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import inspect
+import sysconfig
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from ajet.rollout.boundary import Ended, contained
 from ajet.rollout.event_loop import ContainedLoop, episode_loop
+from ajet.workflow import Workflow
 
 CLOSING_S = 5.0
 """For what a program has left running on its thread's loop."""
+ASKING = "as_oai_baseurl_apikey"
+MOST_ITEMS = 1000
+"""Of a list or mapping, beyond which it holds data rather than agents."""
+_LIBRARIES = (*sysconfig.get_paths().values(), str(Path(__file__).resolve().parents[1]))
+"""Where code lies that is not the author's: Python's, installed packages', ajet's."""
+
+
+def needs_own_thread(workflow: Workflow) -> bool:
+    """Whether an episode of this workflow may block its thread, on which otherwise all others run, too.
+
+    A plain function may, and so may one that asks for a URL, since most clients of a URL block. It must be known before
+    `execute` begins, which can neither be moved to another thread half-way nor begun twice: its author says it
+    (`Workflow.own_thread`), or it is read from the code without running any.
+    """
+    if not inspect.iscoroutinefunction(workflow.execute):
+        return True
+    if workflow.own_thread is not None:
+        return workflow.own_thread
+    return _class_asks(type(workflow)) or names_asking(vars(workflow).values())
+
+
+@functools.cache
+def _class_asks(workflow: type[Workflow]) -> bool:
+    package = workflow.__module__.partition(".")[0]
+    return names_asking([workflow], package="" if package == "ajet" else package)
+
+
+def names_asking(beginnings: Iterable[Any], *, package: str = "") -> bool:
+    """Whether these functions and classes, or others of the author's that they name, name `as_oai_baseurl_apikey`.
+
+    Args:
+        beginnings: where to look first; any other values are looked at for what they are instances of.
+        package: the top-level package that is the author's even where it is installed.
+    """
+    left, seen = list(beginnings), list[Any]()  # `seen` keeps alive what is known by its id
+    known: set[int] = set()
+    while left:
+        value = left.pop()
+        if id(value) in known:
+            continue
+        known.add(id(value))
+        seen.append(value)
+        # By exact types: `isinstance` would ask an author's objects for their `__class__`, which may do anything.
+        kind = type(value)
+        if kind is str:
+            if value == ASKING:
+                return True
+        elif kind is FunctionType:
+            is_own = bool(package) and str(value.__module__).partition(".")[0] == package
+            if is_own or not value.__code__.co_filename.startswith(_LIBRARIES):
+                left += _named_values(value)
+        elif kind in (list, tuple, set, frozenset, dict):
+            if len(value) <= MOST_ITEMS:
+                left += value.values() if kind is dict else value
+        elif kind in (staticmethod, classmethod, MethodType):
+            left.append(value.__func__)
+        elif kind is functools.partial:
+            left.append(value.func)
+        elif kind is property:
+            left += [value.fget, value.fset]
+        elif issubclass(kind, type):
+            for base in value.__mro__:
+                left += vars(base).values()
+        elif kind is not ModuleType and kind.__module__ != "builtins":
+            left.append(kind)
+    return False
+
+
+def _named_values(function: FunctionType) -> Iterator[Any]:
+    """What a function names: text, globals, parts of modules, what it closes over and what it wraps."""
+    names = set[str]()
+    codes = [function.__code__]
+    while codes:
+        code = codes.pop()
+        names.update(code.co_names)
+        codes += [const for const in code.co_consts if type(const) is CodeType]
+        yield from (const for const in code.co_consts if type(const) in (str, tuple, frozenset))
+    yield from names
+    reached = [function.__globals__[name] for name in names if name in function.__globals__]
+    for cell in function.__closure__ or ():
+        try:
+            reached.append(cell.cell_contents)
+        except ValueError:  # not filled yet
+            continue
+    for value in reached:
+        yield value
+        if type(value) is ModuleType:
+            yield from (vars(value)[name] for name in names if name in vars(value))
+    yield from vars(function).values()
 
 
 async def run_on_own_thread(program: Callable[[], Any]) -> Any:

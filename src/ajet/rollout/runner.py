@@ -7,30 +7,27 @@ mend (`ConfigError`), cancellation from outside and the user's own interrupt.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ajet.chat.recording import EpisodeRecorder
-from ajet.chat.types import ChatModel
 from ajet.config.authors.lines import one_line
 from ajet.config.view import author_view
 from ajet.errors import ConfigError, PolicyError, WorkflowError
 from ajet.records import Episode, EpisodeStatus, Task
+from ajet.rollout.agent_model import Agent, ReplySource, RunningEpisode
 from ajet.rollout.boundary import Ended, run_within
-from ajet.rollout.cast import BridgedCast, EpisodeCast, Voices
-from ajet.rollout.endpoint.bridge import LoopBridge
+from ajet.rollout.callbacks import RolloutCallbacks
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import EnvironmentMaker, episode_uuid, task_with_environment
-from ajet.rollout.gateway import EpisodeGateway, ThreadUse
 from ajet.rollout.judges.base import BaseJudge, judged
 from ajet.rollout.outputs import kept_output
-from ajet.rollout.own_thread import run_on_own_thread
-from ajet.rollout.watch import Onlooker
+from ajet.rollout.own_thread import needs_own_thread, run_on_own_thread
+from ajet.rollout.refusals import Refusals
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput
 
@@ -69,22 +66,25 @@ class EpisodeRunner:
     config: Config
     make_workflow: Callable[[], Workflow]
     """A fresh workflow object an episode, so that none can leave traces in another."""
-    voices: Voices
-    agentscope_adapter: Callable[[ChatModel, str], Any]
-    timeout_s: float
-    policy_error_reward: float
-    endpoint: Endpoint = field(default_factory=Endpoint)
+    reply_source: Callable[[Agent], ReplySource | None]
+    """Who answers an agent; None leaves one that is not trained to the workflow's own model."""
+    endpoint: Endpoint
     """Where workflows that ask for URLs get them; starts no server before one does."""
     judge: BaseJudge | None = None
     """Who scores outputs that have no reward."""
     make_env: EnvironmentMaker | None = None
     """Makes each attempt's environment, for workflows that are given one."""
-    onlooker: Onlooker | None = None
+    callbacks: RolloutCallbacks = field(default_factory=RolloutCallbacks)
     say: Callable[[str], None] = field(default=lambda text: print(text, file=sys.stderr, flush=True))
     """Takes warnings for the user."""
     grace_s: float = GRACE_S
     """The second deadline: so long after the first a program may take to end."""
-    threads: ThreadUse = field(default_factory=ThreadUse)
+    refusals: Refusals = field(init=False)
+    """What trained agents may not ask for; one for the run, since it warns once."""
+
+    def __post_init__(self) -> None:
+        ignore = self.config.endpoint.unsupported == "ignore"
+        object.__setattr__(self, "refusals", Refusals(temperature=self.config.rollout.temperature, ignore=ignore))
 
     async def run(self, task: Task, *, repeat: int, stream: str, attempt: int) -> Episode:
         """Play one attempt.
@@ -100,96 +100,53 @@ class EpisodeRunner:
             ConfigError: the settings cannot work; retrying would not help.
         """
         key = (self.config.seed, stream, task.task_id, repeat, attempt)
-        if not self.threads.own:
-            episode = await self._attempt(task, repeat, attempt, key, on_own_thread=False)
-            if episode is not None:
-                return episode
-            self.threads.own = True
-        episode = await self._attempt(task, repeat, attempt, key, on_own_thread=True)
-        assert episode is not None
-        return episode
-
-    async def _attempt(
-        self, task: Task, repeat: int, attempt: int, key: tuple[str | int, ...], *, on_own_thread: bool
-    ) -> Episode | None:
-        """One play, from nothing; None if it found out on the rollout's loop that it needs a thread of its own."""
-        onlooker = self.onlooker
-        recorder = EpisodeRecorder(None if onlooker is None else lambda call: onlooker.call(task, repeat, call))
-        cast = EpisodeCast(voices=self.voices, recorder=recorder, key=key)
-        bridge = LoopBridge(asyncio.get_running_loop())
-        gateway = EpisodeGateway(
-            endpoint=self.endpoint,
-            temperature=self.voices.sampling.temperature,
-            max_context=self.voices.policy_engine.max_context,
-            on_own_thread=on_own_thread,
+        running = RunningEpisode(
+            key, loop=asyncio.get_running_loop(), on_call=partial(self.callbacks.on_call, task, repeat)
         )
-
-        def close() -> None:
-            gateway.close()
-            bridge.close()
-
-        def at_deadline() -> None:
-            # A program that waits on its thread for a reply is woken so; one on the loop is woken by its cancellation.
-            if gateway.on_own_thread:
-                close()
-
         started = time.perf_counter()
         try:
             ended = await run_within(
-                lambda: self._played(task, repeat, key, BridgedCast(cast=cast, bridge=bridge), gateway, recorder),
-                timeout_s=self.timeout_s,
+                lambda: self._play(task, repeat, episode_uuid(self.config.run_dir, key), running),
+                timeout_s=self.config.rollout.timeout_s,
                 grace_s=self.grace_s,
-                on_deadline=at_deadline,
+                # A program that waits on its thread for a reply is woken so; one on the loop is by its cancellation.
+                on_deadline=lambda: self._end(running) if running.on_own_thread else None,
             )
         finally:
-            close()
-        if ended.is_left_behind:
-            self._tell_left_behind(task, repeat)
-        if gateway.wants_thread:  # a program's own handlers may have hidden that it was sent away
-            return None
-        outcome = self._rewarded(self._outcome(ended, task, repeat), cast.trained_agents)
+            self._end(running)
+        outcome = self._rewarded(self._outcome(ended, task, repeat), running.agent_tags)
         return Episode(
             task=task,
             repeat=repeat,
             status=outcome.status,
             rewards=outcome.rewards,
-            agent_tags=dict(cast.trained_agents),
-            calls=recorder.calls,
+            agent_tags=dict(running.agent_tags),
+            calls=running.calls,
             is_success=outcome.is_success,
             metadata=outcome.output.metadata,
             log_metrics=outcome.output.log_metrics,
             error=outcome.error,
             num_attempts=attempt + 1,
             duration_s=time.perf_counter() - started,
-            num_context_overflows=recorder.context_overflows,
-            num_undelivered_calls=recorder.undelivered_calls,
+            num_context_overflows=running.context_overflows,
+            num_undelivered_calls=running.undelivered_calls,
         )
 
-    async def _played(
-        self,
-        task: Task,
-        repeat: int,
-        key: tuple[str | int, ...],
-        cast: BridgedCast,
-        gateway: EpisodeGateway,
-        recorder: EpisodeRecorder,
-    ) -> WorkflowOutput:
+    async def _play(self, task: Task, repeat: int, uuid: str, running: RunningEpisode) -> WorkflowOutput:
         """Everything of an attempt that runs an author's code, from making the workflow to closing the environment."""
         workflow = self.make_workflow()
+        running.on_own_thread = needs_own_thread(workflow)
         tuner = AjetTuner(
             config=author_view(self.config),
             trainable_targets=workflow.trainable_targets,
-            cast=cast,
-            agentscope_adapter=self.agentscope_adapter,
-            gateway=gateway,
-            recorder=recorder,
+            reply_source=self.reply_source,
+            episode=running,
+            endpoint=self.endpoint,
+            refusals=self.refusals,
         )
-        if not inspect.iscoroutinefunction(workflow.execute):
-            gateway.on_own_thread = True  # a plain function may block
         output: Any  # of a type that the author chose
-        uuid = episode_uuid(self.config.run_dir, key)
         async with task_with_environment(self.make_env, task, repeat, uuid) as workflow_task:
-            if gateway.on_own_thread:
+            if running.on_own_thread:
                 output = await run_on_own_thread(lambda: workflow.execute(workflow_task, tuner))
             else:
                 output = await workflow.execute(workflow_task, tuner)
@@ -197,18 +154,28 @@ class EpisodeRunner:
                 output = await judged(self.judge, workflow_task, output)
         return kept_output(output)
 
+    def _end(self, running: RunningEpisode) -> None:
+        """Its keys open nothing more, and its models answer no more."""
+        self.endpoint.end(running)
+        running.close()
+
     def _outcome(self, ended: Ended[WorkflowOutput], task: Task, repeat: int) -> _Outcome:
         """What became of the program, whatever it raised.
 
         Raises:
             ConfigError: the program's own, which no retry can mend.
         """
+        if ended.is_left_behind:
+            self.say(
+                f"warning: {self.config.workflow.entry}, task {task.task_id}, repeat {repeat}: the program went on "
+                f"{self.grace_s:g} s after it was cancelled and is left behind; its models answer no more"
+            )
         error = ended.error
         kind = type(error)  # `isinstance` would also ask it for its `__class__`, which its author may have written
         if error is not None and issubclass(kind, ConfigError):
             raise error
         if error is not None:
-            self._tell(task, repeat, error)
+            self.callbacks.on_failure(task, repeat, error)
         if ended.is_late:
             return _Outcome(status="timeout", error=self._lateness(ended))
         if error is not None:
@@ -218,7 +185,7 @@ class EpisodeRunner:
         return _Outcome(status="ok", output=ended.result())
 
     def _lateness(self, ended: Ended[WorkflowOutput]) -> str:
-        said = f"not done after {self.timeout_s:g} s (rollout.timeout_s)"
+        said = f"not done after {self.config.rollout.timeout_s:g} s (rollout.timeout_s)"
         if ended.is_left_behind:
             said += f", nor {self.grace_s:g} s after it was cancelled, and left behind"
         if ended.blocked_s > NOTICED_S:
@@ -228,20 +195,10 @@ class EpisodeRunner:
             )
         return said
 
-    def _tell_left_behind(self, task: Task, repeat: int) -> None:
-        self.say(
-            f"warning: {self.config.workflow.entry}, task {task.task_id}, repeat {repeat}: the program went on "
-            f"{self.grace_s:g} s after it was cancelled and is left behind; its models answer no more"
-        )
-
-    def _tell(self, task: Task, repeat: int, error: BaseException) -> None:
-        if self.onlooker is not None:
-            self.onlooker.failure(task, repeat, error)
-
     def _rewarded(self, outcome: _Outcome, trained_agents: Mapping[str, str]) -> _Outcome:
         """The outcome with its rewards; failures of the infrastructure have none."""
         if outcome.status == "policy_error":
-            return replace(outcome, rewards=dict.fromkeys(trained_agents, self.policy_error_reward))
+            return replace(outcome, rewards=dict.fromkeys(trained_agents, self.config.rollout.policy_error_reward))
         if outcome.status != "ok":
             return outcome
         try:

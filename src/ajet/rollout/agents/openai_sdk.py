@@ -1,4 +1,6 @@
-"""The OpenAI SDK: a `ChatModel` behind a real `openai.AsyncOpenAI`, without a socket.
+"""The OpenAI SDK: an agent's model behind a real `openai.AsyncOpenAI`, without a socket.
+
+Requests go straight into the endpoint's ASGI application, on the caller's loop, and nothing waits on the way.
 
 Two things are easier than in the SDK itself: `chat.completions.create` takes the messages as its first positional
 argument, and knows its model's name.
@@ -6,7 +8,7 @@ argument, and knows its model's name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -16,10 +18,14 @@ from openai._base_client import get_platform
 from openai.resources.chat import AsyncChat, AsyncCompletions
 from openai.types.chat import ChatCompletionMessageParam
 
+from ajet.chat.types import Delivery
 from ajet.errors import ConfigError
-from ajet.rollout.endpoint.handler import Handler
-from ajet.rollout.endpoint.transport import BASE_URL, InProcessTransport
-from ajet.tuner import OpenAIAddress
+from ajet.rollout.agent_model import AgentModel
+from ajet.rollout.endpoint.app import DELIVERY, App, Receive, Scope, Send, model_name
+from ajet.rollout.endpoint.endpoint import Endpoint, OpenAIAddress
+
+BASE_URL = "http://ajet.invalid/v1"
+"""Of clients in this process; the host is never looked up (RFC 2606)."""
 
 
 class OpenAIClient(AsyncOpenAI):
@@ -70,10 +76,48 @@ class _Completions(AsyncCompletions):
         return super().stream(messages=messages, model=model or self._client.model, **arguments)
 
 
-def in_process_client(handler: Handler, *, api_key: str, model: str) -> OpenAIClient:
+class InProcessTransport(httpx.AsyncBaseTransport):
+    """`httpx.ASGITransport`, which also says when a reply is received: as its first piece is read."""
+
+    def __init__(self, app: App) -> None:
+        """`app` also answers the server."""
+        self._app = app
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """One request; see httpx."""
+        delivery = Delivery()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._app({**scope, DELIVERY: delivery}, receive, send)
+
+        response = await httpx.ASGITransport(app=app).handle_async_request(request)
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        stream = _Received(response.stream, delivery)
+        return httpx.Response(response.status_code, headers=response.headers, stream=stream)
+
+
+class _Received(httpx.AsyncByteStream):
+    """A stream whose reader receives a reply; one that is never begun was not received."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, delivery: Delivery) -> None:
+        self._stream = stream
+        self._delivery = delivery
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._delivery.confirm()
+        async for piece in self._stream:
+            yield piece
+
+
+def in_process_client(endpoint: Endpoint, model: AgentModel) -> OpenAIClient:
     """A client of the run's own endpoint. It never retries: where a reply fails, the whole episode is played again."""
-    http_client = httpx.AsyncClient(transport=InProcessTransport(handler), trust_env=False, timeout=None)
-    return OpenAIClient(model=model, api_key=api_key, base_url=BASE_URL, http_client=http_client, max_retries=0)
+    return OpenAIClient(
+        model=model_name(model.agent),
+        api_key=endpoint.open(model),
+        base_url=BASE_URL,
+        http_client=httpx.AsyncClient(transport=InProcessTransport(endpoint.app), trust_env=False, timeout=None),
+        max_retries=0,
+    )
 
 
 def own_client(debug_model: Any) -> AsyncOpenAI:

@@ -10,11 +10,10 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from ajet.chat.delivery import Delivery
 from ajet.chat.types import ChatReply
 from ajet.rollout.endpoint.bodies import ReplyForm
 
@@ -24,15 +23,13 @@ _ARGUMENTS_PIECE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HttpReply:
     """An HTTP reply without HTTP."""
 
     status: int
     body: bytes = b""
     events: tuple[bytes, ...] | None = None
     """The pieces of an event stream, instead of a body."""
-    delivery: Delivery = field(default_factory=Delivery, compare=False, repr=False)
-    """To be confirmed when the client is handed the body, or the first piece: it may need no more of them."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -47,19 +44,18 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyWriter:
-    """Writes one reply."""
+    """Writes one reply. Its id is unique within the episode, so that ids made from it are, too: clients tell messages
+    apart by them."""
 
     reply: ChatReply
-    reply_id: str
-    """Unique within the episode, so that ids made from it are, too: clients tell messages apart by them."""
     form: ReplyForm
     model_name: str
 
-    def chat(self) -> Answer:
+    def chat(self) -> HttpReply:
         """`/v1/chat/completions`."""
         return self._events(self._chat_deltas()) if self.form.stream else self._json(self._chat_body())
 
-    def completion(self) -> Answer:
+    def completion(self) -> HttpReply:
         """`/v1/completions`."""
         return self._events(self._text_pieces()) if self.form.stream else self._json(self._text_body())
 
@@ -108,17 +104,17 @@ class ReplyWriter:
         last = {"index": 0, "text": "", "logprobs": self._text_logprobs(), "finish_reason": self.reply.finish_reason}
         yield {**head, "choices": [last | self._sampled_ids() | self._prompt_ids()]}
 
-    def _json(self, body: dict[str, Any]) -> Answer:
-        return Answer(status=200, body=json.dumps(body).encode())
+    def _json(self, body: dict[str, Any]) -> HttpReply:
+        return HttpReply(status=200, body=json.dumps(body).encode())
 
-    def _events(self, pieces: Iterator[dict[str, Any]]) -> Answer:
+    def _events(self, pieces: Iterator[dict[str, Any]]) -> HttpReply:
         written = list(pieces)
         if self.form.include_usage:
             head = {key: value for key, value in written[-1].items() if key != "choices"}
             written = [piece | {"usage": None} for piece in written]
             written.append({**head, "choices": [], "usage": self._usage()})
         events = [f"data: {json.dumps(piece)}\n\n".encode() for piece in written]
-        return Answer(status=200, events=(*events, b"data: [DONE]\n\n"))
+        return HttpReply(status=200, events=(*events, b"data: [DONE]\n\n"))
 
     @property
     def _finish(self) -> str:
@@ -126,7 +122,7 @@ class ReplyWriter:
 
     def _head(self, prefix: str, kind: str) -> dict[str, Any]:
         return {
-            "id": f"{prefix}-{self.reply_id}",
+            "id": f"{prefix}-{self.reply.id}",
             "object": kind,
             "created": int(time.time()),
             "model": self.model_name,
@@ -135,7 +131,7 @@ class ReplyWriter:
     def _tool_calls(self) -> list[dict[str, Any]]:
         return [
             {
-                "id": f"call_{self.reply_id}_{index}",
+                "id": f"call_{self.reply.id}_{index}",
                 "type": "function",
                 "function": {"name": call.name, "arguments": call.arguments},
             }

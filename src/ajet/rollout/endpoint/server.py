@@ -1,8 +1,8 @@
-"""The handler behind a socket: an ASGI application and uvicorn on a thread and an event loop of their own.
+"""The endpoint's application behind a socket: uvicorn on a thread and an event loop of their own.
 
 A program that blocks its own thread therefore still gets its answers. Every connection carries one request and is
 closed: a client that kept one in its pool would meet it again in another episode, on another event loop, and would
-hold two descriptors while it thinks. Loads uvicorn; `endpoint.py` imports it only when somebody asks for a URL.
+hold two descriptors while it thinks. Loads uvicorn; `endpoint.py` imports it only when a program asks for a URL.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from typing import Any
 import uvicorn
 
 from ajet.errors import ConfigError
-from ajet.rollout.endpoint.app import make_app
-from ajet.rollout.endpoint.handler import Handler
+from ajet.rollout.endpoint.app import App, over_sockets
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ _NO_DESCRIPTORS = (
 class EndpointServer:
     """Serves from its construction to `close`."""
 
-    def __init__(self, handler: Handler, *, host: str, port: int, max_body_bytes: int) -> None:
+    def __init__(self, app: App, *, host: str, port: int) -> None:
         """`port` 0 takes any that is free.
 
         Raises:
@@ -60,7 +59,7 @@ class EndpointServer:
         """What every URL begins with."""
         self._server = uvicorn.Server(
             uvicorn.Config(
-                make_app(handler, max_body_bytes=max_body_bytes),
+                over_sockets(app),
                 http="h11",  # of uvicorn's parsers the one that bounds headers
                 h11_max_incomplete_event_size=MOST_HEADER_BYTES,
                 ws="none",

@@ -1,0 +1,341 @@
+"""One agent's model calls in one episode, from the request to the recorded call.
+
+    request ──▶ refused? ──▶ onto the rollout's loop ──▶ prompt ids ──▶ engine ──▶ reply ──▶ received? ──▶ Call
+
+In: chat requests, on any event loop and thread. Out: replies; every call whose reply was received lands in its
+`RunningEpisode`, and only such a call is a turn of the agent's conversation. Opponents are answered the same way from
+another source. Left out: the interfaces by which programs send requests (`agents`, `endpoint`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ajet.chat.renderer import ChatRenderer, Conversation, Turn
+from ajet.chat.tool_calls import reply_as_text
+from ajet.chat.types import ChatModel, ChatReply, ChatRequest, Delivery
+from ajet.data.randomness import derive_seed
+from ajet.engine.base import Engine, SamplingRequest
+from ajet.errors import ConfigError, ContextOverflowError, EpisodeOverError, WorkflowError
+from ajet.records import Call, Completion
+from ajet.rollout.refusals import Refusals
+
+OVERFLOW_REPLY = ChatReply(
+    content="[The conversation no longer fits into the model's context.]", finish_reason="length"
+)
+"""What an agent hears where `endpoint.on_overflow=reply`. Nothing was sampled, so it is not a call."""
+REFUSAL_S = 0.1
+"""Seconds before a request after the end of its episode is refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """Who asks. Two models that are handed out for one name are two of these, with seeds of their own.
+
+    Example: name="Player3", target_tag="seer", trained=True.
+    """
+
+    name: str
+    target_tag: str
+    trained: bool
+    """Whether the policy answers, so that its calls are trained on."""
+    seed: int
+    """Of this agent's randomness in this episode; each call derives its own from it."""
+
+    @property
+    def rng(self) -> random.Random:
+        """A fresh generator for an opponent that answers this agent."""
+        return random.Random(self.seed)
+
+
+class RunningEpisode:
+    """What becomes of one attempt at an episode while it runs: its agents, their conversations and calls.
+
+    Lives on the rollout's loop, as engines and renderers do; requests from other loops and threads are carried there.
+    """
+
+    def __init__(
+        self,
+        key: Sequence[str | int] = (),
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        on_call: Callable[[Call], None] = lambda call: None,
+    ) -> None:
+        """`key` (run seed, stream, task, repeat, attempt) seeds the agents, each by its name; `loop` is the models'
+        own, None where there is but one; `on_call` is told of each call as it is recorded.
+        """
+        self.name = secrets.token_hex(8)
+        """In addresses, of which each attempt has its own; never in anything that is recorded."""
+        self.on_own_thread = False
+        """Whether its program may block its thread."""
+        self.is_over = False
+        self.agent_tags: dict[str, str] = {}
+        """target_tag by name of the trained agents, those that never spoke included."""
+        self.context_overflows = 0
+        """Requests whose prompt did not fit into the context."""
+        self._key = tuple(key)
+        self._loop = loop
+        self._on_call = on_call
+        self._calls: list[Call] = []
+        self._num_requests = self._num_refused = 0
+        self._num_models: Counter[str] = Counter()
+        self._conversations: dict[tuple[str, str], Conversation] = {}
+        self._answering: set[asyncio.Task[Any]] = set()
+
+    def agent(self, name: str, target_tag: str, *, trained: bool) -> Agent:
+        """An agent of the episode, with a seed of its own: two models of one name must not draw alike.
+
+        Raises:
+            EpisodeOverError: it gets no more models.
+            ConfigError: one trained agent with two tags, whose rewards could not be told apart.
+        """
+        if self.is_over:
+            raise EpisodeOverError("The episode is over: it gets no more models.")
+        known = self.agent_tags.setdefault(name, target_tag) if trained else target_tag
+        if known != target_tag:
+            raise ConfigError(
+                f"Agent {name!r} has the tags {known!r} and {target_tag!r}: give each its own agent_name."
+            )
+        self._num_models[name] += 1
+        seed = derive_seed(*self._key, name, self._num_models[name])
+        return Agent(name=name, target_tag=target_tag, trained=trained, seed=seed)
+
+    def conversation(self, agent: Agent) -> Conversation:
+        """What the agent has said so far: its own, however often a model is asked for under its name."""
+        new = Conversation(agent_number=len(self._conversations))
+        return self._conversations.setdefault((agent.name, agent.target_tag), new)
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """All calls so far, in the order in which their replies were received."""
+        return tuple(self._calls)
+
+    @property
+    def undelivered_calls(self) -> int:
+        """Requests whose reply nobody has received: cancelled, hung up on, or under way."""
+        return self._num_requests - self._num_refused - len(self._calls)
+
+    def add(self, call: Call) -> None:
+        """Append a call, whose index becomes its place."""
+        self._calls.append(replace(call, index=len(self._calls)))
+        self._on_call(self._calls[-1])
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Around the work on one request. An error is an answer; a cancellation leaves none."""
+        self._num_requests += 1
+        try:
+            yield
+        except Exception:
+            self._num_refused += 1
+            raise
+
+    def close(self) -> None:
+        """End it: its models answer no more, and what they are answering is aborted. Call on the models' own loop."""
+        self.is_over = True
+        for task in self._answering:
+            task.cancel()
+
+    async def answer(self, ask: Callable[[ChatRequest], Any], request: ChatRequest) -> ChatReply:
+        """Await `ask(request)` on the models' loop. On that loop itself this adds nothing, not even a turn.
+
+        Raises:
+            EpisodeOverError: the episode ended before the reply was there.
+        """
+        if self.is_over:
+            # A program that was left behind may ask again and again, and must not keep its loop from all others.
+            await asyncio.sleep(REFUSAL_S)
+        self._check_running()
+        if self._loop in (None, asyncio.get_running_loop()):
+            return await self._answer_here(ask, request)
+        # Not anyio's BlockingPortal: it lets SystemExit and KeyboardInterrupt of one opponent through to its task
+        # group, which then cancels the calls of all, and it ends only once they have ended. Here each call is alone.
+        delivery = request.delivery or Delivery()
+        asked = self._answer_here(ask, replace(request, delivery=delivery))
+        assert self._loop is not None
+        reply = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, self._loop))
+        if request.delivery is None:
+            delivery.confirm()  # whoever awaits it here has not been cancelled meanwhile
+        return reply
+
+    async def _answer_here(self, ask: Callable[[ChatRequest], Any], request: ChatRequest) -> ChatReply:
+        self._check_running()
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
+        try:
+            reply: ChatReply = await ask(request)
+            return reply
+        except asyncio.CancelledError:
+            # Whoever waits for the reply was not cancelled and must learn why there is none.
+            self._check_running()
+            raise
+        finally:
+            self._answering.discard(task)
+
+    def _check_running(self) -> None:
+        if self.is_over:
+            raise EpisodeOverError("The episode is over: its models answer no more requests.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReplies:
+    """Replies sampled with an engine's weights: the policy's, or a frozen copy's. Shared by all agents of a run."""
+
+    engine: Engine
+    renderer: ChatRenderer
+    temperature: float
+    """`rollout.temperature`."""
+    max_tokens: int
+    """`rollout.max_tokens`: most tokens of one reply."""
+    reply_on_overflow: bool = False
+    """Whether a conversation that outgrew the context gets `OVERFLOW_REPLY` instead of an error."""
+
+    async def sample(self, prompt_ids: tuple[int, ...], request: ChatRequest, seed: int) -> Completion:
+        """What was sampled behind the prompt, up to the first stop text.
+
+        Raises:
+            ContextOverflowError: the prompt does not fit.
+            EngineError: the engine failed.
+        """
+        sampled = await self.engine.generate(
+            SamplingRequest(
+                prompt_ids=prompt_ids,
+                max_tokens=self.max_tokens if request.max_tokens is None else min(self.max_tokens, request.max_tokens),
+                temperature=self.temperature,
+                seed=seed,
+                stop_ids=self.renderer.stop_ids,
+            )
+        )
+        return self.renderer.until_stop(sampled, request.stop)
+
+
+ReplySource = EngineReplies | ChatModel
+"""Where an agent's replies come from. A bare `ChatModel` is an opponent: scripted, random or remote."""
+
+
+class AgentModel:
+    """Answers one agent's requests; what a tuner hands to every interface. A `ChatModel`, for any loop and thread."""
+
+    def __init__(self, agent: Agent, source: ReplySource, *, episode: RunningEpisode, refusals: Refusals) -> None:
+        """`refusals`: what a trained agent may not ask for."""
+        self.agent = agent
+        self.episode = episode
+        self._source = source
+        self._refusals = refusals
+        self._conversation = episode.conversation(agent)
+        self._num_calls = 0
+
+    @property
+    def max_context(self) -> int:
+        """Most token ids that a raw prompt may hold; 0 where only text is read."""
+        return self._source.engine.max_context if isinstance(self._source, EngineReplies) else 0
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """Sample a reply freely and parse it strictly, or pass the request on to the agent's opponent.
+
+        Raises:
+            UnsupportedSettingError: a trained agent asked for what would change the sampled distribution.
+            WorkflowError: messages that cannot be rendered, or token ids for an opponent without any.
+            ContextOverflowError: the conversation outgrew the model's context, unless that gets a reply.
+            EngineError: the engine failed.
+            EpisodeOverError: the episode ended first.
+        """
+        if self.agent.trained:
+            self._refusals.check(request.settings, self.agent.target_tag)
+        return await self.episode.answer(self._answer, request)
+
+    async def _answer(self, request: ChatRequest) -> ChatReply:
+        """On the models' loop."""
+        if not isinstance(self._source, EngineReplies):
+            return await self._ask_opponent(self._source, request)
+        try:
+            return await self._sample(self._source, request)
+        except ContextOverflowError:
+            self.episode.context_overflows += 1
+            if not self._source.reply_on_overflow:
+                raise
+            return replace(OVERFLOW_REPLY, id=self._conversation.next_reply_id())
+
+    async def _sample(self, source: EngineReplies, request: ChatRequest) -> ChatReply:
+        renderer, said = source.renderer, Conversation()
+        with self.episode.request():
+            prompt_ids = renderer.prompt_ids(request, self._conversation, max_context=source.engine.max_context)
+            sampled = await source.sample(prompt_ids, request, self._call_seed(request))
+            reply = renderer.finish(request, prompt_ids, sampled.token_ids, said)
+        call = Call(
+            index=0,
+            agent_name=self.agent.name,
+            target_tag=self.agent.target_tag,
+            trained=self.agent.trained,
+            messages=request.messages or [{"role": "user", "content": renderer.text(prompt_ids)}],
+            reply=renderer.reply_text(sampled.token_ids),
+            prompt_ids=prompt_ids,
+            sampled_ids=sampled.token_ids,
+            logprobs=sampled.logprobs,
+            finish_reason=sampled.finish_reason,
+            policy_version=sampled.policy_version,
+            format_error=reply.format_error,
+            unchecked=reply.unchecked,
+        )
+        self._when_received(request, call, said.turns)
+        return ChatReply(
+            id=self._conversation.next_reply_id(),
+            content=reply.content,
+            tool_calls=reply.tool_calls,
+            finish_reason=sampled.finish_reason,
+            format_error=reply.format_error,
+            num_prompt_tokens=len(prompt_ids),
+            num_sampled_tokens=len(sampled.token_ids),
+            prompt_ids=prompt_ids,
+            sampled_ids=sampled.token_ids,
+            logprobs=sampled.logprobs,
+            token_texts=renderer.token_texts(sampled.token_ids) if request.with_token_texts else (),
+        )
+
+    async def _ask_opponent(self, opponent: ChatModel, request: ChatRequest) -> ChatReply:
+        if isinstance(request.prompt, tuple):
+            raise WorkflowError(
+                f"{self.agent.target_tag} is played by a model without token ids: send the prompt as text."
+            )
+        with self.episode.request():
+            reply = await opponent.chat(replace(request, delivery=None))
+            text = reply_as_text(reply)
+        call = Call(
+            index=0,
+            agent_name=self.agent.name,
+            target_tag=self.agent.target_tag,
+            trained=False,
+            messages=request.messages,
+            reply=text,
+        )
+        self._when_received(request, call, [])
+        return replace(reply, id=self._conversation.next_reply_id())
+
+    def _when_received(self, request: ChatRequest, call: Call, turns: Sequence[Turn]) -> None:
+        """Record the call once its program has the reply: one that nobody received never happened."""
+
+        def received() -> None:
+            self._conversation.turns.extend(turns)
+            self.episode.add(call)
+
+        if request.delivery is None:
+            received()
+        else:
+            request.delivery.when_received(received)
+
+    def _call_seed(self, request: ChatRequest) -> int:
+        """A seed of this call alone. A request's own seed counts within the episode: were it to fix the reply in all of
+        them, a group's episodes would be one and there would be nothing to compare."""
+        number = self._num_calls
+        self._num_calls += 1
+        if request.seed is None:
+            return derive_seed(self.agent.seed, number)
+        return derive_seed(self.agent.seed, "asked", request.seed)
