@@ -15,12 +15,12 @@ from transformers import PreTrainedTokenizerBase
 
 from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel
-from ajet.config.endpoint import EndpointConfig
 from ajet.config.root import Config
 from ajet.engine.base import Engine
 from ajet.engine.scripted import ScriptedEngine
 from ajet.records import Episode, Task
 from ajet.rollout.agent_model import Agent, AgentModel, EngineReplies, ReplySource, RunningEpisode
+from ajet.rollout.endpoint.config import EndpointConfig
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import EnvironmentMaker
 from ajet.rollout.event_loop import RolloutLoop

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from ajet.config.compose import load
-from ajet.config.logger import WandbConfig
 from ajet.config.sweeps.records import read_jobs
+from ajet.tracking.weights_and_biases import WandbConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 SIGNALS = ["workflow=signals", "trainable_targets=[speaker]"]

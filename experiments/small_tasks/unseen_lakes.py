@@ -14,7 +14,7 @@ from statistics import fmean
 
 from gymnasium.envs.toy_text.frozen_lake import generate_random_map
 
-from ajet.config import compose
+from ajet.config.compose import compose
 from ajet.config.root import Config
 from ajet.data.seeds import SeedTasks
 from ajet.evaluate.statistics import paired_difference

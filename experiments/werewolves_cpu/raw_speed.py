@@ -25,7 +25,7 @@ from vllm import LLM, SamplingParams
 from vllm.inputs import tokens_input
 
 from ajet.assemble.policies import load_model
-from ajet.config import compose
+from ajet.config.compose import compose
 from ajet.config.model import resolve_model_path
 from ajet.config.root import Config
 from ajet.engine.vllm import CPU_BATCHED_TOKENS

@@ -1,7 +1,7 @@
 """The schemas and the YAML files -> `docs/reference/settings.md`.
 
-In: the root dataclasses, whatever is registered with Hydra's ConfigStore, and `conf/`. Nothing is listed by hand, so
-a new section, option or setting appears by itself.
+In: the root dataclasses, those of the options, and `conf/`. Nothing is listed by hand, so a new section, option or
+setting appears by itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import MISSING
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -22,7 +21,8 @@ from recipes.reference.docstrings import class_docstring, field_docstrings, one_
 from recipes.reference.markdown import code, prose, table
 
 from ajet.config.fields import RULE, Rule
-from ajet.config.store import SCHEMAS, conf_dir, group_options, groups, register
+from ajet.config.options import GROUPS, options
+from ajet.config.store import SCHEMAS, conf_dir, group_options, groups
 from ajet.workflow import Workflow
 from ajet.workflows.loading import load_workflow
 
@@ -66,7 +66,6 @@ def _shown(default: str) -> str:
 
 def settings_page() -> str:
     """The whole page."""
-    register()
     train = SCHEMAS["train"]
     parts = [INTRODUCTION, "## The run\n", _rows(_own_settings(train))]
     for name, section in _sections(train).items():
@@ -121,39 +120,23 @@ def _rows(found: Iterator[Setting] | list[Setting]) -> str:
 
 def _options(group: str, section: type | None) -> str:
     """The options of a group: its files, and the dataclasses that are registered for it, with the keys of their own."""
-    registered = _registered(group)
-    names = sorted({*group_options(group), *(name for name in registered if not name.endswith("_schema"))})
+    registered = options(group) if group in GROUPS else {}
+    names = group_options(group)
     rows = []
     for name in names:
         path = conf_dir() / group / f"{name}.yaml"
         about, sets = _of_file(path, group, section) if path.is_file() else ("", "")
-        schema = _schema_of(registered, name)
+        schema = registered.get(name)
         about = about or (class_docstring(schema) if schema else "")
         rows.append((code(f"{group}={name}"), prose(about), sets))
     parts = [table(("option", "what", "sets"), rows)]
     common = {spec.name for spec in fields(section)} if section else set()
     for name in names:
-        schema = _schema_of(registered, name)
+        schema = registered.get(name)
         if schema is not None:
             own = [one for one in settings(schema, f"{group}.") if one.key.split(".")[1] not in common]
             parts += [f"With `{group}={name}` also:\n", _rows(own)] if own else []
     return "\n".join(parts)
-
-
-def _registered(group: str) -> dict[str, type]:
-    """Dataclasses that Hydra's ConfigStore has for a group, by name."""
-    node: Any = ConfigStore.instance().repo.get(group, {})
-    found = {}
-    for name, entry in node.items():
-        if isinstance(entry, ConfigNode):
-            kind = entry.node._metadata.object_type
-            if isinstance(kind, type) and is_dataclass(kind):
-                found[name.removesuffix(".yaml")] = kind
-    return found
-
-
-def _schema_of(registered: Mapping[str, type], name: str) -> type | None:
-    return registered.get(f"{name}_schema", registered.get(name))
 
 
 def _of_file(path: Path, group: str, section: type | None) -> tuple[str, str]:

@@ -149,6 +149,10 @@ class Workflow(BaseModel):
 
     target_tags: ClassVar[tuple[str, ...]] = ()
     """Every tag the workflow uses, for early errors; empty where it cannot say."""
+    hostile: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Sides whose tags must not be trained together, e.g. `(("werewolf",), ("seer", "witch"))`."""
+    has_own_models: ClassVar[bool] = True
+    """Whether `execute` brings a `debug_model` for every agent that is not trained."""
 
     @abstractmethod
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
@@ -159,6 +163,11 @@ class Workflow(BaseModel):
             BaseException: anything else is an infrastructure failure, retried and then dropped.
         """
         raise NotImplementedError
+
+    @classmethod
+    def has_scripted_players(cls) -> bool:
+        """Whether the workflow has scripted players, that is, a `scripted_player` of its own."""
+        return cls.scripted_player.__func__ is not Workflow.scripted_player.__func__  # type: ignore[attr-defined]
 
     @classmethod
     def scripted_player(

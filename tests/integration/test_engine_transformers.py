@@ -9,7 +9,8 @@ import pytest
 from tests.engine_contract import ModelEngineContract, ModelSubject, make_request
 from tests.integration.tiny_model import MAX_CONTEXT, build_tiny_model, save_tiny_model
 
-from ajet.engine.transformers import TransformersEngine
+from ajet.engine.decoding import TransformersEngine
+from ajet.engine.transformers import TransformersConfig
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,9 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def subject(model_path: str) -> Iterator[ModelSubject]:
-    engine = TransformersEngine(model_path, max_context=MAX_CONTEXT, max_concurrency=16, num_threads=1)
+    engine = TransformersEngine(
+        TransformersConfig(max_concurrency=16), model_path, max_context=MAX_CONTEXT, num_threads=1
+    )
     yield ModelSubject(engine, build_tiny_model(0), build_tiny_model(1))
     engine.close()
 

@@ -22,7 +22,7 @@ from tests.integration.tiny_model import MAX_CONTEXT, build_tiny_model, save_tin
 from tests.model_families import tiny_model
 
 from ajet.engine.checkpoint import load_causal_lm
-from ajet.engine.vllm import VllmEngine
+from ajet.engine.vllm import VllmConfig, VllmEngine
 from ajet.errors import EngineError
 
 pytestmark = pytest.mark.vllm
@@ -30,10 +30,9 @@ pytestmark = pytest.mark.vllm
 
 def start_engine(model_path: str, kv_cache_gib: float = 0.1) -> VllmEngine:
     return VllmEngine(
+        VllmConfig(max_concurrency=16, kv_cache_gib=kv_cache_gib),
         model_path,
         max_context=MAX_CONTEXT,
-        max_concurrency=16,
-        kv_cache_gib=kv_cache_gib,
         num_threads=1,
         max_batched_tokens=200,  # a crowd's prompts do not fit into one step
     )
@@ -108,7 +107,8 @@ def test_windows_and_soft_caps_are_sampled_with_the_probabilities_that_are_train
     # vLLM's kernels on the CPU take heads of 32 and wider.
     tiny_model(family, head_dim=32, hidden_size=128, **settings).save_pretrained(tmp_path)
     prompt = tuple(3 + 5 * k % 60 for k in range(20))
-    engine = VllmEngine(str(tmp_path), max_context=128, max_concurrency=4, kv_cache_gib=0.1, num_threads=1)
+    config = VllmConfig(max_concurrency=4, kv_cache_gib=0.1)
+    engine = VllmEngine(config, str(tmp_path), max_context=128, num_threads=1)
     (completion,) = complete(engine, make_request(prompt_ids=prompt, max_tokens=20, stop_ids=()))
     engine.close()
     ids = (*prompt, *completion.token_ids)

@@ -18,10 +18,11 @@ from tests.factories import make_sample
 from tests.model_families import VOCAB_SIZE, tiny_model
 
 from ajet.config.algorithm import AlgorithmConfig
-from ajet.config.families import TREE_FAMILIES
 from ajet.engine.base import SamplingRequest
 from ajet.engine.checkpoint import attention_implementation, load_causal_lm
-from ajet.engine.transformers import TransformersEngine
+from ajet.engine.decoding import TransformersEngine
+from ajet.engine.families import TREE_FAMILIES
+from ajet.engine.transformers import TransformersConfig
 from ajet.errors import ConfigError
 from ajet.records import TrainingSample
 from ajet.train.attention import why_chains_only
@@ -242,7 +243,7 @@ def test_the_transformers_engine_samples_with_the_probabilities_that_are_trained
     family: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     tiny_model(family, **settings).save_pretrained(tmp_path)
-    engine = TransformersEngine(str(tmp_path), max_context=64, max_concurrency=8)
+    engine = TransformersEngine(TransformersConfig(max_concurrency=8), str(tmp_path), max_context=64)
     # Of different lengths, so that they lie at different places in one cache.
     requests = [
         SamplingRequest(

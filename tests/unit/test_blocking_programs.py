@@ -15,8 +15,8 @@ from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import ASK, Program, Run, by_agentscope, by_sdk, by_url, post
 from transformers import PreTrainedTokenizerBase
 
-from ajet.config.endpoint import EndpointConfig
 from ajet.errors import ConfigError
+from ajet.rollout.endpoint.config import EndpointConfig
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.tuner import AjetTuner, OpenAIAddress
 

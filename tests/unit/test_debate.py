@@ -182,12 +182,6 @@ def test_a_judge_that_names_nobody_leaves_a_draw_whoever_is_trained(targets: lis
     assert output.is_success is False and output.log_metrics["no_verdict"] == 1.0
 
 
-@pytest.mark.parametrize("targets", [None, ["pro", "con"]])
-def test_both_sides_are_never_trained_together(targets: list[str] | None) -> None:
-    with pytest.raises(ConfigError, match="hostile sides together: choose pro or con"):
-        play(Debate(trainable_targets=targets), seed_task("t", 0), lambda tag: says("Evidence: survey."))
-
-
 def test_nonsense_costs_the_debate_and_ends_nothing() -> None:
     workflow = Debate(trainable_targets=["pro"])
 

@@ -16,10 +16,10 @@ from tests.episodes import ASK, Program, Run, by_agentscope, by_sdk, by_url, pos
 from transformers import PreTrainedTokenizerBase
 
 from ajet.chat.types import Delivery
-from ajet.config.endpoint import EndpointConfig
 from ajet.engine.base import SamplingRequest
 from ajet.engine.scripted import ScriptedEngine
 from ajet.records import Completion
+from ajet.rollout.endpoint.config import EndpointConfig
 from ajet.tuner import AjetTuner
 
 

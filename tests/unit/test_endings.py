@@ -15,7 +15,7 @@ from tests.sweep_entry import SIGNALS, act, command, states
 
 from ajet.config.authors.importing import load_module
 from ajet.config.sweeps.records import read_jobs
-from ajet.data.rows import read_rows
+from ajet.data.python import PythonConfig
 from ajet.errors import ConfigError, UserInterrupt
 from ajet.tracking.files.writing import refusal
 from ajet.train.__main__ import main
@@ -84,7 +84,7 @@ def test_a_data_function_that_ends_the_process_is_one_sentence(code: str, tmp_pa
     (tmp_path / "odd_data.py").write_text(f"import sys\ndef tasks():\n    {code}\n")
     sys.modules.pop("ajet_user_odd_data", None)
     with pytest.raises(ConfigError, match=r"data\.path=.*(SystemExit: 0|GeneratorExit) \(.*odd_data\.py:3\)"):
-        read_rows("python", f"{tmp_path}/odd_data.py->tasks", subset=None, split=None)
+        PythonConfig(path=f"{tmp_path}/odd_data.py->tasks").read_rows()
 
 
 def test_ctrl_c_during_an_import_stays_ctrl_c(tmp_path: Path) -> None:

@@ -18,41 +18,53 @@ from ajet.errors import EXTRAS
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "ajet"
 
 # Room -> rooms it may import besides itself, what lies within it, and BASE. A row of a folder or module within another
-# counts for it alone. A room imports only from rows above its own. `engine.base` is the contract of engines; only
-# `assemble` may import the concrete ones.
-BASE = {"errors", "tracking.files", "config.authors.lines", "config.authors.importing", "config.cli.ending"}
+# counts for it alone. A room imports only from rows above its own. `config.fields` is what components declare their
+# settings with, and `config` imports these; `engine.base` is the contract of engines, whose concrete ones are reached
+# through their configuration alone.
+BASE = {"errors", "tracking.files", "config.fields", "config.component"}
+BASE |= {"config.authors.lines", "config.authors.importing", "config.authors.cells", "config.cli.ending"}
 CALLS = {"rollout.agent_model", "rollout.refusals"}
 SPEAKING = CALLS | {"records", "config", "engine.base", "chat", "data.randomness", "rollout.endpoint"}
 SPEAKING |= {"workflow", "tuner"}
 PLAYING = SPEAKING | {"rollout", "rollout.agents", "rollout.opponents", "rollout.judges", "data"}
+THREADS = {"rollout.boundary", "rollout.event_loop", "rollout.own_thread"}
+MAINS = {"config.cli", "config", "workflows", "workflows.parameters", "analysis", "assemble"}
+OPTIONS = {"engine.base", "rollout.endpoint", "rollout.opponents", "rollout.judges", "data"}
 TABLE: dict[str, set[str]] = {
     "errors": set(),
     "tracking.files": set(),
     "records": set(),
     "evaluate.statistics": set(),
     "data.randomness": set(),
-    "config": set(),
-    "config.sweeps": {"config"},
-    "config.cli": {"config", "config.sweeps"},
+    "config.fields": set(),
+    "config.component": set(),
+    "engine": {"records"},
     "chat": {"records"},
-    "engine": {"records", "config"},
     "train.timeline": {"records"},
-    "train.algorithms": {"records", "config"},
     "rollout.refusals": set(),
     "rollout.agent_model": {"records", "chat", "engine.base", "data.randomness", "rollout.refusals"},
-    "rollout.endpoint": {"records", "config", "chat"} | CALLS,
+    "rollout.endpoint": {"records", "chat"} | CALLS,
     "rollout.agents": {"chat", "rollout.endpoint"} | CALLS,
-    "tuner": {"records", "config", "chat", "rollout.endpoint", "rollout.agents"} | CALLS,
-    "workflow": {"records", "config", "chat", "tuner"},
-    "rollout.opponents": {"records", "chat", "rollout.agents", "workflow"},
-    "rollout.judges": {"config", "workflow"},
+    "tuner": {"records", "chat", "rollout.endpoint", "rollout.agents"} | CALLS,
+    "workflow": {"records", "chat", "tuner"},
+    "rollout.opponents": {"records", "chat", "rollout.agents", "rollout.agent_model", "workflow"},
+    "rollout.boundary": set(),
+    "rollout.event_loop": set(),
+    "rollout.own_thread": {"rollout.boundary", "rollout.event_loop", "workflow"},
+    "rollout.judges": {"records", "workflow", "rollout.own_thread"},
     "rollout.agents.agentjet": {"records", "workflow", "rollout.agents", "rollout.judges"},
-    "data": {"records", "config", "data.randomness"},
-    "workflows": {"records", "config", "chat", "workflow", "tuner", "data", "rollout.agents", "rollout.opponents"},
-    "rollout": SPEAKING | {"data", "rollout.agents", "rollout.opponents", "rollout.judges"},
-    "tracking": {"records", "config"},
-    "evaluate": {"records", "evaluate.statistics", "config", "config.sweeps.records", "data", "rollout", "tracking"},
-    "train": PLAYING | {"train.timeline", "train.algorithms", "tracking", "evaluate"},
+    "data": {"records", "data.randomness"},
+    "workflows": {"records", "chat", "workflow", "tuner", "data", "rollout.agents", "rollout.opponents"},
+    "tracking": {"records"},
+    "config": {"records", "workflows", "tracking"} | OPTIONS,
+    "config.sweeps": {"config", "tracking"},
+    "config.cli": {"config", "config.sweeps"},
+    "train.algorithms": {"records", "config"},
+    "workflows.parameters": {"workflow", "rollout.opponents", "config", "workflows"},
+    "rollout": SPEAKING | THREADS | {"data", "rollout.agents", "rollout.opponents", "rollout.judges"},
+    "evaluate": {"records", "evaluate.statistics", "config", "config.sweeps.records", "data", "rollout", "tracking"}
+    | {"rollout.opponents"},
+    "train": PLAYING | {"train.timeline", "train.algorithms", "tracking", "evaluate", "engine.families"},
     "analysis": {"records", "evaluate.statistics", "train.timeline", "tracking.store", "config.sweeps.records"},
     "report": {
         "records",
@@ -64,10 +76,19 @@ TABLE: dict[str, set[str]] = {
     },
     "view": {"records", "analysis", "train.timeline", "tracking.store", "tracking.text"},
     "assemble": PLAYING
-    | {"engine", "workflows", "tracking", "evaluate", "train.timeline", "train.algorithms", "train"},
-    "rollout.__main__": {"config.cli", "config", "workflows", "analysis", "assemble"},
-    "train.__main__": {"config.cli", "config", "workflows", "analysis", "assemble"},
-    "evaluate.__main__": {"config.cli", "config", "workflows", "evaluate", "analysis", "assemble"},
+    | {"engine", "workflows", "workflows.parameters", "tracking", "evaluate"}
+    | {"train.timeline", "train.algorithms", "train"},
+    "rollout.__main__": MAINS,
+    "train.__main__": MAINS,
+    "evaluate.__main__": {
+        "config.cli",
+        "config",
+        "workflows",
+        "workflows.parameters",
+        "evaluate",
+        "analysis",
+        "assemble",
+    },
     "report.__main__": {"report"},
     "view.__main__": {"analysis", "view"},
     # Packages that can be called as functions: `ajet.train(...)` does what `python -m ajet.train` does.
@@ -92,7 +113,8 @@ HEAVY: dict[str, set[str]] = {
     "statsmodels": {"evaluate.statistics"},
     "matplotlib": {"analysis", "report"},
     "hydra": {"config", "config.sweeps", "config.cli"},
-    "omegaconf": {"config", "config.sweeps", "config.cli", "train.__main__", "evaluate.__main__", "rollout.__main__"},
+    "omegaconf": {"config.fields", "config", "config.sweeps", "config.cli"}
+    | {"train.__main__", "evaluate.__main__", "rollout.__main__"},
 }
 
 

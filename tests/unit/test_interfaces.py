@@ -13,10 +13,10 @@ from tests.episodes import ASK, Run, by_agentscope, by_sdk, by_url, post
 from transformers import PreTrainedTokenizerBase
 
 from ajet.chat.types import ChatModel
-from ajet.config.endpoint import EndpointConfig
 from ajet.errors import ConfigError
 from ajet.rollout.agent_model import OVERFLOW_REPLY
 from ajet.rollout.agents.openai_sdk import OpenAIClient
+from ajet.rollout.endpoint.config import EndpointConfig
 from ajet.rollout.opponents.random import PHRASES, RandomPlayer
 from ajet.tuner import AjetTuner, OpenAIAddress
 

@@ -17,9 +17,9 @@ from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import Run
 from transformers import PreTrainedTokenizerBase
 
-from ajet.assemble.judges import make_judge
+from ajet.assemble.tasks import make_judge
 from ajet.config.compose import compose
-from ajet.config.judge import JudgeConfig
+from ajet.config.options import option
 from ajet.config.root import Config
 from ajet.errors import ConfigError, WorkflowError
 from ajet.records import Task
@@ -37,7 +37,7 @@ def ask(judge: BaseJudge | None, given: Any, right: Any = "4", **output: Any) ->
 
 
 def made(tmp_path: Path, name: str, **settings: Any) -> BaseJudge:
-    judge = make_judge(Config(judge=JudgeConfig(name=name, **settings), run_dir=str(tmp_path)))
+    judge = make_judge(Config(judge=option("judge", name)(**settings), run_dir=str(tmp_path)))
     assert judge is not None
     return judge
 
@@ -219,9 +219,15 @@ def test_a_judge_with_an_event_loop_of_its_own_runs_on_a_thread(tmp_path: Path) 
             r"judge=contains compares with the task's own answer, which tasks of data=seeds do not have",
         ),
         (["judge=llm", "judge.own_thread=true"], r"judge\.own_thread has no effect with judge=llm"),
-        (["judge=contains", "judge.rubric=x"], r"judge\.rubric has no effect with judge=contains: only judge=llm"),
+        (
+            ["judge=contains", "judge.rubric=x"],
+            r"judge\.rubric has no effect with judge=contains: drop it or choose judge=llm",
+        ),
         (["judge=python", "judge.entry=a:b", "judge.success_score=11"], r"score=11 is above judge\.max_score=10"),
-        (["judge.given=reply"], r"judge\.given has no effect with judge=none: only judge=exact_match\|contains"),
+        (
+            ["judge.given=reply"],
+            r"judge\.given has no effect with judge=none: drop it or choose judge=boxed_math\|contains",
+        ),
         (["judge=python", "judge.entry=a:b", "judge.timeout_s=5"], r"judge\.timeout_s has no effect with judge=python"),
         (
             ["judge=llm", "judge.model=m", "judge.base_url=u", "rollout.timeout_s=80"],

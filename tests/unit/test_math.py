@@ -13,16 +13,15 @@ from pathlib import Path
 import pytest
 from tests.scripted_play import Reciter, play, scripted
 
-from ajet.assemble.judges import make_judge
 from ajet.assemble.tasks import make_task_source
 from ajet.chat.tool_calls import reply_as_text
 from ajet.chat.types import ChatReply, ChatRequest, ToolCall
 from ajet.config.compose import compose
-from ajet.config.data import resolve_data_path
-from ajet.config.judge import JudgeConfig
-from ajet.config.root import Config
+from ajet.data.files import JsonlConfig, resolve_data_path
+from ajet.data.huggingface import HuggingFaceConfig
 from ajet.errors import ConfigError, WorkflowError
 from ajet.records import Task
+from ajet.rollout.judges.answers import BoxedMath, BoxedMathConfig
 from ajet.rollout.judges.base import BaseJudge
 from ajet.workflow import WorkflowOutput, WorkflowTask
 from ajet.workflows.arithmetic import read_expression
@@ -49,9 +48,7 @@ def solve(*replies: ChatReply, task: Task = SUM, max_turns: int = 4) -> tuple[Wo
 
 
 def boxed_math() -> BaseJudge:
-    judge = make_judge(Config(judge=JudgeConfig(name="boxed_math")))
-    assert judge is not None
-    return judge
+    return BoxedMath(BoxedMathConfig())
 
 
 def success_rate(sense: float, tasks: Sequence[Task]) -> float:
@@ -98,6 +95,7 @@ def test_the_preset_reads_the_shipped_files_wherever_it_is_started(
 ) -> None:
     monkeypatch.chdir(checkpoint)
     config = compose(["workflow=math", f"model.path={checkpoint}"], run_dir=checkpoint)
+    assert isinstance(config.data, JsonlConfig)
     assert (config.data.path, config.judge.name) == ("builtin:math/train.jsonl", "boxed_math")
     source = make_task_source(config)
     assert len(source.train_tasks(0, 600)) == 600 and len(source.held_out_tasks(300)) == 300
@@ -247,6 +245,7 @@ def test_the_gsm8k_preset_reads_a_copy_of_that_shape_and_its_answers(checkpoint:
     copy.save_to_disk(tmp_path / "gsm8k")
     preset = ["experiment=math_gsm8k", f"model.path={checkpoint}"]
     hub = compose(preset, run_dir=tmp_path).data
+    assert isinstance(hub, HuggingFaceConfig)
     assert (hub.path, hub.subset, hub.split, hub.held_out_split) == ("openai/gsm8k", "main", "train", "test")
     source = make_task_source(
         compose([*preset, f"data.path={tmp_path / 'gsm8k'}", "data.subset=null"], run_dir=tmp_path)

@@ -10,7 +10,7 @@ from rich.console import Console
 from tests.episodes import Program, Run, by_agentscope
 
 from ajet.config.compose import compose, save
-from ajet.config.opponent import OpponentConfig
+from ajet.config.options import option
 from ajet.config.root import Config, EvaluateConfig
 from ajet.config.sweeps.records import JobRecord, write_job
 from ajet.errors import ConfigError
@@ -44,7 +44,7 @@ def group(task: str, *won: bool) -> EpisodeGroup:
 def played(name: str, opponent: str, won: int, *, reference: str | None = None, twice: bool = False) -> Result:
     """Ten tasks of which the first `won` are won; if they are played twice, in the first episode only."""
     groups = [group(str(task), task < won, *([False] * twice)) for task in range(10)]
-    config = Config(opponent=OpponentConfig(name=opponent), trainable_targets=["seer"])
+    config = Config(opponent=option("opponent", opponent)(), trainable_targets=["seer"])
     entry = Entry(name=name, run=name, config=config, reference=reference)
     return Result(entry=entry, checkpoint="step_1", evaluation=score_groups(groups), trajectories="")
 

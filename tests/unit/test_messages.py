@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ajet.chat.messages import plain_messages, results_in_call_order
 from ajet.chat.types import ChatReply, ChatRequest, NamedTool
 from ajet.errors import WorkflowError
-from ajet.rollout.opponents.openai import OpenAIPlayer
+from ajet.rollout.opponents.openai import OpenAIConfig, OpenAIPlayer
 
 
 def calling(*ids: str | None) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Keeps:
 
 def sent_on(*messages: dict[str, Any]) -> list[dict[str, Any]]:
     client: Any = Keeps()
-    player = OpenAIPlayer(client, model="m", temperature=None, max_tokens=None)
+    player = OpenAIPlayer(OpenAIConfig(model="m", temperature=None, max_tokens=None), client)
     assert asyncio.run(player.chat(ChatRequest(messages=messages))) == ChatReply(content="Done.")
     return list(client.sent["messages"])
 
@@ -104,7 +104,7 @@ def test_a_tool_choice_is_a_mode_or_a_named_tool() -> None:
 def test_a_remote_opponents_arguments_are_read_as_strictly_as_the_policys(arguments: str) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": arguments}}
     client: Any = Keeps(call)
-    player = OpenAIPlayer(client, model="m", temperature=None, max_tokens=None)
+    player = OpenAIPlayer(OpenAIConfig(model="m", temperature=None, max_tokens=None), client)
     reply = asyncio.run(player.chat(ChatRequest(messages=[])))
     assert not reply.tool_calls and reply.format_error is not None and arguments in reply.content
 

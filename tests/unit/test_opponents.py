@@ -16,7 +16,7 @@ from tests.episodes import agent_model
 from ajet.chat.types import ChatReply, ChatRequest, NamedTool, ToolCall
 from ajet.rollout.agents.openai_sdk import in_process_client
 from ajet.rollout.endpoint.endpoint import Endpoint
-from ajet.rollout.opponents.openai import OpenAIPlayer
+from ajet.rollout.opponents.openai import OpenAIConfig, OpenAIPlayer
 from ajet.rollout.opponents.random import RandomPlayer
 
 
@@ -72,7 +72,7 @@ class Remote:
 def test_a_remote_player_passes_on_what_the_agent_asked_for() -> None:
     remote = Remote()
     client = in_process_client(Endpoint(), agent_model(remote, trained=False))
-    player = OpenAIPlayer(client, model="remote", temperature=0.3, max_tokens=None)
+    player = OpenAIPlayer(OpenAIConfig(model="remote", temperature=0.3, max_tokens=None), client)
     asked = ChatRequest(
         messages=[{"role": "user", "content": "Move."}],
         tools=[TOOL],

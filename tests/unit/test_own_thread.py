@@ -18,7 +18,8 @@ from ajet.errors import ConfigError
 from ajet.rollout.own_thread import names_asking, needs_own_thread
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
-from ajet.workflows.loading import BUILTIN, load_workflow
+from ajet.workflows import builtin_workflows
+from ajet.workflows.loading import load_workflow
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_code_that_asks_for_a_url_is_seen_to(program: Any) -> None:
 
 def test_code_that_does_not_ask_for_a_url_is_not_taken_for_it() -> None:
     assert not names_asking([by_sdk, Workflow, threading, None, 3, {"a": [by_sdk]}])
-    assert not names_asking([load_workflow(name) for name in BUILTIN])
+    assert not names_asking([load_workflow(name) for name in builtin_workflows()])
 
 
 def test_code_of_installed_packages_is_looked_at_only_if_it_is_the_workflows_own_package() -> None:

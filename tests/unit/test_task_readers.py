@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 
 from ajet.assemble.tasks import make_task_source
 from ajet.config.compose import compose
+from ajet.config.options import option
 from ajet.data.content import content_key
+from ajet.data.huggingface import HuggingFaceConfig
 from ajet.data.listed import ListedTasks, ReadTasks, check_apart, hold_out
-from ajet.data.rows import Row, read_rows
+from ajet.data.rows import Row
 from ajet.data.tasks import make_tasks
 from ajet.errors import ConfigError
 from ajet.records import Task
@@ -46,7 +48,7 @@ def write(reader: str, path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def read(reader: str, path: Path | str, columns: dict[str, str] | None = None) -> list[Task]:
-    return make_tasks(read_rows(reader, str(path), subset=None, split="train"), columns or {})
+    return make_tasks(option("data", reader)(path=str(path)).read_rows(), columns or {})
 
 
 def rows_of(*values: Any) -> list[Row]:
@@ -84,7 +86,7 @@ def test_a_dataset_on_disk_is_read_by_split(tmp_path: Path) -> None:
     assert {task.main_query for task in source.held_out_tasks(5)} == {row["question"] for row in SUMS[15:]}
     assert {t.main_query for t in source.train_tasks(0, 15)} == {row["question"] for row in SUMS[:15]}
     with pytest.raises(ConfigError, match="nosuch"):
-        read_rows("huggingface", str(tmp_path), subset=None, split="nosuch")
+        HuggingFaceConfig(path=str(tmp_path), split="nosuch").read_rows()
 
 
 def test_a_function_yields_tasks_or_mappings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +170,7 @@ def test_a_row_that_is_no_task_is_named(values: list[Any], columns: dict[str, st
 def test_a_file_that_cannot_be_read_says_where(name: str, text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match=said):
-        read_rows(name.partition(".")[2], str(tmp_path / name), subset=None, split="train")
+        option("data", name.partition(".")[2])(path=str(tmp_path / name)).read_rows()
 
 
 def test_a_line_ends_where_json_lines_say_so(tmp_path: Path) -> None:
@@ -200,11 +202,11 @@ def test_what_save_to_disk_wrote_is_read_by_split(tmp_path: Path) -> None:
     one = datasets.Dataset.from_list(SUMS[:3])
     datasets.DatasetDict(train=one, test=datasets.Dataset.from_list(SUMS[3:5])).save_to_disk(str(tmp_path / "both"))
     one.save_to_disk(str(tmp_path / "one"))
-    test = read_rows("huggingface", str(tmp_path / "both"), subset=None, split="test")
+    test = HuggingFaceConfig(path=str(tmp_path / "both"), split="test").read_rows()
     assert [row.values for row in test] == SUMS[3:5]
-    assert len(read_rows("huggingface", str(tmp_path / "one"), subset=None, split="train")) == 3
+    assert len(HuggingFaceConfig(path=str(tmp_path / "one")).read_rows()) == 3
     with pytest.raises(ConfigError, match="there is no split dev; there is train, test"):
-        read_rows("huggingface", str(tmp_path / "both"), subset=None, split="dev")
+        HuggingFaceConfig(path=str(tmp_path / "both"), split="dev").read_rows()
 
 
 def test_a_function_that_makes_no_tasks_is_told_with_its_line(tmp_path: Path) -> None:
@@ -326,10 +328,10 @@ def test_held_out_tasks_are_distinct_from_any_offset_and_too_many_are_refused() 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["data.path=x.jsonl"], r"data\.path has no effect with data=seeds: drop it or choose data=jsonl"),
+        (["data.path=x.jsonl"], r"data\.path has no effect with data=seeds: drop it or choose data=csv"),
         (["data.shuffle=false"], r"data\.shuffle has no effect with data=seeds"),
         (["data=python", "data.path=a:b", "data.split=x"], r"data\.split has no effect with data=python"),
-        (["data=huggingface", "data.path=a", "data.split=null"], r"needs data\.split"),
+        (["data=huggingface", "data.path=a", "data.split=null"], r"data\.split must be a text, not null"),
         (["data=huggingface", "data.path=a", "data.held_out_split=train"], "is the split to train on"),
         (
             ["data=python", "data.path=a:b", "data.held_out_path=a:c", "data.held_out_fraction=0.5"],

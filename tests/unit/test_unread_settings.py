@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
 
 import pytest
 from tests.factories import make_call, make_episode
 
 from ajet.config.compose import compose, save
-from ajet.config.opponent import OpponentConfig
+from ajet.config.options import keys
 from ajet.config.root import Config, EvaluateConfig
 from ajet.config.store import SCHEMAS
 from ajet.config.unread import TRAINING_ONLY, only_for_training, unread, untrained_tags
 from ajet.errors import ConfigError
 from ajet.evaluate.entries import evaluation_entries
 from ajet.rollout.judges.base import BaseJudge
+from ajet.rollout.opponents.random import RandomConfig
 from ajet.rollout.unasked import Unasked
 from ajet.train.__main__ import main as train_main
 from ajet.workflow import WorkflowOutput, WorkflowTask
@@ -74,7 +73,7 @@ def test_a_finished_runs_opponent_is_held_to_the_same_rule(tmp_path: Path) -> No
         config = compose(["workflow=signals", f"trainable_targets={roles}"], run_dir=tmp_path / name)
         save(config, tmp_path / name / "config.yaml")
     every, one = str(tmp_path / "every"), str(tmp_path / "one")
-    opponent = OpponentConfig(name="random")
+    opponent = RandomConfig()
     with pytest.raises(ConfigError, match="opponent=random has no effect: every role of signals is trained"):
         evaluation_entries(EvaluateConfig(run=every, opponent=opponent, output_dir="x"))
     some = EvaluateConfig(run=every, opponent=opponent, trainable_targets=["listener"], output_dir="x")
@@ -89,14 +88,6 @@ def test_training_commands_can_be_played_and_what_play_does_not_read_is_said() -
     named = ["workflow=signals", "total_steps=3", "algorithm.kl_coef=0.1", "rollout.temperature=0.7", "eval=none"]
     assert only_for_training(named) == ["total_steps=3", "algorithm.kl_coef=0.1", "eval=none"]
     assert set(TRAINING_ONLY) <= set(keys(Config))
-
-
-def keys(schema: Any, prefix: str = "") -> Iterator[str]:
-    """Every dotted key, sections included."""
-    for name, hint in get_type_hints(schema).items():
-        yield f"{prefix}{name}"
-        if is_dataclass(hint):
-            yield from keys(hint, f"{prefix}{name}.")
 
 
 READ_BY_CONFIG_ALONE = {

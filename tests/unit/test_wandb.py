@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 from tests.wandb_files import OfflineRun, read_offline_run
 
-from ajet.config.logger import LoggerConfig, WandbConfig, check_logger, off_by_environment, wandb_mode
 from ajet.errors import ConfigError
-from ajet.tracking.weights_and_biases import INIT_TIMEOUT_S
+from ajet.tracking.weights_and_biases import INIT_TIMEOUT_S, WandbConfig
 
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 LOGS = """
@@ -24,10 +23,9 @@ import json, sys, time
 from pathlib import Path
 run_dir, mode, first, earlier = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
 import wandb
-from ajet.tracking.weights_and_biases import WandbLogger
+from ajet.tracking.weights_and_biases import WandbConfig, WandbLogger
 started = time.monotonic()
-logger = WandbLogger(run_dir=run_dir, mode=mode, project=None, name=None, group=None, config={"seed": 1},
-                     num_sample_games=2, earlier=earlier)
+logger = WandbLogger(WandbConfig(mode=mode), run_dir=run_dir, run_config={"seed": 1}, earlier=earlier)
 print(time.monotonic() - started)
 for step in (first, first + 1):
     logger.log(step, {"reward/seer/mean": step / 10})
@@ -132,7 +130,7 @@ def test_steps_that_a_kill_kept_from_wandb_are_logged_again_under_the_same_run(t
 def test_wandbs_own_variables_choose_the_mode_where_the_setting_leaves_it_open(
     environment: dict[str, str], mode: str
 ) -> None:
-    code = "from ajet.config.logger import WandbConfig, wandb_mode; print(wandb_mode(WandbConfig()))"
+    code = "from ajet.tracking.weights_and_biases import WandbConfig; print(WandbConfig().mode_in_use())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**own_environment(), "PYTHONPATH": SOURCE, **environment},
@@ -141,25 +139,25 @@ def test_wandbs_own_variables_choose_the_mode_where_the_setting_leaves_it_open(
         check=True,
     )
     assert done.stdout == f"{mode}\n"
-    assert wandb_mode(WandbConfig(mode="offline")) == "offline"
+    assert WandbConfig(mode="offline").mode_in_use() == "offline"
 
 
 @pytest.mark.parametrize("setting", [{"project": "p"}, {"group": "g"}, {"name": "n"}, {"sample_games": 0}])
 def test_settings_of_wandb_are_refused_where_it_is_off(setting: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=f"logger.wandb.{next(iter(setting))} has no effect with"):
-        check_logger(LoggerConfig(wandb=WandbConfig(mode="disabled", **setting)))  # type: ignore[arg-type]
-    check_logger(LoggerConfig(wandb=WandbConfig(mode="offline", **setting)))  # type: ignore[arg-type]
+        WandbConfig(mode="disabled", **setting).check()  # type: ignore[arg-type]
+    WandbConfig(mode="offline", **setting).check()  # type: ignore[arg-type]
 
 
 def test_settings_of_wandb_that_the_environment_turns_off_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = WandbConfig(project="p", name="n")
     for name in os.environ.keys() - own_environment().keys():
         monkeypatch.delenv(name)
-    assert off_by_environment(wandb) is None
+    assert wandb.off_by_environment() is None
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    check_logger(LoggerConfig(wandb=wandb))  # a run directory's settings are no mistake of this command's
+    wandb.check()  # a run directory's settings are no mistake of this command's
     words = "WANDB_MODE=disabled turns W&B off, so logger.wandb.project, logger.wandb.name has no effect"
-    assert off_by_environment(wandb) == words
+    assert wandb.off_by_environment() == words
     assert (
-        off_by_environment(WandbConfig()) is None and off_by_environment(WandbConfig(mode="online", name="n")) is None
+        WandbConfig().off_by_environment() is None and WandbConfig(mode="online", name="n").off_by_environment() is None
     )

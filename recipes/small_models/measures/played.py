@@ -8,9 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ajet.assemble import make_engine, make_scheduler, workflow_maker
-from ajet.assemble.judges import make_judge
 from ajet.assemble.players import make_renderer
-from ajet.assemble.tasks import make_task_source
+from ajet.assemble.tasks import make_judge, make_task_source
 from ajet.chat.types import ChatModel
 from ajet.config.compose import compose
 from ajet.config.model import resolve_model_path
@@ -21,6 +20,7 @@ from ajet.evaluate.scores import play_held_out
 from ajet.records import EpisodeGroup, Task
 from ajet.rollout.agent_model import Agent
 from ajet.rollout.judges.base import judged
+from ajet.rollout.opponents.scripted import ScriptedPlayersConfig
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.metrics import Metrics
 from ajet.tuner import AjetTuner
@@ -51,6 +51,8 @@ def teachers_success(overrides: Sequence[str], num_games: int, *, sense: float, 
     with ExitStack() as opened, RolloutRuntime() as runtime:
         config = _composed(overrides, opened)
         workflow = load_workflow(config.workflow.entry)
+        opponent = config.opponent
+        assert isinstance(opponent, ScriptedPlayersConfig)
         make_workflow, judge = workflow_maker(workflow, config), make_judge(config)
 
         async def succeeds(task: Task, repeat: int) -> bool:
@@ -58,7 +60,7 @@ def teachers_success(overrides: Sequence[str], num_games: int, *, sense: float, 
             players = ScriptedPlayers(
                 workflow=workflow,
                 params={"sense": sense},
-                opponent_params=config.opponent.params,
+                opponent_params=opponent.params,
                 key=("gates", task.task_id, repeat),
             )
             tuner = AjetTuner(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,9 +10,8 @@ from pathlib import Path
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from ajet.assemble.engines import make_engine
-from ajet.assemble.judges import make_judge
+from ajet.assemble.tasks import make_judge
 from ajet.chat.renderer import ChatRenderer
-from ajet.chat.types import ChatModel
 from ajet.config.authors.importing import load_object
 from ajet.config.root import Config
 from ajet.engine.base import Engine
@@ -24,7 +22,6 @@ from ajet.rollout.callbacks import RolloutCallbacks
 from ajet.rollout.descriptors import fitting_concurrency
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import EnvironmentMaker
-from ajet.rollout.opponents.random import RandomPlayer
 from ajet.rollout.runner import EpisodeRunner
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.rollout.unasked import Unasked
@@ -91,12 +88,12 @@ def make_reply_source(
         max_tokens=config.rollout.max_tokens,
         reply_on_overflow=config.endpoint.on_overflow == "reply",
     )
-    if config.opponent.name == "frozen":
+    if config.opponent.needs_engine:
         frozen_engine = make_engine(config, model_path)
         opened.callback(frozen_engine.close)
         frozen = replace(policy, engine=frozen_engine)
         return lambda agent: policy if agent.trained else frozen
-    make_opponent = opponent_maker(config, workflow)
+    make_opponent = config.opponent.build(workflow=workflow)
     return lambda agent: policy if agent.trained else make_opponent(agent)
 
 
@@ -139,41 +136,3 @@ def environment_maker(config: Config) -> EnvironmentMaker | None:
     if not callable(make_env):
         raise ConfigError(f"workflow.env={entry} is not a function of a task")
     return make_env
-
-
-def opponent_maker(config: Config, workflow: type[Workflow]) -> Callable[[Agent], ChatModel | None]:
-    """Makes the configured opponent for an agent; None where the workflow itself brings a model."""
-    opponent = config.opponent
-    if opponent.name == "random":
-        return lambda agent: RandomPlayer(agent.rng)
-    if opponent.name == "openai":
-        remote = _openai_player(config)
-        return lambda agent: remote
-    if opponent.name != "scripted":
-        return lambda agent: None
-
-    def scripted(agent: Agent) -> ChatModel:
-        player = workflow.scripted_player(
-            agent_name=agent.name, target_tag=agent.target_tag, rng=agent.rng, params=opponent.params
-        )
-        if player is None:
-            raise ConfigError(
-                f"{workflow.__name__} has no scripted players: choose opponent=random, frozen, openai or workflow"
-            )
-        return player
-
-    return scripted
-
-
-def _openai_player(config: Config) -> ChatModel:
-    from openai import AsyncOpenAI
-
-    from ajet.rollout.opponents.openai import OpenAIPlayer
-
-    opponent = config.opponent
-    key = os.environ.get(opponent.api_key_env) if opponent.api_key_env else "none"
-    if key is None:
-        raise ConfigError(f"opponent.api_key_env={opponent.api_key_env} is not set in the environment")
-    assert opponent.model is not None
-    client = AsyncOpenAI(base_url=opponent.base_url, api_key=key, timeout=opponent.timeout_s)
-    return OpenAIPlayer(client, model=opponent.model, temperature=opponent.temperature, max_tokens=opponent.max_tokens)

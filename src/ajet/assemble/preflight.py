@@ -51,12 +51,7 @@ def check_gpus(config: Config, num_gpus: int) -> None:
         raise ConfigError(
             f"hardware.device=cuda needs a CUDA GPU, but torch {torch.__version__} finds none here: choose hardware=cpu"
         )
-    wanted = config.engine.tensor_parallel_size or 1
-    if wanted > num_gpus:
-        raise ConfigError(
-            f"engine.tensor_parallel_size={wanted} needs {wanted} GPUs, but this machine has {num_gpus}: "
-            f"set engine.tensor_parallel_size={num_gpus}"
-        )
+    config.engine.check_gpus(num_gpus)
 
 
 def check_training(config: Config, model_path: str) -> None:

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import yaml
 from hydra import compose as hydra_compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ajet.config.authors.known_code import require_known_code
 from ajet.config.explain import explain, explain_missing
+from ajet.config.fields import BUILTIN_PREFIX, CODE, PLACE, marked
 from ajet.config.hydra_private import TURN, own_hydra
-from ajet.config.model import BUILTIN_PREFIX, resolve_model_path
+from ajet.config.model import resolve_model_path
+from ajet.config.options import GROUPS, choosing, field_types, is_nullable, option, options, owners
+from ajet.config.outside import is_outside, unloaded_option
 from ajet.config.root import Config, EvaluateConfig, PlayConfig
 from ajet.config.store import SCHEMAS
 from ajet.config.validate import validate, validate_evaluation
+from ajet.config.workflow import ask_class
 from ajet.errors import ConfigError
+from ajet.rollout.opponents.base import OwnModelsConfig
 from ajet.tracking.files.reading import read_yaml
 from ajet.tracking.files.writing import write_text
 
@@ -63,14 +69,17 @@ def compose(overrides: Sequence[str], *, run_dir: str | Path) -> Config:
     """A validated training configuration, for notebooks and tests.
 
     Raises:
-        ConfigError: a setting cannot work.
-        HydraException: an option or a key does not exist.
+        ConfigError: an option or a key does not exist, or a setting cannot work.
     """
-    tree = compose_tree(overrides)
-    with open_dict(tree):
-        del tree["hydra"]
-    tree.run_dir = str(run_dir)
-    return load_training(tree, overrides)
+    overrides = choosing(overrides)
+    try:
+        tree = compose_tree(overrides)
+        with open_dict(tree):
+            del tree["hydra"]
+        tree.run_dir = str(run_dir)
+        return load_training(tree, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, Config, overrides)) from error
 
 
 def to_config(tree: DictConfig, schema: type[T]) -> T:
@@ -82,14 +91,62 @@ def to_config(tree: DictConfig, schema: type[T]) -> T:
     """
     missing = OmegaConf.missing_keys(tree)
     if missing:
-        raise ConfigError(explain_missing(sorted(missing)[0]))
+        raise ConfigError(explain_missing(sorted(missing)[0], tree))
+    _check_names(tree)
     # Merged anew into the schema: `+key=value` slips past the one that Hydra composed with.
     return cast(T, OmegaConf.to_object(_typed(OmegaConf.to_container(tree, resolve=True), schema)))
 
 
-def _typed(content: Any, schema: type) -> DictConfig:
-    """Plain data in a schema; texts are what they are, whatever they look like."""
-    return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(schema), _literal(content)))
+def _check_names(tree: DictConfig) -> None:
+    """Refuse an option's name that was set apart from the choice, e.g. by a YAML file."""
+    for group, about in GROUPS.items():
+        chosen = OmegaConf.get_type(tree, group) if group in tree else None
+        names = [name for name, kind in options(group).items() if kind is chosen]
+        given = tree[group][about.key] if names else None
+        if names and given != names[0]:
+            raise ConfigError(f"{group}.{about.key} must be {names[0]}, not {given}: write {group}={given}")
+
+
+def _typed(content: Any, schema: type, *, run_code: bool = True) -> DictConfig:
+    """Plain data in a schema with the dataclasses of its options; texts are what they are, whatever they look like.
+
+    Args:
+        content: read from a file, or composed.
+        schema: the root dataclass.
+        run_code: whether options of a user's own are imported, and their settings checked.
+
+    Raises:
+        ConfigError: there is no option of that name.
+        OmegaConfBaseException: a key is unknown or a value has the wrong type.
+    """
+    tree = OmegaConf.structured(schema)
+    for group, about in GROUPS.items():
+        if isinstance(content, dict) and isinstance(content.get(group), dict):
+            name = content[group].get(about.key)
+            unloaded = is_outside(name) and not run_code
+            kind = unloaded_option(group, name, about.key, content[group]) if unloaded else option(group, name)
+            tree[group] = OmegaConf.structured(kind)
+    return cast(DictConfig, OmegaConf.merge(tree, _literal(content)))
+
+
+def _without_idle(content: Any) -> Any:
+    """A run directory's configuration without what earlier versions wrote for options that were not chosen: there, all
+    options of a group had their settings side by side, null or as they are by default."""
+    if not isinstance(content, dict):
+        return content
+    kept = dict(content)
+    for group in GROUPS:
+        if isinstance(content.get(group), dict) and not is_outside(content[group].get(GROUPS[group].key)):
+            chosen = option(group, content[group].get(GROUPS[group].key))
+            kept[group] = {key: value for key, value in content[group].items() if not _idle(group, chosen, key, value)}
+    return kept
+
+
+def _idle(group: str, chosen: type[Any], key: str, value: Any) -> bool:
+    if key in field_types(chosen):
+        return value is None and not is_nullable(chosen, key)
+    others = [option(group, name)() for name in owners(group, key)]
+    return bool(others) and (value is None or any(value == getattr(other, key) for other in others))
 
 
 def _literal(value: Any) -> Any:
@@ -114,6 +171,7 @@ def load_training(tree: DictConfig, overrides: Sequence[str]) -> Config:
     """
     resume = OmegaConf.select(tree, "resume")
     config = to_config(tree, Config) if resume is None else _continued(Path(resume), tree, overrides)
+    config.workflow = ask_class(config.workflow)
     validate(config)
     _anchor_paths(config)
     return config
@@ -125,12 +183,8 @@ def _anchor_paths(config: Config) -> None:
     config.run_dir = str(Path(config.run_dir).absolute())
     if not config.model.path.startswith(BUILTIN_PREFIX):
         config.model.path = resolve_model_path(config.model.path)
-    config.workflow.entry = _anchored(config.workflow.entry)
-    config.workflow.env = config.workflow.env and _anchored(config.workflow.env)
-    config.judge.entry = config.judge.entry and _anchored(config.judge.entry)
-    if config.data.reader != "seeds":
-        config.data.path = config.data.path and _anchored(config.data.path)
-        config.data.held_out_path = config.data.held_out_path and _anchored(config.data.held_out_path)
+    for named in (*marked(config, CODE), *marked(config, PLACE)):
+        setattr(named.section, named.name, _anchored(named.value))
 
 
 def _anchored(place: str) -> str:
@@ -179,9 +233,29 @@ def load(run: Path) -> Config:
     if not path.is_file():
         raise ConfigError(f"{run} is not a run directory: it holds no config.yaml")
     try:
-        return cast(Config, OmegaConf.to_object(_typed(read_yaml(path), Config)))
+        return cast(Config, OmegaConf.to_object(_typed(_without_idle(read_yaml(path)), Config, run_code=False)))
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         raise ConfigError(f"{path} is damaged, or of another version of ajet: {explain(error, Config, [])}") from error
+
+
+def with_own_options(config: Config, *, opponent: bool = True) -> Config:
+    """A loaded configuration whose options of a user's own are imported, after `require_known_code`.
+
+    Args:
+        config: as `load` gives it.
+        opponent: whether the opponent's, too; else it stays as it is, for another one takes its place.
+
+    Raises:
+        ConfigError: they cannot be, or no longer have the settings that the run has.
+    """
+    plain = asdict(config)
+    if not opponent:
+        plain["opponent"] = asdict(OwnModelsConfig())
+    try:
+        loaded = cast(Config, OmegaConf.to_object(_typed(plain, type(config))))
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error, Config, [])) from error
+    return loaded if opponent else replace(loaded, opponent=config.opponent)
 
 
 def load_play(tree: DictConfig) -> PlayConfig:
@@ -189,6 +263,7 @@ def load_play(tree: DictConfig) -> PlayConfig:
     config = to_config(tree, PlayConfig)
     if config.resume is not None:
         raise ConfigError("resume continues training: python -m ajet.train resume=...")
+    config.workflow = ask_class(config.workflow)
     validate(config)
     _anchor_paths(config)
     return config

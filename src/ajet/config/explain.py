@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_origin
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from ajet.config.fields import NEEDED
 from ajet.config.hydra_private import AMBIGUOUS
+from ajet.config.options import GROUPS, field_types, group_of, leaves, option, owners
+from ajet.config.outside import is_outside
 from ajet.config.store import group_options, groups
 from ajet.config.words import FILTERS, WHY_NO_FILTERS, our_keys
+from ajet.errors import AjetError
 
 FREE_KEYS = ("workflow.params", "opponent.params", "data.fields", "own")
 """Mappings whose keys are the workflow's, so that any name may be set."""
@@ -35,19 +39,24 @@ def explain(error: Exception, schema: type, overrides: Sequence[str]) -> str:
         schema: the root dataclass, for the keys and types that exist.
         overrides: the command line's.
     """
+    if isinstance(error, AjetError):
+        return " ".join(str(error).split())
     if isinstance(error, OverrideParseException):
         return _explain_unreadable(error.override)
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        group, _, chosen = str(error.missing_cfg_file).rpartition("/")
         if group in ("hydra/launcher", "hydra/sweeper"):
-            return f"{group}={option} is a plugin that is not installed: pip install 'ajet[sweeps]'"
-        return f"{group}={option}: no such option; choose one of {', '.join(sorted(error.options))}"
-    cause = error.__cause__ if isinstance(error, ConfigCompositionException) and error.__cause__ else error
+            return f"{group}={chosen} is a plugin that is not installed: pip install 'ajet[sweeps]'"
+        return f"{group}={chosen}: no such option; choose one of {', '.join(sorted(error.options))}"
+    # Hydra raises its own error from OmegaConf's where an override does not fit, and after it where a file does not.
+    of_hydra = isinstance(error, ConfigCompositionException)
+    cause = (error.__cause__ or error.__context__ or error) if of_hydra else error
     full_key = str(cause.full_key or "") if isinstance(cause, OmegaConfBaseException) else ""
     if isinstance(cause, ConfigKeyError | AttributeError) and full_key and not full_key.startswith("hydra"):
-        return _explain_unknown_key(_as_written(full_key.replace("/", "."), overrides), schema)
+        key, holder = _as_written(full_key.replace("/", "."), overrides), getattr(cause, "object_type", None)
+        return _explain_other_option(key, holder) or _explain_unknown_key(key, schema, holder)
     if isinstance(cause, ValidationError) and full_key:
-        kind = _kind(full_key, schema)
+        kind = _kind(full_key, schema, getattr(cause, "object_type", None))
         if kind is not None:
             return f"{full_key} must be {kind}{_given(full_key, overrides)}"
     text = str(error)
@@ -55,16 +64,16 @@ def explain(error: Exception, schema: type, overrides: Sequence[str]) -> str:
         key = text.split("'")[1]
         return f"{key} has several values: write {key.replace('=', '=[', 1)}] for a list, or add -m for a sweep"
     for override in overrides:
-        group, _, option = override.partition("=")
-        if group in groups() and option not in group_options(group):
+        group, _, chosen = override.partition("=")
+        if group in groups() and chosen not in group_options(group) and not is_outside(chosen):
             return f"{override}: no such option; choose one of {', '.join(group_options(group))}"
     if full_key:
         return f"{full_key}: {str(cause).partition(chr(10))[0]}"
     return " ".join((text if cause is error else f"{text}: {cause}").split())
 
 
-def explain_missing(key: str) -> str:
-    """One line on a mandatory key without a value."""
+def explain_missing(key: str, tree: DictConfig | None = None) -> str:
+    """One line on a mandatory key without a value; `tree` says which options are chosen."""
     if key == "workflow.entry":
         return (
             f"workflow is missing: choose workflow={'|'.join(group_options('workflow'))}; "
@@ -75,6 +84,11 @@ def explain_missing(key: str) -> str:
         "run": "a run directory such as outputs/<date>/<time>",
         "runs": "a list of run directories, e.g. [outputs/<a>,outputs/<b>,base]",
     }
+    group, _, setting = key.partition(".")
+    if tree is not None and group in GROUPS:
+        name = tree[group][GROUPS[group].key]
+        what = next(spec.metadata.get(NEEDED) for spec in fields(option(group, name)) if spec.name == setting)
+        return f"{group}={name} needs {key}: {what or f'set {key}=...'}"
     return f"{key} is missing: set it to {examples.get(key, 'a value')}"
 
 
@@ -97,11 +111,30 @@ def _as_written(full_key: str, overrides: Sequence[str]) -> str:
     return next((key for key in keys if key == full_key or key.startswith(f"{full_key}.")), full_key)
 
 
-def _explain_unknown_key(full_key: str, schema: type) -> str:
-    """Name what was meant, and the keys of the deepest node that exists."""
+def _explain_other_option(full_key: str, holder: Any) -> str | None:
+    """Say which options of the group have a setting that the chosen one, `holder`, has not; None if none has it."""
+    group, _, setting = full_key.partition(".")
+    chosen = _option_name(group, holder)
+    if chosen is None or not owners(group, setting.partition(".")[0]):
+        return None
+    others = "|".join(owners(group, setting.partition(".")[0]))
+    return f"{full_key} has no effect with {group}={chosen}: drop it or choose {group}={others}"
+
+
+def _option_name(group: str | None, holder: Any) -> str | None:
+    """The name of the group's option whose dataclass this is; None if it is of none."""
+    about = GROUPS.get(group or "")
+    if about is None or not (isinstance(holder, type) and issubclass(holder, about.base)):
+        return None
+    return next(str(spec.default) for spec in fields(holder) if spec.name == about.key)
+
+
+def _explain_unknown_key(full_key: str, schema: type, holder: Any) -> str:
+    """Name what was meant, and the keys of the deepest node that exists; `holder` is the dataclass without the key."""
     node, path = schema, ""
     for part in full_key.split("."):
-        hints = _field_types(node)
+        group = group_of(node)
+        hints = field_types(node if _option_name(group, holder) is None else holder)
         if part not in hints:
             options = sorted(hints)
             if not path and "workflow" in hints:  # an evaluation takes from its run what others compose from groups
@@ -120,7 +153,7 @@ def _meant(full_key: str, options: Sequence[str], schema: type) -> str:
     word = full_key.rpartition(".")[2]
     if word.lower() in FILTERS:
         return f"there is none, for {WHY_NO_FILTERS}; "
-    known = list(_leaves(schema))
+    known = list(leaves(schema))
     keys = our_keys(full_key, known.__contains__) or our_keys(word, known.__contains__)
     namesakes = [key for key in known if key.rpartition(".")[2] == word and key not in keys]
     keys += namesakes if len(namesakes) < 4 else []  # a word that stands everywhere tells nothing
@@ -131,44 +164,24 @@ def _meant(full_key: str, options: Sequence[str], schema: type) -> str:
     return suggestion(word, options) or ("" if "." in full_key else suggestion(word, known))
 
 
-def _leaves(schema: Any, prefix: str = "") -> Iterator[str]:
-    """Every dotted key that can be set, sections excepted."""
-    for name, kind in _field_types(schema).items():
-        if is_dataclass(kind):
-            yield from _leaves(kind, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
 def suggest_key(word: str, schema: type) -> str:
     """`did you mean rollout.group_size? ` for a word of ours or of another library's, else nothing."""
     return _meant(word, [], schema)
 
 
-def _field_types(schema: Any) -> dict[str, Any]:
-    """Field name -> type without its `| None`."""
-    hints = get_type_hints(schema)
-    return {spec.name: _without_none(hints[spec.name]) for spec in fields(schema)}
-
-
-def _without_none(hint: Any) -> Any:
-    if get_origin(hint) in (Union, UnionType):
-        return next(arg for arg in get_args(hint) if arg is not NoneType)
-    return hint
-
-
-def _kind(full_key: str, schema: type) -> str | None:
-    """What a key takes, in words; None where the schema cannot say."""
+def _kind(full_key: str, schema: type, holder: Any) -> str | None:
+    """What a key takes, in words; None where neither the schema nor the dataclass that holds the value can say."""
     node: Any = schema
     for part in full_key.partition("[")[0].split("."):
-        if not is_dataclass(node) or part not in _field_types(node):
+        node = node if _option_name(group_of(node), holder) is None else holder
+        if not is_dataclass(node) or part not in field_types(node):
             return None
-        node = _field_types(node)[part]
+        node = field_types(node)[part]
     return _KINDS.get(get_origin(node) or node)
 
 
 def _given(full_key: str, overrides: Sequence[str]) -> str:
-    for override in overrides:
+    for override in reversed(overrides):  # the last one counts
         key, _, value = override.lstrip("+").partition("=")
         if key == full_key:
             return f", not {value}"

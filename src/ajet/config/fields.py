@@ -1,6 +1,8 @@
 """What a single value may be: a default and its bounds in, a dataclass field with a checkable rule out.
 
-Only rules on one value live here; rules that relate two settings are in `validate.py`.
+All of `config` that a component needs to declare its own settings, so that the root schema may import components. Only
+rules on one value live here: those that relate settings of one option are its own, those that relate groups are in
+`validate.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from omegaconf import MISSING
+
+BUILTIN_PREFIX = "builtin:"
+"""Before the name of a model or a file that ships with ajet."""
 RULE = "rule"
+NEEDED = "needed"
+CODE = "code"
+PLACE = "place"
+SENT_TO = "sent_to"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +66,72 @@ def ruled(default: Any, **bounds: Any) -> Any:
 def one_of(default: str | None, *choices: str) -> Any:
     """A field that takes one of the named values."""
     return ruled(default, choices=choices)
+
+
+def named(option: str) -> Any:
+    """The field `name` of an option's dataclass: its default is the only value."""
+    return ruled(option, choices=(option,))
+
+
+def needed(what: str = "") -> Any:
+    """A field without a default: who chooses the option must set it.
+
+    Args:
+        what: what to set it to, for the error where it is not set.
+    """
+    return field(default=MISSING, metadata={NEEDED: what})
+
+
+def code(default: str | None = None, *, needed: str | None = None) -> Any:
+    """A field that names code of a user's, as `package.module:name` or `path/file.py->name`.
+
+    Such code is looked for before anything heavy loads, and a run directory that names it is not believed unasked.
+    `needed`: there is no default, and this is what to set it to.
+    """
+    if needed is not None:
+        return field(default=MISSING, metadata={CODE: True, NEEDED: needed})
+    return field(default=default, metadata={CODE: True})
+
+
+def place(*, needed: str | None = None) -> Any:
+    """A field that names a file or folder, which is made absolute; anything that does not exist stays as it is."""
+    if needed is not None:
+        return field(default=MISSING, metadata={PLACE: True, NEEDED: needed})
+    return field(default=None, metadata={PLACE: True})
+
+
+def key_variable(*, sent_to: str) -> Any:
+    """A field that names the environment variable whose secret is sent to the address in the field `sent_to`."""
+    return field(default=None, metadata={SENT_TO: sent_to})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marked:
+    """A value whose field is marked."""
+
+    key: str
+    """Its dotted key."""
+    section: Any
+    """The dataclass that it stands in."""
+    name: str
+    """Its field there."""
+    mark: Any
+
+    @property
+    def value(self) -> Any:
+        """As it is set."""
+        return getattr(self.section, self.name)
+
+
+def marked(config: object, mark: str, prefix: str = "") -> Iterator[Marked]:
+    """The values at any depth whose fields have a mark (`CODE`, `PLACE` or `SENT_TO`), null ones left out."""
+    assert is_dataclass(config)
+    for spec in fields(config):
+        value, key = getattr(config, spec.name), f"{prefix}{spec.name}"
+        if is_dataclass(value):
+            yield from marked(value, mark, f"{key}.")
+        elif mark in spec.metadata and value is not None:
+            yield Marked(key=key, section=config, name=spec.name, mark=spec.metadata[mark])
 
 
 def broken_rules(config: object, prefix: str = "") -> Iterator[str]:

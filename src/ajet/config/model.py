@@ -8,10 +8,9 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from ajet.config.fields import one_of, ruled
+from ajet.config.fields import BUILTIN_PREFIX, one_of, ruled
 from ajet.errors import ConfigError
 
-BUILTIN_PREFIX = "builtin:"
 _MODELS = Path(__file__).resolve().parent.parent / "engine" / "models"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 

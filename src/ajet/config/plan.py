@@ -37,7 +37,7 @@ def plan(config: Config) -> list[str]:
 
 def _roles(config: Config) -> str:
     """Who is trained and who plays the others."""
-    tags, targets = config.workflow.target_tags, config.trainable_targets
+    tags, targets = config.workflow.target_tags or [], config.trainable_targets
     trained = ", ".join(targets) if targets else "every agent"
     others = [tag for tag in tags if targets and tag not in targets]
     speaker = "the workflow's own models" if config.opponent.name == "workflow" else config.opponent.name

@@ -9,20 +9,20 @@ from omegaconf import MISSING
 
 from ajet.config.algorithm import AlgorithmConfig
 from ajet.config.checkpoint import CheckpointConfig
-from ajet.config.data import DataConfig
-from ajet.config.endpoint import EndpointConfig
-from ajet.config.engine import EngineConfig
 from ajet.config.eval import EvalConfig
 from ajet.config.fields import one_of, ruled
 from ajet.config.hardware import HardwareConfig
-from ajet.config.judge import JudgeConfig
 from ajet.config.logger import LoggerConfig
 from ajet.config.model import ModelConfig
-from ajet.config.opponent import OpponentConfig
 from ajet.config.paths import PathsConfig
 from ajet.config.rollout import RolloutConfig
 from ajet.config.sweep import SweepConfig
 from ajet.config.workflow import WorkflowConfig
+from ajet.data.source import DataConfig
+from ajet.engine.base import EngineConfig
+from ajet.rollout.endpoint.config import EndpointConfig
+from ajet.rollout.judges.base import JudgeConfig
+from ajet.rollout.opponents.base import OpponentConfig
 
 BASE = "base"
 """Stands among evaluated runs for the model that they started from."""

@@ -1,4 +1,8 @@
-"""Where Hydra finds ajet's configuration: the typed schemas and the folder of YAML files."""
+"""Where Hydra finds ajet's configuration: the typed schemas and the folder of YAML files.
+
+`conf/engine/vllm.yaml` takes `/schema/engine/vllm`, the dataclass of that option, and says what differs from its
+defaults. The dataclasses have a group of their own so that they are not taken for options.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from ajet.config.options import GROUPS, options
 from ajet.config.root import Config, EvaluateConfig, PlayConfig
 
 SCHEMAS: dict[str, type] = {"train": Config, "play": PlayConfig, "evaluate": EvaluateConfig}
@@ -22,6 +27,9 @@ def register() -> None:
     OmegaConf.register_new_resolver("output_dir", _output_dir, replace=True)
     for name, schema in SCHEMAS.items():
         ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+    for group in GROUPS:
+        for name, schema in options(group).items():
+            ConfigStore.instance().store(group=f"schema/{group}", name=name, node=schema)
 
 
 def _output_dir() -> str:

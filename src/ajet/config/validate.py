@@ -12,21 +12,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ajet.config.algorithm import check_algorithm, check_baseline
-from ajet.config.data import READERS, check_data
-from ajet.config.engine import check_engine
 from ajet.config.explain import explain_missing
 from ajet.config.fields import broken_rules
-from ajet.config.judge import COMPARING_JUDGES, check_judge
-from ajet.config.logger import check_logger
 from ajet.config.model import resolve_model_path
-from ajet.config.opponent import check_opponent
+from ajet.config.options import options
 from ajet.config.root import BASE, Config, EvaluateConfig
 from ajet.config.store import group_options
 from ajet.config.unread import untrained_tags
-from ajet.config.workflow import BUILTIN_WORKFLOWS
 from ajet.errors import ConfigError
-
-LEAST_VLLM_TEMPERATURE = 0.01
+from ajet.workflows import builtin_workflows
 
 
 def validate(config: Config) -> None:
@@ -44,7 +38,6 @@ def validate(config: Config) -> None:
         _check_data,
         _check_batch,
         _check_algorithm,
-        _check_sampling,
         _check_groups,
         _check_model,
         _check_eval,
@@ -76,11 +69,11 @@ def validate_evaluation(config: EvaluateConfig) -> None:
     if config.checkpoint not in (None, "start") and not str(config.checkpoint).isdigit():
         raise ConfigError(f"checkpoint={config.checkpoint} must be a step number, `start` or null (the newest)")
     if config.opponent is not None:
-        check_opponent(config.opponent)
+        config.opponent.check()
     for opponent in config.opponents or []:
         if opponent not in group_options("opponent"):
-            options = ", ".join(group_options("opponent"))
-            raise ConfigError(f"opponent={opponent}: no such option; choose among {options}")
+            choices = ", ".join(group_options("opponent"))
+            raise ConfigError(f"opponent={opponent}: no such option; choose among {choices}")
 
 
 def _check_run(key: str, run: str | None) -> None:
@@ -92,7 +85,7 @@ def _check_run(key: str, run: str | None) -> None:
 
 def _check_workflow(config: Config) -> None:
     entry = config.workflow.entry
-    if entry in BUILTIN_WORKFLOWS:
+    if entry in builtin_workflows():
         return
     if entry.endswith(".py-"):
         raise ConfigError(
@@ -101,7 +94,7 @@ def _check_workflow(config: Config) -> None:
         )
     if "->" not in entry and ":" not in entry:
         raise ConfigError(
-            f"workflow.entry={entry} is neither built in ({', '.join(BUILTIN_WORKFLOWS)}) nor of the form "
+            f"workflow.entry={entry} is neither built in ({', '.join(builtin_workflows())}) nor of the form "
             "path/file.py->Class, package.module->Class or package.module:Class"
         )
     source = entry.partition("->")[0]
@@ -110,7 +103,7 @@ def _check_workflow(config: Config) -> None:
 
 
 def _check_targets(config: Config) -> None:
-    targets, tags = config.trainable_targets, config.workflow.target_tags
+    targets, tags = config.trainable_targets, config.workflow.target_tags or []
     if targets is not None:
         named = f"among {', '.join(tags)}" if tags else "that the workflow uses"
         if not targets:
@@ -120,8 +113,22 @@ def _check_targets(config: Config) -> None:
         unknown = [tag for tag in targets if tags and tag not in tags]
         if unknown:
             raise ConfigError(f"trainable_targets: unknown tag {', '.join(unknown)}; choose {named}")
+    check_sides(config.workflow.hostile or [], tags, targets)
+
+
+def check_sides(hostile: Sequence[Sequence[str]], tags: Sequence[str], targets: Sequence[str] | None) -> None:
+    """Refuse to train sides together that play against each other.
+
+    Args:
+        hostile: the sides.
+        tags: all that the workflow uses.
+        targets: those to train; None for all.
+
+    Raises:
+        ConfigError: which sides there are.
+    """
     trained = set(tags if targets is None else targets)
-    sides = [side for side in config.workflow.hostile if trained.intersection(side)]
+    sides = [side for side in hostile if trained.intersection(side)]
     if len(sides) > 1:
         raise ConfigError(
             f"trainable_targets={'null' if targets is None else _listed(targets)} trains hostile sides "
@@ -131,14 +138,13 @@ def _check_targets(config: Config) -> None:
 
 def _check_opponent(config: Config) -> None:
     opponent, workflow = config.opponent, config.workflow
-    check_opponent(opponent)
+    opponent.check()
     untrained = untrained_tags(config)
-    if not untrained:
-        return
-    absent = {"scripted": not workflow.scripted, "workflow": not workflow.has_own_models}
-    if absent.get(opponent.name, False):
-        lacks = "scripted players" if opponent.name == "scripted" else "models of its own"
-        choices = [name for name in ("scripted", "random", "frozen", "openai", "workflow") if not absent.get(name)]
+    # Of a program that was not loaded yet: what a plain one has.
+    offered = {"scripted": workflow.scripted is True, "has_own_models": workflow.has_own_models is not False}
+    lacks = opponent.lacks(**offered)
+    if untrained and lacks is not None:
+        choices = [name for name, kind in options("opponent").items() if kind().lacks(**offered) is None]
         raise ConfigError(
             f"opponent={opponent.name}: the workflow has no {lacks} for {', '.join(untrained)}; "
             f"choose opponent={'|'.join(choices)}"
@@ -146,12 +152,14 @@ def _check_opponent(config: Config) -> None:
 
 
 def _check_data(config: Config) -> None:
-    check_data(config.data, config.workflow.num_train_tasks)
-    check_judge(config.judge, config.rollout.timeout_s)
-    if config.judge.name in COMPARING_JUDGES and config.data.reader == "seeds":
+    data, judge = config.data, config.judge
+    data.check(num_train_tasks=config.workflow.num_train_tasks)
+    judge.check(episode_timeout_s=config.rollout.timeout_s)
+    if judge.needs_reference and not data.has_answers:
+        readers = [name for name, kind in options("data").items() if kind.has_answers]
         raise ConfigError(
-            f"judge={config.judge.name} compares with the task's own answer, which tasks of data=seeds do not have: "
-            f"choose data={'|'.join(READERS[1:])}, or judge=python|llm"
+            f"judge={judge.name} compares with the task's own answer, which tasks of data={data.reader} do not have: "
+            f"choose data={'|'.join(readers)}, or judge=python|llm"
         )
 
 
@@ -183,19 +191,9 @@ def _check_algorithm(config: Config) -> None:
     check_baseline(algorithm, tags)
 
 
-def _check_sampling(config: Config) -> None:
-    temperature = config.rollout.temperature
-    # vLLM takes a lower one for .01, with a warning, while the trainer would divide by the one that was asked for.
-    if config.engine.name == "vllm" and temperature < LEAST_VLLM_TEMPERATURE:
-        raise ConfigError(
-            f"rollout.temperature={temperature:g} is below what engine=vllm can sample at: choose at least "
-            f"{LEAST_VLLM_TEMPERATURE:g}"
-        )
-
-
 def _check_groups(config: Config) -> None:
-    check_engine(config.engine, config.hardware.device)
-    check_logger(config.logger)
+    config.engine.check(device=config.hardware.device, temperature=config.rollout.temperature)
+    config.logger.wandb.check()
 
 
 def _check_model(config: Config) -> None:

@@ -1,35 +1,54 @@
-"""Which agent program is played, and what must be known of it before it is loaded."""
+"""Which agent program is played, and what is known of it.
+
+The facts are the class's own (`ajet.workflow.Workflow`); null means that it is asked, which for a program of the user's
+happens when it is loaded. What is set here wins over the class.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from omegaconf import MISSING
 
-from ajet.config.fields import ruled
-
-BUILTIN_WORKFLOWS = ("countdown", "debate", "frozenlake", "guess_number", "math", "signals", "werewolves")
+from ajet.config.fields import code, ruled
+from ajet.workflows import builtin_workflows
 
 
 @dataclass
 class WorkflowConfig:
-    """The workflow group. Empty or null facts are found out when the workflow is loaded."""
+    """The workflow group."""
 
-    entry: str = MISSING
+    entry: str = code(MISSING)
     """A built-in name, `package.module:Class`, `package.module->Class` or `path/file.py->Class`."""
     params: dict[str, Any] = field(default_factory=dict)
     """The workflow's own fields (pydantic), by name."""
-    env: str | None = None
+    env: str | None = code()
     """A function of the task, as `package.module:name` or `path/file.py->name`: what it returns or awaits is the
     episode's `workflow_task.gym_env`, and is closed after it if it has a `close`. Null: there is none."""
-    target_tags: list[str] = field(default_factory=list)
-    """Every tag that the workflow uses; empty if unknown until it is loaded."""
-    hostile: list[list[str]] = field(default_factory=list)
-    """Sides whose tags must not be trained together, e.g. [[werewolf], [seer, witch]]."""
-    has_own_models: bool = True
-    """Whether the workflow brings a `debug_model` for agents that are not trained."""
-    scripted: bool = False
-    """Whether the workflow offers scripted players."""
+    target_tags: list[str] | None = None
+    """Every tag that the workflow uses; null: as its class says, empty if that cannot say."""
+    hostile: list[list[str]] | None = None
+    """Sides whose tags must not be trained together, e.g. [[werewolf], [seer, witch]]; null: as its class says."""
+    has_own_models: bool | None = None
+    """Whether the workflow brings a `debug_model` for agents that are not trained; null: as its class says."""
+    scripted: bool | None = None
+    """Whether the workflow offers scripted players; null: as its class says."""
     num_train_tasks: int | None = ruled(None, at_least=1)
     """Training tasks before they repeat; null: as many as the run asks for."""
+
+
+def ask_class(config: WorkflowConfig) -> WorkflowConfig:
+    """The same with a built-in workflow's facts where they are null; of the user's own nothing is loaded."""
+    if config.entry not in builtin_workflows():
+        return config
+    from ajet.workflows.loading import load_workflow  # loads pydantic, which `--help` has no use for
+
+    workflow = load_workflow(config.entry)
+    facts: dict[str, Any] = {
+        "target_tags": list(workflow.target_tags),
+        "hostile": [list(side) for side in workflow.hostile],
+        "has_own_models": workflow.has_own_models,
+        "scripted": workflow.has_scripted_players(),
+    }
+    return replace(config, **{name: fact for name, fact in facts.items() if getattr(config, name) is None})

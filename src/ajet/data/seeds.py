@@ -5,11 +5,29 @@ Train and held-out seeds never meet: they are drawn from two halves of the numbe
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ajet.config.fields import named
 from ajet.data.randomness import derive_seed
+from ajet.data.source import DataConfig, TaskCheck
 from ajet.records import Task
 
 _HALF = 2**30
 """Held-out seeds lie in [0, 2**30), training seeds in [2**30, 2**31): numpy's legacy seeds fit, too."""
+
+
+@dataclass
+class SeedsConfig(DataConfig):
+    """Endless tasks that are a number each."""
+
+    reader: str = named("seeds")
+
+    has_answers: ClassVar[bool] = False
+
+    def build(self, *, run_seed: int, num_distinct: int | None, check_task: TaskCheck) -> SeedTasks:
+        """See `DataConfig`; numbers are not checked."""
+        return SeedTasks(run_seed=run_seed, num_distinct=num_distinct)
 
 
 class SeedTasks:

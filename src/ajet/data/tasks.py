@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ajet.config.data import TASK_FIELDS
 from ajet.data.content import whole_key
 from ajet.data.rows import Row
 from ajet.errors import ConfigError
 from ajet.records import Task
 
+TASK_FIELDS = ("task_id", "main_query", "init_messages", "env_type")
 _ID_LENGTH = 16
 
 

@@ -1,19 +1,74 @@
-"""The contract that every sampling engine keeps; `tests/engine_contract.py` holds them all to it.
+"""The contract that every sampling engine keeps, and what their configurations share.
 
 In: prompt ids and sampling settings. Out: a `Completion`. Text, chat templates and agents are unknown here.
+`tests/engine_contract.py` holds all engines to the contract. An engine is a class and a subclass of `EngineConfig`
+beside it, which has its settings and builds it; the command line finds it by the name in that subclass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from ajet.config.component import construct
+from ajet.config.fields import needed, one_of
 from ajet.errors import ContextOverflowError
 from ajet.records import Completion
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass
+class EngineConfig:
+    """The engine group. The chosen engine's subclass has its own settings."""
+
+    name: str = needed()
+    """The engine's name, e.g. `vllm`: what `engine=` chooses."""
+    placement: str = one_of("colocated", "colocated")
+    """Where the engine lives relative to training: in the same process on the same device."""
+
+    component: ClassVar[Any] = None
+    """The engine's class where a user wrote it (docs/extend/engine.md)."""
+
+    def build(self, *, model_path: str, max_context: int, dtype: str, device: str, num_threads: int | None) -> Engine:
+        """The engine with the model's weights in it; loads it.
+
+        Args:
+            model_path: a Hugging Face checkpoint directory or hub id.
+            max_context: most tokens of prompt and completion together.
+            dtype: number format of the weights, a torch dtype's name.
+            device: `cpu` or `cuda`.
+            num_threads: CPU threads while sampling; None for every core.
+
+        Raises:
+            ConfigError: the checkpoint cannot be loaded.
+        """
+        engine: Engine = construct(
+            self,
+            f"engine={self.name}",
+            model_path=model_path,
+            max_context=max_context,
+            dtype=dtype,
+            device=device,
+            num_threads=num_threads,
+        )
+        return engine
+
+    def check(self, *, device: str, temperature: float) -> None:
+        """Refuse settings that cannot work together, on this device or at this temperature.
+
+        Raises:
+            ConfigError: what to change.
+        """
+
+    def check_gpus(self, num_gpus: int) -> None:
+        """Refuse more GPUs than the machine has.
+
+        Raises:
+            ConfigError: what to change.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,19 +8,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ajet.engine.base import SamplingRequest
+from ajet.config.fields import named
+from ajet.engine.base import EngineConfig, SamplingRequest
 from ajet.errors import EngineError
 from ajet.records import Completion, FinishReason
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 LOGIT_SCALE = 2.0
 """Standard deviation of the logits: far from uniform, and no id is out of reach."""
+
+
+@dataclass
+class ScriptedConfig(EngineConfig):
+    """Random tokens without a model, for trying out everything around it."""
+
+    name: str = named("scripted")
+
+    def build(
+        self, *, model_path: str, max_context: int, dtype: str, device: str, num_threads: int | None
+    ) -> ScriptedEngine:
+        """An engine with the ids of the model's tokenizer; the weights are not read."""
+        from transformers import AutoTokenizer
+
+        return ScriptedEngine(len(AutoTokenizer.from_pretrained(model_path)), max_context=max_context, seed=0)
 
 
 class ScriptedEngine:
@@ -44,6 +60,8 @@ class ScriptedEngine:
         Raises:
             EngineError: `previous_id` is not in the vocabulary.
         """
+        import numpy as np  # not above: the configuration is loaded by `--help`, too
+
         if not 0 <= previous_id < self._vocab_size:
             raise EngineError(f"token id {previous_id} is outside the vocabulary of {self._vocab_size}")
         # A row is drawn when it is needed: all of them would not fit for a real model's vocabulary.
@@ -55,6 +73,8 @@ class ScriptedEngine:
 
     async def generate(self, request: SamplingRequest) -> Completion:
         """See `Engine.generate`."""
+        import numpy as np
+
         max_tokens = request.budget(self.max_context)
         # One turn of the loop, as every engine takes: concurrent agents interleave, cancelling works.
         await asyncio.sleep(0)

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import torch
-
 from ajet.engine.base import SamplingRequest
 from ajet.errors import EngineError
 from ajet.records import Completion
@@ -33,6 +31,8 @@ def torch_threads(num_threads: int | None) -> Iterator[None]:
     if num_threads is None:
         yield
         return
+    import torch  # not above: engines' configurations stand beside them, and `--help` loads those
+
     previous = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:

@@ -11,15 +11,15 @@ import logging
 import os
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ajet.engine.base import SamplingRequest
+from ajet.config.fields import named, ruled
+from ajet.engine.base import EngineConfig, SamplingRequest
 from ajet.engine.stepped import SteppedEngine, torch_threads
 from ajet.engine.weights import checked_weights
-from ajet.errors import EngineError
+from ajet.errors import ConfigError, EngineError
 from ajet.records import Completion, FinishReason
 
 if TYPE_CHECKING:
@@ -53,38 +53,91 @@ ENGINE_SETTINGS: dict[str, Any] = {
 """What no caller may choose otherwise."""
 
 
+@dataclass
+class VllmConfig(EngineConfig):
+    """vLLM in process, by default as it fits a CPU; `engine=vllm_gpu` is the same engine as it fits a GPU."""
+
+    name: str = named("vllm")
+    max_concurrency: int = ruled(128, at_least=1)
+    """Most requests sampled in one batch; further ones wait inside vLLM."""
+    kv_cache_gib: float | None = ruled(1.0, above=0)
+    """On the CPU: memory for the KV cache, GiB. Null on a GPU, where `gpu_memory_utilization` says it."""
+    block_size: int | None = ruled(32, at_least=1)
+    """Tokens in a KV block; smaller blocks reuse more of a shared prefix. Null: vLLM's choice."""
+    gpu_memory_utilization: float | None = ruled(None, above=0, below=1)
+    """On a GPU: share of its memory for weights and KV cache; the rest is for training."""
+    tensor_parallel_size: int | None = ruled(None, at_least=1)
+    """On GPUs: devices that one copy of the model is spread over; more than one starts worker processes."""
+    enforce_eager: bool = True
+    """Skip compilation and CUDA graphs, for a quick start."""
+
+    def build(
+        self, *, model_path: str, max_context: int, dtype: str, device: str, num_threads: int | None
+    ) -> VllmEngine:
+        """See `EngineConfig`; vLLM finds its device itself."""
+        return VllmEngine(self, model_path, max_context=max_context, dtype=dtype, num_threads=num_threads)
+
+    def check(self, *, device: str, temperature: float) -> None:
+        """See `EngineConfig`."""
+        # vLLM takes a lower one for .01, with a warning, while the trainer would divide by the one that was asked for.
+        if temperature < MIN_TEMPERATURE:
+            raise ConfigError(
+                f"rollout.temperature={temperature:g} is below what engine=vllm can sample at: choose at least "
+                f"{MIN_TEMPERATURE:g}"
+            )
+        if device == "cpu":
+            self._check_on_cpu()
+        else:
+            self._check_on_gpu()
+
+    def check_gpus(self, num_gpus: int) -> None:
+        """See `EngineConfig`."""
+        wanted = self.tensor_parallel_size or 1
+        if wanted > num_gpus:
+            raise ConfigError(
+                f"engine.tensor_parallel_size={wanted} needs {wanted} GPUs, but this machine has {num_gpus}: "
+                f"set engine.tensor_parallel_size={num_gpus}"
+            )
+
+    def _check_on_cpu(self) -> None:
+        for setting in ("gpu_memory_utilization", "tensor_parallel_size"):
+            if getattr(self, setting) is not None:
+                raise ConfigError(
+                    f"engine.{setting} has no effect with hardware.device=cpu: choose engine=vllm or hardware=gpu1"
+                )
+        if self.kv_cache_gib is None:
+            raise ConfigError("engine=vllm on the CPU needs engine.kv_cache_gib, e.g. 1")
+
+    def _check_on_gpu(self) -> None:
+        if self.kv_cache_gib is not None:
+            raise ConfigError(
+                "engine.kv_cache_gib has no effect with hardware.device=cuda: choose engine=vllm_gpu, "
+                "which takes engine.gpu_memory_utilization"
+            )
+        if self.gpu_memory_utilization is None:
+            raise ConfigError("engine=vllm on a GPU needs engine.gpu_memory_utilization, e.g. 0.4")
+
+
 class VllmEngine(SteppedEngine):
     """A vLLM engine in this process; several may live side by side.
 
     Args:
+        config: the engine's settings.
         model_path: a Hugging Face checkpoint directory or hub id; its tokenizer is not read.
         max_context: most tokens of prompt and completion together.
-        max_concurrency: most requests in one step; further ones wait inside vLLM.
         dtype: of weights, activations and KV cache.
-        kv_cache_gib: size of the KV cache in GiB; None takes what `gpu_memory_utilization` leaves.
-        block_size: tokens in a KV block, which is also the granularity of prefix reuse; None for vLLM's own.
         num_threads: torch threads while stepping; None keeps the caller's.
-        seed: vLLM's own; every request brings its own seed besides.
-        enforce_eager: run without compilation or CUDA graphs.
-        gpu_memory_utilization: share of GPU memory to use where `kv_cache_gib` is None.
-        tensor_parallel_size: GPUs that share the model; more than one starts worker processes.
         max_batched_tokens: most prompt and decode tokens in one step; None for vLLM's own.
     """
 
     def __init__(
         self,
+        config: VllmConfig,
         model_path: str,
         *,
         max_context: int,
-        max_concurrency: int,
         dtype: str = "float32",
-        kv_cache_gib: float | None = 1.0,
-        block_size: int | None = 32,
         num_threads: int | None = None,
-        seed: int = 0,
-        enforce_eager: bool = True,
-        gpu_memory_utilization: float = 0.9,
-        tensor_parallel_size: int = 1,
         max_batched_tokens: int | None = None,
     ) -> None:
         super().__init__(max_context=max_context, num_threads=num_threads)
@@ -98,7 +151,7 @@ class VllmEngine(SteppedEngine):
         self._sampling_params = SamplingParams
         self._final_only = RequestOutputKind.FINAL_ONLY
         self._tokens_input = tokens_input
-        self._tensor_parallel_size = tensor_parallel_size
+        self._num_devices = config.tensor_parallel_size or 1
         self._on_cpu: bool = current_platform.is_cpu()
         if self._on_cpu:
             # vLLM steps a seeded generator back after part of a prompt, which CPU generators cannot do;
@@ -108,17 +161,18 @@ class VllmEngine(SteppedEngine):
             EngineArgs(
                 model=model_path,
                 max_model_len=max_context,
-                max_num_seqs=max_concurrency,
+                max_num_seqs=config.max_concurrency,
                 max_num_batched_tokens=max_batched_tokens,
                 enable_chunked_prefill=False if self._on_cpu else None,
                 dtype=dtype,
-                seed=seed,
-                enforce_eager=enforce_eager,
-                block_size=block_size,
-                kv_cache_memory_bytes=None if kv_cache_gib is None else int(kv_cache_gib * 2**30),
-                gpu_memory_utilization=gpu_memory_utilization,
-                tensor_parallel_size=tensor_parallel_size,
-                distributed_executor_backend="uni" if tensor_parallel_size == 1 else "mp",
+                seed=0,  # every request brings its own
+                enforce_eager=config.enforce_eager,
+                block_size=config.block_size,
+                kv_cache_memory_bytes=None if config.kv_cache_gib is None else int(config.kv_cache_gib * 2**30),
+                # Read only where the KV cache's size is not given.
+                gpu_memory_utilization=config.gpu_memory_utilization or 0.5,
+                tensor_parallel_size=self._num_devices,
+                distributed_executor_backend="uni" if self._num_devices == 1 else "mp",
                 **ENGINE_SETTINGS,
             ),
             num_threads,
@@ -128,6 +182,7 @@ class VllmEngine(SteppedEngine):
     @cached_property
     def _parameters(self) -> Module:
         """The model as transformers has it, without storage: vLLM fuses parameters and renames them."""
+        import torch
         from transformers import AutoModelForCausalLM
 
         auto_model: Any = AutoModelForCausalLM  # untyped
@@ -137,7 +192,7 @@ class VllmEngine(SteppedEngine):
 
     def _load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         checked = checked_weights(weights, self._parameters)
-        if self._tensor_parallel_size > 1:
+        if self._num_devices > 1:
             # Worker processes get them pickled.
             checked = iter([(name, tensor.cpu()) for name, tensor in checked])
         with torch_threads(self._num_threads):
@@ -223,6 +278,7 @@ def _prepare_process() -> None:
 
 def _start(args: EngineArgs, num_threads: int | None) -> Any:
     """Load the model, and undo what vLLM does to the process that it runs in."""
+    import torch
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.llm_engine import LLMEngine
 

@@ -13,14 +13,15 @@ from operator import attrgetter
 from pathlib import Path
 
 from ajet.config.authors.known_code import require_known_code
-from ajet.config.compose import load
-from ajet.config.logger import WandbConfig
-from ajet.config.opponent import OpponentConfig
+from ajet.config.compose import load, with_own_options
+from ajet.config.options import option
 from ajet.config.root import BASE, Config, EvaluateConfig
 from ajet.config.sweeps.records import read_job
 from ajet.config.unread import why_no_opponent
 from ajet.config.validate import validate
 from ajet.errors import ConfigError
+from ajet.rollout.opponents.base import OpponentConfig
+from ajet.tracking.weights_and_biases import WandbConfig
 
 SHARED = (
     "workflow.entry",
@@ -92,6 +93,7 @@ def _run_config(request: EvaluateConfig, run: str) -> Config:
     keeps_opponent = request.opponent is None and config.opponent.name in (request.opponents or [config.opponent.name])
     setting = f"{'runs' if request.run is None else 'run'}={run}"
     require_known_code(config, Path(run), setting=setting, trusted=request.trust_code, own_opponent=keeps_opponent)
+    config = with_own_options(config, opponent=keeps_opponent)
     if request.trainable_targets is not None:
         config.trainable_targets = request.trainable_targets
     return config
@@ -111,7 +113,7 @@ def _opponents(request: EvaluateConfig, configs: Sequence[Config]) -> list[Oppon
         return [request.opponent]
     if "openai" in named and own.name != "openai":
         raise ConfigError("opponent=openai has settings of its own: name it alone, with opponent.base_url and the like")
-    return [own if name == own.name else OpponentConfig(name=name) for name in named]
+    return [own if name == own.name else option("opponent", name)() for name in named]
 
 
 def _check_alike(runs: Sequence[str], configs: Sequence[Config]) -> None:

@@ -17,11 +17,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ajet.rollout.boundary import Ended, contained
 from ajet.rollout.event_loop import ContainedLoop, episode_loop
-from ajet.workflow import Workflow
+
+if TYPE_CHECKING:
+    from ajet.workflow import Workflow
 
 CLOSING_S = 5.0
 """For what a program has left running on its thread's loop."""

@@ -11,11 +11,13 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ajet.errors import RunDirectoryError
+from ajet.config.fields import one_of, ruled
+from ajet.errors import ConfigError, RunDirectoryError
 from ajet.records import Episode, EpisodeGroup
 from ajet.tracking.files.reading import read_json
 from ajet.tracking.files.writing import write_json, writing
@@ -30,45 +32,134 @@ FINISH_TIMEOUT_S = 60.0
 """For the rest to be uploaded at a run's end; what is not lies in the run directory. WANDB_FINISH_TIMEOUT overrides."""
 
 
+MODES = {
+    "online": "online",
+    "offline": "offline",
+    "disabled": "disabled",
+    "shared": "shared",
+    "run": "online",
+    "dryrun": "offline",
+}
+"""What W&B takes as WANDB_MODE, its old names included, and what is meant."""
+KEYS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
+"""Environment variables that let one in."""
+
+
+@dataclass
+class WandbConfig:
+    """The run in Weights & Biases, which never stops training: `metrics.jsonl` has every step in any case."""
+
+    mode: str = one_of("auto", "auto", "online", "offline", "disabled")
+    """`auto`: as WANDB_MODE says; without it online if WANDB_API_KEY is set, else offline. A server that cannot be
+    reached makes an offline run of an online one."""
+    project: str | None = None
+    """The project's name; null: WANDB_PROJECT, or ajet."""
+    group: str | None = None
+    """Groups the runs of one study; null: WANDB_RUN_GROUP, or none."""
+    name: str | None = None
+    """The run's name; null: WANDB_NAME, or the run directory's."""
+    sample_games: int = ruled(2, at_least=0)
+    """Games of each step that are logged as a table to read."""
+
+    def build(
+        self,
+        *,
+        run_dir: Path,
+        run_config: Mapping[str, Any],
+        earlier: Sequence[Mapping[str, float | None]],
+    ) -> WandbLogger | None:
+        """The logger, or None where W&B is off; says if that leaves settings without an effect.
+
+        Args: as `WandbLogger`.
+        """
+        note = self.off_by_environment()
+        if note is not None:
+            print(f"note: {note}", file=sys.stderr, flush=True)
+        if self.mode_in_use() == "disabled":
+            return None
+        return WandbLogger(self, run_dir=run_dir, run_config=run_config, earlier=earlier)
+
+    def mode_in_use(self) -> str:
+        """The mode that the setting and W&B's own environment variables come to.
+
+        Raises:
+            ConfigError: WANDB_MODE is none of W&B's.
+        """
+        if self.mode != "auto":
+            return self.mode
+        if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
+            return "disabled"
+        asked = os.environ.get("WANDB_MODE")
+        if asked:
+            if asked not in MODES:
+                raise ConfigError(
+                    f"WANDB_MODE={asked} is none of W&B's modes: set it to {', '.join(MODES)}, or unset it"
+                )
+            return MODES[asked]
+        return "online" if any(os.environ.get(key) for key in KEYS) else "offline"
+
+    def off_by_environment(self) -> str | None:
+        """A note on settings that the environment keeps from having an effect; None where there are none."""
+        given = self._given()
+        if not given or self.mode != "auto" or self.mode_in_use() != "disabled":
+            return None
+        variable = next(name for name in ("WANDB_DISABLED", "WANDB_MODE") if os.environ.get(name))
+        settings = ", ".join(f"logger.wandb.{name}" for name in given)
+        return f"{variable}={os.environ[variable]} turns W&B off, so {settings} has no effect"
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            ConfigError: what to change.
+        """
+        self.mode_in_use()
+        for name in self._given() if self.mode == "disabled" else []:
+            raise ConfigError(f"logger.wandb.{name} has no effect with logger.wandb.mode=disabled: drop one of them")
+        has_key = any(key in os.environ for key in KEYS) or (Path.home() / ".netrc").is_file()
+        if self.mode == "online" and not has_key:
+            raise ConfigError(
+                "logger.wandb.mode=online needs WANDB_API_KEY in the environment; or choose auto, offline"
+            )
+
+    def _given(self) -> list[str]:
+        """What else than the mode is set."""
+        default = WandbConfig()
+        names = ("project", "group", "name", "sample_games")
+        return [name for name in names if getattr(self, name) != getattr(default, name)]
+
+
 class WandbLogger:
     """Logs one run; offline runs lie in the run directory and can be synced later (`wandb sync`)."""
 
     def __init__(
         self,
+        config: WandbConfig,
         *,
         run_dir: Path,
-        mode: str,
-        project: str | None,
-        name: str | None,
-        group: str | None,
-        config: Mapping[str, Any],
-        num_sample_games: int,
+        run_config: Mapping[str, Any],
         earlier: Sequence[Mapping[str, float | None]],
     ) -> None:
         """Begin the W&B run, or go on with the one that the run directory remembers.
 
         Args:
+            config: W&B's settings, not disabled.
             run_dir: the run directory.
-            mode: `online`, `offline` or `shared`.
-            project: null: WANDB_PROJECT, or `ajet`.
-            name: null: WANDB_NAME, or the run directory's.
-            group: null: WANDB_RUN_GROUP, or none.
-            config: what W&B shows as the run's settings.
-            num_sample_games: of each step, as a table to read.
+            run_config: what W&B shows as the run's settings.
             earlier: lines of `metrics.jsonl` that a resumed run has already; those that W&B lacks are logged.
         """
         import wandb
 
-        self._num_sample_games = num_sample_games
+        self._num_sample_games = config.sample_games
         self._make_table = wandb.Table
         about = {
             "dir": None if "WANDB_DIR" in os.environ else str(run_dir),
-            "project": project or os.environ.get("WANDB_PROJECT") or "ajet",
-            "name": name or os.environ.get("WANDB_NAME") or "-".join(run_dir.parts[-2:]),
-            "group": group,
-            "config": dict(config),
+            "project": config.project or os.environ.get("WANDB_PROJECT") or "ajet",
+            "name": config.name or os.environ.get("WANDB_NAME") or "-".join(run_dir.parts[-2:]),
+            "group": config.group,
+            "config": dict(run_config),
         }
-        self._run: Any = _begin(mode, about, run_dir / "wandb")
+        self._run: Any = _begin(config.mode_in_use(), about, run_dir / "wandb")
         starting_step = 0 if self._run is None else self._run.starting_step
         for line in earlier:
             step = int(line["step"] or 0)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-from ajet.config.families import why_not_by_masks
+from ajet.engine.families import why_not_by_masks
 from ajet.train.lora import base_of
 from ajet.train.packing import Pack, ancestor_mask
 

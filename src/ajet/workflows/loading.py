@@ -6,22 +6,14 @@ load without agentscope, torch or an engine.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 
 from ajet.config.authors.importing import FORMS, load_module
 from ajet.errors import ConfigError, require_extra
 from ajet.rollout.agents.agentscope_names import alias_mcp_names
 from ajet.workflow import Workflow
-
-BUILTIN = {
-    "countdown": "ajet.workflows.countdown.workflow:Countdown",
-    "debate": "ajet.workflows.debate.workflow:Debate",
-    "frozenlake": "ajet.workflows.frozenlake.workflow:FrozenLake",
-    "guess_number": "ajet.workflows.guess_number.workflow:GuessNumber",
-    "math": "ajet.workflows.math.workflow:Math",
-    "signals": "ajet.workflows.signals.workflow:Signals",
-    "werewolves": "ajet.workflows.werewolves.workflow:Werewolves",
-}
+from ajet.workflows import builtin_workflows
 
 
 def load_workflow(entry: str) -> type[Workflow]:
@@ -33,13 +25,12 @@ def load_workflow(entry: str) -> type[Workflow]:
     Raises:
         ConfigError: nothing of that name, or it is not a `Workflow` that can be played.
     """
-    if entry not in BUILTIN:
-        alias_mcp_names()
-        if "->" not in entry and ":" not in entry:
-            raise ConfigError(f"workflow.entry={entry} names no workflow: give {', '.join(BUILTIN)}, {FORMS}.")
-    else:
-        require_extra("agentscope", needed_by=f"workflow={entry}")  # whose models all of them ask
-    module, class_name = load_module(BUILTIN.get(entry, entry), setting="workflow.entry")
+    if entry in builtin_workflows():
+        return _builtin(entry)
+    alias_mcp_names()
+    if "->" not in entry and ":" not in entry:
+        raise ConfigError(f"workflow.entry={entry} names no workflow: give {', '.join(builtin_workflows())}, {FORMS}.")
+    module, class_name = load_module(entry, setting="workflow.entry")
     loaded = vars(module).get(class_name)
     if not (isinstance(loaded, type) and issubclass(loaded, Workflow)):
         names = [
@@ -49,6 +40,18 @@ def load_workflow(entry: str) -> type[Workflow]:
         raise ConfigError(f"workflow.entry={entry}: there is no Workflow called {class_name!r}; there is {known}.")
     _check_playable(loaded, entry)
     return loaded
+
+
+def _builtin(name: str) -> type[Workflow]:
+    """The one workflow that a folder's `workflow.py` defines."""
+    require_extra("agentscope", needed_by=f"workflow={name}")  # whose models all of them ask
+    module = importlib.import_module(f"ajet.workflows.{name}.workflow")
+    (found,) = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Workflow) and value.__module__ == module.__name__
+    ]
+    return found
 
 
 def _check_playable(workflow: type[Workflow], entry: str) -> None:

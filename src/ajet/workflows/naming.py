@@ -17,7 +17,8 @@ from types import FunctionType
 from ajet.config.authors.cells import CellSource, KeptSource, source_from_cells
 from ajet.errors import ConfigError
 from ajet.workflow import Workflow
-from ajet.workflows.loading import BUILTIN, load_workflow
+from ajet.workflows import builtin_workflows
+from ajet.workflows.loading import load_workflow
 
 _OVERRIDE = re.compile(r"[+~]*[\w./@]+=")
 
@@ -48,7 +49,7 @@ def name_workflow(workflow: object) -> NamedWorkflow:
         return NamedWorkflow(overrides=[workflow] if _OVERRIDE.match(workflow) else _named(workflow))
     if not (isinstance(workflow, type) and issubclass(workflow, Workflow)):
         raise ConfigError(
-            f"{workflow!r} is no workflow: give a class, a built-in name ({', '.join(BUILTIN)}) or an entry"
+            f"{workflow!r} is no workflow: give a class, a built-in name ({', '.join(builtin_workflows())}) or an entry"
         )
     if "." in workflow.__qualname__:
         raise ConfigError(f"{workflow.__qualname__} is defined within something else: move it to the top of a file")
@@ -66,7 +67,8 @@ def _named(entry: str) -> list[str]:
 def _entry(workflow: type[Workflow]) -> str:
     """Of a class that was imported, or is the script's that runs."""
     module, name = sys.modules[workflow.__module__], workflow.__name__
-    built_in = next((key for key, place in BUILTIN.items() if place == f"{workflow.__module__}:{name}"), None)
+    place = workflow.__module__
+    built_in = next((key for key in builtin_workflows() if place == f"ajet.workflows.{key}.workflow"), None)
     if built_in is not None:
         return built_in
     if getattr(module, name, None) is not workflow:

@@ -12,8 +12,11 @@ from pydantic import ValidationError
 
 from ajet.config.algorithm import check_baseline
 from ajet.config.authors.importing import authors_code, load_object
+from ajet.config.fields import CODE, marked
 from ajet.config.root import Config
+from ajet.config.validate import check_sides
 from ajet.errors import ConfigError, require_extra
+from ajet.rollout.opponents.scripted import ScriptedPlayersConfig
 from ajet.workflow import Workflow
 from ajet.workflows.loading import load_workflow
 
@@ -27,13 +30,10 @@ def check_parameters(config: Config) -> None:
     workflow = load_workflow(config.workflow.entry)
     workflow_maker(workflow, config)
     _check_extras(config)
-    functions = {"judge.entry": config.judge.entry, "workflow.env": config.workflow.env}
-    if config.data.reader == "python":
-        functions |= {"data.path": config.data.path, "data.held_out_path": config.data.held_out_path}
-    for setting, entry in functions.items():
-        if entry is not None:
-            load_object(entry, setting=setting)
-    if config.opponent.name == "scripted":
+    for named in marked(config, CODE):
+        if named.key != "workflow.entry":
+            load_object(named.value, setting=named.key)
+    if isinstance(config.opponent, ScriptedPlayersConfig):
         for tag in workflow.target_tags:
             with authors_code(f"workflow.entry={config.workflow.entry}"):
                 workflow.scripted_player(
@@ -75,6 +75,8 @@ def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Wor
             raise ConfigError(
                 f"trainable_targets: {workflow.__name__} has no tag {tag!r}; it has {', '.join(known_tags)}"
             )
+    if config.workflow.hostile is None:
+        check_sides(workflow.hostile, known_tags, made.trainable_targets)
     check_baseline(config.algorithm, made.trainable_targets)
     return lambda: workflow(**params)
 

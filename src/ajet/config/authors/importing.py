@@ -1,4 +1,4 @@
-"""`package.module:name`, `package.module->name` or `path/file.py->name` -> the object of that name.
+"""`package.module:name`, `package.module->name`, `package.module.name` or `path/file.py->name` -> that object.
 
 Code of authors runs here for the first time. What it raises becomes one sentence that names the author's line.
 """
@@ -64,12 +64,24 @@ def load_module(entry: str, *, setting: str) -> tuple[ModuleType, str]:
     Raises:
         ConfigError: another form, no such module or file, or one that cannot be imported.
     """
-    place, found, name = entry.partition("->" if "->" in entry else ":")
-    if not found or not place or not name:
+    place, name = split_entry(entry)
+    if not place or not name:
         raise ConfigError(f"{setting}={entry} names nothing that can be loaded: give {FORMS}")
     with authors_code(f"{setting}={entry}"):
         module = _import_file(Path(place), setting) if place.endswith(".py") else _import_module(place, setting)
     return module, name
+
+
+def split_entry(entry: str) -> tuple[str, str]:
+    """(module or file, name in it); one of them is empty where the entry has none of the forms.
+
+    Example: `pkg.engines.Mine` and `pkg.engines:Mine` are both `("pkg.engines", "Mine")`.
+    """
+    if "->" not in entry and ":" not in entry and not entry.endswith(".py"):
+        place, _, name = entry.rpartition(".")
+    else:
+        place, _, name = entry.partition("->" if "->" in entry else ":")
+    return place, name
 
 
 def _import_module(name: str, setting: str) -> ModuleType:

@@ -13,12 +13,14 @@ import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from ajet.config.authors.importing import split_entry
+from ajet.config.fields import CODE, SENT_TO, marked
 from ajet.config.root import Config
-from ajet.config.workflow import BUILTIN_WORKFLOWS
 from ajet.errors import ConfigError, RunDirectoryError
 from ajet.tracking.files.reading import read_json
 from ajet.tracking.files.signing import is_own, signature
 from ajet.tracking.files.writing import write_json
+from ajet.workflows import builtin_workflows
 
 RECORD = "code.json"
 _PACKAGE = Path(__file__).resolve().parents[2]
@@ -61,21 +63,19 @@ def named_code(config: Config, *, opponent: bool = True) -> dict[str, str]:
 
     Example: `{"workflow.entry=/home/ann/game.py->Game": "9f86d0…"}`.
     """
-    entries = {"workflow.entry": config.workflow.entry, "workflow.env": config.workflow.env}
-    entries["judge.entry"] = config.judge.entry
-    if config.data.reader == "python":
-        entries |= {"data.path": config.data.path, "data.held_out_path": config.data.held_out_path}
     found: dict[str, str] = {}
-    for setting, entry in entries.items():
-        if entry is None or (setting == "workflow.entry" and entry in BUILTIN_WORKFLOWS):
+    for named in marked(config, CODE):
+        replaced = named.key.startswith("opponent.") and not opponent
+        if replaced or (named.key == "workflow.entry" and named.value in builtin_workflows()):
             continue
-        files = _files_of(entry)
+        files = _files_of(named.value)
         if not files or not all(file.is_relative_to(_PACKAGE) for file in files):
-            found[f"{setting}={entry}"] = _digest(files)
-    asked = {"judge": config.judge} | ({"opponent": config.opponent} if opponent else {})
-    for group, settings in asked.items():
-        if settings.api_key_env is not None:
-            found[f"{group}.api_key_env={settings.api_key_env} for {group}.base_url={settings.base_url}"] = ""
+            found[f"{named.key}={named.value}"] = _digest(files)
+    for named in marked(config, SENT_TO):
+        section = named.key.rpartition(".")[0]
+        if section != "opponent" or opponent:
+            address = getattr(named.section, named.mark)
+            found[f"{named.key}={named.value} for {section}.{named.mark}={address}"] = ""
     return found
 
 
@@ -92,7 +92,7 @@ def _recorded(run_dir: Path) -> dict[str, object]:
 
 def _files_of(entry: str) -> list[Path]:
     """The file that an entry names, behind those of the packages that are run on the way to it."""
-    place = entry.partition("->" if "->" in entry else ":")[0]
+    place, _ = split_entry(entry)
     if place.endswith(".py"):
         return [Path(place).resolve()] if Path(place).is_file() else []
     files: list[Path] = []

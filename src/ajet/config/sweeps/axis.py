@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from ajet.config.explain import explain_missing
 from ajet.config.sweep import SUBSET_KINDS
+from ajet.config.workflow import WorkflowConfig, ask_class
 from ajet.errors import ConfigError
 
 
@@ -54,14 +57,18 @@ def _is_one_list(override: str) -> bool:
 
 def _tags(tree: DictConfig, kind: str) -> list[str]:
     """The tags to choose among: those to train, else those of the workflow if it has one side only."""
-    chosen = tree.trainable_targets
-    if chosen is not None:
-        tags = list(chosen)
-    elif len(tree.workflow.hostile) > 1:
-        sides = " or ".join(f"[{','.join(side)}]" for side in tree.workflow.hostile)
+    if tree.trainable_targets is not None:
+        return _some(list(tree.trainable_targets), kind)
+    if OmegaConf.is_missing(tree.workflow, "entry"):
+        raise ConfigError(explain_missing("workflow.entry"))
+    workflow = ask_class(cast(WorkflowConfig, OmegaConf.to_object(tree.workflow)))
+    if len(workflow.hostile or ()) > 1:
+        sides = " or ".join(f"[{','.join(side)}]" for side in workflow.hostile or ())
         raise ConfigError(f"sweep={kind}: say whose roles are swept: trainable_targets={sides}")
-    else:
-        tags = list(tree.workflow.target_tags)
+    return _some(workflow.target_tags or [], kind)
+
+
+def _some(tags: list[str], kind: str) -> list[str]:
     if not tags:
         raise ConfigError(f"sweep={kind} needs the tags to choose among, e.g. 'trainable_targets=[first,second]'")
     return tags

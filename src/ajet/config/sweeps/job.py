@@ -19,7 +19,6 @@ from typing import TypeVar
 from filelock import Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from ajet.config.logger import WandbConfig, wandb_mode
 from ajet.config.sweeps.records import (
     JobRecord,
     SweepPlan,
@@ -35,6 +34,7 @@ from ajet.errors import AjetError, RunDirectoryError, RunInterruptedError, UserI
 from ajet.tracking.files.attempts import set_aside
 from ajet.tracking.files.checkpoints import saved_steps
 from ajet.tracking.files.writing import write_text
+from ajet.tracking.weights_and_biases import WandbConfig
 
 C = TypeVar("C")
 LOCK_PATIENCE_S = 2.0
@@ -156,7 +156,7 @@ def _load_or_resume(
 def _label(tree: DictConfig, sweep: Path, record: JobRecord) -> None:
     """Tell W&B which runs belong together and what tells them apart, unless the user did or W&B is off."""
     wandb = OmegaConf.select(tree, "logger.wandb")
-    if wandb is None or wandb_mode(WandbConfig(mode=wandb.mode)) == "disabled":
+    if wandb is None or WandbConfig(mode=wandb.mode).mode_in_use() == "disabled":
         return
     if wandb.group is None and "WANDB_RUN_GROUP" not in os.environ:
         wandb.group = "-".join(sweep.resolve().parts[-2:])

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
-from ajet.config.endpoint import EndpointConfig
 from ajet.rollout.agent_model import AgentModel, RunningEpisode
 from ajet.rollout.endpoint.app import EndpointApp, episode_path, model_name
+from ajet.rollout.endpoint.config import EndpointConfig
 
 if TYPE_CHECKING:
     from ajet.rollout.endpoint.server import EndpointServer

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import string
 import threading
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ajet.errors import WorkflowError, require_extra
-from ajet.rollout.judges.base import BaseJudge
+from ajet.config.fields import named
+from ajet.errors import ConfigError, WorkflowError, require_extra
+from ajet.records import Task
+from ajet.rollout.judges.base import AnswerConfig, BaseJudge
 from ajet.rollout.judges.effort import is_short, is_small
-from ajet.workflow import WorkflowOutput, WorkflowTask
 
 if TYPE_CHECKING:
-    from ajet.config.judge import JudgeConfig
+    from ajet.workflow import WorkflowOutput, WorkflowTask
 
 _TIMEOUT_S = 5
 # ASCII alone: words of scripts without spaces stand next to each other.
@@ -26,7 +29,64 @@ _NUMBER_NOT_BEFORE = r"(?! ?/ ?[0-9]|\^|:[0-9]| ?\\?%| [0-9]{3}(?![0-9]))"
 _THREE_DIGITS_NOT_AFTER = r"(?<![0-9] )"
 
 
-def given_answer(judge: JudgeConfig, output: WorkflowOutput) -> str:
+@dataclass
+class ComparisonConfig(AnswerConfig):
+    """What judges share that compare with the task's answer."""
+
+    needs_reference: ClassVar[bool] = True
+
+    def check_task(self, task: Task, place: str) -> None:
+        """See `JudgeConfig`."""
+        value = task.metadata.get(self.reference)
+        if value is None or not str(value).strip():
+            raise ConfigError(
+                f"{place}: judge={self.name} needs metadata[{self.reference!r}] (judge.reference); "
+                f"it has {', '.join(name for name, known in task.metadata.items() if known is not None) or 'nothing'}"
+            )
+
+
+@dataclass
+class TextComparisonConfig(ComparisonConfig):
+    """What judges share that compare texts."""
+
+    ignore_case: bool = True
+    """Whether case does not matter."""
+
+
+@dataclass
+class ExactMatchConfig(TextComparisonConfig):
+    """The same text, white space aside."""
+
+    name: str = named("exact_match")
+
+    def build(self, *, run_config: object, run_dir: Path) -> ExactMatch:
+        """See `JudgeConfig`."""
+        return ExactMatch(self)
+
+
+@dataclass
+class ContainsConfig(TextComparisonConfig):
+    """The right answer stands somewhere in the given one."""
+
+    name: str = named("contains")
+
+    def build(self, *, run_config: object, run_dir: Path) -> Contains:
+        """See `JudgeConfig`."""
+        return Contains(self)
+
+
+@dataclass
+class BoxedMathConfig(ComparisonConfig):
+    """The last boxed answer is mathematically the right one."""
+
+    name: str = named("boxed_math")
+
+    def build(self, *, run_config: object, run_dir: Path) -> BoxedMath:
+        """See `JudgeConfig`."""
+        return BoxedMath(self)
+
+
+def given_answer(judge: AnswerConfig, output: WorkflowOutput) -> str:
     """The answer that the workflow found.
 
     Raises:
@@ -41,7 +101,7 @@ def given_answer(judge: JudgeConfig, output: WorkflowOutput) -> str:
     return "" if answer is None else str(answer)
 
 
-def right_answer(judge: JudgeConfig, workflow_task: WorkflowTask) -> str:
+def right_answer(judge: AnswerConfig, workflow_task: WorkflowTask) -> str:
     """The task's own answer.
 
     Raises:
@@ -63,21 +123,24 @@ class AnswerJudge(BaseJudge):
 
     def compute_reward(self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput) -> tuple[float, bool]:
         """Compare the two."""
-        settings = self.config.judge
-        agrees = self.agree(given_answer(settings, workflow_output), right_answer(settings, workflow_task))
+        agrees = self.agree(given_answer(self.config, workflow_output), right_answer(self.config, workflow_task))
         return float(agrees), agrees
 
     def agree(self, given: str, right: str) -> bool:
         """Whether an answer counts as right."""
         raise NotImplementedError
 
+
+class TextJudge(AnswerJudge):
+    """Compares texts."""
+
     def normal(self, text: str) -> str:
         """A text as it is compared: white space in one form, case as configured."""
         joined = " ".join(text.split())
-        return joined if self.config.judge.ignore_case is False else joined.casefold()
+        return joined.casefold() if self.config.ignore_case else joined
 
 
-class ExactMatch(AnswerJudge):
+class ExactMatch(TextJudge):
     """The same text, white space aside."""
 
     def agree(self, given: str, right: str) -> bool:
@@ -85,7 +148,7 @@ class ExactMatch(AnswerJudge):
         return self.normal(given) == self.normal(right)
 
 
-class Contains(AnswerJudge):
+class Contains(TextJudge):
     """The right answer stands somewhere in the given one, as a word or number: 4 stands in no 14, 2.4, -4 or 1/4."""
 
     def agree(self, given: str, right: str) -> bool:

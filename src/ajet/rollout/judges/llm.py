@@ -8,16 +8,17 @@ import json
 import os
 import re
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ajet.config.fields import key_variable, named, needed, ruled
 from ajet.errors import ConfigError, WorkflowError
 from ajet.rollout.judges.answers import given_answer
-from ajet.rollout.judges.base import BaseJudge
-from ajet.workflow import WorkflowOutput, WorkflowTask
+from ajet.rollout.judges.base import BaseJudge, ScoreConfig
 
 if TYPE_CHECKING:
-    from ajet.config.root import Config
+    from ajet.workflow import WorkflowOutput, WorkflowTask
 
 CACHE_FILE = "judge_cache.jsonl"
 DEFAULT_RUBRIC = "The answer is correct and complete. Nothing else counts: not its length, not its tone."
@@ -35,10 +36,46 @@ _SCORE_LINE = re.compile(
 _ASK_AGAIN = "End with a line of the form `Score: <number>` and nothing else on it."
 
 
+@dataclass
+class LlmJudgeConfig(ScoreConfig):
+    """A language model with a rubric, on an OpenAI-compatible server."""
+
+    name: str = named("llm")
+    base_url: str = needed()
+    """Where the server is, e.g. http://localhost:8000/v1."""
+    model: str = needed()
+    """The model's name there."""
+    api_key_env: str | None = key_variable(sent_to="base_url")
+    """The environment variable that holds its key; null: no key."""
+    rubric: str | None = None
+    """What makes an answer good; null: whether it is right and complete."""
+    temperature: float | None = ruled(0.0, at_least=0)
+    """Sampling temperature; null leaves it to the server."""
+    timeout_s: float = ruled(30.0, above=0)
+    """Seconds for one request."""
+    max_retries: int = ruled(2, at_least=0)
+    """Requests after the first, be it that one failed or that a reply had no score."""
+
+    def build(self, *, run_config: object, run_dir: Path) -> LlmJudge:
+        """See `JudgeConfig`."""
+        return LlmJudge(self, run_dir=run_dir)
+
+    def check(self, *, episode_timeout_s: float) -> None:
+        """See `JudgeConfig`."""
+        super().check(episode_timeout_s=episode_timeout_s)
+        longest_s = self.timeout_s * (self.max_retries + 1)
+        if longest_s >= episode_timeout_s:
+            raise ConfigError(
+                f"judge.timeout_s={self.timeout_s:g} for up to {self.max_retries + 1} requests (judge.max_retries) is "
+                f"{longest_s:g} s, and an episode has rollout.timeout_s={episode_timeout_s:g} s in all: choose less, "
+                "or more for the episode"
+            )
+
+
 class LlmJudge(BaseJudge):
     """Asks once for each different answer: the run directory keeps the scores, for a resumed run too."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: LlmJudgeConfig, *, run_dir: Path) -> None:
         """Read the scores of an earlier part of this run.
 
         Raises:
@@ -47,12 +84,12 @@ class LlmJudge(BaseJudge):
         super().__init__(config)
         from openai import AsyncOpenAI
 
-        judge = config.judge
+        judge = config
         key = os.environ.get(judge.api_key_env) if judge.api_key_env else "none"
         if key is None:
             raise ConfigError(f"judge.api_key_env={judge.api_key_env} is not set in the environment")
         self._client = AsyncOpenAI(base_url=judge.base_url, api_key=key, timeout=judge.timeout_s)
-        self._cache_path = Path(config.run_dir) / CACHE_FILE
+        self._cache_path = run_dir / CACHE_FILE
         self._scores = _read_cache(self._cache_path)
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By answer, so that a group whose episodes agree asks once, not once an episode."""
@@ -65,7 +102,7 @@ class LlmJudge(BaseJudge):
             WorkflowError: no score in any reply.
             openai.OpenAIError: the server does not answer.
         """
-        judge = self.config.judge
+        judge = self.config
         messages = self._messages(workflow_task, workflow_output)
         key = hashlib.sha256(json.dumps([judge.model, messages], sort_keys=True).encode()).hexdigest()
         async with self._asking[key]:
@@ -77,7 +114,7 @@ class LlmJudge(BaseJudge):
         return score / judge.max_score, score >= judge.success_score
 
     def _messages(self, workflow_task: WorkflowTask, output: WorkflowOutput) -> list[Any]:
-        judge, task = self.config.judge, workflow_task.task
+        judge, task = self.config, workflow_task.task
         asked = task.main_query or "\n".join(str(message.get("content", "")) for message in task.init_messages)
         parts = [("question", asked), ("reference", str(task.metadata.get(judge.reference, "")))]
         # An answer must not end its own tag and go on as something else.
@@ -87,7 +124,7 @@ class LlmJudge(BaseJudge):
         return [{"role": "system", "content": instruction}, {"role": "user", "content": shown}]
 
     async def _ask(self, messages: list[Any]) -> float:
-        judge, said = self.config.judge, ""
+        judge, said = self.config, ""
         retries_left = judge.max_retries
         while retries_left >= 0:
             client = self._client.with_options(max_retries=retries_left).chat.completions.with_raw_response

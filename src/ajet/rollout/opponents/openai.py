@@ -7,29 +7,73 @@ here is trained. Failures are the server's: they end the episode as infrastructu
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
-from typing import Any
-
-from openai import AsyncOpenAI, OpenAIError
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ajet.chat.messages import results_in_call_order
 from ajet.chat.strict_json import NotJsonError, checked_arguments, read_json
 from ajet.chat.types import ChatReply, ChatRequest, Message, NamedTool, ToolCall, ToolChoice
-from ajet.errors import EngineError
+from ajet.config.fields import key_variable, named, needed, ruled
+from ajet.errors import ConfigError, EngineError
+from ajet.rollout.opponents.base import OpponentConfig, OpponentMaker
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+    from ajet.workflow import Workflow
+
+
+@dataclass
+class OpenAIConfig(OpponentConfig):
+    """Any OpenAI-compatible server. Null leaves a sampling setting to it."""
+
+    name: str = named("openai")
+    base_url: str = needed()
+    """Where the API is, e.g. http://localhost:8000/v1."""
+    model: str = needed()
+    """The model's name there."""
+    api_key_env: str | None = key_variable(sent_to="base_url")
+    """Name of the environment variable with the key, so that no key lands in a run directory; null for servers without
+    keys."""
+    temperature: float | None = ruled(1.0, at_least=0)
+    """Sampling temperature."""
+    max_tokens: int | None = ruled(512, at_least=1)
+    """Most tokens a reply."""
+    timeout_s: float | None = ruled(60.0, above=0)
+    """Seconds to wait for a reply."""
+
+    def build(self, *, workflow: type[Workflow]) -> OpponentMaker:
+        """One client for all agents and episodes."""
+        from openai import AsyncOpenAI
+
+        self.check()
+        key = os.environ[self.api_key_env] if self.api_key_env else "none"
+        player = OpenAIPlayer(self, AsyncOpenAI(base_url=self.base_url, api_key=key, timeout=self.timeout_s))
+        return lambda agent: player
+
+    def check(self) -> None:
+        """See `OpponentConfig`."""
+        if self.api_key_env is not None and self.api_key_env not in os.environ:
+            raise ConfigError(
+                f"opponent.api_key_env={self.api_key_env} is not set in the environment: export it, "
+                "or set opponent.api_key_env=null for a server without keys"
+            )
 
 
 class OpenAIPlayer:
     """Speaks through a chat-completions API."""
 
-    def __init__(self, client: AsyncOpenAI, *, model: str, temperature: float | None, max_tokens: int | None) -> None:
-        """`client` carries URL, key and timeout; None leaves a sampling setting to the server."""
+    def __init__(self, config: OpenAIConfig, client: AsyncOpenAI) -> None:
+        """`client` carries URL, key and timeout."""
         self._client = client
-        self._model = model
+        self._model = config.model
         self._sampling: dict[str, Any] = {}
-        if temperature is not None:
-            self._sampling["temperature"] = temperature
-        if max_tokens is not None:
-            self._sampling["max_tokens"] = max_tokens
+        if config.temperature is not None:
+            self._sampling["temperature"] = config.temperature
+        if config.max_tokens is not None:
+            self._sampling["max_tokens"] = config.max_tokens
 
     async def chat(self, request: ChatRequest) -> ChatReply:
         """Ask the server.
@@ -37,6 +81,8 @@ class OpenAIPlayer:
         Raises:
             EngineError: it did not answer as a chat-completions server does.
         """
+        from openai import OpenAIError  # not above: it takes most of a second, and `--help` loads configurations
+
         arguments: dict[str, Any] = {"messages": _wire_messages(request.messages), **self._sampling}
         if request.tools:
             arguments["tools"] = list(request.tools)

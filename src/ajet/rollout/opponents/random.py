@@ -8,14 +8,31 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ajet.chat.types import ChatReply, ChatRequest, NamedTool, ToolCall
+from ajet.config.fields import named
+from ajet.rollout.opponents.base import OpponentConfig, OpponentMaker
+
+if TYPE_CHECKING:
+    from ajet.workflow import Workflow
 
 PHRASES = ("I have nothing to add.", "I am not sure.", "Let us go on.", "I will think about it.")
 """What it says where text is asked for."""
 _INTEGER_SPAN = 10
 """Width of the range for an integer whose schema gives no bound."""
+
+
+@dataclass
+class RandomConfig(OpponentConfig):
+    """Random legal replies."""
+
+    name: str = named("random")
+
+    def build(self, *, workflow: type[Workflow]) -> OpponentMaker:
+        """See `OpponentConfig`."""
+        return lambda agent: RandomPlayer(agent.rng)
 
 
 class RandomPlayer:

@@ -26,6 +26,7 @@ class Countdown(Workflow):
     """One agent, `counter`, gives one expression: 1 where it reaches the target, else 0."""
 
     target_tags: ClassVar[tuple[str, ...]] = ("counter",)
+    has_own_models: ClassVar[bool] = False
     num_numbers: int = Field(default=3, ge=3, le=4)
     max_number: int = Field(default=20, ge=2, le=999)
     """The given numbers go from 1 to it."""

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from ajet.chat.types import ChatModel
-from ajet.errors import ConfigError
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 from ajet.workflows.asking import text_of
@@ -21,14 +20,14 @@ class Debate(Workflow):
     """A debater is paid 1 for winning, the judge 1 for naming a side whose evidence is not the weaker one."""
 
     target_tags: ClassVar[tuple[str, ...]] = (*SIDES, "judge")
+    hostile: ClassVar[tuple[tuple[str, ...], ...]] = (("pro",), ("con",))
+    has_own_models: ClassVar[bool] = False
     num_rounds: int = Field(default=2, ge=1, le=4)
     hand_size: int = Field(default=4, ge=2, le=len(KINDS))
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         """Hold the debate that the task's number deals."""
         trained = self.trainable_targets or self.target_tags
-        if set(SIDES) <= set(trained):
-            raise ConfigError("trainable_targets would train hostile sides together: choose pro or con")
         number = workflow_task.task.metadata["random_number"]
         debate = deal(number, hand_size=self.hand_size, num_rounds=self.num_rounds)
         models = {tag: tuner.as_agentscope_model(agent_name=tag, target_tag=tag) for tag in self.target_tags}

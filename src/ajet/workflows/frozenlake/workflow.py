@@ -35,6 +35,7 @@ class FrozenLake(Workflow):
     """Walk from the upper left to the lower right corner; holes end the walk."""
 
     target_tags: ClassVar[tuple[str, ...]] = ("walker",)
+    has_own_models: ClassVar[bool] = False
     size: int = Field(default=4, ge=3, le=8)
     """Rows and columns."""
     slippery: bool = False

@@ -26,6 +26,7 @@ class GuessNumber(Workflow):
     """Find a number in few guesses, told "higher" or "lower" after each."""
 
     target_tags: ClassVar[tuple[str, ...]] = ("guesser",)
+    has_own_models: ClassVar[bool] = False
     num_numbers: int = Field(default=63, ge=2, le=999)
     """The secret is one of 1 to this. Bisection has no guess to spare where it is a power of two less one."""
     num_guesses: int | None = Field(default=None, ge=1, le=50)

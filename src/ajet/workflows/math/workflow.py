@@ -50,6 +50,7 @@ class Math(Workflow):
     """A solver with a calculator."""
 
     target_tags: ClassVar[tuple[str, ...]] = ("solver",)
+    has_own_models: ClassVar[bool] = False
     max_turns: int = Field(default=4, ge=1)
     """Model calls in one problem; without an answer by then there is none."""
 

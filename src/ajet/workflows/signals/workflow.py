@@ -28,6 +28,7 @@ class Signals(Workflow):
     """The speaker sees an object and sends a word; the listener picks an object; both are paid for a match."""
 
     target_tags: ClassVar[tuple[str, ...]] = ("speaker", "listener")
+    has_own_models: ClassVar[bool] = False
     num_objects: int = Field(default=4, ge=2, le=len(OBJECTS))
     """Objects that may be shown; a listener that guesses finds one in so many."""
     num_words: int = Field(default=4, ge=2, le=len(WORDS))

@@ -29,6 +29,8 @@ class Werewolves(Workflow):
     """One game; trains werewolves, or any roles of the other side."""
 
     target_tags: ClassVar[tuple[str, ...]] = ROLES
+    hostile: ClassVar[tuple[tuple[str, ...], ...]] = ((WEREWOLF,), (VILLAGER, SEER, WITCH, HUNTER))
+    has_own_models: ClassVar[bool] = False
     num_werewolves: int = Field(default=3, ge=1)
     num_villagers: int = Field(default=3, ge=0)
     has_seer: bool = True

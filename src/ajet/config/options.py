@@ -1,0 +1,177 @@
+"""The options of a group: a dataclass each, which stands beside the component that it configures and builds it.
+
+In: a group and the name of one of its options. Out: the option's dataclass, or all keys that a schema can have. Hydra
+composes with these dataclasses, so that it refuses a setting that the chosen option does not have.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from ajet.config.outside import is_outside, outside_option
+from ajet.data.source import DataConfig
+from ajet.engine.base import EngineConfig
+from ajet.errors import ConfigError
+from ajet.rollout.judges.base import JudgeConfig
+from ajet.rollout.opponents.base import OpponentConfig
+
+_DECLARES = re.compile(r"^class \w+\(\w+Config\):", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A group whose options are components with settings of their own."""
+
+    base: type[Any]
+    """What the options' dataclasses have in common."""
+    package: str
+    """Where they are looked for."""
+    key: str = "name"
+    """The field that holds the option's name."""
+
+
+GROUPS: Mapping[str, Group] = {
+    "engine": Group(base=EngineConfig, package="ajet.engine"),
+    "opponent": Group(base=OpponentConfig, package="ajet.rollout.opponents"),
+    "judge": Group(base=JudgeConfig, package="ajet.rollout.judges"),
+    "data": Group(base=DataConfig, package="ajet.data", key="reader"),
+}
+
+
+@cache
+def options(group: str) -> dict[str, type[Any]]:
+    """The group's dataclasses by the options' names, sorted.
+
+    They are found, not listed: an option is added by its file. Only modules whose text declares one are imported, for
+    others of the package may load torch.
+    """
+    spec = find_spec(GROUPS[group].package)
+    assert spec is not None and spec.submodule_search_locations
+    for folder in spec.submodule_search_locations:
+        for path in sorted(Path(folder).glob("*.py")):
+            if _DECLARES.search(path.read_text(encoding="utf-8")):
+                importlib.import_module(f"{GROUPS[group].package}.{path.stem}")
+    key, pending, found = GROUPS[group].key, [GROUPS[group].base], dict[str, type[Any]]()
+    while pending:
+        kind = pending.pop()
+        pending += kind.__subclasses__()
+        name = next(spec.default for spec in fields(kind) if spec.name == key)
+        # What several options share has no name; a user's own is known to who chose it alone.
+        if name != MISSING and not is_outside(name):
+            found[str(name)] = kind
+    return dict(sorted(found.items()))
+
+
+def option(group: str, name: object) -> type[Any]:
+    """The dataclass of one option.
+
+    A user's own is imported.
+
+    Raises:
+        ConfigError: the group has no such option.
+    """
+    known = options(group)
+    if name in known:
+        return known[str(name)]
+    if is_outside(name):
+        return outside_option(group, str(name), GROUPS[group].key)
+    raise ConfigError(f"{group}.{GROUPS[group].key} must be one of {', '.join(known)}, not {name}")
+
+
+def register_outside(group: str, entry: str) -> None:
+    """Make a user's own option known to Hydra under its import path.
+
+    Raises:
+        ConfigError: as `outside_option`.
+    """
+    folder, _, name = entry.rpartition("/")
+    # Hydra takes what is before a slash for groups.
+    place = "/".join([group, *filter(None, folder.split("/"))])
+    ConfigStore.instance().store(group=place, name=name, node=option(group, entry), package=group)
+
+
+def choosing(overrides: Sequence[str]) -> list[str]:
+    """Overrides as Hydra can follow them: `engine.name=x` is written as what it means, `engine=x`, for another option
+    has other settings, and an option of the user's own is made known.
+
+    Where the group is chosen as well, the name stays and has to be that option's.
+
+    Raises:
+        ConfigError: an option of the user's own cannot be imported or used.
+    """
+    written = {override.lstrip("+").partition("=")[0] for override in overrides}
+    meant = {f"{name}.{group.key}": name for name, group in GROUPS.items() if name not in written}
+    parts = [override.lstrip("+").partition("=") for override in overrides]
+    chosen = [
+        f"{meant[key]}={value}" if equals and key in meant else override
+        for (key, equals, value), override in zip(parts, overrides, strict=True)
+    ]
+    return [_with_outside(override) for override in chosen]
+
+
+def _with_outside(override: str) -> str:
+    group, _, value = override.partition("=")
+    entry = value.strip("'\"")
+    if group not in GROUPS or not is_outside(entry) or "," in entry:
+        return override
+    register_outside(group, entry)
+    return f'{group}="{entry}"'
+
+
+def group_of(schema: Any) -> str | None:
+    """The group whose options share a dataclass; None for any other dataclass."""
+    return next((name for name, group in GROUPS.items() if group.base is schema), None)
+
+
+def owners(group: str, setting: str) -> list[str]:
+    """The options that have a setting."""
+    return [name for name, kind in options(group).items() if setting in field_types(kind)]
+
+
+def field_types(schema: Any) -> dict[str, Any]:
+    """Field name -> type without its `| None`; of what options share, the fields of all of them."""
+    group = group_of(schema)
+    found: dict[str, Any] = {}
+    for kind in (schema, *(options(group).values() if group else ())):
+        hints = get_type_hints(kind)
+        found |= {spec.name: _without_none(hints[spec.name]) for spec in fields(kind)}
+    return found
+
+
+def keys(schema: Any, prefix: str = "") -> Iterator[str]:
+    """Every dotted key that a schema can have, sections included."""
+    for name, kind in field_types(schema).items():
+        yield f"{prefix}{name}"
+        if is_dataclass(kind):
+            yield from keys(kind, f"{prefix}{name}.")
+
+
+def leaves(schema: Any, prefix: str = "") -> Iterator[str]:
+    """Every dotted key that can be set, sections excepted."""
+    for name, kind in field_types(schema).items():
+        if is_dataclass(kind):
+            yield from leaves(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def is_nullable(schema: type[Any], name: str) -> bool:
+    """Whether a field takes null."""
+    return NoneType in get_args(get_type_hints(schema)[name])
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) in (Union, UnionType):
+        return next(arg for arg in get_args(hint) if arg is not NoneType)
+    return hint

@@ -1,0 +1,28 @@
+"""`data=python`: a function of an author's that yields tasks -> rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ajet.config.authors.importing import authors_code, load_object
+from ajet.config.fields import code, named
+from ajet.data.listed import PathConfig
+from ajet.data.rows import Row, rows_of
+
+
+@dataclass
+class PythonConfig(PathConfig):
+    """A function that yields tasks or mappings."""
+
+    reader: str = named("python")
+    path: str = code(needed="module:function or path/file.py->function")
+    """The function of the training tasks: `module:function` or `path/file.py->function`, without arguments."""
+    held_out_path: str | None = code()
+    """That of the held-out tasks; null: a part of the training tasks is held out."""
+
+    def rows(self, path: str, *, held_out: bool, setting: str) -> Sequence[Row]:
+        """See `PathConfig`."""
+        function = load_object(path, setting=setting)
+        with authors_code(f"{setting}={path}"):
+            return rows_of(function(), path, f"{setting}={path}")

@@ -1,0 +1,43 @@
+"""`opponent=scripted`: the workflow's own scripted players."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ajet.config.fields import named
+from ajet.errors import ConfigError
+from ajet.rollout.opponents.base import OpponentConfig, OpponentMaker
+
+if TYPE_CHECKING:
+    from ajet.chat.types import ChatModel
+    from ajet.rollout.agent_model import Agent
+    from ajet.workflow import Workflow
+
+
+@dataclass
+class ScriptedPlayersConfig(OpponentConfig):
+    """The workflow's own scripted players."""
+
+    name: str = named("scripted")
+    params: dict[str, float] = field(default_factory=dict)
+    """Handed to the players; which there are is the workflow's."""
+
+    def build(self, *, workflow: type[Workflow]) -> OpponentMaker:
+        """What asks the workflow for a player; it raises `ConfigError` where the workflow has none."""
+
+        def make(agent: Agent) -> ChatModel:
+            player = workflow.scripted_player(
+                agent_name=agent.name, target_tag=agent.target_tag, rng=agent.rng, params=self.params
+            )
+            if player is None:
+                raise ConfigError(
+                    f"{workflow.__name__} has no scripted players: choose opponent=random, frozen, openai or workflow"
+                )
+            return player
+
+        return make
+
+    def lacks(self, *, scripted: bool, has_own_models: bool) -> str | None:
+        """See `OpponentConfig`."""
+        return None if scripted else "scripted players"

@@ -1,0 +1,143 @@
+"""Options of a user's own: settings are checked like those of ajet's, and a run directory's are not run unasked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ajet.config.authors.known_code import named_code
+from ajet.config.compose import compose, load, save, with_own_options
+from ajet.config.root import Config
+from ajet.errors import ConfigError
+
+ENGINES = """
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ajet.config.fields import ruled
+
+Path(__file__).with_suffix(".ran").touch()
+
+
+@dataclass
+class Settings:
+    size: int
+    share: float = ruled(0.5, above=0, below=1)
+    words: list[str] = field(default_factory=list)
+
+
+class Mine:
+    def __init__(self, config: Settings, *, max_context: int, num_threads: int | None) -> None:
+        self.config, self.max_context, self.policy_version = config, max_context, 0
+
+    async def generate(self, request): ...
+    def update_weights(self, weights, policy_version): ...
+    def close(self): ...
+
+
+class Nested(Mine):
+    @dataclass
+    class Config:
+        depth: int = 1
+
+    def __init__(self, config) -> None:
+        self.config = config
+
+
+class Greedy(Mine):
+    def __init__(self, config: Settings, *, learning_rate: float) -> None: ...
+
+
+class Bare:
+    train = close = generate = update_weights = print
+
+
+class Half:
+    async def generate(self, request): ...
+
+
+@dataclass(frozen=True)
+class Frozen:
+    size: int = 1
+
+
+class OfFrozen(Mine):
+    def __init__(self, config: Frozen) -> None: ...
+
+
+number = 3
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "my_engines.py").write_text(ENGINES)
+    return tmp_path / "my_engines.py"
+
+
+def composed(file: Path, name: str, *overrides: str) -> Config:
+    return compose(["workflow=signals", f"engine={file}->{name}", *overrides], run_dir=file.parent)
+
+
+def built(config: Config) -> Any:
+    return config.engine.build(model_path="m", max_context=64, dtype="float32", device="cpu", num_threads=2)
+
+
+def test_a_class_is_given_its_settings_and_what_it_names_of_the_run(file: Path) -> None:
+    config = composed(file, "Mine", "engine.size=3", "engine.words=[a]")
+    engine = built(config)
+    assert (engine.config.size, engine.config.share, engine.config.words, engine.max_context) == (3, 0.5, ["a"], 64)
+    assert (config.engine.name, config.engine.placement) == (f"{file}->Mine", "colocated")
+    assert built(composed(file, "Nested", "engine.depth=2")).config.depth == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("Mine", [], r"engine=.*Mine needs engine\.size"),
+        ("Mine", ["engine.size=big"], r"engine\.size must be a whole number, not big"),
+        ("Mine", ["engine.size=1", "engine.share=2"], r"engine\.share must be above 0 and below 1"),
+        ("Mine", ["engine.size=1", "engine.sise=1"], r"unknown key engine\.sise: did you mean size\? keys of engine: "),
+        (
+            "Mine",
+            ["engine.size=1", "engine.block_size=1"],
+            r"block_size has no effect with .* engine=vllm",
+        ),
+        ("Nothing", [], r"there is no 'Nothing'; there is .*Mine"),
+        (
+            "Greedy",
+            ["engine.size=1"],
+            r"Greedy asks for learning_rate; .* may ask for model_path",
+        ),
+        ("Half", [], r"Half has no update_weights; it needs generate, update_weights, close"),
+        ("Bare", [], "__init__ of Bare takes no configuration"),
+        ("OfFrozen", [], r"Frozen cannot hold settings: cannot inherit non-frozen dataclass"),
+        ("number", [], "is not a class"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_loads(
+    name: str, settings: list[str], said: str, file: Path
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        composed(file, name, *settings)
+
+
+def test_a_run_directory_is_read_without_running_the_code_that_it_names(file: Path) -> None:
+    config = composed(file, "Mine", "engine.size=3", "engine.words=[a]")
+    save(config, file.parent / "config.yaml")
+    assert list(named_code(config)) == [f"engine.name={file}->Mine"]
+    elsewhere = file.with_name("my_other_engines.py")
+    written = (file.parent / "config.yaml").read_text().replace(str(file), str(elsewhere))
+    (file.parent / "config.yaml").write_text(written)
+    elsewhere.write_text(ENGINES)
+    read = load(file.parent)
+    assert not elsewhere.with_suffix(".ran").exists()
+    assert list(named_code(read)) == [f"engine.name={elsewhere}->Mine"]
+    assert built(with_own_options(read)).config.words == ["a"] and elsewhere.with_suffix(".ran").exists()
+
+
+def test_a_name_alone_chooses_an_option_of_ones_own_too(file: Path) -> None:
+    config = compose(["workflow=signals", f"engine.name={file}->Mine", "engine.size=3"], run_dir="x")
+    assert config.engine == composed(file, "Mine", "engine.size=3").engine
