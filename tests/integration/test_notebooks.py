@@ -48,6 +48,8 @@ def execute(notebook: Path, folder: Path, working_dir: Path) -> str:
     (parameters,) = (cell for cell in content.cells if "parameters" in cell.metadata.get("tags", []))
     name = parameters.source.partition(" = ")[0]
     parameters.source = f"{name} = {str(folder)!r}"
+    for cell in content.cells:
+        cell.update({"outputs": [], "execution_count": None} if cell.cell_type == "code" else {})
     content.cells.append(nbformat.v4.new_code_cell("import sys; print('torch loaded:', 'torch' in sys.modules)"))
     kernel_env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
     client = NotebookClient(
@@ -93,12 +95,27 @@ def test_runs_that_go_on_or_crashed_at_once_are_shown_as_far_as_they_came(tmp_pa
     assert "of them distinct" in execute(ROOT / "notebooks" / "03_inside_an_episode.ipynb", tmp_path / "0", tmp_path)
 
 
+@pytest.mark.slow
+def test_a_notebook_that_is_given_no_run_trains_one(tmp_path: Path) -> None:
+    content = nbformat.read(ROOT / "notebooks" / "03_inside_an_episode.ipynb", as_version=4)
+    client = NotebookClient(
+        content, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute(env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"})
+    assert len(list(tmp_path.glob("outputs/*/*/summary.json"))) == 1
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_kept_without_outputs(notebook: Path) -> None:
+def test_a_notebook_ships_with_what_it_shows(notebook: Path) -> None:
     content = nbformat.read(notebook, as_version=4)
     nbformat.validate(content)
-    assert [cell for cell in content.cells if cell.get("outputs") or cell.get("execution_count")] == []
+    code = [cell for cell in content.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert outputs and not [output for output in outputs if output.output_type == "error"]
+    assert not [output for output in outputs if "/tmp/" in str(output) or "/home/" in str(output)]
 
 
 def test_every_notebook_is_executed() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["01_first_run", "02_ablation", "03_inside_an_episode"]
+    names = ["01_first_run", "02_ablation", "03_inside_an_episode", "04_your_own_workflow"]
+    assert [path.stem for path in NOTEBOOKS] == names

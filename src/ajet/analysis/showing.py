@@ -65,7 +65,12 @@ def comparison_row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
     difference = row["difference"]
     ends = f"[{_signed(difference['low'])}, {_signed(difference['high'])}]"
     shown = f"held-out {name}", f"{row['before']['mean']:.3f}", f"{row['after']['mean']:.3f}"
-    return *shown, _signed(difference["mean"]), ends, f"{row['p_value']:.3f}", str(difference["num"])
+    return *shown, _signed(difference["mean"]), ends, _p_value(row["p_value"]), str(difference["num"])
+
+
+def _p_value(value: float) -> str:
+    """To three digits; `<0.001` below."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _signed(value: float | None) -> str:
