@@ -11,8 +11,8 @@ from ajet.assemble.preflight import find_model
 from ajet.assemble.tasks import make_task_source
 from ajet.config.compose import save
 from ajet.config.root import PlayConfig
-from ajet.rollout.callbacks import RolloutCallbacks
 from ajet.rollout.play import Play
+from ajet.rollout.runner import RolloutCallbacks
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.store import TrajectoryStore
 from ajet.tracking.transcript import Transcript

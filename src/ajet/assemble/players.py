@@ -18,11 +18,10 @@ from ajet.engine.base import Engine
 from ajet.errors import ConfigError
 from ajet.records import Episode
 from ajet.rollout.agent_model import Agent, EngineReplies, ReplySource
-from ajet.rollout.callbacks import RolloutCallbacks
 from ajet.rollout.descriptors import fitting_concurrency
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import EnvironmentMaker
-from ajet.rollout.runner import EpisodeRunner
+from ajet.rollout.runner import EpisodeRunner, RolloutCallbacks
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.rollout.unasked import Unasked
 from ajet.tracking.console import Display

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 from ajet.config.authors.lines import one_line
 from ajet.config.view import author_view
 from ajet.errors import ConfigError, PolicyError, WorkflowError
-from ajet.records import Episode, EpisodeStatus, Task
+from ajet.records import Call, Episode, EpisodeStatus, Task
 from ajet.rollout.agent_model import Agent, ReplySource, RunningEpisode
 from ajet.rollout.boundary import Ended, run_within
-from ajet.rollout.callbacks import RolloutCallbacks
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import EnvironmentMaker, episode_uuid, task_with_environment
 from ajet.rollout.judges.base import BaseJudge, judged
@@ -40,6 +39,22 @@ NOTICED_S = 1.0
 """Of a blocked loop, from which on an error speaks of it."""
 MOST_REWARD = 3.4e38
 """What a 32-bit float holds, as trajectories and training keep rewards."""
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutCallbacks:
+    """Called as things happen in a run's episodes, on the rollout's thread; each does nothing unless it is given."""
+
+    on_call: Callable[[Task, int, Call], None] = _nothing
+    """(task, repeat, call): a call was answered and recorded."""
+    on_failure: Callable[[Task, int, BaseException], None] = _nothing
+    """(task, repeat, error): the workflow's program raised, with the traceback that this exception carries."""
+    on_episode: Callable[[Episode], None] = _nothing
+    """An episode ended, its retries included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,16 +119,7 @@ class EpisodeRunner:
             key, loop=asyncio.get_running_loop(), on_call=partial(self.callbacks.on_call, task, repeat)
         )
         started = time.perf_counter()
-        try:
-            ended = await run_within(
-                lambda: self._play(task, repeat, episode_uuid(self.config.run_dir, key), running),
-                timeout_s=self.config.rollout.timeout_s,
-                grace_s=self.grace_s,
-                # A program that waits on its thread for a reply is woken so; one on the loop is by its cancellation.
-                on_deadline=lambda: self._end(running) if running.on_own_thread else None,
-            )
-        finally:
-            self._end(running)
+        ended = await self._attempt(task, repeat, episode_uuid(self.config.run_dir, key), running)
         outcome = self._rewarded(self._outcome(ended, task, repeat), running.agent_tags)
         return Episode(
             task=task,
@@ -131,6 +137,19 @@ class EpisodeRunner:
             num_context_overflows=running.context_overflows,
             num_undelivered_calls=running.undelivered_calls,
         )
+
+    async def _attempt(self, task: Task, repeat: int, uuid: str, running: RunningEpisode) -> Ended[WorkflowOutput]:
+        """How the program ended, within its deadlines; its models answer no more, whatever became of it."""
+        try:
+            return await run_within(
+                lambda: self._play(task, repeat, uuid, running),
+                timeout_s=self.config.rollout.timeout_s,
+                grace_s=self.grace_s,
+                # A program that waits on its thread for a reply is woken so; one on the loop is by its cancellation.
+                on_deadline=lambda: self._end(running) if running.on_own_thread else None,
+            )
+        finally:
+            self._end(running)
 
     async def _play(self, task: Task, repeat: int, uuid: str, running: RunningEpisode) -> WorkflowOutput:
         """Everything of an attempt that runs an author's code, from making the workflow to closing the environment."""

@@ -1,7 +1,8 @@
 """Replies in OpenAI's format: a `ChatReply` in, a JSON body or the pieces of an event stream out.
 
 A reply is sampled and parsed whole before its first piece is sent: tool calls are read strictly, and what was not
-wanted can still be an error with a status. Streaming therefore has OpenAI's form, not an earlier first word.
+wanted can still be an error with a status. Streaming therefore has OpenAI's form, not an earlier first word. Written as
+plain JSON, so that programs by URL need not wait for the SDK to load; the tests read every form with `openai.types`.
 """
 
 from __future__ import annotations
