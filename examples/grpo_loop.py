@@ -27,8 +27,8 @@ from ajet.engine.checkpoint import load_causal_lm
 from ajet.engine.decoding import TransformersEngine
 from ajet.engine.transformers import TransformersConfig
 from ajet.records import Call, Episode, EpisodeGroup, Task
-from ajet.train.algorithms.advantages import group_advantages
-from ajet.train.algorithms.aggregation import batch_totals, token_weights
+from ajet.train.algorithms.rule import LearningRule, learning_rule
+from ajet.train.algorithms.weights import batch_totals
 from ajet.train.packing import Pack, build_packs
 from ajet.train.policy import TrainablePolicy
 from ajet.train.timeline import build_samples
@@ -95,16 +95,16 @@ class Player:
         ]
 
 
-def packs_of(groups: list[EpisodeGroup], policy: TrainablePolicy) -> list[Pack]:
+def packs_of(groups: list[EpisodeGroup], rule: LearningRule, policy: TrainablePolicy) -> list[Pack]:
     """Rewards -> advantages per (task, tag) -> rows -> weights in the loss -> packs (a shared token stands once)."""
-    credited = [group_advantages(group, "grpo") for group in groups]
+    credited = [rule.group_advantages(group) for group in groups]
     rows = [
         row
         for group, credit in zip(groups, credited, strict=True)
         for episode in group.episodes
-        for row in build_samples(episode, {tag: credit.values[episode.repeat, tag] for tag in TAGS})
+        for row in build_samples(episode, credit.of_tokens[episode.repeat])
     ]
-    weights = token_weights(rows, "grpo", batch_totals(rows))
+    weights = rule.token_weights(rows, batch_totals(rows))
     return build_packs(rows, weights, TAGS, max_tokens=2048, branches=policy.why_chains_only is None)
 
 
@@ -114,12 +114,12 @@ def train(*, steps: int, num_tasks: int = 16, group_size: int = 16, seed: int = 
     renderer = ChatRenderer(AutoTokenizer.from_pretrained(path))
     engine = TransformersEngine(TransformersConfig(max_concurrency=256), path, max_context=MAX_CONTEXT)
     # The pull to the starting model keeps words in play that two objects would otherwise share for good, then lets go.
-    algorithm = AlgorithmConfig(learning_rate=6e-4, warmup_steps=2, kl_coef=0.5, kl_schedule="linear")
+    rule = learning_rule(AlgorithmConfig(learning_rate=6e-4, warmup_steps=2, kl_coef=0.5, kl_schedule="linear"))
     policy = TrainablePolicy(
         load_causal_lm(path, torch.float32, max_context=MAX_CONTEXT),
         tokenizer=AutoTokenizer.from_pretrained(path),
         accelerator=Accelerator(cpu=True),
-        algorithm=algorithm,
+        rule=rule,
         temperature=TEMPERATURE,
         total_steps=steps,
         reference=load_causal_lm(path, torch.float32, max_context=MAX_CONTEXT),
@@ -129,7 +129,7 @@ def train(*, steps: int, num_tasks: int = 16, group_size: int = 16, seed: int = 
     with asyncio.Runner() as runner:  # one loop, for the engine keeps its futures there
         for step in range(steps):
             groups = runner.run(player.collect(step, num_tasks=num_tasks, group_size=group_size, seed=seed))
-            metrics = policy.train_batch([packs_of(groups, policy)], TAGS, num_steps_done=step)
+            metrics = policy.train_batch([packs_of(groups, rule, policy)], TAGS, num_steps_done=step)
             engine.update_weights(policy.merged_weights(), step + 1)
             rewards.append(fmean(float(bool(e.is_success)) for group in groups for e in group.episodes))
             print(f"step {step + 1}/{steps}  reward {rewards[-1]:.3f}  entropy {metrics['policy/speaker/entropy']:.3f}")

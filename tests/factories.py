@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -71,7 +72,9 @@ def make_sample(
     tag: str = "seer",
     advantage: float = 1.0,
     logprobs: Sequence[float] | None = None,
+    calls: Sequence[int] | None = None,
 ) -> TrainingSample:
+    """A row; by default all of its tokens were sampled by the episode's first call."""
     return TrainingSample(
         episode_key=("t", repeat),
         agent_name=agent,
@@ -79,7 +82,8 @@ def make_sample(
         token_ids=tuple(ids),
         loss_mask=tuple(bool(m) for m in mask),
         logprobs=tuple(logprobs) if logprobs is not None else tuple(-1.5 * m for m in mask),
-        advantage=advantage,
+        advantages=tuple(advantage if m else 0.0 for m in mask),
+        calls=tuple(calls) if calls is not None else tuple(0 if m else -1 for m in mask),
     )
 
 
@@ -115,6 +119,9 @@ def samples_strategy(draw: st.DrawFn, *, vocab_size: int = 12, max_rows: int = 6
         mask = [False, *draw(st.lists(st.booleans(), min_size=len(ids) - 1, max_size=len(ids) - 1))]
         mask[-1] = True
         logprobs = [draw(st.floats(-3, -0.1)) if m else 0.0 for m in mask]
+        calls = [
+            sum(m and not before for before, m in pairwise(mask[: t + 1])) if mask[t] else -1 for t in range(len(mask))
+        ]
         rows.append(
             make_sample(
                 ids,
@@ -123,6 +130,7 @@ def samples_strategy(draw: st.DrawFn, *, vocab_size: int = 12, max_rows: int = 6
                 tag=draw(st.sampled_from(["seer", "witch"])),
                 advantage=draw(st.floats(-2, 2)),
                 logprobs=logprobs,
+                calls=calls,
             )
         )
     return rows

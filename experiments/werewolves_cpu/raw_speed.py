@@ -31,6 +31,7 @@ from ajet.config.root import Config
 from ajet.engine.vllm import CPU_BATCHED_TOKENS
 from ajet.records import Call, Episode, EpisodeGroup, Task
 from ajet.tracking.files.reading import read_metric_lines
+from ajet.train.algorithms.rule import learning_rule
 from ajet.train.batch import build_batch
 from ajet.train.clock import PhaseClock
 from ajet.train.packing import Pack, ancestor_mask
@@ -101,7 +102,11 @@ def packs_of(calls: Sequence[Mapping[str, Any]], config: Config) -> list[Pack]:
         for task, repeats in games.items()
     ]
     batch = build_batch(
-        groups, config.algorithm, PhaseClock(), branching_packs=True, sum_over_ranks=lambda totals: totals
+        groups,
+        learning_rule(config.algorithm),
+        PhaseClock(),
+        branching_packs=True,
+        sum_over_ranks=lambda totals: totals,
     )
     return [pack for minibatch in batch.minibatches for pack in minibatch]
 

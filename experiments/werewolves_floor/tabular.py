@@ -23,11 +23,12 @@ import torch
 from scipy.stats import binomtest
 
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
+from ajet.config.algorithm import AlgorithmConfig
 from ajet.data.randomness import derive_rng
 from ajet.data.seeds import SeedTasks
 from ajet.evaluate.statistics import paired_difference
 from ajet.records import Episode, EpisodeGroup, Task
-from ajet.train.algorithms.advantages import group_advantages
+from ajet.train.algorithms.rule import learning_rule
 from ajet.workflows.werewolves import prompts
 from ajet.workflows.werewolves.bare import BareTable
 from ajet.workflows.werewolves.game import Game, deal_roles
@@ -157,6 +158,7 @@ class Learner:
         kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[rule[0]]
         self.optimizer = kind([self.logits], lr=rule[1])
         self.tasks = SeedTasks(run_seed=seed)
+        self.credit = learning_rule(AlgorithmConfig(advantage="grpo"))
         self.num_games = 0
 
     def chances(self) -> dict[Situation, float]:
@@ -172,7 +174,7 @@ class Learner:
         for task in self.tasks.train_tasks(self.num_games // num_games, NUM_TASKS):
             games = [await play(task, repeat, self.targets, chances, self.seed) for repeat in range(GROUP_SIZE)]
             group = EpisodeGroup(task=task, episodes=tuple(episode for episode, _ in games))
-            advantages = group_advantages(group, "grpo").values
+            advantages = self.credit.group_advantages(group).values
             for episode, learners in games:
                 rewards.append(max(episode.rewards.values()))
                 for name, learner in learners.items():

@@ -225,7 +225,9 @@ def play_transcripts(
             episode = Episode(
                 task=task, repeat=0, status="ok", rewards={}, agent_tags=taught.agent_tags, calls=taught.calls
             )
-            samples = build_samples(episode, dict.fromkeys(taught.agent_tags, 1.0))
+            # Which tokens were said is all that is asked of the rows.
+            no_credit = {call.index: (0.0,) * len(call.sampled_ids) for call in episode.calls}
+            samples = build_samples(episode, no_credit)
             rows += [_transcript(sample, teachers.odds_after) for sample in samples]
     return rows
 

@@ -64,6 +64,10 @@ class PolicyError(AjetError):
     `policy_error` and `rollout.policy_error_reward`."""
 
 
+class AlgorithmError(AjetError):
+    """A loss, an advantage or an aggregation of the user's raised something, or gave what it must not give."""
+
+
 class RunDirectoryError(AjetError):
     """A run directory lacks what was asked of it (resume, evaluate, analysis)."""
 

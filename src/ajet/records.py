@@ -145,8 +145,8 @@ class TrainingSample:
     Calls of one agent that extend each other token by token form one row with several sampled spans;
     others form rows of their own. How an episode is cut into rows changes no gradient.
 
-    Example: ids (5, 6, 8, 2, 9, 4) with mask (0, 0, 1, 1, 0, 1): a call sampled (8, 2), the program
-    appended 9, and a second call sampled (4).
+    Example: ids (5, 6, 8, 2, 9, 4) with mask (0, 0, 1, 1, 0, 1) and calls (-1, -1, 0, 0, -1, 3): the
+    episode's first call sampled (8, 2), the program appended 9, and its fourth call sampled (4).
     """
 
     episode_key: tuple[str, int]
@@ -159,8 +159,11 @@ class TrainingSample:
     """T flags: this id was sampled by the policy in this row."""
     logprobs: tuple[float, ...]
     """T values: log-probability at sampling time where the mask is set, else 0.0."""
-    advantage: float
-    """Advantage of every sampled token of this row."""
+    advantages: tuple[float, ...]
+    """T values: the advantage of the token where the mask is set, else 0.0."""
+    calls: tuple[int, ...]
+    """T values: index in the episode of the call that sampled the token where the mask is set, else -1."""
 
     def __post_init__(self) -> None:
         assert len(self.token_ids) == len(self.loss_mask) == len(self.logprobs)
+        assert len(self.token_ids) == len(self.advantages) == len(self.calls)

@@ -25,6 +25,7 @@ from ajet.engine.families import TREE_FAMILIES
 from ajet.engine.transformers import TransformersConfig
 from ajet.errors import ConfigError
 from ajet.records import TrainingSample
+from ajet.train.algorithms.rule import learning_rule
 from ajet.train.attention import why_chains_only
 from ajet.train.exactness import measured_why_chains_only
 from ajet.train.packing import Pack, build_packs
@@ -63,7 +64,7 @@ def policy_of(model: Any) -> TrainablePolicy:
         model,
         tokenizer=None,
         accelerator=Accelerator(cpu=True),
-        algorithm=AlgorithmConfig(learning_rate=1e-3),
+        rule=learning_rule(AlgorithmConfig(learning_rate=1e-3)),
         temperature=1.0,
         total_steps=1,
         reference=None,

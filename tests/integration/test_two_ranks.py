@@ -14,7 +14,9 @@ from tests.factories import make_sample, tiny_qwen
 from torch.multiprocessing.spawn import spawn
 
 from ajet.config.algorithm import AlgorithmConfig
-from ajet.train.algorithms.aggregation import batch_totals, token_weights
+from ajet.train.algorithms.aggregations.dapo import dapo
+from ajet.train.algorithms.rule import learning_rule
+from ajet.train.algorithms.weights import batch_totals, token_weights
 from ajet.train.packing import Pack, build_packs
 from ajet.train.policy import TrainablePolicy
 
@@ -30,7 +32,7 @@ SAMPLES = [
 
 def packs(indices: range) -> list[Pack]:
     """Packs of some samples, weighted by the totals of all: one row a pack."""
-    weights = token_weights(SAMPLES, "dapo", batch_totals(SAMPLES))
+    weights = token_weights(SAMPLES, dapo, batch_totals(SAMPLES))
     chosen = [SAMPLES[i] for i in indices]
     return build_packs(chosen, [weights[i] for i in indices], TAGS, max_tokens=1)
 
@@ -40,7 +42,7 @@ def step(indices: range) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
         tiny_qwen(),
         tokenizer=train_tokenizer([], vocab_size=300, max_context=64),
         accelerator=Accelerator(cpu=True),
-        algorithm=AlgorithmConfig(learning_rate=1e-2),
+        rule=learning_rule(AlgorithmConfig(learning_rate=1e-2)),
         temperature=1.0,
         total_steps=1,
         reference=None,

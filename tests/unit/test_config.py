@@ -47,7 +47,7 @@ def test_the_main_job_composes_into_plain_dataclasses(checkpoint: Path) -> None:
     config = composed(checkpoint)
     assert config.trainable_targets == ["seer", "witch"]
     assert config.workflow.entry == "werewolves"
-    assert (config.engine.name, config.opponent.name, config.algorithm.loss) == ("vllm", "scripted", "grpo")
+    assert (config.engine.name, config.opponent.name, config.algorithm.loss) == ("vllm", "scripted", "clip")
     assert type(config.workflow.params) is dict
     assert type(config.workflow.target_tags) is list
     assert config.run_dir == str(Path("outputs/here").absolute())
@@ -185,11 +185,16 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
         (["rollout.temperature=nan"], "rollout.temperature must be a finite number, not nan"),
         (["rollout.timeout_s=-1"], "rollout.timeout_s must be above 0"),
         (["rollout.max_tokens=4096"], "leaves no room for a prompt"),
-        (["algorithm.loss=ppo"], "must be one of grpo, dapo, dr_grpo, not ppo"),
+        (["algorithm.loss=ppo"], "algorithm.loss must be one of clip, or code of your own"),
+        (["algorithm.aggregation=mean"], "algorithm.aggregation must be one of dapo, dr_grpo, grpo, or"),
         (["algorithm.num_minibatches=3"], "choose one of 1, 2, 4, 8"),
         (["workflow.num_train_tasks=4"], "choose at most 4"),
-        (["algorithm.dr_grpo_max_length=9"], "has no effect with algorithm.loss=grpo"),
-        (["algorithm.loss=dr_grpo"], "needs algorithm.dr_grpo_max_length"),
+        (["algorithm.dr_grpo_max_length=9"], "has no effect with algorithm.aggregation=grpo"),
+        (["algorithm.aggregation=dr_grpo"], "needs algorithm.dr_grpo_max_length"),
+        (["++algorithm.loss_args.beta=2"], "loss_args.beta has no effect with algorithm.loss=clip"),
+        (['algorithm.loss="nowhere.py->gspo"'], "algorithm.loss=nowhere.py->gspo: there is no file nowhere.py"),
+        (['algorithm.loss="nowhere.at_all:gspo"'], "there is no module nowhere.at_all"),
+        (['algorithm.advantage="json:no_such"'], "there is no 'no_such'; there is "),
         (["algorithm.mis_low=2", "algorithm.mis_high=2"], "mis_low=2.0 must be below algorithm.mis_high=2.0"),
         (["total_steps=2"], "algorithm.warmup_steps=2 is all of total_steps=2"),
         (["algorithm.baseline_per=task", "trainable_targets=[seer]"], "but seer is trained alone"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,10 +14,15 @@ from tests.factories import make_sample, samples_strategy
 
 from ajet.config.algorithm import AlgorithmConfig
 from ajet.records import TrainingSample
-from ajet.train.algorithms.aggregation import BatchTotals, LossKind, batch_totals, sequence_key, token_weights
-from ajet.train.algorithms.losses import certain, clipped, k3, sampling_correction, token_losses
+from ajet.train.algorithms.aggregations.dapo import dapo
+from ajet.train.algorithms.aggregations.dr_grpo import dr_grpo
+from ajet.train.algorithms.aggregations.grpo import grpo
+from ajet.train.algorithms.losses.clip import clip
+from ajet.train.algorithms.objective import certain, k3, objective, sampling_correction
+from ajet.train.algorithms.tokens import SampledTokens
+from ajet.train.algorithms.weights import Aggregation, BatchTotals, batch_totals, sequence_key, token_weights
 
-LOSS_KINDS: tuple[LossKind, ...] = ("grpo", "dapo", "dr_grpo")
+AGGREGATIONS: tuple[Aggregation, ...] = (grpo, dapo, partial(dr_grpo, dr_grpo_max_length=7))
 
 
 def logs(*probabilities: float) -> torch.Tensor:
@@ -25,27 +31,27 @@ def logs(*probabilities: float) -> torch.Tensor:
 
 def test_grpo_weighs_every_sequence_alike_and_its_tokens_alike() -> None:
     short, long = make_sample((1, 2), (0, 1)), make_sample((1, 2, 3, 4), (0, 1, 1, 1), repeat=1)
-    weights = token_weights([short, long], "grpo", batch_totals([short, long]))
+    weights = token_weights([short, long], grpo, batch_totals([short, long]))
     assert weights == [1 / 2, 1 / 6]
 
 
 def test_dapo_weighs_every_token_of_the_global_batch_alike() -> None:
     samples = [make_sample((1, 2), (0, 1)), make_sample((1, 2, 3), (0, 1, 1), repeat=1)]
-    assert token_weights(samples, "dapo", BatchTotals(num_sequences=4, num_tokens=8)) == [1 / 8, 1 / 8]
+    assert token_weights(samples, dapo, BatchTotals(num_sequences=4, num_tokens=8)) == [1 / 8, 1 / 8]
 
 
 def test_dr_grpo_divides_by_a_constant_length() -> None:
     samples = [make_sample((1, 2), (0, 1)), make_sample((1, 2, 3), (0, 1, 1), repeat=1)]
-    assert token_weights(samples, "dr_grpo", batch_totals(samples), max_length=10) == [1 / 20, 1 / 20]
+    assert token_weights(samples, partial(dr_grpo, dr_grpo_max_length=10), batch_totals(samples)) == [1 / 20, 1 / 20]
 
 
-@given(st.integers(1, 4), st.sampled_from(["grpo", "dapo", "dr_grpo"]))
-def test_cutting_a_sequence_into_rows_changes_no_weight(num_rows: int, kind: str) -> None:
+@given(st.integers(1, 4), st.sampled_from(AGGREGATIONS))
+def test_cutting_a_sequence_into_rows_changes_no_weight(num_rows: int, aggregation: Aggregation) -> None:
     other = make_sample((9, 9, 9), (0, 1, 1), repeat=1)
     whole = make_sample(range(num_rows * 2), [n % 2 for n in range(num_rows * 2)])
     cut = [make_sample((2 * n, 2 * n + 1), (0, 1)) for n in range(num_rows)]
-    one = token_weights([whole, other], kind, batch_totals([whole, other]), max_length=7)  # type: ignore[arg-type]
-    many = token_weights([*cut, other], kind, batch_totals([*cut, other]), max_length=7)  # type: ignore[arg-type]
+    one = token_weights([whole, other], aggregation, batch_totals([whole, other]))
+    many = token_weights([*cut, other], aggregation, batch_totals([*cut, other]))
     assert many == [one[0]] * num_rows + [one[1]]
 
 
@@ -61,16 +67,30 @@ def test_ranks_that_add_their_totals_up_weigh_their_rows_as_one_rank_would(
         num_sequences=sum(part.num_sequences for part in parts), num_tokens=sum(part.num_tokens for part in parts)
     )
     assert totals == batch_totals(samples)
-    for kind in LOSS_KINDS:
-        whole = token_weights(samples, kind, totals, max_length=7)
+    for aggregation in AGGREGATIONS:
+        whole = token_weights(samples, aggregation, totals)
         by_row = dict(zip(map(id, samples), whole, strict=True))
         for share in shares:
-            assert token_weights(share, kind, totals, max_length=7) == [by_row[id(sample)] for sample in share]
+            assert token_weights(share, aggregation, totals) == [by_row[id(sample)] for sample in share]
+
+
+def tokens(
+    logp: torch.Tensor, old: torch.Tensor, *advantages: float, entropy: torch.Tensor | None = None
+) -> SampledTokens:
+    """Tokens of a call each, sampled from the old policy."""
+    return SampledTokens(
+        logp=logp,
+        logp_old=old,
+        logp_sampled=old,
+        advantages=torch.tensor(advantages),
+        entropy=torch.zeros_like(old) if entropy is None else entropy,
+        calls=torch.arange(len(advantages)),
+    )
 
 
 def test_on_policy_the_loss_is_minus_the_advantage_and_its_gradient_that_of_the_log_probability() -> None:
     logp = logs(0.5, 0.25).requires_grad_()
-    loss = token_losses(logp, logp.detach(), logp.detach(), torch.tensor([2.0, -1.0]), AlgorithmConfig(), kl_coef=0.0)
+    loss, _ = clip(tokens(logp, logp.detach(), 2.0, -1.0), clip_low=0.2, clip_high=0.2)
     assert loss.tolist() == [-2.0, 1.0]
     loss.sum().backward()
     assert logp.grad is not None and logp.grad.tolist() == [-2.0, 1.0]
@@ -79,12 +99,9 @@ def test_on_policy_the_loss_is_minus_the_advantage_and_its_gradient_that_of_the_
 def test_the_ratio_is_clipped_only_where_it_would_go_further() -> None:
     # Ratios 1.5, 1.5, 0.5, 0.5 with advantages +, -, +, -: clipped are the first (1.2) and the last (0.8).
     logp, old = logs(0.6, 0.6, 0.2, 0.2), logs(0.4, 0.4, 0.4, 0.4)
-    advantage = torch.tensor([1.0, -1.0, 1.0, -1.0])
-    settings = AlgorithmConfig(clip_low=0.2, clip_high=0.2)
-    assert token_losses(logp, old, old, advantage, settings, kl_coef=0.0).tolist() == pytest.approx(
-        [-1.2, 1.5, -0.5, 0.8]
-    )
-    assert clipped(logp, old, advantage, settings).tolist() == [1.0, 0.0, 0.0, 1.0]
+    loss, clipped = clip(tokens(logp, old, 1.0, -1.0, 1.0, -1.0), clip_low=0.2, clip_high=0.2)
+    assert loss.tolist() == pytest.approx([-1.2, 1.5, -0.5, 0.8])
+    assert clipped.tolist() == [True, False, False, True]
 
 
 def test_k3_is_zero_at_equality_and_positive_elsewhere() -> None:
@@ -94,26 +111,32 @@ def test_k3_is_zero_at_equality_and_positive_elsewhere() -> None:
 
 
 def test_the_kl_penalty_is_added_with_its_coefficient() -> None:
-    logp = logs(0.5)
-    loss = token_losses(logp, logp, logp, torch.tensor([0.0]), AlgorithmConfig(), kl_coef=0.1, logp_ref_E=logs(0.25))
-    assert loss.item() == pytest.approx(0.1 * (math.log(2) - 0.5))
+    one = tokens(logs(0.5), logs(0.5), 0.0)
+    loss = objective(torch.tensor([3.0]), one, AlgorithmConfig(), kl_coef=0.1, logp_ref_E=logs(0.25))
+    assert loss.item() == pytest.approx(3 + 0.1 * (math.log(2) - 0.5))
 
 
 def test_the_entropy_bonus_is_taken_off_with_its_coefficient() -> None:
-    logp = logs(0.5)
-    settings = AlgorithmConfig(entropy_coef=0.1)
-    loss = token_losses(logp, logp, logp, torch.tensor([0.0]), settings, kl_coef=0.0, entropy_E=torch.tensor([2.0]))
-    assert loss.item() == pytest.approx(-0.2)
+    one = tokens(logs(0.5), logs(0.5), 0.0, entropy=torch.tensor([2.0]))
+    assert objective(torch.zeros(1), one, AlgorithmConfig(entropy_coef=0.1)).item() == pytest.approx(-0.2)
 
 
 def test_tokens_that_the_policy_was_sure_of_get_no_credit_but_keep_the_penalty() -> None:
-    logp, reference = logs(0.5, 0.5), logs(0.25, 0.25)
-    advantage, entropy = torch.tensor([1.0, 1.0]), torch.tensor([0.2, 0.7])
-    settings = AlgorithmConfig(min_entropy=0.5)
+    entropy, algorithm = torch.tensor([0.2, 0.7]), AlgorithmConfig(min_entropy=0.5)
+    both = tokens(logs(0.5, 0.5), logs(0.5, 0.5), 1.0, 1.0, entropy=entropy)
     penalty = 0.1 * (math.log(2) - 0.5)
-    loss = token_losses(logp, logp, logp, advantage, settings, kl_coef=0.1, logp_ref_E=reference, entropy_E=entropy)
+    loss = objective(torch.tensor([-1.0, -1.0]), both, algorithm, kl_coef=0.1, logp_ref_E=logs(0.25, 0.25))
     assert loss.tolist() == pytest.approx([penalty, penalty - 1])
-    assert certain(entropy, settings).tolist() == [1.0, 0.0]
+    assert certain(entropy, algorithm).tolist() == [1.0, 0.0]
+
+
+def test_a_mean_over_a_call_stands_at_each_of_its_tokens_and_passes_gradients_on() -> None:
+    logp = torch.tensor([1.0, 2.0, 6.0, 5.0], requires_grad=True)
+    mixed = replace(tokens(logp, logp.detach(), 0.0, 0.0, 0.0, 0.0), calls=torch.tensor([0, 1, 1, 1]))
+    means = mixed.mean_over_call(logp)
+    assert means.tolist() == pytest.approx([1.0, 13 / 3, 13 / 3, 13 / 3])
+    means[1].backward()
+    assert logp.grad is not None and logp.grad.tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3])
 
 
 def test_sampling_corrections_cap_or_drop_by_the_ratio_of_old_policy_to_sampler() -> None:

@@ -31,7 +31,7 @@ def test_entries_have_the_context_token_and_weight_that_their_rows_have(
 ) -> None:
     weights = [0.5 + i for i in range(len(samples))]
     wanted = Counter(
-        (row.token_ids[:t], row.token_ids[t], row.logprobs[t], row.advantage, weight, TAGS.index(row.target_tag))
+        (row.token_ids[:t], row.token_ids[t], row.logprobs[t], row.advantages[t], weight, TAGS.index(row.target_tag))
         for row, weight in zip(samples, weights, strict=True)
         for t, sampled in enumerate(row.loss_mask)
         if sampled

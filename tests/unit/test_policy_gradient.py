@@ -6,14 +6,16 @@ import copy
 import dataclasses
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from recipes.small_models.tokenizer import train_tokenizer
 from tests.factories import make_sample, samples_strategy, tiny_qwen
@@ -21,8 +23,10 @@ from transformers import AutoModelForCausalLM
 
 from ajet.config.algorithm import AlgorithmConfig
 from ajet.records import TrainingSample
-from ajet.train.algorithms.aggregation import batch_totals, token_weights
-from ajet.train.algorithms.losses import token_losses
+from ajet.train.algorithms.aggregations.grpo import grpo
+from ajet.train.algorithms.rule import learning_rule
+from ajet.train.algorithms.tokens import SampledTokens
+from ajet.train.algorithms.weights import batch_totals, token_weights
 from ajet.train.lora import merged_state, with_lora
 from ajet.train.optimizer import kl_factor, rate_factor
 from ajet.train.packing import Pack, ancestor_mask, build_packs
@@ -39,7 +43,7 @@ def make_policy(
         model,
         tokenizer=train_tokenizer([], vocab_size=300, max_context=64),
         accelerator=Accelerator(cpu=True),
-        algorithm=algorithm,
+        rule=learning_rule(algorithm),
         temperature=0.7,
         total_steps=total_steps,
         reference=reference,
@@ -48,32 +52,64 @@ def make_policy(
 
 
 def pack(samples: list[TrainingSample], *, max_tokens: int = 40) -> list[Pack]:
-    return build_packs(samples, token_weights(samples, "grpo", batch_totals(samples)), TAGS, max_tokens=max_tokens)
+    return build_packs(samples, token_weights(samples, grpo, batch_totals(samples)), TAGS, max_tokens=max_tokens)
 
 
-def unmerged_gradient(model: Any, samples: list[TrainingSample]) -> dict[str, torch.Tensor]:
-    """Row by row, plain causal attention, the formula written out."""
+Loss = Callable[[SampledTokens], torch.Tensor]
+
+
+def clipped_surrogate(tokens: SampledTokens) -> torch.Tensor:
+    return learning_rule(RULE).token_losses(tokens)[0]
+
+
+def sequence_level(tokens: SampledTokens) -> torch.Tensor:
+    """GSPO (Zheng et al. 2025): the ratio of a call is the geometric mean of its tokens' ratios."""
+    ratio = tokens.mean_over_call(tokens.logp - tokens.logp_old).exp()
+    return -torch.minimum(ratio * tokens.advantages, ratio.clamp(0.8, 1.3) * tokens.advantages)
+
+
+def sampled_tokens(
+    logp: torch.Tensor, old: Sequence[float], advantages: Sequence[float], calls: Sequence[int]
+) -> SampledTokens:
+    sampled = torch.tensor(old, dtype=torch.float32)
+    return SampledTokens(
+        logp=logp,
+        logp_old=sampled,
+        logp_sampled=sampled,
+        advantages=torch.tensor(advantages, dtype=torch.float32),
+        entropy=torch.zeros_like(sampled),
+        calls=torch.tensor(calls),
+    )
+
+
+def unmerged_gradient(model: Any, samples: list[TrainingSample], loss: Loss) -> dict[str, torch.Tensor]:
+    """Call by call, plain causal attention over its own row."""
     model.zero_grad()
-    weights = token_weights(samples, "grpo", batch_totals(samples))
+    weights = token_weights(samples, grpo, batch_totals(samples))
     for sample, weight in zip(samples, weights, strict=True):
         ids = torch.tensor([sample.token_ids])
         logp = torch.log_softmax(model(input_ids=ids).logits[0].float() / 0.7, dim=-1)
-        for t, masked in enumerate(sample.loss_mask):
-            if masked:
-                value = logp[t - 1, sample.token_ids[t]]
-                old, advantage = torch.tensor(sample.logprobs[t]), torch.tensor(sample.advantage)
-                (weight * token_losses(value, old, old, advantage, RULE, kl_coef=0.0)).backward(retain_graph=True)
+        for call in sorted(set(sample.calls) - {-1}):
+            places = [t for t, other in enumerate(sample.calls) if other == call]
+            of_call = sampled_tokens(
+                torch.stack([logp[t - 1, sample.token_ids[t]] for t in places]),
+                [sample.logprobs[t] for t in places],
+                [sample.advantages[t] for t in places],
+                [0] * len(places),
+            )
+            (weight * loss(of_call)).sum().backward(retain_graph=True)
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def merged_gradient(model: Any, samples: list[TrainingSample], *, max_tokens: int = 40) -> dict[str, torch.Tensor]:
+def merged_gradient(
+    model: Any, samples: list[TrainingSample], loss: Loss, *, max_tokens: int = 40
+) -> dict[str, torch.Tensor]:
     model.zero_grad()
     policy = make_policy(model)
     for one in pack(samples, max_tokens=max_tokens):
-        output = policy.forward(one)
-        old, advantage = torch.from_numpy(one.logprobs).float(), torch.from_numpy(one.advantages).float()
-        losses = token_losses(output.logp_E, old, old, advantage, RULE, kl_coef=0.0)
-        (torch.from_numpy(one.weights).float() * losses).sum().backward()
+        logp = policy.forward(one).logp_E
+        tokens = sampled_tokens(logp, one.logprobs.tolist(), one.advantages.tolist(), one.calls.tolist())
+        (torch.from_numpy(one.weights).float() * loss(tokens)).sum().backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -84,23 +120,25 @@ def relative_error(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor])
 
 
 @settings(deadline=None, max_examples=25)
-@given(samples_strategy(), st.sampled_from([1, 8, 1000]))
-def test_the_merged_gradient_is_the_unmerged_one(samples: list[TrainingSample], max_tokens: int) -> None:
+@hypothesis.given(samples_strategy(), st.sampled_from([1, 8, 1000]))
+@pytest.mark.parametrize("loss", [clipped_surrogate, sequence_level])
+def test_the_merged_gradient_is_the_unmerged_one(loss: Loss, samples: list[TrainingSample], max_tokens: int) -> None:
     model = tiny_qwen()
-    assert (
-        relative_error(merged_gradient(model, samples, max_tokens=max_tokens), unmerged_gradient(model, samples)) < 1e-5
-    )
+    merged = merged_gradient(model, samples, loss, max_tokens=max_tokens)
+    assert relative_error(merged, unmerged_gradient(model, samples, loss)) < 1e-5
 
 
 def test_a_trajectory_cut_into_rows_has_the_gradient_of_the_whole() -> None:
-    whole = make_sample((1, 2, 3, 4, 5, 6), (0, 1, 1, 0, 1, 1))
+    whole = make_sample((1, 2, 3, 4, 5, 6), (0, 1, 1, 0, 1, 1), calls=(-1, 0, 0, -1, 1, 1))
     cut = [make_sample((1, 2, 3), (0, 1, 1)), make_sample((1, 2, 3, 4, 5, 6), (0, 0, 0, 0, 1, 1))]
     other = make_sample((1, 2, 7), (0, 1, 1), repeat=1, advantage=-1.0)
     model = tiny_qwen()
-    assert relative_error(merged_gradient(model, [*cut, other]), merged_gradient(model, [whole, other])) < 1e-5
+    for loss in (clipped_surrogate, sequence_level):
+        parts, one = merged_gradient(model, [*cut, other], loss), merged_gradient(model, [whole, other], loss)
+        assert relative_error(parts, one) < 1e-5
 
 
-@given(samples_strategy(), st.integers(1, 30))
+@hypothesis.given(samples_strategy(), st.integers(1, 30))
 def test_every_sampled_token_is_one_entry_and_the_budget_holds(samples: list[TrainingSample], max_tokens: int) -> None:
     packs = pack(samples, max_tokens=max_tokens)
     wanted = Counter(

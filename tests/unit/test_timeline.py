@@ -14,23 +14,24 @@ ids = st.lists(st.integers(0, 4), min_size=1, max_size=5)
 
 def test_a_call_that_extends_another_joins_its_row() -> None:
     first = make_call((5, 6), (8, 2), logprob=-0.5)
-    second = make_call((5, 6, 8, 2, 9), (4,), logprob=-0.25)
-    (row,) = build_samples(make_episode(0, {"P1": 1.0}, first, second), {"P1": 0.7})
+    second = make_call((5, 6, 8, 2, 9), (4,), logprob=-0.25, index=1)
+    (row,) = build_samples(make_episode(0, {"P1": 1.0}, first, second), {0: (0.7, 0.5), 1: (-1.0,)})
     assert row.token_ids == (5, 6, 8, 2, 9, 4)
     assert row.loss_mask == (False, False, True, True, False, True)
     assert row.logprobs == (0.0, 0.0, -0.5, -0.5, 0.0, -0.25)
-    assert row.advantage == 0.7
+    assert row.advantages == (0.0, 0.0, 0.7, 0.5, 0.0, -1.0)
+    assert row.calls == (-1, -1, 0, 0, -1, 1)
 
 
 def test_a_call_with_another_history_starts_a_row() -> None:
-    rows = build_samples(make_episode(0, {"P1": 1.0}, make_call((5, 6), (8,)), make_call((5, 7), (8,))), {"P1": 1.0})
+    rows = build_samples(make_episode(0, {"P1": 1.0}, make_call((5, 6), (8,)), make_call((5, 7), (8,))), {0: (1.0,)})
     assert [row.token_ids for row in rows] == [(5, 6, 8), (5, 7, 8)]
 
 
 def test_one_agents_call_never_joins_anothers_row() -> None:
-    first, second = make_call((5,), (6,)), make_call((5, 6, 7), (8,), agent="P2", tag="witch")
-    rows = build_samples(make_episode(0, {"P1": 1.0, "P2": 0.0}, first, second), {"P1": 1.0, "P2": -1.0})
-    assert [(row.target_tag, row.advantage) for row in rows] == [("seer", 1.0), ("witch", -1.0)]
+    first, second = make_call((5,), (6,)), make_call((5, 6, 7), (8,), agent="P2", tag="witch", index=1)
+    rows = build_samples(make_episode(0, {"P1": 1.0, "P2": 0.0}, first, second), {0: (1.0,), 1: (-1.0,)})
+    assert [(row.target_tag, row.advantages[-1]) for row in rows] == [("seer", 1.0), ("witch", -1.0)]
 
 
 def test_calls_of_agents_that_are_not_trained_make_no_rows() -> None:
@@ -54,7 +55,8 @@ def conversations(draw: st.DrawFn) -> list[Call]:
 
 @given(conversations())
 def test_every_sampled_token_stands_in_exactly_one_row_after_its_own_prompt(calls: list[Call]) -> None:
-    rows = build_samples(make_episode(0, {"P1": 1.0, "P2": 1.0}, *calls), {"P1": 1.0, "P2": 1.0})
+    credit = {call.index: (1.0,) * len(call.sampled_ids) for call in calls}
+    rows = build_samples(make_episode(0, {"P1": 1.0, "P2": 1.0}, *calls), credit)
     assert sum(sum(row.loss_mask) for row in rows) == sum(len(call.sampled_ids) for call in calls)
     for call in calls:
         whole, start = call.prompt_ids + call.sampled_ids, len(call.prompt_ids)

@@ -106,7 +106,7 @@ def test_metrics_lines_have_step_first_and_a_resumed_run_drops_the_steps_that_it
 
 
 def test_a_trajectory_file_holds_a_row_a_call_with_its_tokens_and_credit(tmp_path: Path) -> None:
-    path = TrajectoryStore(tmp_path / "trajectories").write([GROUP], {("t", 0, "P1"): 0.7}, step=4, split="train")
+    path = TrajectoryStore(tmp_path / "trajectories").write([GROUP], {("t", 0, 0): 0.7}, step=4, split="train")
     rows = pq.read_table(path).to_pylist()
     assert len(rows) == 4 and path.name == "train_000004.parquet"
     assert rows[0]["advantage"] == pytest.approx(0.7) and rows[0]["reward"] == 1.0

@@ -77,7 +77,7 @@ def run(tmp_path: Path) -> Path:
             episode(1, *shared, call(2, "P1", "vote", "P1", (1, 2, 9), (8,)), won=False),
         ),
     )
-    advantages = {("t&<b>", 0, "P1"): 1.25, ("t&<b>", 1, "P1"): -1.25}
+    advantages = {("t&<b>", repeat, index): (1.25, -1.25)[repeat] for repeat in (0, 1) for index in (0, 2)}
     TrajectoryStore(folder / "trajectories").write([group], advantages, step=0, split="train")
     words = Tokenizer(WordLevel({f"w{number}<i>": number for number in range(10)}, unk_token="w0<i>"))
     model = folder / "checkpoints" / "step_2" / "model"

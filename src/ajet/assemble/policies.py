@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 from ajet.config.root import Config
 from ajet.engine.checkpoint import load_causal_lm
 from ajet.errors import ConfigError
+from ajet.train.algorithms.rule import LearningRule
 from ajet.train.lora import with_lora
 from ajet.train.onednn import with_onednn_linear
 from ajet.train.policy import TrainablePolicy
@@ -18,13 +19,13 @@ from ajet.train.policy import TrainablePolicy
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def make_policy(config: Config, model_path: str, accelerator: Accelerator) -> TrainablePolicy:
+def make_policy(config: Config, model_path: str, accelerator: Accelerator, rule: LearningRule) -> TrainablePolicy:
     """The model to train, its adapters, reference and optimizer."""
     return TrainablePolicy(
         _trained_model(config, model_path),
         tokenizer=AutoTokenizer.from_pretrained(model_path),
         accelerator=accelerator,
-        algorithm=config.algorithm,
+        rule=rule,
         temperature=config.rollout.temperature,
         total_steps=config.total_steps,
         reference=load_model(config, model_path) if config.algorithm.kl_coef else None,

@@ -29,7 +29,8 @@ from ajet.tracking.files.writing import writing
 from ajet.tracking.loggers import CompositeLogger
 from ajet.tracking.metrics import Metrics
 from ajet.tracking.store import TrajectoryStore
-from ajet.train.algorithms.aggregation import BatchTotals
+from ajet.train.algorithms.rule import learning_rule
+from ajet.train.algorithms.weights import BatchTotals
 from ajet.train.checkpoint import CheckpointFolder, load_trainer_state
 from ajet.train.loop import Trainer
 from ajet.train.model_card import model_card
@@ -42,6 +43,7 @@ def build_trainer(config: Config) -> Trainer:
     """Everything a training run needs, the state of the resumed run included."""
     workflow = load_workflow(config.workflow.entry)
     make_workflow = workflow_maker(workflow, config)
+    rule = learning_rule(config.algorithm)
     model_path = find_model(config)
     check_training(config, model_path)
     renderer = make_renderer(model_path)
@@ -62,7 +64,7 @@ def build_trainer(config: Config) -> Trainer:
         scheduler = make_scheduler(
             config, workflow, make_workflow, model_path, engine, opened, renderer=renderer, display=display
         )
-        policy = make_policy(config, model_path, accelerator)
+        policy = make_policy(config, model_path, accelerator, rule)
         if policy.why_chains_only:
             display.say(f"rows are trained one by one, without sharing their prefixes: {policy.why_chains_only}")
         _check_space(config, checkpoints, policy)
@@ -74,6 +76,7 @@ def build_trainer(config: Config) -> Trainer:
             scheduler=scheduler,
             engine=engine,
             policy=policy,
+            rule=rule,
             sum_over_ranks=partial(sum_over_ranks, accelerator),
             checkpoints=checkpoints,
             store=TrajectoryStore(run_dir / "trajectories"),

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+from ajet.config.authors.finding import check_entry
+from ajet.config.authors.importing import split_entry
 from ajet.config.fields import one_of, ruled
 from ajet.errors import ConfigError
+
+OPTION_FOLDERS = {"loss": "losses", "advantage": "advantages", "aggregation": "aggregations"}
+"""Setting -> the folder of `train/algorithms` whose files are its built-in values."""
+_ALGORITHMS = Path(__file__).resolve().parents[1] / "train" / "algorithms"
+_AGGREGATIONS_ONCE_CALLED_LOSSES = ("grpo", "dapo", "dr_grpo")
+"""What `algorithm.loss` could be while it named the aggregation; understood until 0.2."""
 
 
 @dataclass
 class AlgorithmConfig:
     """The algorithm group. Null switches a correction off."""
 
-    loss: str = one_of("grpo", "grpo", "dapo", "dr_grpo")
-    """How token losses are averaged: `grpo` mean over sequences of token means, `dapo` token mean over the
-    global batch, `dr_grpo` sum over sequences x `dr_grpo_max_length`."""
-    advantage: str = one_of("grpo", "grpo", "dr_grpo", "rloo")
-    """Baseline within a group: `grpo` (R - mean) / std, `dr_grpo` R - mean, `rloo` R - mean of the others."""
+    loss: str = "clip"
+    """The loss of a sampled token: `clip`, the clipped surrogate, or code of one's own, `path/file.py->name` or
+    `package.module:name` (docs/extend/loss.md)."""
+    loss_args: dict[str, Any] = field(default_factory=dict)
+    """Settings of a loss of one's own, checked against its parameters."""
+    advantage: str = "grpo"
+    """Baseline within a group: `grpo` (R - mean) / std, `dr_grpo` R - mean, `rloo` R - mean of the others, or code of
+    one's own (docs/extend/advantage.md)."""
+    advantage_args: dict[str, Any] = field(default_factory=dict)
+    """Settings of an advantage of one's own."""
+    aggregation: str = "grpo"
+    """How token losses add up: `grpo` mean over sequences of token means, `dapo` token mean over the global batch,
+    `dr_grpo` sum over sequences x `dr_grpo_max_length`, or code of one's own (docs/algorithms.md)."""
+    aggregation_args: dict[str, Any] = field(default_factory=dict)
+    """Settings of an aggregation of one's own."""
     baseline_per: str = one_of("tag", "tag", "task")
     """Whose rewards make a baseline: those of the same `tag`, or of all trained tags of the `task`. Where roles play
     against each other the latter is always half a win, whoever is favoured."""
@@ -61,7 +83,7 @@ class AlgorithmConfig:
     max_pack_tokens: int = ruled(2048, at_least=1)
     """Most tokens in one forward pass; attention costs grow with its square."""
     dr_grpo_max_length: int | None = ruled(None, at_least=1)
-    """The constant length that `loss=dr_grpo` divides by, in sampled tokens; null for other losses."""
+    """The constant length that `aggregation=dr_grpo` divides by, in sampled tokens; null for others."""
 
     @property
     def corrects_sampling(self) -> bool:
@@ -75,18 +97,82 @@ def check_algorithm(algorithm: AlgorithmConfig) -> None:
     Raises:
         ConfigError: what to change.
     """
-    if algorithm.loss == "dr_grpo" and algorithm.dr_grpo_max_length is None:
-        raise ConfigError("algorithm.loss=dr_grpo needs algorithm.dr_grpo_max_length, e.g. 512")
-    if algorithm.loss != "dr_grpo" and algorithm.dr_grpo_max_length is not None:
+    for kind in OPTION_FOLDERS:
+        _check_option(algorithm, kind)
+    aggregation = algorithm.aggregation
+    if aggregation == "dr_grpo" and algorithm.dr_grpo_max_length is None:
+        raise ConfigError("algorithm.aggregation=dr_grpo needs algorithm.dr_grpo_max_length, e.g. 512")
+    if aggregation in ("grpo", "dapo") and algorithm.dr_grpo_max_length is not None:
         raise ConfigError(
-            f"algorithm.dr_grpo_max_length has no effect with algorithm.loss={algorithm.loss}: "
-            "set it to null or choose algorithm.loss=dr_grpo"
+            f"algorithm.dr_grpo_max_length has no effect with algorithm.aggregation={aggregation}: "
+            "set it to null or choose algorithm.aggregation=dr_grpo"
         )
     _check_sampling_correction(algorithm)
     if algorithm.kl_schedule != "constant" and not algorithm.kl_coef:
         raise ConfigError(
             f"algorithm.kl_schedule={algorithm.kl_schedule} has no effect with algorithm.kl_coef=0: set kl_coef"
         )
+
+
+def _check_option(algorithm: AlgorithmConfig, kind: str) -> None:
+    name, args = getattr(algorithm, kind), getattr(algorithm, f"{kind}_args")
+    if is_built_in(kind, name):
+        if args:
+            raise ConfigError(
+                f"algorithm.{kind}_args.{next(iter(args))} has no effect with algorithm.{kind}={name}: drop it, or "
+                "name code of your own that has such a setting"
+            )
+    elif not all(split_entry(name)):
+        raise ConfigError(
+            f"algorithm.{kind} must be one of {', '.join(built_in(kind))}, or code of your own as path/file.py->name "
+            f"or package.module:name, not {name}"
+        )
+
+
+@cache
+def built_in(kind: str) -> tuple[str, ...]:
+    """The short names that `algorithm.<kind>` may have: the files of its folder. None is run: they load torch."""
+    names = (path.stem for path in (_ALGORITHMS / OPTION_FOLDERS[kind]).glob("*.py"))
+    return tuple(sorted(name for name in names if name != "__init__"))
+
+
+def is_built_in(kind: str, name: str) -> bool:
+    """Whether a value of `algorithm.<kind>` is a short name, and not code of the user's."""
+    return name in built_in(kind)
+
+
+def own_code(algorithm: AlgorithmConfig) -> Iterator[tuple[str, str]]:
+    """(setting, entry) of each option that is code of the user's, e.g. `("algorithm.loss", "my_file.py->my_loss")`."""
+    for kind in OPTION_FOLDERS:
+        name = getattr(algorithm, kind)
+        if not is_built_in(kind, name):
+            yield f"algorithm.{kind}", name
+
+
+def check_own_code(algorithm: AlgorithmConfig) -> None:
+    """Refuse code of the user's that is not there. Nothing is run: it would load torch.
+
+    Raises:
+        ConfigError: no such file or module, or nothing of that name in it.
+    """
+    for setting, entry in own_code(algorithm):
+        check_entry(entry, setting=setting)
+
+
+def understand_old_loss(algorithm: AlgorithmConfig) -> None:
+    """Move an aggregation that stands in `algorithm.loss`, as it once did, to its own key, and say so once."""
+    if algorithm.loss in _AGGREGATIONS_ONCE_CALLED_LOSSES:
+        algorithm.aggregation, algorithm.loss = algorithm.loss, AlgorithmConfig.loss
+        _tell_of_new_key(algorithm.aggregation)
+
+
+@cache
+def _tell_of_new_key(name: str) -> None:
+    print(
+        f"note: algorithm.loss={name} is called algorithm.aggregation={name} now; the old key is understood until 0.2",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def check_baseline(algorithm: AlgorithmConfig, tags: Sequence[str] | None) -> None:

@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from ajet.config.algorithm import check_own_code, own_code, understand_old_loss
 from ajet.config.authors.known_code import require_known_code
 from ajet.config.explain import explain, explain_missing
 from ajet.config.fields import BUILTIN_PREFIX, CODE, PLACE, marked
@@ -172,7 +173,9 @@ def load_training(tree: DictConfig, overrides: Sequence[str]) -> Config:
     resume = OmegaConf.select(tree, "resume")
     config = to_config(tree, Config) if resume is None else _continued(Path(resume), tree, overrides)
     config.workflow = ask_class(config.workflow)
+    understand_old_loss(config.algorithm)
     validate(config)
+    check_own_code(config.algorithm)
     _anchor_paths(config)
     return config
 
@@ -185,6 +188,8 @@ def _anchor_paths(config: Config) -> None:
         config.model.path = resolve_model_path(config.model.path)
     for named in (*marked(config, CODE), *marked(config, PLACE)):
         setattr(named.section, named.name, _anchored(named.value))
+    for setting, entry in own_code(config.algorithm):
+        setattr(config.algorithm, setting.rpartition(".")[2], _anchored(entry))
 
 
 def _anchored(place: str) -> str:
@@ -196,7 +201,7 @@ def _anchored(place: str) -> str:
 def _continued(run: Path, tree: DictConfig, overrides: Sequence[str]) -> Config:
     found = load(run)
     trusted = bool(OmegaConf.select(tree, "trust_code"))
-    require_known_code(found, run, setting=f"resume={run}", trusted=trusted, own_opponent=True)
+    require_known_code(found, run, setting=f"resume={run}", trusted=trusted, own_opponent=True, training=True)
     saved = _typed(asdict(found), Config)
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group.replace("/", ".")
@@ -233,9 +238,11 @@ def load(run: Path) -> Config:
     if not path.is_file():
         raise ConfigError(f"{run} is not a run directory: it holds no config.yaml")
     try:
-        return cast(Config, OmegaConf.to_object(_typed(_without_idle(read_yaml(path)), Config, run_code=False)))
+        config = cast(Config, OmegaConf.to_object(_typed(_without_idle(read_yaml(path)), Config, run_code=False)))
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         raise ConfigError(f"{path} is damaged, or of another version of ajet: {explain(error, Config, [])}") from error
+    understand_old_loss(config.algorithm)
+    return config
 
 
 def with_own_options(config: Config, *, opponent: bool = True) -> Config:
@@ -264,6 +271,7 @@ def load_play(tree: DictConfig) -> PlayConfig:
     if config.resume is not None:
         raise ConfigError("resume continues training: python -m ajet.train resume=...")
     config.workflow = ask_class(config.workflow)
+    understand_old_loss(config.algorithm)
     validate(config)
     _anchor_paths(config)
     return config

@@ -19,8 +19,11 @@ from ajet.config.store import group_options, groups
 from ajet.config.words import FILTERS, WHY_NO_FILTERS, our_keys
 from ajet.errors import AjetError
 
-FREE_KEYS = ("workflow.params", "opponent.params", "data.fields", "own")
-"""Mappings whose keys are the workflow's, so that any name may be set."""
+FREE_KEYS = (
+    *("workflow.params", "opponent.params", "data.fields", "own"),
+    *("algorithm.loss_args", "algorithm.advantage_args", "algorithm.aggregation_args"),
+)
+"""Mappings whose keys are those of code of the user's, so that any name may be set."""
 _KINDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",

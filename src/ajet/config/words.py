@@ -20,7 +20,8 @@ _SYNONYMS: Mapping[str, str] = {
     "algorithm.kl_coef": "beta kl_loss_coef init_kl_coef kl_coeff kl_penalty use_kl_loss kl_beta",
     "algorithm.entropy_coef": "entropy_coeff entropy_loss_coef ent_coef entropy_bonus",
     "algorithm.min_entropy": "top_entropy_quantile",
-    "algorithm.loss": "loss_type loss_agg_mode policy_loss",
+    "algorithm.aggregation": "loss_type loss_agg_mode",
+    "algorithm.loss": "policy_loss loss_mode policy_loss_fn importance_sampling_level",
     "algorithm.advantage": "adv_estimator advantage_estimator scale_rewards norm_adv_by_std_in_grpo"
     " normalize_advantages",
     "algorithm.num_minibatches": "num_iterations ppo_mini_batch_size ppo_epochs mini_batch_size num_mini_batches"

@@ -74,8 +74,8 @@ ROWS_A_GROUP = 2000
 NO_CALL = Call(index=-1, agent_name="", target_tag="", trained=False, messages=(), reply="")
 """Stands for an episode that ended before its first call, so that its error is not lost."""
 
-Advantages = Mapping[tuple[str, int, str], float]
-"""By (task_id, repeat, agent name)."""
+Advantages = Mapping[tuple[str, int, int], float]
+"""By (task_id, repeat, index of the call)."""
 
 
 class TrajectoryStore:
@@ -124,7 +124,7 @@ def _row(episode: Episode, call: Call, advantages: Advantages, *, step: int, spl
         "prompt_ids": call.prompt_ids,
         "sampled_ids": call.sampled_ids,
         "logprobs": call.logprobs,
-        "advantage": advantages.get((episode.task.task_id, episode.repeat, call.agent_name)) if trained else None,
+        "advantage": advantages.get((episode.task.task_id, episode.repeat, call.index)) if trained else None,
         "reward": episode.rewards.get(call.agent_name) if trained else None,
         "success": episode.is_success,
         "status": episode.status,

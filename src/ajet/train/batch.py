@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ajet.config.algorithm import AlgorithmConfig
 from ajet.records import EpisodeGroup, TrainingSample
-from ajet.train.algorithms.advantages import GroupAdvantages, group_advantages
-from ajet.train.algorithms.aggregation import BatchTotals, batch_totals, token_weights
+from ajet.train.algorithms.credit import GroupAdvantages
+from ajet.train.algorithms.rule import LearningRule
+from ajet.train.algorithms.weights import BatchTotals, batch_totals
 from ajet.train.clock import PhaseClock
 from ajet.train.packing import Pack, build_packs
 from ajet.train.timeline import build_samples
@@ -29,14 +29,14 @@ class TrainingBatch:
     """Packs by optimizer step."""
     tags: tuple[str, ...]
     """The tags that packs point into."""
-    advantages: Mapping[tuple[str, int, str], float]
-    """By (task_id, repeat, agent name), for the trajectory store."""
+    advantages: Mapping[tuple[str, int, int], float]
+    """By (task_id, repeat, index of the call), for the trajectory store."""
     metrics: dict[str, float]
 
 
 def build_batch(
     groups: Sequence[EpisodeGroup],
-    algorithm: AlgorithmConfig,
+    rule: LearningRule,
     clock: PhaseClock,
     *,
     branching_packs: bool,
@@ -46,34 +46,26 @@ def build_batch(
 
     Args:
         groups: this rank's, in the order in which they are cut into minibatches.
-        algorithm: baselines, aggregation, minibatches and packs.
+        rule: baselines, aggregation, minibatches and packs.
         clock: takes the time.
         branching_packs: whether the model computes packs that branch exactly (`train/attention.py`).
         sum_over_ranks: adds this rank's totals up with the others'.
     """
     with clock.phase("advantage"):
-        credited = [
-            group_advantages(
-                group,
-                algorithm.advantage,  # type: ignore[arg-type]
-                format_penalty=algorithm.format_penalty,
-                baseline_per=algorithm.baseline_per,  # type: ignore[arg-type]
-            )
-            for group in groups
-        ]
+        credited = [rule.group_advantages(group) for group in groups]
     with clock.phase("pack"):
-        chunks = _chunks(list(zip(groups, credited, strict=True)), algorithm.num_minibatches)
+        chunks = _chunks(list(zip(groups, credited, strict=True)), rule.config.num_minibatches)
         samples = [[row for group, credit in chunk for row in _rows(group, credit)] for chunk in chunks]
         tags = tuple(sorted({row.target_tag for rows in samples for row in rows}))
         totals = [sum_over_ranks(batch_totals(rows)) for rows in samples]
         minibatches = [
-            _packs(rows, tags, algorithm, total, branches=branching_packs)
+            _packs(rows, tags, rule, total, branches=branching_packs)
             for rows, total in zip(samples, totals, strict=True)
         ]
     advantages = {
-        (group.task.task_id, repeat, agent): value
+        (group.task.task_id, repeat, call): value
         for group, credit in zip(groups, credited, strict=True)
-        for (repeat, agent), value in credit.values.items()
+        for (repeat, call), value in credit.of_calls.items()
     }
     metrics = _credit_metrics(credited) | _token_metrics(samples, minibatches)
     return TrainingBatch(minibatches=minibatches, tags=tags, advantages=advantages, metrics=metrics)
@@ -88,34 +80,23 @@ def _rows(group: EpisodeGroup, credit: GroupAdvantages) -> list[TrainingSample]:
     rows: list[TrainingSample] = []
     for episode in group.episodes:
         if episode.usable:
-            by_agent = {name: credit.values[episode.repeat, name] for name in episode.rewards}
-            rows += build_samples(episode, by_agent)
+            rows += build_samples(episode, credit.of_tokens[episode.repeat])
     return rows
 
 
 def _packs(
-    rows: list[TrainingSample],
-    tags: tuple[str, ...],
-    algorithm: AlgorithmConfig,
-    totals: BatchTotals,
-    *,
-    branches: bool,
+    rows: list[TrainingSample], tags: tuple[str, ...], rule: LearningRule, totals: BatchTotals, *, branches: bool
 ) -> list[Pack]:
     """The rows that have a gradient, packed; weights are those of all rows, for what is left out counts in a mean."""
-    weights = token_weights(
-        rows,
-        algorithm.loss,  # type: ignore[arg-type]
-        totals,
-        max_length=algorithm.dr_grpo_max_length,
-    )
-    # A penalty and a bonus have a gradient wherever the policy spoke, the surrogate only where there is an advantage.
-    keeps_all = algorithm.kl_coef > 0 or algorithm.entropy_coef > 0
-    kept = [i for i, row in enumerate(rows) if keeps_all or row.advantage != 0.0]
+    weights = rule.token_weights(rows, totals)
+    # A penalty and a bonus have a gradient wherever the policy spoke, a loss only where there is an advantage.
+    keeps_all = rule.config.kl_coef > 0 or rule.config.entropy_coef > 0
+    kept = [i for i, row in enumerate(rows) if keeps_all or any(row.advantages)]
     return build_packs(
         [rows[i] for i in kept],
         [weights[i] for i in kept],
         tags,
-        max_tokens=algorithm.max_pack_tokens,
+        max_tokens=rule.config.max_pack_tokens,
         branches=branches,
     )
 
@@ -123,8 +104,8 @@ def _packs(
 def _credit_metrics(credited: Sequence[GroupAdvantages]) -> dict[str, float]:
     """`advantage/<tag>/abs_mean` over agents and episodes, and shares of groups that teach nothing."""
     metrics: dict[str, float] = {}
-    for tag in sorted({tag for credit in credited for tag in credit.tags}):
-        having = [credit for credit in credited if tag in credit.tags]
+    for tag in sorted({tag for credit in credited for tag in credit.by_tag}):
+        having = [credit for credit in credited if tag in credit.by_tag]
         values = [abs(value) for credit in having for value in credit.by_tag[tag]]
         mean = sum(values) / len(values)
         if math.isfinite(mean):  # what is not is counted where its update is skipped
@@ -136,10 +117,11 @@ def _credit_metrics(credited: Sequence[GroupAdvantages]) -> dict[str, float]:
 
 def _token_metrics(samples: Sequence[Sequence[TrainingSample]], packs: Sequence[Sequence[Pack]]) -> dict[str, float]:
     unique = sum(len(pack.token_ids) for minibatch in packs for pack in minibatch)
+    idle = [a == 0 for rows in samples for row in rows for a, m in zip(row.advantages, row.loss_mask, strict=True) if m]
     merged = sum(pack.num_row_tokens for minibatch in packs for pack in minibatch)
     return {
         "tokens/trained": float(sum(len(pack.targets) for minibatch in packs for pack in minibatch)),
-        "tokens/zero_advantage": float(sum(sum(r.loss_mask) for rows in samples for r in rows if r.advantage == 0)),
+        "tokens/zero_advantage": float(sum(idle)),
         "tokens/rows": float(merged),
         "tokens/unique": float(unique),
         "tokens/merge_ratio": merged / unique if unique else 1.0,

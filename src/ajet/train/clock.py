@@ -35,6 +35,14 @@ class PhaseClock:
             self.step[name] += elapsed
             self.run[name] += elapsed
 
+    def step_metrics(self, *, num_episodes: int, num_sampled_tokens: float) -> dict[str, float]:
+        """`time/<phase>` and `time/step` of the current step, seconds, and `rate/*`, a second of its rollout."""
+        metrics = {f"time/{phase}": seconds for phase, seconds in self.step.items()}
+        metrics["time/step"] = sum(self.step.values())
+        metrics["rate/episodes_per_s"] = num_episodes / self.step["rollout"]
+        metrics["rate/sampled_tokens_per_s"] = num_sampled_tokens / self.step["rollout"]
+        return metrics
+
     def next_step(self) -> None:
         """Start the step's sums anew."""
         self.step = defaultdict(float)

@@ -87,7 +87,8 @@ def _pack(rows: Sequence[tuple[int, ...]]) -> Pack:
             token_ids=row,
             loss_mask=(False, *[True] * (len(row) - 1)),
             logprobs=(0.0,) * len(row),
-            advantage=0.0,
+            advantages=(0.0,) * len(row),
+            calls=(-1, *[0] * (len(row) - 1)),
         )
         for i, row in enumerate(rows)
     ]

@@ -17,6 +17,7 @@ from ajet.config.root import Config
 from ajet.data.source import TaskSource
 from ajet.engine.base import Engine
 from ajet.errors import (
+    AlgorithmError,
     EngineError,
     RunDirectoryError,
     RunInterruptedError,
@@ -25,8 +26,6 @@ from ajet.errors import (
     WorkflowError,
 )
 from ajet.evaluate.scores import Evaluation, evaluation_from_json, play_held_out
-from ajet.evaluate.summary import comparison, write_summary
-from ajet.evaluate.tables import results_table, times_table
 from ajet.records import EpisodeGroup
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler, require_trained_play
@@ -36,11 +35,13 @@ from ajet.tracking.files.writing import refusal
 from ajet.tracking.loggers import MetricLogger
 from ajet.tracking.metrics import Metrics, episode_metrics, token_metrics
 from ajet.tracking.store import TrajectoryStore
-from ajet.train.algorithms.aggregation import BatchTotals
+from ajet.train.algorithms.rule import LearningRule
+from ajet.train.algorithms.weights import BatchTotals
 from ajet.train.batch import TrainingBatch, build_batch
 from ajet.train.checkpoint import CheckpointFolder
-from ajet.train.clock import PhaseClock, peak_memory_gib
+from ajet.train.clock import PhaseClock
 from ajet.train.policy import TrainablePolicy
+from ajet.train.summary import RunSummary
 
 MOST_SKIPPED = 3
 """Training steps in a row whose update was skipped, at least in part, that end a run: the next would be no sounder."""
@@ -56,6 +57,7 @@ class Trainer:
     scheduler: RolloutScheduler
     engine: Engine
     policy: TrainablePolicy
+    rule: LearningRule
     sum_over_ranks: Callable[[BatchTotals], BatchTotals]
     """Adds this process's sizes of a batch up with those of all others."""
     checkpoints: CheckpointFolder
@@ -87,7 +89,8 @@ class Trainer:
             TrainingError: losses, gradients or weights are no longer finite, or too many episodes were lost; the
                 message names the last sound state.
             StorageError: a file cannot be written; the message says from where the run can go on.
-            WorkflowError, EngineError: play failed before the first step.
+            WorkflowError, AlgorithmError, EngineError: play, or code of the user's that credits it, failed before the
+                first step.
         """
         self.display.start(first_step=self.num_steps_done, total_steps=self.config.total_steps)
         try:
@@ -117,7 +120,7 @@ class Trainer:
             ) from None
         except StorageError as error:
             raise self._kept_what_can_be(error) from error
-        except (WorkflowError, EngineError, OSError) as error:
+        except (WorkflowError, AlgorithmError, EngineError, OSError) as error:
             # Raised around updates, never within one: the weights are those after `num_steps_done` steps.
             said = refusal(error) if isinstance(error, OSError) else str(error)
             if not self.num_steps_done or said is None:
@@ -184,7 +187,7 @@ class Trainer:
         self.display.phase("packing")
         return build_batch(
             groups,
-            self.config.algorithm,
+            self.rule,
             self.clock,
             branching_packs=self.policy.why_chains_only is None,
             sum_over_ranks=self.sum_over_ranks,
@@ -193,7 +196,10 @@ class Trainer:
     def _update(self, batch: TrainingBatch) -> Metrics:
         self.display.phase("update")
         with self.clock.phase("update"):
-            metrics = self.policy.train_batch(batch.minibatches, batch.tags, num_steps_done=self.num_steps_done)
+            try:
+                metrics = self.policy.train_batch(batch.minibatches, batch.tags, num_steps_done=self.num_steps_done)
+            except AlgorithmError as error:  # after an earlier minibatch's step, maybe: these weights are of no step
+                raise TrainingError(f"{error}; {self._last_sound_state()}") from error
             if not self.policy.is_finite():
                 raise TrainingError(
                     f"step {self.num_steps_done + 1} made weights that are not finite, and they were not used; "
@@ -231,11 +237,8 @@ class Trainer:
                     self.store.write(groups, batch.advantages, step=step, split="train")
                 except StorageError as error:
                     failure = error  # the step's metrics are worth writing nevertheless
-        seconds = dict(self.clock.step)
-        metrics |= {f"time/{phase}": value for phase, value in seconds.items()}
-        metrics["time/step"] = sum(seconds.values())
-        metrics["rate/episodes_per_s"] = sum(len(group.episodes) for group in groups) / seconds["rollout"]
-        metrics["rate/sampled_tokens_per_s"] = metrics["tokens/sampled"] / seconds["rollout"]
+        num_episodes = sum(len(group.episodes) for group in groups)
+        metrics |= self.clock.step_metrics(num_episodes=num_episodes, num_sampled_tokens=metrics["tokens/sampled"])
         self._write_log(step, metrics, groups)
         self.display.step_done(step, metrics)
         if failure is not None:
@@ -293,26 +296,17 @@ class Trainer:
             self._write_log(step, metrics)
 
     def _conclude(self, after: Evaluation | None) -> float | None:
-        """Log the final evaluation, write `summary.json`, show the closing table."""
-        run_dir = Path(self.config.run_dir)
-        confidence = self.config.eval.confidence
-        memory = peak_memory_gib()
-        summary: dict[str, Any] = {
-            "num_steps": self.num_steps_done,
-            "wall_time_s": dict(self.clock.run),
-            "peak_memory_gib": memory,
-        }
+        """Log the final evaluation, write `summary.json`, show the closing tables."""
         if after is not None:
             self.logger.log(self.num_steps_done, _eval_metrics(after))
-            summary["after"] = after.to_json()
-        if after is not None and self.before is not None:
-            rows = comparison(self.before, after, confidence=confidence)
-            summary |= {"confidence": confidence, "comparison": rows, "before": self.before.to_json()}
-            self.display.table(results_table(rows, confidence=confidence))
-        self.display.table(times_table(self.clock.run))
-        write_summary(run_dir / "summary.json", summary)
-        self.display.say(f"peak memory {memory:.1f} GiB")
-        self.display.say(f"run directory: {run_dir}")
+        summary = RunSummary(
+            num_steps=self.num_steps_done,
+            wall_time_s=dict(self.clock.run),
+            before=self.before,
+            after=after,
+            confidence=self.config.eval.confidence,
+        )
+        summary.write(Path(self.config.run_dir), self.display)
         return None if after is None or not after.scores else fmean(after.scores.values())
 
 

@@ -19,7 +19,7 @@ pipeline_tag: text-generation
 # {base} after {num_steps} training steps of {workflow}
 
 Trained with ajet: the language model behind {roles} of the multi-agent program
-`{workflow}`, with the {loss} loss and {advantage} advantages{adapters},
+`{workflow}`, with the {loss} loss, {aggregation} aggregation and {advantage} advantages{adapters},
 {num_tasks} tasks of {group_size} episodes a step.
 
 - starting model: `{base}`
@@ -60,6 +60,7 @@ def model_card(config: Config, folder: Path) -> str:
         workflow=config.workflow.entry,
         roles=", ".join(config.trainable_targets) if config.trainable_targets else "every agent",
         loss=config.algorithm.loss,
+        aggregation=config.algorithm.aggregation,
         advantage=config.algorithm.advantage,
         adapters=f", adapters of rank {config.model.lora.rank} merged in" if config.model.lora.rank else "",
         num_tasks=config.rollout.num_tasks,

@@ -8,7 +8,7 @@ than attention, which grows with the square of a pack. Left out: tensors and dev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ class Pack:
     """U unique tokens and E loss entries.
 
     Example: rows (5, 6, 7) and (5, 6, 9) whose last token was sampled: token_ids (5, 6, 7, 9), parents
-    (-1, 0, 1, 1), and two entries that predict 7 and 9 from node 1.
+    (-1, 0, 1, 1), and two entries that predict 7 and 9 from node 1, of calls 0 and 1.
     """
 
     token_ids: NDArray[np.int64]
@@ -56,6 +56,9 @@ class Pack:
     """E weights in the batch's loss."""
     tags: NDArray[np.int64]
     """E indices into the batch's tags."""
+    calls: NDArray[np.int64]
+    """E calls, numbered within the pack from 0 without gaps. A call is never split: its tokens stand in one row, and a
+    row in one pack, so that what depends on all tokens of a call can be computed pack by pack."""
     num_row_tokens: int
     """Tokens of the rows before merging."""
 
@@ -88,16 +91,32 @@ def build_packs(
         pair_cost: cost of a pair of tokens in attention.
         pack_cost: cost of a pack, however small; without it short rows would each have a pack of their own.
     """
-    order = sorted(range(len(samples)), key=lambda i: samples[i].token_ids)
-    bundles: list[list[int]] = []
-    size, chain = 0, True
-    previous: tuple[int, ...] = ()
 
     def cost(num: int, chain: bool) -> float:
         return token_cost * num + pair_cost * num**2 * (CHAIN_SHARE if chain else 1.0)
 
-    for i in order:
-        ids = samples[i].token_ids
+    bundles = _bundles(
+        [sample.token_ids for sample in samples], cost, pack_cost=pack_cost, max_tokens=max_tokens, branches=branches
+    )
+    index = {tag: n for n, tag in enumerate(tags)}
+    return [_pack([samples[i] for i in bundle], [weights[i] for i in bundle], index) for bundle in bundles]
+
+
+def _bundles(
+    rows: Sequence[tuple[int, ...]],
+    cost: Callable[[int, bool], float],
+    *,
+    pack_cost: float,
+    max_tokens: int,
+    branches: bool,
+) -> list[list[int]]:
+    """Places in `rows` of what shares a pack. In the order of their ids rows stand beside those that they share most
+    with, so that one pass, which asks of each row whether it joins the bundle before it, comes close to the best."""
+    bundles: list[list[int]] = []
+    size, chain = 0, True
+    previous: tuple[int, ...] = ()
+    for i in sorted(range(len(rows)), key=lambda i: rows[i]):
+        ids = rows[i]
         shared = _shared_prefix(previous, ids)
         merged = size + len(ids) - shared
         still_chain = chain and shared == len(previous)
@@ -110,8 +129,7 @@ def build_packs(
             bundles.append([i])
             size, chain = len(ids), True
         previous = ids
-    index = {tag: n for n, tag in enumerate(tags)}
-    return [_pack([samples[i] for i in bundle], [weights[i] for i in bundle], index) for bundle in bundles]
+    return bundles
 
 
 def ancestor_mask(parents: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -141,13 +159,18 @@ def _pack(samples: Sequence[TrainingSample], weights: Sequence[float], tag_index
     predictors: list[int] = []
     targets: list[int] = []
     logprobs: list[float] = []
+    advantages: list[float] = []
     counts: list[int] = []
-    for sample, nodes in zip(samples, tree.row_nodes, strict=True):
+    calls: list[int] = []
+    numbers: dict[tuple[int, int], int] = {}
+    for row, (sample, nodes) in enumerate(zip(samples, tree.row_nodes, strict=True)):
         assert not sample.loss_mask[0], "a row's first token has nothing to be predicted from"
         sampled = [t for t, masked in enumerate(sample.loss_mask) if masked]
         predictors += [nodes[t - 1] for t in sampled]
         targets += [sample.token_ids[t] for t in sampled]
         logprobs += [sample.logprobs[t] for t in sampled]
+        advantages += [sample.advantages[t] for t in sampled]
+        calls += [numbers.setdefault((row, sample.calls[t]), len(numbers)) for t in sampled]
         counts.append(len(sampled))
     return Pack(
         token_ids=np.array(tree.token_ids),
@@ -156,8 +179,9 @@ def _pack(samples: Sequence[TrainingSample], weights: Sequence[float], tag_index
         predictors=np.array(predictors),
         targets=np.array(targets),
         logprobs=np.array(logprobs),
-        advantages=np.repeat([sample.advantage for sample in samples], counts),
+        advantages=np.array(advantages),
         weights=np.repeat(weights, counts),
         tags=np.repeat([tag_index[sample.target_tag] for sample in samples], counts),
+        calls=np.array(calls),
         num_row_tokens=sum(len(sample.token_ids) for sample in samples),
     )

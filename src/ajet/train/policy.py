@@ -17,8 +17,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ajet.config.algorithm import AlgorithmConfig
-from ajet.train.algorithms.losses import certain, clipped, k3, token_losses
+from ajet.train.algorithms.objective import certain, k3, objective
+from ajet.train.algorithms.rule import LearningRule
+from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.attention import pack_logits
 from ajet.train.exactness import measured_why_chains_only
 from ajet.train.lora import base_of, merged_state
@@ -45,7 +46,7 @@ class TrainablePolicy:
         *,
         tokenizer: Any,
         accelerator: Accelerator,
-        algorithm: AlgorithmConfig,
+        rule: LearningRule,
         temperature: float,
         total_steps: int,
         reference: Any | None,
@@ -56,8 +57,7 @@ class TrainablePolicy:
         Args:
             model: a transformers causal LM; moved to the accelerator's device.
             tokenizer: saved beside the model.
-            accelerator: device, precision and ranks.
-            algorithm: loss, corrections and optimizer.
+            accelerator, rule: devices, precision and ranks; loss, corrections and optimizer.
             temperature: that rollouts are sampled at.
             total_steps: training steps of the whole run, for the schedules.
             reference: what the KL penalty pulls to, of the model's architecture; needed where there is a penalty.
@@ -69,15 +69,18 @@ class TrainablePolicy:
         self._tokenizer = tokenizer
         self._accelerator = accelerator
         self._temperature = temperature
-        self._algorithm = algorithm
+        self._rule = rule
+        self._algorithm = rule.config
         self._total_steps = total_steps
         self._num_threads = num_threads
+        # Without dropout: the ratio of the new policy to the old must be 1 before the first update, and with it every
+        # pass would give other log-probabilities than those that were sampled with. Gradients flow all the same.
         self.model = model.to(accelerator.device).eval()
         self._reference = None if reference is None else reference.to(accelerator.device).eval()
         self.why_chains_only = measured_why_chains_only(self.model, accelerator.device)
         """Why packs must be plain rows for this model; None where they may branch."""
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self._optimizer = GuardedOptimizer(self._trained, algorithm, accelerator, total_steps=total_steps)
+        self._optimizer = GuardedOptimizer(self._trained, rule.config, accelerator, total_steps=total_steps)
 
     def forward(self, pack: Pack, model: Any | None = None) -> PackOutput:
         """Log-probabilities and entropies of a pack's entries; the head runs on distinct predictors only.
@@ -91,6 +94,9 @@ class TrainablePolicy:
         distinct, entry = torch.unique(torch.from_numpy(pack.predictors), return_inverse=True)
         with self._accelerator.autocast():
             logits = pack_logits(model or self.model, pack, distinct.to(device))
+        # Tempered as sampling is: what is trained on must be the distribution that was sampled from, and the engine's
+        # log-probabilities, which these are compared with, are those after temperature. In float32, whatever the model
+        # computes in, since a ratio is the exponential of a small difference.
         logp = torch.log_softmax(logits.float() / self._temperature, dim=-1)
         # Without a bonus it is only reported, and its graph would hold more tensors of the logits' size.
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._algorithm.entropy_coef != 0):
@@ -122,7 +128,7 @@ class TrainablePolicy:
                     continue
                 # After the first step the policy has moved, and its distance to the sampler means something else.
                 of_step = _TagSums(tags)
-                norm = self._optimizer_step(step, packs, old, of_step, on_policy=not norms)
+                norm = self._optimizer_step(step, packs, old[step - first], of_step, on_policy=not norms)
                 if norm is None:
                     num_skipped += 1
                 else:
@@ -154,62 +160,67 @@ class TrainablePolicy:
         count = torch.tensor(len(packs), device=self._accelerator.device)
         return bool(self._accelerator.reduce(count, reduction="sum") > 0)
 
-    def _old_logps(self, minibatches: Sequence[Sequence[Pack]]) -> dict[int, Tensor]:
-        """By id of pack: log-probabilities before the first step, where they must be told apart from the engine's."""
+    def _old_logps(self, minibatches: Sequence[Sequence[Pack]]) -> list[list[Tensor | None]]:
+        """For each pack its log-probabilities before the first step, where they must be told apart from the engine's;
+        else None: the engine sampled from this very policy, and another forward pass would be for nothing."""
         if not self._algorithm.corrects_sampling:
-            return {}
+            return [[None] * len(packs) for packs in minibatches]
         with torch.no_grad():
-            return {id(pack): self.forward(pack).logp_E for packs in minibatches for pack in packs}
+            return [[self.forward(pack).logp_E for pack in packs] for packs in minibatches]
 
     def _optimizer_step(
-        self, step: int, packs: Sequence[Pack], old: dict[int, Tensor], sums: _TagSums, *, on_policy: bool
+        self, step: int, packs: Sequence[Pack], old: Sequence[Tensor | None], sums: _TagSums, *, on_policy: bool
     ) -> float | None:
         """Minibatch `step` of the run; returns the gradient's norm, or None where nothing was changed."""
         kl_coef = self._algorithm.kl_coef * kl_factor(step, self._algorithm, self._total_steps)
         total = torch.zeros((), device=self._accelerator.device)
-        for pack in packs:
-            loss = self._pack_loss(pack, old.get(id(pack)), kl_coef, sums, on_policy=on_policy)
+        for pack, old_E in zip(packs, old, strict=True):
+            loss = self._pack_loss(pack, old_E, kl_coef, sums, on_policy=on_policy)
             self._accelerator.backward(loss)
             total += loss.detach()
         return self._optimizer.step(step, total)
 
-    def _pack_loss(self, pack: Pack, old: Tensor | None, kl_coef: float, sums: _TagSums, *, on_policy: bool) -> Tensor:
-        device = self._accelerator.device
+    def _pack_loss(
+        self, pack: Pack, old_E: Tensor | None, kl_coef: float, sums: _TagSums, *, on_policy: bool
+    ) -> Tensor:
         output = self.forward(pack)
-        mu = torch.from_numpy(pack.logprobs).to(device, torch.float32)
-        advantage = torch.from_numpy(pack.advantages).to(device, torch.float32)
-        weight = torch.from_numpy(pack.weights).to(device, torch.float32)
-        reference = None
+        tokens = self._tokens(pack, output, old_E)
+        reference_E = None
         if self._reference is not None:
             with torch.no_grad():
-                reference = self.forward(pack, self._reference).logp_E
-        old_E = mu if old is None else old
-        losses = token_losses(
-            output.logp_E,
-            old_E,
-            mu,
-            advantage,
-            self._algorithm,
-            kl_coef=kl_coef,
-            logp_ref_E=reference,
-            entropy_E=output.entropy_E,
-        )
-        loss = (weight * losses).sum()
+                reference_E = self.forward(pack, self._reference).logp_E
+        loss_E, clipped_E = self._rule.token_losses(tokens)
+        loss_E = objective(loss_E, tokens, self._algorithm, kl_coef=kl_coef, logp_ref_E=reference_E)
+        weight_E = torch.from_numpy(pack.weights).to(loss_E.device, torch.float32)
         with torch.no_grad():
-            logp = output.logp_E.detach()
+            logp_E, mu_E = tokens.logp.detach(), tokens.logp_sampled
             sums.add(
                 torch.from_numpy(pack.tags),
-                (logp - mu).abs() * on_policy,
-                entropy=output.entropy_E.detach(),
-                certain_fraction=certain(output.entropy_E, self._algorithm),
-                clip_fraction=clipped(logp, old_E, advantage, self._algorithm),
-                mismatch_kl=k3(mu.double(), logp.double()) * on_policy,
-                on_policy=torch.full_like(logp, float(on_policy)),
-                kl_ref=torch.zeros_like(logp) if reference is None else k3(logp, reference),
-                credit=(weight * advantage).abs(),
-                loss=(weight * losses).detach(),
+                (logp_E - mu_E).abs() * on_policy,
+                entropy=tokens.entropy.detach(),
+                certain_fraction=certain(tokens.entropy, self._algorithm),
+                clip_fraction=clipped_E,
+                # In double: k3 of two nearly equal numbers is nearly all rounding in float32.
+                mismatch_kl=k3(mu_E.double(), logp_E.double()) * on_policy,
+                on_policy=torch.full_like(logp_E, float(on_policy)),
+                kl_ref=torch.zeros_like(logp_E) if reference_E is None else k3(logp_E, reference_E),
+                credit=(weight_E * tokens.advantages).abs(),
+                loss=(weight_E * loss_E).detach(),
             )
-        return loss
+        return (weight_E * loss_E).sum()
+
+    def _tokens(self, pack: Pack, output: PackOutput, old_E: Tensor | None) -> SampledTokens:
+        """The pack's entries as a loss is told them."""
+        device = output.logp_E.device
+        sampled_E = torch.from_numpy(pack.logprobs).to(device, torch.float32)
+        return SampledTokens(
+            logp=output.logp_E,
+            logp_old=sampled_E if old_E is None else old_E,
+            logp_sampled=sampled_E,
+            advantages=torch.from_numpy(pack.advantages).to(device, torch.float32),
+            entropy=output.entropy_E,
+            calls=torch.from_numpy(pack.calls).to(device),
+        )
 
     def is_finite(self) -> bool:
         """Whether everything that is trained is finite; nothing else may reach the engine or a checkpoint."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from ajet.records import Call, Episode, TrainingSample
 
 
-def build_samples(episode: Episode, advantages: Mapping[str, float]) -> list[TrainingSample]:
+def build_samples(episode: Episode, advantages: Mapping[int, Sequence[float]]) -> list[TrainingSample]:
     """The rows of one episode.
 
     Args:
         episode: its trained calls are used, each agent's in their order.
-        advantages: by agent name, for every agent with trained calls.
+        advantages: by index of the call, one for each token that it sampled.
 
     Returns:
         Rows; each sampled token of the episode is masked in exactly one of them.
@@ -26,7 +26,7 @@ def build_samples(episode: Episode, advantages: Mapping[str, float]) -> list[Tra
     rows: list[_Row] = []
     for call in episode.calls:
         if call.trained and call.sampled_ids:
-            _extend_or_start(rows, call)
+            _extend_or_start(rows, call, advantages[call.index])
     return [
         TrainingSample(
             episode_key=(episode.task.task_id, episode.repeat),
@@ -35,7 +35,8 @@ def build_samples(episode: Episode, advantages: Mapping[str, float]) -> list[Tra
             token_ids=tuple(row.ids),
             loss_mask=tuple(row.mask),
             logprobs=tuple(row.logprobs),
-            advantage=advantages[row.agent_name],
+            advantages=tuple(row.advantages),
+            calls=tuple(row.calls),
         )
         for row in rows
     ]
@@ -48,24 +49,28 @@ class _Row:
     ids: list[int]
     mask: list[bool]
     logprobs: list[float]
+    advantages: list[float]
+    calls: list[int]
 
-    def append(self, call: Call) -> None:
+    def append(self, call: Call, advantages: Sequence[float]) -> None:
         """Add the call's part that is new to the row."""
         gap = call.prompt_ids[len(self.ids) :]
         num = len(call.sampled_ids)
         self.ids += [*gap, *call.sampled_ids]
         self.mask += [False] * len(gap) + [True] * num
         self.logprobs += [0.0] * len(gap) + list(call.logprobs)
+        self.advantages += [0.0] * len(gap) + list(advantages)
+        self.calls += [-1] * len(gap) + [call.index] * num
 
 
-def _extend_or_start(rows: list[_Row], call: Call) -> None:
+def _extend_or_start(rows: list[_Row], call: Call, advantages: Sequence[float]) -> None:
     for row in reversed(rows):
         num = len(row.ids)
         if row.agent_name == call.agent_name and list(call.prompt_ids[:num]) == row.ids:
-            row.append(call)
+            row.append(call, advantages)
             return
-    row = _Row(call.agent_name, call.target_tag, [], [], [])
-    row.append(call)
+    row = _Row(call.agent_name, call.target_tag, [], [], [], [], [])
+    row.append(call, advantages)
     rows.append(row)
 
 

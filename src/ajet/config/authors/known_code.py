@@ -8,12 +8,11 @@ as Python would, without running their packages.
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
-from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-from ajet.config.authors.importing import split_entry
+from ajet.config.algorithm import own_code
+from ajet.config.authors.finding import files_of
 from ajet.config.fields import CODE, SENT_TO, marked
 from ajet.config.root import Config
 from ajet.errors import ConfigError, RunDirectoryError
@@ -36,7 +35,9 @@ def record_code(config: Config, run_dir: Path) -> None:
     write_json(run_dir / RECORD, {"code": code, "signature": signed})
 
 
-def require_known_code(config: Config, run_dir: Path, *, setting: str, trusted: bool, own_opponent: bool) -> None:
+def require_known_code(
+    config: Config, run_dir: Path, *, setting: str, trusted: bool, own_opponent: bool, training: bool = False
+) -> None:
     """Refuse to use a run directory that names code, or a key, that this user did not use when the run was made.
 
     Args:
@@ -45,6 +46,7 @@ def require_known_code(config: Config, run_dir: Path, *, setting: str, trusted: 
         setting: of the command line, with its value, for the message.
         trusted: `trust_code`; then anything goes.
         own_opponent: whether the run's own opponent is used.
+        training: whether the run goes on learning; else what it learns by is not run.
 
     Raises:
         ConfigError: what would be run, and how to allow it.
@@ -52,25 +54,27 @@ def require_known_code(config: Config, run_dir: Path, *, setting: str, trusted: 
     if trusted:
         return
     known = _recorded(run_dir)
-    for what, digest in named_code(config, opponent=own_opponent).items():
+    for what, digest in named_code(config, opponent=own_opponent, training=training).items():
         if known.get(what) != digest:
             why = "has changed since the run was made" if what in known else "is not recorded as yours"
             raise ConfigError(f"{setting} would use {what}, which {why}: look at it, and allow it with trust_code=true")
 
 
-def named_code(config: Config, *, opponent: bool = True) -> dict[str, str]:
+def named_code(config: Config, *, opponent: bool = True, training: bool = True) -> dict[str, str]:
     """What is outside ajet: setting and value -> SHA-256 of the files that it runs, "" where there are none.
 
     Example: `{"workflow.entry=/home/ann/game.py->Game": "9f86d0…"}`.
     """
-    found: dict[str, str] = {}
+    entries = dict(own_code(config.algorithm)) if training else {}
     for named in marked(config, CODE):
         replaced = named.key.startswith("opponent.") and not opponent
-        if replaced or (named.key == "workflow.entry" and named.value in builtin_workflows()):
-            continue
-        files = _files_of(named.value)
+        if not replaced and not (named.key == "workflow.entry" and named.value in builtin_workflows()):
+            entries[named.key] = named.value
+    found: dict[str, str] = {}
+    for setting, entry in entries.items():
+        files = files_of(entry)
         if not files or not all(file.is_relative_to(_PACKAGE) for file in files):
-            found[f"{named.key}={named.value}"] = _digest(files)
+            found[f"{setting}={entry}"] = _digest(files)
     for named in marked(config, SENT_TO):
         section = named.key.rpartition(".")[0]
         if section != "opponent" or opponent:
@@ -88,34 +92,6 @@ def _recorded(run_dir: Path) -> dict[str, object]:
         return {}
     code = record.get("code")
     return code if isinstance(code, dict) and is_own(code, record.get("signature")) else {}
-
-
-def _files_of(entry: str) -> list[Path]:
-    """The file that an entry names, behind those of the packages that are run on the way to it."""
-    place, _ = split_entry(entry)
-    if place.endswith(".py"):
-        return [Path(place).resolve()] if Path(place).is_file() else []
-    files: list[Path] = []
-    search: list[str] | None = None
-    parts = place.split(".")
-    for depth in range(1, len(parts) + 1):
-        spec = _find(".".join(parts[:depth]), search)
-        if spec is None:
-            return []
-        if spec.origin is not None and Path(spec.origin).is_file():
-            files.append(Path(spec.origin).resolve())
-        search = None if spec.submodule_search_locations is None else list(spec.submodule_search_locations)
-        if search is None and depth < len(parts):
-            return []
-    return files
-
-
-def _find(name: str, search: list[str] | None) -> ModuleSpec | None:
-    for finder in sys.meta_path:
-        spec = finder.find_spec(name, search)
-        if spec is not None:
-            return spec
-    return PathFinder.find_spec(name, [os.getcwd()]) if search is None else None
 
 
 def _digest(files: list[Path]) -> str:

@@ -1,31 +1,35 @@
 """How token losses add up to a batch's loss: one weight a sampled token. Pure.
 
 loss = sum over sampled tokens of weight * token loss. A *sequence* is what one tag did in one episode, however many
-agents, calls and rows it is cut into, so cutting changes no weight. `grpo`: mean over sequences of token means. `dapo`
-(Yu et al. 2025): mean over all tokens of the global batch. `dr_grpo` (Liu et al. 2025): sum over
-sequences x a constant length.
+agents, calls and rows it is cut into, so cutting changes no weight. What a weight is, `aggregations/` says.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from ajet.records import TrainingSample
 
-LossKind = Literal["grpo", "dapo", "dr_grpo"]
 SequenceKey = tuple[str, int, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchTotals:
-    """Sizes of a batch; those of several ranks add up."""
+    """Sizes of a batch; those of several ranks add up.
+
+    They count every row of an optimizer step, those without advantage included: leaving out what has no gradient must
+    not make the rest weigh more.
+    """
 
     num_sequences: int
     num_tokens: int
     """Sampled tokens."""
+
+
+Aggregation = Callable[[int, BatchTotals], float]
+"""(a sequence's length in sampled tokens, the totals of its batch) -> the weight of each of the sequence's tokens."""
 
 
 def sequence_key(sample: TrainingSample) -> SequenceKey:
@@ -41,23 +45,16 @@ def batch_totals(samples: Sequence[TrainingSample]) -> BatchTotals:
     )
 
 
-def token_weights(
-    samples: Sequence[TrainingSample], kind: LossKind, totals: BatchTotals, *, max_length: int | None = None
-) -> list[float]:
+def token_weights(samples: Sequence[TrainingSample], aggregation: Aggregation, totals: BatchTotals) -> list[float]:
     """The weight of each sampled token of each row (the same for all tokens of a row).
 
     Args:
         samples: this rank's rows, whole sequences.
-        kind: the aggregation.
-        totals: of the global batch, all ranks and minibatches of one optimizer step together.
-        max_length: the constant length of `dr_grpo`, in sampled tokens.
+        aggregation: what a weight is.
+        totals: of the global batch, all ranks of one optimizer step together.
     """
     lengths: Counter[SequenceKey] = Counter()
     for sample in samples:
         lengths[sequence_key(sample)] += sum(sample.loss_mask)
-    if kind == "grpo":
-        return [1.0 / (totals.num_sequences * lengths[sequence_key(sample)]) for sample in samples]
-    if kind == "dapo":
-        return [1.0 / totals.num_tokens] * len(samples)
-    assert max_length is not None, "dr_grpo needs its constant length"
-    return [1.0 / (totals.num_sequences * max_length)] * len(samples)
+    weights = {key: aggregation(length, totals) for key, length in lengths.items()}
+    return [weights[sequence_key(sample)] for sample in samples]

@@ -1,0 +1,83 @@
+"""Where code that users name is, and whether it defines what they name: found as Python would, without running it.
+
+In: `package.module:name`, `package.module->name` or `path/file.py->name`. Out: files, or one sentence.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+from ajet.config.authors.importing import FORMS, authors_code, split_entry
+from ajet.errors import ConfigError
+
+
+def check_entry(entry: str, *, setting: str) -> None:
+    """Refuse an entry that names nothing.
+
+    Raises:
+        ConfigError: another form, no such file or module, one that is not Python, or none of that name in it.
+    """
+    place, name = split_entry(entry)
+    if not place or not name:
+        raise ConfigError(f"{setting}={entry} names nothing that can be loaded: give {FORMS}")
+    files = files_of(entry)
+    if not files:
+        kind = "file" if place.endswith(".py") else "module"
+        raise ConfigError(f"{setting}={entry}: there is no {kind} {place}")
+    if files[-1].suffix != ".py":
+        return  # compiled: only running it would tell
+    with authors_code(f"{setting}={entry}"):
+        names = list(_names_in(ast.parse(files[-1].read_bytes(), filename=str(files[-1]))))
+    if name not in names and "*" not in names and "__getattr__" not in names:
+        public = [known for known in names if not known.startswith("_")]
+        raise ConfigError(f"{setting}={entry}: there is no {name!r}; there is {', '.join(public) or 'nothing'}")
+
+
+def _names_in(module: ast.Module) -> Iterator[str]:
+    """What a module defines or imports outside functions and classes; `*` where it imports all of another."""
+    left: list[ast.AST] = list(reversed(module.body))
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        else:
+            left += reversed(list(ast.iter_child_nodes(node)))
+
+
+def files_of(entry: str) -> list[Path]:
+    """The file that an entry names, behind those of the packages that are run on the way to it; or nothing."""
+    place, _ = split_entry(entry)
+    if not place:
+        return []
+    if place.endswith(".py"):
+        return [Path(place).resolve()] if Path(place).is_file() else []
+    files: list[Path] = []
+    search: list[str] | None = None
+    parts = place.split(".")
+    for depth in range(1, len(parts) + 1):
+        spec = _find(".".join(parts[:depth]), search)
+        if spec is None:
+            return []
+        if spec.origin is not None and Path(spec.origin).is_file():
+            files.append(Path(spec.origin).resolve())
+        search = None if spec.submodule_search_locations is None else list(spec.submodule_search_locations)
+        if search is None and depth < len(parts):
+            return []
+    return files
+
+
+def _find(name: str, search: list[str] | None) -> ModuleSpec | None:
+    for finder in sys.meta_path:
+        spec = finder.find_spec(name, search)
+        if spec is not None:
+            return spec
+    return PathFinder.find_spec(name, [os.getcwd()]) if search is None else None

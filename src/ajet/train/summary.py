@@ -1,0 +1,48 @@
+"""The end of a run: times, memory, and its evaluations with what lies between them, to `summary.json` and screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ajet.evaluate.scores import Evaluation
+from ajet.evaluate.summary import comparison, write_summary
+from ajet.evaluate.tables import results_table, times_table
+from ajet.tracking.console import Display
+from ajet.train.clock import peak_memory_gib
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """What a run came to."""
+
+    num_steps: int
+    wall_time_s: Mapping[str, float]
+    """Seconds by phase, of the whole run."""
+    before: Evaluation | None
+    """Of the starting policy."""
+    after: Evaluation | None
+    """Of the trained one."""
+    confidence: float
+    """Coverage of the intervals of their differences."""
+
+    def write(self, run_dir: Path, display: Display) -> None:
+        """Write `summary.json` and show its tables; `StorageError` where it cannot be written."""
+        memory = peak_memory_gib()
+        content: dict[str, Any] = {
+            "num_steps": self.num_steps,
+            "wall_time_s": dict(self.wall_time_s),
+            "peak_memory_gib": memory,
+        }
+        if self.after is not None:
+            content["after"] = self.after.to_json()
+        if self.after is not None and self.before is not None:
+            rows = comparison(self.before, self.after, confidence=self.confidence)
+            content |= {"confidence": self.confidence, "comparison": rows, "before": self.before.to_json()}
+            display.table(results_table(rows, confidence=self.confidence))
+        display.table(times_table(self.wall_time_s))
+        write_summary(run_dir / "summary.json", content)
+        display.say(f"peak memory {memory:.1f} GiB")
+        display.say(f"run directory: {run_dir}")
