@@ -59,7 +59,10 @@ def make_run(folder: Path, *overrides: str, num_steps: int = 2, finished: bool =
     store, logger = TrajectoryStore(folder / "trajectories"), JsonlLogger(folder / "metrics.jsonl")
     for step in range(num_steps):
         store.write(
-            [make_group(f"train-{step}", True, False)], {(f"train-{step}", 0, 0): 0.5}, step=step, split="train"
+            [make_group(f"train-{step}", True, False)],
+            {(f"train-{step}", 0, call): 0.5 for call in (0, 2)},
+            step=step,
+            split="train",
         )
         logger.log(step, {"episode/ok": 2.0, "reward/seer/mean": 0.5 + 0.1 * step, "time/rollout": 2.0})
     if finished:
