@@ -141,3 +141,12 @@ def test_a_run_directory_is_read_without_running_the_code_that_it_names(file: Pa
 def test_a_name_alone_chooses_an_option_of_ones_own_too(file: Path) -> None:
     config = compose(["workflow=signals", f"engine.name={file}->Mine", "engine.size=3"], run_dir="x")
     assert config.engine == composed(file, "Mine", "engine.size=3").engine
+
+
+def test_one_runs_own_option_is_not_offered_to_the_next(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    compose(["workflow=signals", "engine=my_engines.py->Mine", "engine.size=3"], run_dir="x")
+    with pytest.raises(
+        ConfigError, match=r"engine=nothing: no such option; choose one of scripted, transformers, vllm"
+    ):
+        compose(["workflow=signals", "engine=nothing"], run_dir="x")

@@ -50,7 +50,9 @@ def explain(error: Exception, schema: type, overrides: Sequence[str]) -> str:
         group, _, chosen = str(error.missing_cfg_file).rpartition("/")
         if group in ("hydra/launcher", "hydra/sweeper"):
             return f"{group}={chosen} is a plugin that is not installed: pip install 'ajet[sweeps]'"
-        return f"{group}={chosen}: no such option; choose one of {', '.join(sorted(error.options))}"
+        # A user's own, which another run of this process may have chosen, is not an option of everybody's.
+        known = sorted(name for name in error.options if not is_outside(name))
+        return f"{group}={chosen}: no such option; choose one of {', '.join(known)}"
     # Hydra raises its own error from OmegaConf's where an override does not fit, and after it where a file does not.
     of_hydra = isinstance(error, ConfigCompositionException)
     cause = (error.__cause__ or error.__context__ or error) if of_hydra else error

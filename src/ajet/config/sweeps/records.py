@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -18,6 +18,7 @@ from ajet.tracking.files.reading import damaged, read_json
 from ajet.tracking.files.signing import is_own, signature
 from ajet.tracking.files.writing import write_json, writing
 
+R = TypeVar("R")
 STATES = ("pending", "running", "finished", "failed", "unfinished")
 """`pending`: not started yet. `unfinished`: interrupted or killed. Only `finished` jobs are skipped on going on."""
 
@@ -121,11 +122,7 @@ def read_plan(sweep: Path) -> SweepPlan:
         RunDirectoryError: there is none.
     """
     path = sweep / "sweep.json"
-    content = _read(path, f"{sweep} is not a sweep's directory: it holds no sweep.json")
-    try:
-        plan = SweepPlan(**content)
-    except TypeError as error:
-        raise damaged(path, error) from error
+    plan = _read(path, SweepPlan, f"{sweep} is not a sweep's directory: it holds no sweep.json")
     texts = [plan.config_name, plan.directory, *_items(plan.arguments), *_items(plan.axes)]
     texts += [text for job in _items([] if plan.jobs is None else plan.jobs) for text in _items(job)]
     if not all(isinstance(text, str) for text in texts):
@@ -145,11 +142,7 @@ def read_job(folder: Path) -> JobRecord:
         RunDirectoryError: there is none.
     """
     path = folder / "job.json"
-    content = _read(path, f"{folder} is not a job of a sweep: it holds no job.json")
-    try:
-        record = JobRecord(**content)
-    except TypeError as error:
-        raise damaged(path, error) from error
+    record = _read(path, JobRecord, f"{folder} is not a job of a sweep: it holds no job.json")
     texts = [*_items(record.overrides), *_items(list(record.choices) if isinstance(record.choices, dict) else None)]
     is_job = isinstance(record.number, int) and isinstance(record.attempts, int) and record.state in STATES
     if not is_job or not all(isinstance(text, str) for text in texts):
@@ -198,8 +191,12 @@ def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [None]
 
 
-def _read(path: Path, complaint: str) -> dict[str, Any]:
+def _read(path: Path, kind: type[R], complaint: str) -> R:
+    """The record that a file holds; `complaint` says what it means that there is none."""
     if not path.is_file():
         raise RunDirectoryError(complaint)
     content: dict[str, Any] = read_json(path, dict)
-    return content
+    try:
+        return kind(**content)
+    except TypeError as error:  # fields of another version, or of anybody's
+        raise damaged(path, error) from error
