@@ -30,10 +30,10 @@ from ajet.evaluate.statistics import paired_difference
 from ajet.records import Episode, EpisodeGroup, Task
 from ajet.train.algorithms.rule import learning_rule
 from ajet.workflows.werewolves import prompts
-from ajet.workflows.werewolves.bare import BareTable
+from ajet.workflows.werewolves.bare import BarePlayers
 from ajet.workflows.werewolves.game import Game, deal_roles
 from ajet.workflows.werewolves.params import scripted_params
-from ajet.workflows.werewolves.play import Driver
+from ajet.workflows.werewolves.play import Moderator
 from ajet.workflows.werewolves.prompts import ATTACKED, CALLED_WEREWOLF, CLAIMED_SEER, PROPOSED, SEEN_WEREWOLF, Decision
 from ajet.workflows.werewolves.reading import Memory, read
 from ajet.workflows.werewolves.rewards import reward, trained_side
@@ -129,9 +129,9 @@ async def play(
             players.append(learner)
         else:
             players.append(ScriptedPlayer(rng=rng, params=scripted_params({})))
-    driver = Driver(
+    driver = Moderator(
         game=Game(roles=roles, day_limit=workflow.day_limit),
-        table=BareTable(players, [prompts.system_prompt(seat, roles) for seat in range(len(roles))]),
+        table=BarePlayers(players, [prompts.system_prompt(seat, roles) for seat in range(len(roles))]),
         random_number=number,
         discussion_rounds=workflow.discussion_rounds,
         public_votes=workflow.public_votes,

@@ -20,10 +20,10 @@ from scipy.stats import binomtest
 
 from ajet.data.randomness import derive_rng
 from ajet.workflows.werewolves import prompts
-from ajet.workflows.werewolves.bare import BareTable
+from ajet.workflows.werewolves.bare import BarePlayers
 from ajet.workflows.werewolves.game import Game, deal_roles
 from ajet.workflows.werewolves.params import scripted_params
-from ajet.workflows.werewolves.play import Driver
+from ajet.workflows.werewolves.play import Moderator
 from ajet.workflows.werewolves.scripted import ScriptedPlayer
 
 NINE = {"werewolf": 3, "villager": 3, "seer": 1, "witch": 1, "hunter": 1}
@@ -76,8 +76,8 @@ def play(case: Case) -> Outcome:
 async def _play_one(case: Case, number: int, outcome: Outcome) -> None:
     roles = deal_roles(case.counts, number)
     players = [_player(case, role, derive_rng("room", number, seat)) for seat, role in enumerate(roles)]
-    table = BareTable(players, [prompts.system_prompt(seat, roles) for seat in range(len(roles))])
-    driver = Driver(
+    table = BarePlayers(players, [prompts.system_prompt(seat, roles) for seat in range(len(roles))])
+    driver = Moderator(
         game=Game(roles=roles, day_limit=DAY_LIMIT),
         table=table,
         random_number=number,

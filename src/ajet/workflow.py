@@ -7,6 +7,7 @@ Out: a `WorkflowOutput`. No base class beyond pydantic's, no registration.
 from __future__ import annotations
 
 import math
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from ajet.config.authors.lines import legible
+from ajet.config.authors.lines import escape_control_characters
 from ajet.records import Task
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def flat_metrics(metrics: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _metric_name(prefix: str, key: Any) -> str:
-    name = legible(f"{prefix}{key}")
+    name = escape_control_characters(f"{prefix}{key}")
     if len(name) > MOST_NAME_CHARACTERS:
         raise ValueError(f"a metric's name has more than {MOST_NAME_CHARACTERS} characters: {name[:80]}…")
     if name == prefix:
@@ -149,10 +150,17 @@ class Workflow(BaseModel):
 
     target_tags: ClassVar[tuple[str, ...]] = ()
     """Every tag the workflow uses, for early errors; empty where it cannot say."""
-    hostile: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    opposing_sides: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Sides whose tags must not be trained together, e.g. `(("werewolf",), ("seer", "witch"))`."""
     has_own_models: ClassVar[bool] = True
     """Whether `execute` brings a `debug_model` for every agent that is not trained."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Understand `hostile`, the former name of `opposing_sides`, until 0.2: unread, both would be trained."""
+        super().__init_subclass__(**kwargs)
+        if "hostile" in cls.__dict__ and "opposing_sides" not in cls.__dict__:
+            warnings.warn(f"{cls.__name__}.hostile is called opposing_sides now", DeprecationWarning, stacklevel=2)
+            cls.opposing_sides = cls.__dict__["hostile"]
 
     @abstractmethod
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:

@@ -120,5 +120,5 @@ def test_a_run_that_loses_its_episodes_stops_with_its_state_saved(survivors: int
     done = train(tmp_path, "Breaks", "total_steps=3", f"++workflow.params.survivors={survivors}", *sizes)
     assert done.returncode == 1
     assert f"error: {words}, the first with: ConnectionError: the service is gone (" in done.stderr
-    assert done.stderr.endswith(f"; the state is saved, go on with: python -m ajet.train resume={tmp_path}/run\n")
+    assert done.stderr.endswith(f"; the state is saved, resume with: python -m ajet.train resume={tmp_path}/run\n")
     assert (tmp_path / "run" / "checkpoints" / "step_1").is_dir()

@@ -150,7 +150,7 @@ def test_a_step_after_which_the_engine_died_is_logged(whole: Path, tmp_path: Pat
     save(config, run / "config.yaml")
     trainer = build_trainer(config)
     trainer.engine = DeadEngine()  # type: ignore[assignment]
-    with pytest.raises(TrainingError, match="the engine died; the state is saved, go on with"):
+    with pytest.raises(TrainingError, match="the engine died; the state is saved, resume with"):
         trainer.run()
     assert metrics(run) == metrics(whole)[:1]
     assert main([f"resume={run}", "trust_code=true"]) == 0

@@ -42,7 +42,7 @@ def test_a_killed_worker_is_an_unfinished_job_and_the_sweep_goes_on_with_another
     done = act(tmp_path, *command(checkpoint, f"launcher={launcher}", "seed=1,2"))
     assert done.returncode == 1
     assert states(tmp_path)[0] == "unfinished"
-    assert f"go on, failed jobs included, with: python -m ajet.train resume={tmp_path}/sweep" in done.stdout
+    assert f"resume, failed jobs included, with: python -m ajet.train resume={tmp_path}/sweep" in done.stdout
     (tmp_path / "kill_1").unlink()
     assert act(tmp_path, "resume=sweep", "launcher=basic").returncode == 0
     assert states(tmp_path) == ["finished", "finished"]

@@ -23,7 +23,7 @@ from ajet.config.root import Config
 from ajet.evaluate.__main__ import main as evaluate_main
 from ajet.tracking.files.layout import RUN_FILES
 from ajet.tracking.metric_names import explanation
-from ajet.tracking.weights_and_biases import GAME_COLUMNS
+from ajet.tracking.weights_and_biases import EPISODE_COLUMNS
 from ajet.train.__main__ import train
 
 HERE = Path(__file__).parent
@@ -223,7 +223,7 @@ def test_weights_and_biases_gets_the_same_curves_games_to_read_and_the_config(tm
         "logger.console=none",
         "logger.wandb.mode=offline",
         "logger.wandb.group=g",
-        "logger.wandb.sample_games=2",
+        "logger.wandb.sample_episodes=2",
         "total_steps=2",
         "algorithm.warmup_steps=0",
     )
@@ -235,8 +235,8 @@ def test_weights_and_biases_gets_the_same_curves_games_to_read_and_the_config(tm
         assert {name: shown[name] for name in line if name.startswith("reward/")} == {
             name: value for name, value in line.items() if name.startswith("reward/")
         }
-    table = json.loads((folder / "files" / kept.history[0]["samples/games/path"]).read_text())
-    assert table["columns"] == list(GAME_COLUMNS) and len(table["data"]) == 2
+    table = json.loads((folder / "files" / kept.history[0]["samples/episodes/path"]).read_text())
+    assert table["columns"] == list(EPISODE_COLUMNS) and len(table["data"]) == 2
     first = dict(zip(table["columns"], table["data"][0], strict=True))
     assert first["status"] == "ok" and "speaker (speaker): " in first["said"]
 

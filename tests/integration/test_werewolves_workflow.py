@@ -20,8 +20,8 @@ from ajet.rollout.agents.agentscope import AgentScopeModel
 from ajet.tuner import AjetTuner
 from ajet.workflow import WorkflowOutput, WorkflowTask
 from ajet.workflows.werewolves import prompts
-from ajet.workflows.werewolves.agent_table import AgentTable, make_agent
-from ajet.workflows.werewolves.bare import BareTable
+from ajet.workflows.werewolves.agent_players import AgentPlayers, make_agent
+from ajet.workflows.werewolves.bare import BarePlayers
 from ajet.workflows.werewolves.game import deal_roles
 from ajet.workflows.werewolves.workflow import Werewolves
 
@@ -76,8 +76,8 @@ async def play_bare(number: int, cast: Players) -> Any:
     roles = deal_roles(workflow.role_counts(), number)
     seats = range(len(roles))
     players = [cast.player(prompts.player_name(seat), roles[seat]) for seat in seats]
-    table = BareTable(players, [prompts.system_prompt(seat, roles) for seat in seats])
-    return table, await workflow.driver(roles, table, number).play()
+    table = BarePlayers(players, [prompts.system_prompt(seat, roles) for seat in seats])
+    return table, await workflow.moderator(roles, table, number).play()
 
 
 def test_agents_and_bare_models_play_the_same_twenty_games() -> None:
@@ -186,7 +186,7 @@ def test_agents_send_what_agentscopes_own_memory_and_formatter_would_send(number
                 agent.memory = InMemoryMemory()
                 agent.formatter = OpenAIMultiAgentFormatter(conversation_history_prompt="")
             agents.append(agent)
-        await workflow.driver(roles, AgentTable(agents), number).play()
+        await workflow.moderator(roles, AgentPlayers(agents), number).play()
         return [plain_messages(request.messages) for player in cast.players.values() for request in player.requests]
 
     ours = asyncio.run(play_with(Players(key=str(number), make=make), agentscopes_own=False))
@@ -279,8 +279,8 @@ def test_small_tables_play_and_the_wolves_can_be_the_trained_side() -> None:
 @pytest.mark.parametrize(
     ("params", "error", "reason"),
     [
-        ({"trainable_targets": None}, ConfigError, "hostile sides"),
-        ({"trainable_targets": ["werewolf", "witch"]}, ConfigError, "hostile sides"),
+        ({"trainable_targets": None}, ConfigError, "opposing sides"),
+        ({"trainable_targets": ["werewolf", "witch"]}, ConfigError, "opposing sides"),
         ({"trainable_targets": ["hunter"], "has_hunter": False}, ConfigError, "has no hunter"),
         ({"trainable_targets": ["seer"], "num_werewolves": 6}, ValidationError, "fewer of them"),
         ({"trainable_targets": ["seer"], "day_limit": 0}, ValidationError, "day_limit"),

@@ -18,7 +18,7 @@ from tests.episodes import Run, agent_model
 from transformers import PreTrainedTokenizerBase
 
 from ajet.chat.types import ChatReply, ChatRequest
-from ajet.data.rows import Row
+from ajet.data.rows import TaskRow
 from ajet.data.tasks import make_tasks
 from ajet.records import Episode, Task
 from ajet.rollout.endpoint.endpoint import Endpoint
@@ -136,18 +136,18 @@ def test_a_tasks_messages_are_a_list_that_can_be_added_to() -> None:
     for messages in ([ASKED[0]], (ASKED[0],)):
         task = Task(init_messages=messages)  # type: ignore[arg-type]
         assert task.init_messages + [{"role": "assistant"}] == [ASKED[0], {"role": "assistant"}]  # noqa: RUF005
-    (read,) = make_tasks([Row(place="x, line 1", values={"init_messages": ASKED})], {})
+    (read,) = make_tasks([TaskRow(place="x, line 1", values={"init_messages": ASKED})], {})
     assert type(read.init_messages) is list and read.init_messages == ASKED
 
 
 def test_columns_that_became_fields_stay_in_the_metadata_under_their_names() -> None:
-    rows = [Row(place="x, line 1", values={"id": "7", "question": "2 + 2?", "answer": "4"})]
+    rows = [TaskRow(place="x, line 1", values={"id": "7", "question": "2 + 2?", "answer": "4"})]
     (task,) = make_tasks(rows, {"main_query": "question", "task_id": "id"})
     assert (task.task_id, task.main_query) == ("7", "2 + 2?")
     assert task.metadata == {"question": "2 + 2?", "answer": "4"}
     # What names a task without an id is what it is, not what its columns are called.
-    (mapped,) = make_tasks([Row(place="x, line 1", values={"question": "2 + 2?"})], {"main_query": "question"})
-    (plain,) = make_tasks([Row(place="x, line 1", values={"main_query": "2 + 2?"})], {})
+    (mapped,) = make_tasks([TaskRow(place="x, line 1", values={"question": "2 + 2?"})], {"main_query": "question"})
+    (plain,) = make_tasks([TaskRow(place="x, line 1", values={"main_query": "2 + 2?"})], {})
     assert mapped.task_id == plain.task_id
 
 

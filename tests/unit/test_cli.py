@@ -135,8 +135,8 @@ WEREWOLVES = ["workflow=werewolves", "trainable_targets=[seer,witch]"]
             "trainable_targets: this table has no seer; choose [werewolf]",
         ),
         (
-            ["workflow=werewolves", "workflow.params.trainable_targets=[werewolf,seer]", "workflow.hostile=[]"],
-            "trains hostile sides together",
+            ["workflow=werewolves", "workflow.params.trainable_targets=[werewolf,seer]", "workflow.opposing_sides=[]"],
+            "trains opposing sides together",
         ),
         ([*WEREWOLVES, "opponent.params.foo=1"], "opponent.params.foo: scripted werewolves players have follow"),
         ([*WEREWOLVES, "opponent.params.sense=2"], "opponent.params.sense=2.0: a probability is between 0 and 1"),

@@ -152,7 +152,7 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
         (["trainable_targets=[sear]"], "unknown tag sear; choose among werewolf, villager, seer"),
         (["trainable_targets=[seer,seer]"], "names a tag twice"),
         (["trainable_targets=[seer,werewolf]"], "one side: [werewolf] or [villager,seer,witch,hunter]"),
-        (["trainable_targets=null"], "trainable_targets=null trains hostile sides together"),
+        (["trainable_targets=null"], "trainable_targets=null trains opposing sides together"),
         (["trainable_targets=seer"], "trainable_targets must be a list, e.g. [a,b], not seer"),
         (["trainable_targets=[seer"], "cannot read trainable_targets=[seer: close brackets"),
         (["workflow=chess"], "choose one of countdown, custom, debate, frozenlake, guess_number, math, signals"),

@@ -198,9 +198,9 @@ def test_nonsense_costs_the_debate_and_ends_nothing() -> None:
     [
         (
             ["trainable_targets=[pro,con]"],
-            r"trains hostile sides together; choose tags of one side: \[pro\] or \[con\]",
+            r"trains opposing sides together; choose tags of one side: \[pro\] or \[con\]",
         ),
-        (["trainable_targets=null"], "trainable_targets=null trains hostile sides together"),
+        (["trainable_targets=null"], "trainable_targets=null trains opposing sides together"),
         (["trainable_targets=[jury]"], "unknown tag jury; choose among pro, con, judge"),
     ],
 )

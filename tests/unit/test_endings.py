@@ -262,7 +262,7 @@ def test_a_sweep_that_is_asked_to_end_says_how_to_go_on(tmp_path: Path, checkpoi
     (tmp_path / "terminate_1").touch()
     done = act(tmp_path, *command(checkpoint, "seed=1,2"))
     assert (done.returncode, states(tmp_path)) == (143, ["unfinished", "pending"])
-    assert done.stderr == f"error: interrupted; go on with: python -m ajet.train resume={tmp_path}/sweep\n"
+    assert done.stderr == f"error: interrupted; resume with: python -m ajet.train resume={tmp_path}/sweep\n"
 
 
 def test_a_run_whose_code_exits_was_not_completed(tmp_path: Path, checkpoint: Path) -> None:

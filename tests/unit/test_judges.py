@@ -23,7 +23,7 @@ from ajet.config.options import option
 from ajet.config.root import Config
 from ajet.errors import ConfigError, WorkflowError
 from ajet.records import Task
-from ajet.rollout.judges.base import BaseJudge, judged
+from ajet.rollout.judges.base import BaseJudge, apply_judge
 from ajet.rollout.judges.effort import is_short, is_small
 from ajet.rollout.judges.llm import CACHE_FILE, read_score
 from ajet.tuner import AjetTuner
@@ -33,7 +33,7 @@ from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 def ask(judge: BaseJudge | None, given: Any, right: Any = "4", **output: Any) -> WorkflowOutput:
     assert judge is not None
     task = WorkflowTask(task=Task(task_id="t", main_query="2 + 2?", metadata={"answer": right}))
-    return asyncio.run(judged(judge, task, WorkflowOutput(metadata={"final_answer": given}, **output)))
+    return asyncio.run(apply_judge(judge, task, WorkflowOutput(metadata={"final_answer": given}, **output)))
 
 
 def made(tmp_path: Path, name: str, **settings: Any) -> BaseJudge:
@@ -318,7 +318,7 @@ def test_a_group_whose_episodes_agree_asks_once_and_again_only_after_a_failure(g
 
     async def all_at_once() -> list[Any]:
         outputs = [WorkflowOutput(metadata={"final_answer": "4"}) for _ in range(5)]
-        return await asyncio.gather(*(judged(judge, task, output) for output in outputs), return_exceptions=True)
+        return await asyncio.gather(*(apply_judge(judge, task, output) for output in outputs), return_exceptions=True)
 
     failed, *scored = asyncio.run(all_at_once())
     assert isinstance(failed, Exception) and [output.reward for output in scored] == [0.6] * 4

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ajet.errors import ConfigError, RunDirectoryError, StorageError
-from ajet.tracking.files.attempts import can_begin_again, check_can_go_on, set_aside
+from ajet.tracking.files.attempts import can_restart, check_resumable, set_aside
 from ajet.tracking.files.checkpoints import damage, newest_sound, saved_steps
 from ajet.tracking.files.lock import locked
 from ajet.tracking.files.reading import read_json, read_metric_lines, read_yaml
@@ -269,32 +269,32 @@ def test_a_run_without_a_checkpoint_may_begin_again_and_loses_nothing(tmp_path: 
     with locked(run):
         write_text(run / "config.yaml", "seed: 1\n")
         write_text(run / "metrics.jsonl", '{"step": 0}\n')
-    assert can_begin_again(run, trains=True) and not can_begin_again(run, trains=False)
+    assert can_restart(run, trains=True) and not can_restart(run, trains=False)
     set_aside(run)
     assert (run / "earlier_1" / "metrics.jsonl").read_text() == '{"step": 0}\n'
     assert not (run / "config.yaml").exists()
     save(CheckpointFolder(run, keep=1), 1)
-    assert not can_begin_again(run, trains=True)
+    assert not can_restart(run, trains=True)
     # A directory that no training wrote is nobody's to clear.
-    assert not can_begin_again(tmp_path, trains=True)
+    assert not can_restart(tmp_path, trains=True)
 
 
 def test_a_run_that_holds_more_than_an_attempt_does_not_begin_again(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with locked(run):
         write_text(run / "metrics.jsonl", '{"step": 0}\n')
-    check_can_go_on(run)  # it was killed before its first checkpoint
+    check_resumable(run)  # it was killed before its first checkpoint
     write_json(run / "summary.json", {"num_steps": 1})
     with pytest.raises(RunDirectoryError, match="the run ended, and its checkpoints are gone"):
-        check_can_go_on(run)
+        check_resumable(run)
     (run / "summary.json").unlink()
     for step in (9, 10):  # as they were made before there were checksums
         (run / "checkpoints" / f"step_{step}" / "model").mkdir(parents=True)
     with pytest.raises(RunDirectoryError, match=r"step_10 has no checksums.json, .* new run with model.path=.*step_10"):
-        check_can_go_on(run)
-    assert not can_begin_again(run, trains=True)
+        check_resumable(run)
+    assert not can_restart(run, trains=True)
     save(CheckpointFolder(run, keep=1), 1)
-    check_can_go_on(run)
+    check_resumable(run)
 
 
 @pytest.mark.parametrize(

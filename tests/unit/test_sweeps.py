@@ -128,7 +128,7 @@ def test_ctrl_c_stops_the_sweep_and_says_how_to_go_on(tmp_path: Path, checkpoint
     done = act(tmp_path, *command(checkpoint, "seed=1,2,3"))
     assert (done.returncode, done.stderr) == (
         130,
-        f"error: interrupted; go on with: python -m ajet.train resume={tmp_path}/sweep\n",
+        f"error: interrupted; resume with: python -m ajet.train resume={tmp_path}/sweep\n",
     )
     assert states(tmp_path) == ["finished", "unfinished", "pending"]
 
@@ -165,7 +165,7 @@ def test_a_sweep_is_neither_changed_nor_written_over(
 def test_a_sweep_goes_on_from_where_it_was_started_only(tmp_path: Path, checkpoint: Path) -> None:
     act(tmp_path, *command(checkpoint, "seed=1,2"))
     done = act(checkpoint, f"resume={tmp_path / 'sweep'}")
-    assert f"was started in {tmp_path}: go on from there" in done.stderr
+    assert f"was started in {tmp_path}: resume it from there" in done.stderr
 
 
 def test_wandb_gets_one_group_a_sweep_and_names_that_say_what_differs(tmp_path: Path, checkpoint: Path) -> None:
@@ -210,5 +210,5 @@ def test_a_job_that_cannot_be_written_down_is_one_sentence(tmp_path: Path, check
     sweep = tmp_path / "sweep"
     assert done.returncode == 1 and line == (
         f"error: {sweep}/0/job.json cannot be written: a directory has its name; "
-        f"go on with: python -m ajet.train resume={sweep}"
+        f"resume with: python -m ajet.train resume={sweep}"
     )

@@ -23,7 +23,7 @@ from ajet.config.options import option
 from ajet.data.content import content_key
 from ajet.data.huggingface import HuggingFaceConfig
 from ajet.data.listed import ListedTasks, ReadTasks, check_apart, hold_out
-from ajet.data.rows import Row
+from ajet.data.rows import TaskRow
 from ajet.data.tasks import make_tasks
 from ajet.errors import ConfigError
 from ajet.records import Task
@@ -51,8 +51,8 @@ def read(reader: str, path: Path | str, columns: dict[str, str] | None = None) -
     return make_tasks(option("data", reader)(path=str(path)).read_rows(), columns or {})
 
 
-def rows_of(*values: Any) -> list[Row]:
-    return [Row(place=f"x.jsonl, line {number}", values=value) for number, value in enumerate(values, 1)]
+def rows_of(*values: Any) -> list[TaskRow]:
+    return [TaskRow(place=f"x.jsonl, line {number}", values=value) for number, value in enumerate(values, 1)]
 
 
 def placed(tasks: list[Task], file: str = "x.jsonl") -> ReadTasks:
@@ -107,7 +107,7 @@ def test_a_function_yields_tasks_or_mappings(tmp_path: Path, monkeypatch: pytest
 
 def test_columns_of_what_is_a_task_already_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"x\.jsonl, line 1: data\.fields has no effect on what is a Task already"):
-        make_tasks([Row(place="x.jsonl, line 1", values=Task(main_query="A"))], {"main_query": "q"})
+        make_tasks([TaskRow(place="x.jsonl, line 1", values=Task(main_query="A"))], {"main_query": "q"})
 
 
 def test_fields_named_as_a_task_has_them_need_no_mapping() -> None:
@@ -240,8 +240,8 @@ def test_keys_are_the_same_in_another_process() -> None:
     # A set's order depends on how a process hashes strings.
     tasks = make_tasks(rows_of({"tags": {"a", "b", "c", "d"}, "size": (4, 4)}), {})
     code = (
-        "from ajet.data.tasks import make_tasks; from ajet.data.rows import Row\n"
-        "print(make_tasks([Row(place='', values={'size': [4, 4], 'tags': {'d', 'c', 'b', 'a'}})], {})[0].task_id)"
+        "from ajet.data.tasks import make_tasks; from ajet.data.rows import TaskRow\n"
+        "print(make_tasks([TaskRow(place='', values={'size': [4, 4], 'tags': {'d', 'c', 'b', 'a'}})], {})[0].task_id)"
     )
     for hash_seed in ("1", "2"):
         environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": hash_seed}

@@ -28,8 +28,8 @@ from ajet.tracking.files.checkpoints import seal
 from ajet.tracking.store import TrajectoryStore
 from ajet.view.__main__ import main
 from ajet.view.app import make_app
-from ajet.view.catalog import Catalog, EpisodeKey, Wanted
-from ajet.view.conversation import Way, tokens_of, tree_of, turns_of
+from ajet.view.catalog import Catalog, EpisodeFilter, EpisodeKey
+from ajet.view.conversation import BranchPath, tokens_of, tree_of, turns_of
 from ajet.view.serving import application
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>{{ 7 * 7 }}\"'&"
@@ -101,17 +101,17 @@ def tokens(html: str, kind: str) -> list[str]:
 
 def test_the_list_can_be_narrowed_by_each_property(run: Path) -> None:
     catalog = Catalog(run)
-    assert len(catalog.select(Wanted())) == 6  # two a training step, two held out
-    assert set(catalog.select(Wanted(split="eval"))["task"]) == {"eval-0"}
-    assert set(catalog.select(Wanted(step=1))["task"]) == {"train-1"}
-    assert set(catalog.select(Wanted(task="&<"))["repeat"]) == {0, 1}
-    assert set(catalog.select(Wanted(status="timeout"))["task"]) == {"eval-0"}
-    assert set(catalog.select(Wanted(outcome="open"))["task"]) == {"eval-0"}
-    assert catalog.select(Wanted(outcome="lost"))["success"].sum() == 0
-    assert set(catalog.select(Wanted(tag="seer", least=0.5))["reward/seer"]) == {1.0}
-    assert catalog.select(Wanted(tag="witch")).empty
-    assert catalog.select(Wanted(order="oldest", split="train"))["step"].is_monotonic_increasing
-    assert catalog.select(Wanted(order="worst"))["score"].iloc[0] == 0.0
+    assert len(catalog.select(EpisodeFilter())) == 6  # two a training step, two held out
+    assert set(catalog.select(EpisodeFilter(split="eval"))["task"]) == {"eval-0"}
+    assert set(catalog.select(EpisodeFilter(step=1))["task"]) == {"train-1"}
+    assert set(catalog.select(EpisodeFilter(task="&<"))["repeat"]) == {0, 1}
+    assert set(catalog.select(EpisodeFilter(status="timeout"))["task"]) == {"eval-0"}
+    assert set(catalog.select(EpisodeFilter(outcome="open"))["task"]) == {"eval-0"}
+    assert catalog.select(EpisodeFilter(outcome="lost"))["success"].sum() == 0
+    assert set(catalog.select(EpisodeFilter(tag="seer", least=0.5))["reward/seer"]) == {1.0}
+    assert catalog.select(EpisodeFilter(tag="witch")).empty
+    assert catalog.select(EpisodeFilter(order="oldest", split="train"))["step"].is_monotonic_increasing
+    assert catalog.select(EpisodeFilter(order="worst"))["score"].iloc[0] == 0.0
 
 
 def test_a_run_that_goes_on_is_read_on(run: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_run_that_goes_on_is_read_on(run: Path) -> None:
     assert len(catalog.episodes()) == 6
     again = EpisodeGroup(task=Task(task_id="new"), episodes=(episode(0, task="new"),))
     TrajectoryStore(run / "trajectories").write([again], {}, step=1, split="train")
-    assert set(catalog.select(Wanted(step=1))["task"]) == {"new"}
+    assert set(catalog.select(EpisodeFilter(step=1))["task"]) == {"new"}
 
 
 def test_a_run_that_has_only_begun_says_so(tmp_path: Path) -> None:
@@ -171,10 +171,20 @@ def test_a_tree_forks_where_calls_part(run: Path) -> None:
     calls = Catalog(run).calls(EpisodeKey(split="train", step=0, task="t&<b>", repeat=1))
     tree = tree_of(calls, None)
     assert (tree.num_tokens, tree.num_unique) == (5 + 4, 7)
-    shared, first, second = tree.stretches
-    assert (shared.text, shared.calls, shared.depth, shared.way) == ("1 2", [0, 2], 0, None)
-    assert (first.text, first.calls, first.depth, first.way) == ("3 4 5", [0], 1, Way(fork=1, number=1, num_ways=2))
-    assert (second.text, second.calls, second.depth, second.way) == ("9 8", [2], 1, Way(fork=1, number=2, num_ways=2))
+    shared, first, second = tree.spans
+    assert (shared.text, shared.calls, shared.depth, shared.path) == ("1 2", [0, 2], 0, None)
+    assert (first.text, first.calls, first.depth, first.path) == (
+        "3 4 5",
+        [0],
+        1,
+        BranchPath(fork=1, number=1, num_paths=2),
+    )
+    assert (second.text, second.calls, second.depth, second.path) == (
+        "9 8",
+        [2],
+        1,
+        BranchPath(fork=1, number=2, num_paths=2),
+    )
 
 
 def test_an_agent_that_says_more_than_functions_nest_has_a_tree(run: Path) -> None:
@@ -186,11 +196,11 @@ def test_an_agent_that_says_more_than_functions_nest_has_a_tree(run: Path) -> No
     TrajectoryStore(run / "trajectories").write([group], {}, step=1, split="train")
     catalog = Catalog(run)
     tree = tree_of(catalog.calls(EpisodeKey(split="train", step=1, task="long", repeat=0)), None)
-    assert (len(tree.stretches), tree.num_unique) == (400, 799)
-    assert [stretch.depth for stretch in tree.stretches] == [0] * 398 + [1, 1]
-    assert len(tree.stretches[0].calls) == 400
+    assert (len(tree.spans), tree.num_unique) == (400, 799)
+    assert [stretch.depth for stretch in tree.spans] == [0] * 398 + [1, 1]
+    assert len(tree.spans[0].calls) == 400
     page = TestClient(make_app(run), base_url="http://127.0.0.1").get("/tree?split=train&step=1&task=long&repeat=0")
-    assert page.status_code == 200 and page.text.count("fork 1, way ") == 2 and "and 388 more" in page.text
+    assert page.status_code == 200 and page.text.count("fork 1, path ") == 2 and "and 388 more" in page.text
 
 
 def test_pages_show_what_a_model_wrote_as_text(client: TestClient) -> None:
@@ -296,9 +306,9 @@ def test_a_folder_of_runs_lists_them_and_lets_one_choose(run: Path, capsys: pyte
     for link in links:
         page = client.get(link)
         assert page.status_code == 200 and 'href="/">all runs' in page.text
-        ways = {unescape(way) for way in re.findall(r'(?:href|action)="([^"]*)"', page.text)} - {"/"}
-        assert all(way.startswith(link) for way in ways)
-        assert {client.get(way).status_code for way in ways} == {200}
+        ways = {unescape(path) for path in re.findall(r'(?:href|action)="([^"]*)"', page.text)} - {"/"}
+        assert all(path.startswith(link) for path in ways)
+        assert {client.get(path).status_code for path in ways} == {200}
         found |= "t&amp;&lt;b&gt;" in page.text
     assert found
     make_run(folder / "later")

@@ -142,7 +142,7 @@ def test_wandbs_own_variables_choose_the_mode_where_the_setting_leaves_it_open(
     assert WandbConfig(mode="offline").mode_in_use() == "offline"
 
 
-@pytest.mark.parametrize("setting", [{"project": "p"}, {"group": "g"}, {"name": "n"}, {"sample_games": 0}])
+@pytest.mark.parametrize("setting", [{"project": "p"}, {"group": "g"}, {"name": "n"}, {"sample_episodes": 0}])
 def test_settings_of_wandb_are_refused_where_it_is_off(setting: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=f"logger.wandb.{next(iter(setting))} has no effect with"):
         WandbConfig(mode="disabled", **setting).check()  # type: ignore[arg-type]
@@ -153,11 +153,12 @@ def test_settings_of_wandb_that_the_environment_turns_off_are_said(monkeypatch: 
     wandb = WandbConfig(project="p", name="n")
     for name in os.environ.keys() - own_environment().keys():
         monkeypatch.delenv(name)
-    assert wandb.off_by_environment() is None
+    assert wandb.disabled_by_environment() is None
     monkeypatch.setenv("WANDB_MODE", "disabled")
     wandb.check()  # a run directory's settings are no mistake of this command's
     words = "WANDB_MODE=disabled turns W&B off, so logger.wandb.project, logger.wandb.name has no effect"
-    assert wandb.off_by_environment() == words
+    assert wandb.disabled_by_environment() == words
     assert (
-        WandbConfig().off_by_environment() is None and WandbConfig(mode="online", name="n").off_by_environment() is None
+        WandbConfig().disabled_by_environment() is None
+        and WandbConfig(mode="online", name="n").disabled_by_environment() is None
     )

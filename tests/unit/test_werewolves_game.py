@@ -14,10 +14,10 @@ from ajet.chat.types import ChatReply, ChatRequest
 from ajet.errors import ConfigError
 from ajet.rollout.opponents.random import RandomPlayer
 from ajet.workflows.werewolves import prompts
-from ajet.workflows.werewolves.bare import BareTable
+from ajet.workflows.werewolves.bare import BarePlayers
 from ajet.workflows.werewolves.decisions import NOTHING, Ask, Choice
 from ajet.workflows.werewolves.game import Death, Game, deal_roles, most_voted, speaking_order
-from ajet.workflows.werewolves.play import Answer, Driver, Report
+from ajet.workflows.werewolves.play import GameReport, Moderator, PlayerReply
 from ajet.workflows.werewolves.rewards import reward, trained_side
 
 NINE = {"werewolf": 3, "villager": 3, "seer": 1, "witch": 1, "hunter": 1}
@@ -31,7 +31,7 @@ def a_game(*roles: str, day_limit: int = 8) -> Game:
     return Game(roles=roles, day_limit=day_limit)
 
 
-class WatchedTable(BareTable):
+class WatchedTable(BarePlayers):
     """A table that checks each request against the state of the game."""
 
     def __init__(self, game: Game, rng: random.Random) -> None:
@@ -41,7 +41,7 @@ class WatchedTable(BareTable):
         self.num_alive = len(seats)
         self.potions = 2
 
-    async def ask(self, seat: int, text: str, ask: Ask) -> Answer:
+    async def ask(self, seat: int, text: str, ask: Ask) -> PlayerReply:
         game = self.game
         if ask.decision not in ("shoot", "last_words"):
             assert seat in game.alive, "the dead do not act"
@@ -56,17 +56,19 @@ class WatchedTable(BareTable):
         await super().tell(seats, speaker, text)
 
 
-def play_at_random(counts: dict[str, int], number: int, *, day_limit: int = 8, rounds: int = 1) -> tuple[Game, Report]:
+def play_at_random(
+    counts: dict[str, int], number: int, *, day_limit: int = 8, rounds: int = 1
+) -> tuple[Game, GameReport]:
     game = Game(roles=deal_roles(counts, number), day_limit=day_limit)
-    driver = Driver(
+    moderator = Moderator(
         game=game,
-        table=WatchedTable(game, random.Random(number)),
+        players=WatchedTable(game, random.Random(number)),
         random_number=number,
         discussion_rounds=rounds,
         public_votes=True,
         free_speech=False,
     )
-    return game, asyncio.run(driver.play())
+    return game, asyncio.run(moderator.play())
 
 
 @given(tables, numbers, st.integers(1, 4), st.integers(0, 2))
@@ -212,16 +214,16 @@ def test_players_who_never_decide_lose_nothing_but_their_moves() -> None:
             return ChatReply(content="Hm.")
 
     roles = deal_roles(FIVE, 1)
-    table = BareTable([Silent() for _ in roles], [prompts.system_prompt(s, roles) for s in range(5)])
-    driver = Driver(
+    table = BarePlayers([Silent() for _ in roles], [prompts.system_prompt(s, roles) for s in range(5)])
+    moderator = Moderator(
         game=Game(roles=roles, day_limit=2),
-        table=table,
+        players=table,
         random_number=1,
         discussion_rounds=1,
         public_votes=True,
         free_speech=False,
     )
-    report = asyncio.run(driver.play())
+    report = asyncio.run(moderator.play())
     assert report.winner == "werewolves" and report.num_days == 2
     assert report.metrics["default_moves"] == report.metrics["decisions"] > 0
     assert report.metrics["default_move_seer"] == 1.0
@@ -235,9 +237,9 @@ def test_free_words_cannot_pass_for_another_players_line() -> None:
 @pytest.mark.parametrize(
     ("targets", "reason"),
     [
-        (None, "trains? hostile"),
+        (None, "trains? opposing"),
         ([], "trains nobody"),
-        (["werewolf", "seer"], "hostile sides together"),
+        (["werewolf", "seer"], "opposing sides together"),
         (["seer", "fool"], "has no fool"),
     ],
 )

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from ajet.chat.types import ChatReply, ChatRequest
 from ajet.errors import ConfigError
 from ajet.workflows.werewolves import prompts
-from ajet.workflows.werewolves.bare import BareTable
+from ajet.workflows.werewolves.bare import BarePlayers
 from ajet.workflows.werewolves.decisions import Ask
 from ajet.workflows.werewolves.game import ROLES, Game, deal_roles
 from ajet.workflows.werewolves.params import DECISIONS_OF, ScriptedParams, scripted_params
-from ajet.workflows.werewolves.play import Driver
+from ajet.workflows.werewolves.play import Moderator
 from ajet.workflows.werewolves.prompts import Decision
 from ajet.workflows.werewolves.reading import Ballots, read
 from ajet.workflows.werewolves.scripted import ScriptedPlayer
@@ -225,15 +225,15 @@ def test_whole_games_are_legal_and_recite_only_what_was_asked_with(number: int, 
     roles = deal_roles(NINE, number)
     params = scripted_params({"sense": sense, "follow": habit, "insight": habit, "wolf_counterclaim": habit})
     players = [Watched(ScriptedPlayer(rng=random.Random(f"{number}/{s}"), params=params)) for s in range(9)]
-    driver = Driver(
+    moderator = Moderator(
         game=Game(roles=roles, day_limit=8),
-        table=BareTable(players, [prompts.system_prompt(s, roles) for s in range(9)]),
+        players=BarePlayers(players, [prompts.system_prompt(s, roles) for s in range(9)]),
         random_number=number,
         discussion_rounds=1,
         public_votes=True,
         free_speech=False,
     )
-    report = asyncio.run(driver.play())
+    report = asyncio.run(moderator.play())
     assert report.metrics["default_moves"] == 0
     if sense == 1.0:
         assert (
@@ -254,10 +254,10 @@ params = scripted_params({})
 for number in range(40):
     roles = deal_roles(NINE, number)
     players = [ScriptedPlayer(rng=random.Random(f"{number}/{s}"), params=params) for s in range(9)]
-    table = BareTable(players, [prompts.system_prompt(s, roles) for s in range(9)])
-    driver = Driver(game=Game(roles=roles, day_limit=8), table=table, random_number=number, discussion_rounds=1,
+    table = BarePlayers(players, [prompts.system_prompt(s, roles) for s in range(9)])
+    moderator = Moderator(game=Game(roles=roles, day_limit=8), players=table, random_number=number, discussion_rounds=1,
                     public_votes=True, free_speech=False)
-    print(asyncio.run(driver.play()).events)
+    print(asyncio.run(moderator.play()).events)
 """
 
 

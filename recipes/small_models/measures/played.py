@@ -19,7 +19,7 @@ from ajet.data.randomness import derive_rng
 from ajet.evaluate.scores import play_held_out
 from ajet.records import EpisodeGroup, Task
 from ajet.rollout.agent_model import Agent
-from ajet.rollout.judges.base import judged
+from ajet.rollout.judges.base import apply_judge
 from ajet.rollout.opponents.scripted import ScriptedPlayersConfig
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.metrics import Metrics
@@ -70,7 +70,7 @@ def teachers_success(overrides: Sequence[str], num_games: int, *, sense: float, 
             )
             played = WorkflowTask(task=task, repeat=repeat)
             output = await made.execute(played, tuner)
-            return bool((output if judge is None else await judged(judge, played, output)).is_success)
+            return bool((output if judge is None else await apply_judge(judge, played, output)).is_success)
 
         tasks = _held_out_tasks(config, num_games)
         wins = [runtime.run(succeeds(task, repeat)) for task in tasks for repeat in range(repeats)]

@@ -17,7 +17,7 @@ from recipes.small_models.measures.played import play
 from ajet.data.randomness import derive_rng
 from ajet.records import Call, EpisodeGroup
 from ajet.workflows.werewolves import prompts
-from ajet.workflows.werewolves.bare import TOOL_RESULT, BareTable
+from ajet.workflows.werewolves.bare import TOOL_RESULT, BarePlayers
 from ajet.workflows.werewolves.game import deal_roles
 from ajet.workflows.werewolves.params import scripted_params
 from ajet.workflows.werewolves.reading import read
@@ -114,8 +114,8 @@ def teachers_metrics(targets: Sequence[str], sense: float, *, others_sense: floa
             ScriptedPlayer(rng=derive_rng("gates", number, seat), params=teacher if role in targets else other)
             for seat, role in enumerate(roles)
         ]
-        table = BareTable(players, [prompts.system_prompt(seat, roles) for seat in range(len(roles))])
-        report = await workflow.driver(roles, table, number).play()
+        table = BarePlayers(players, [prompts.system_prompt(seat, roles) for seat in range(len(roles))])
+        report = await workflow.moderator(roles, table, number).play()
         won = (report.winner == "good") == (targets[0] != "werewolf")
         for name, value in (*report.metrics.items(), ("success", float(won))):
             values.setdefault(name, []).append(value)

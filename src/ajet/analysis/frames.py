@@ -183,11 +183,11 @@ def read_texts(files: Sequence[Path], *, task: str, repeat: int) -> pd.DataFrame
         repeat: which of the task's episodes.
     """
     chosen = [("task", "=", task), ("repeat", "=", repeat)]
-    tables = [_told(path, _read_table(path, _TOLD, chosen)) for path in files]
+    tables = [_decoded(path, _read_table(path, _TOLD, chosen)) for path in files]
     return pd.concat(tables, ignore_index=True).sort_values("call_index", ignore_index=True)
 
 
-def _told(path: Path, table: pa.Table) -> pd.DataFrame:
+def _decoded(path: Path, table: pa.Table) -> pd.DataFrame:
     """The rows with their JSON read and their tokens checked."""
     num_sampled, num_logprobs = (pc.list_value_length(table[name]).to_pylist() for name in ("sampled_ids", "logprobs"))
     ids = [pc.list_flatten(table[name]) for name in ("prompt_ids", "sampled_ids")]

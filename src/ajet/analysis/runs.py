@@ -157,7 +157,7 @@ class Sweep:
         """
         known = set.intersection(*(set(run.config) for run in self.runs)) if self.runs else set()
         keys = sorted(key for key in known if not key.startswith(UNTELLING))
-        rows = {run.name: [_written(key, run.config[key]) for key in keys] for run in self.runs}
+        rows = {run.name: [_format_value(key, run.config[key]) for key in keys] for run in self.runs}
         table = pd.DataFrame.from_dict(rows, orient="index", columns=keys)
         return table.loc[:, table.nunique() > 1]
 
@@ -171,7 +171,7 @@ class Sweep:
         for run in self.runs:
             alike.setdefault(tuple(telling.loc[run.name]), []).append(run)
         if len(alike) == 1:
-            return {_written(TARGETS, self.runs[0].config.get(TARGETS)): list(self.runs)}
+            return {_format_value(TARGETS, self.runs[0].config.get(TARGETS)): list(self.runs)}
         return {_label(telling.columns, values): runs for values, runs in alike.items()}
 
     @cached_property
@@ -199,7 +199,7 @@ class Sweep:
         return pd.concat(named, ignore_index=True) if named else pd.DataFrame(columns=["run", "condition", *KEY])
 
 
-def _written(key: str, value: Any) -> str:
+def _format_value(key: str, value: Any) -> str:
     if key == TARGETS and value is None:
         return "all roles"
     return "+".join(str(item) for item in value) if isinstance(value, list) else str(value)

@@ -11,7 +11,7 @@ from ajet.assemble.preflight import find_model
 from ajet.assemble.tasks import make_task_source
 from ajet.config.compose import save
 from ajet.config.root import PlayConfig
-from ajet.rollout.play import Play
+from ajet.rollout.play import PlayRun
 from ajet.rollout.runner import RolloutCallbacks
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.store import TrajectoryStore
@@ -22,7 +22,7 @@ from ajet.workflows.parameters import workflow_maker
 TRANSCRIPT = "transcript.txt"
 
 
-def build_play(config: PlayConfig) -> Play:
+def build_play(config: PlayConfig) -> PlayRun:
     """Everything that playing without training needs."""
     workflow = load_workflow(config.workflow.entry)
     make_workflow = workflow_maker(workflow, config)
@@ -38,7 +38,7 @@ def build_play(config: PlayConfig) -> Play:
         transcript = Transcript(run_dir / TRANSCRIPT, _say)
         opened.callback(transcript.close)
         store = TrajectoryStore(run_dir / "trajectories")
-        return Play(
+        return PlayRun(
             tasks=tasks,
             scheduler=make_scheduler(
                 config,

@@ -21,9 +21,9 @@ from ajet.rollout.agent_model import Agent, EngineReplies, ReplySource
 from ajet.rollout.descriptors import fitting_concurrency
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import EnvironmentMaker
+from ajet.rollout.judge_usage import JudgeUsage
 from ajet.rollout.runner import EpisodeRunner, RolloutCallbacks
 from ajet.rollout.scheduler import RolloutScheduler
-from ajet.rollout.unasked import Unasked
 from ajet.tracking.console import Display
 from ajet.workflow import Workflow
 
@@ -41,7 +41,7 @@ def make_scheduler(
     callbacks: RolloutCallbacks | None = None,
 ) -> RolloutScheduler:
     """The agents' models and the order of play; the endpoint and a frozen opponent's engine are added to `opened`."""
-    unasked = Unasked(config, make_judge(config), print if display is None else display.say)
+    unasked = JudgeUsage(config, make_judge(config), print if display is None else display.say)
     endpoint = Endpoint(config.endpoint)
     opened.callback(endpoint.close)
     callbacks = callbacks or RolloutCallbacks()

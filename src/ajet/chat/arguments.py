@@ -40,7 +40,7 @@ class UncheckableError(Exception):
     """The check cannot be made."""
 
 
-def misfit(arguments: object, parameters: Mapping[str, object]) -> str | None:
+def schema_violation(arguments: object, parameters: Mapping[str, object]) -> str | None:
     """What is wrong with the arguments, in words; None where they fit.
 
     Raises:
@@ -78,7 +78,7 @@ def _validator(schema: str) -> Validator | None:
             return None
         # The registry holds JSON schema's own documents; a reference to any other is not fetched.
         return _bounded(kind)(parameters, registry=REGISTRY)
-    except Exception:  # as in `misfit`
+    except Exception:  # as in `schema_violation`
         return None
 
 

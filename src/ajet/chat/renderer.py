@@ -32,7 +32,7 @@ ZERO_WIDTH_SPACE = "\u200b"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class RecordedTurn:
     """One finished call of an agent: what a later request may extend."""
 
     messages: list[dict[str, Any]]
@@ -49,7 +49,7 @@ class Conversation:
 
     agent_number: int = 0
     """Of this agent among those of the episode."""
-    turns: list[Turn] = field(default_factory=list)
+    turns: list[RecordedTurn] = field(default_factory=list)
     """The finished calls that a later request may extend."""
     num_replies: int = 0
 
@@ -133,7 +133,7 @@ class ChatRenderer:
         messages = plain_messages(request.messages)
         messages.append(assistant_message(reply.content, reply.tool_calls))
         ids = prompt_ids + self._without_stop(sampled_ids)
-        conversation.turns.append(Turn(messages=messages, tools=list(request.tools), ids=ids))
+        conversation.turns.append(RecordedTurn(messages=messages, tools=list(request.tools), ids=ids))
         return reply
 
     def reply_text(self, sampled_ids: Sequence[int]) -> str:
@@ -175,7 +175,7 @@ class ChatRenderer:
             raise WorkflowError(f"A prompt needs at least one token id, each from 0 to {size - 1}.")
         return ids
 
-    def _suffix(self, text: str, turn: Turn) -> str | None:
+    def _suffix(self, text: str, turn: RecordedTurn) -> str | None:
         """What `text` adds behind the turn's reply, its end included; None where the template rewrote the turn.
 
         `text` was rendered with the new request's tools, the turn with its own: templates that list tools up

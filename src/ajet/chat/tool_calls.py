@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ajet.chat.arguments import UncheckableError, misfit
+from ajet.chat.arguments import UncheckableError, schema_violation
 from ajet.chat.strict_json import NotJsonError, checked_arguments, read_json
 from ajet.chat.types import ChatReply, NamedTool, ToolCall, ToolChoice, ToolSchema
 
@@ -62,7 +62,7 @@ def parse_reply(
     except _MalformedCall as error:
         note = f"{text.strip()}\n[format error: {error}]"
         return ParsedReply(content=note, tool_calls=(), format_error=str(error))
-    reason, unchecked = _first_misfit(calls, tools)
+    reason, unchecked = _first_violation(calls, tools)
     return ParsedReply(content=content, tool_calls=tuple(calls), format_error=reason, unchecked=unchecked)
 
 
@@ -70,13 +70,13 @@ class _MalformedCall(Exception):
     pass
 
 
-def _first_misfit(calls: Sequence[ToolCall], tools: Sequence[ToolSchema]) -> tuple[str | None, bool]:
+def _first_violation(calls: Sequence[ToolCall], tools: Sequence[ToolSchema]) -> tuple[str | None, bool]:
     """What is wrong with the first call whose arguments do not fit, and whether any could not be checked."""
     parameters = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
     first, unchecked = None, False
     for call in calls:
         try:
-            error = misfit(json.loads(call.arguments), parameters[call.name])
+            error = schema_violation(json.loads(call.arguments), parameters[call.name])
         except UncheckableError:
             unchecked = True
             continue

@@ -27,6 +27,7 @@ from ajet.config.hydra_private import TURN, own_hydra
 from ajet.config.model import resolve_model_path
 from ajet.config.options import GROUPS, choosing, field_types, is_nullable, option, options, owners
 from ajet.config.outside import is_outside, unloaded_option
+from ajet.config.renamed import renamed_sections, with_new_keys
 from ajet.config.root import Config, EvaluateConfig, PlayConfig
 from ajet.config.store import SCHEMAS
 from ajet.config.validate import validate, validate_evaluation
@@ -72,7 +73,7 @@ def compose(overrides: Sequence[str], *, run_dir: str | Path) -> Config:
     Raises:
         ConfigError: an option or a key does not exist, or a setting cannot work.
     """
-    overrides = choosing(overrides)
+    overrides = choosing(with_new_keys(overrides))
     try:
         tree = compose_tree(overrides)
         with open_dict(tree):
@@ -131,11 +132,11 @@ def _typed(content: Any, schema: type, *, run_code: bool = True) -> DictConfig:
 
 
 def _without_idle(content: Any) -> Any:
-    """A run directory's configuration without what earlier versions wrote for options that were not chosen: there, all
-    options of a group had their settings side by side, null or as they are by default."""
+    """A run directory's configuration by today's keys, without what earlier versions wrote for options that were not
+    chosen: there, all options of a group had their settings side by side, null or as they are by default."""
     if not isinstance(content, dict):
         return content
-    kept = dict(content)
+    kept = renamed_sections(content)
     for group in GROUPS:
         if isinstance(content.get(group), dict) and not is_outside(content[group].get(GROUPS[group].key)):
             chosen = option(group, content[group].get(GROUPS[group].key))

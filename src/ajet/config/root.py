@@ -56,7 +56,7 @@ class Config:
     total_steps: int = ruled(20, at_least=1)
     """Training steps of the whole run, those before a resume included."""
     resume: str | None = None
-    """A run directory to go on with; its config.yaml replaces everything but a few keys."""
+    """A run directory to resume; its config.yaml replaces everything but a few keys."""
     trust_code: bool = False
     """With resume: run the code that the run directory names even if it is not what this user recorded."""
     run_dir: str = MISSING

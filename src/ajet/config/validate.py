@@ -18,7 +18,7 @@ from ajet.config.model import resolve_model_path
 from ajet.config.options import options
 from ajet.config.root import BASE, Config, EvaluateConfig
 from ajet.config.store import group_options
-from ajet.config.unread import untrained_tags
+from ajet.config.unused import untrained_tags
 from ajet.errors import ConfigError
 from ajet.workflows import builtin_workflows
 
@@ -113,14 +113,14 @@ def _check_targets(config: Config) -> None:
         unknown = [tag for tag in targets if tags and tag not in tags]
         if unknown:
             raise ConfigError(f"trainable_targets: unknown tag {', '.join(unknown)}; choose {named}")
-    check_sides(config.workflow.hostile or [], tags, targets)
+    check_sides(config.workflow.opposing_sides or [], tags, targets)
 
 
-def check_sides(hostile: Sequence[Sequence[str]], tags: Sequence[str], targets: Sequence[str] | None) -> None:
+def check_sides(opposing_sides: Sequence[Sequence[str]], tags: Sequence[str], targets: Sequence[str] | None) -> None:
     """Refuse to train sides together that play against each other.
 
     Args:
-        hostile: the sides.
+        opposing_sides: those sides, with the tags of each.
         tags: all that the workflow uses.
         targets: those to train; None for all.
 
@@ -128,10 +128,10 @@ def check_sides(hostile: Sequence[Sequence[str]], tags: Sequence[str], targets: 
         ConfigError: which sides there are.
     """
     trained = set(tags if targets is None else targets)
-    sides = [side for side in hostile if trained.intersection(side)]
+    sides = [side for side in opposing_sides if trained.intersection(side)]
     if len(sides) > 1:
         raise ConfigError(
-            f"trainable_targets={'null' if targets is None else _listed(targets)} trains hostile sides "
+            f"trainable_targets={'null' if targets is None else _listed(targets)} trains opposing sides "
             f"together; choose tags of one side: {' or '.join(_listed(side) for side in sides)}"
         )
 

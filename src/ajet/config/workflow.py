@@ -28,7 +28,7 @@ class WorkflowConfig:
     episode's `workflow_task.gym_env`, and is closed after it if it has a `close`. Null: there is none."""
     target_tags: list[str] | None = None
     """Every tag that the workflow uses; null: as its class says, empty if that cannot say."""
-    hostile: list[list[str]] | None = None
+    opposing_sides: list[list[str]] | None = None
     """Sides whose tags must not be trained together, e.g. [[werewolf], [seer, witch]]; null: as its class says."""
     has_own_models: bool | None = None
     """Whether the workflow brings a `debug_model` for agents that are not trained; null: as its class says."""
@@ -47,7 +47,7 @@ def ask_class(config: WorkflowConfig) -> WorkflowConfig:
     workflow = load_workflow(config.entry)
     facts: dict[str, Any] = {
         "target_tags": list(workflow.target_tags),
-        "hostile": [list(side) for side in workflow.hostile],
+        "opposing_sides": [list(side) for side in workflow.opposing_sides],
         "has_own_models": workflow.has_own_models,
         "scripted": workflow.has_scripted_players(),
     }

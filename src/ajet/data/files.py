@@ -10,7 +10,7 @@ from typing import Any
 
 from ajet.config.fields import BUILTIN_PREFIX, named, place
 from ajet.data.listed import PathConfig
-from ajet.data.rows import Row
+from ajet.data.rows import TaskRow
 from ajet.errors import ConfigError
 
 _WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
@@ -23,13 +23,13 @@ class FileConfig(PathConfig):
     path: str = place(needed="the file of training tasks")
     """The training tasks: a file, or `builtin:<workflow>/<file>` for one that ships with a workflow."""
 
-    def rows(self, path: str, *, held_out: bool, setting: str) -> list[Row]:
+    def rows(self, path: str, *, held_out: bool, setting: str) -> list[TaskRow]:
         """See `PathConfig`."""
         file = Path(resolve_data_path(path))
         if not file.is_file():
             raise ConfigError(f"{setting}: there is no file {file}")
         try:
-            return [Row(place=f"{file.name}, {where}", values=values) for where, values in self.parse(file)]
+            return [TaskRow(place=f"{file.name}, {where}", values=values) for where, values in self.parse(file)]
         except UnicodeDecodeError as error:
             raise ConfigError(f"{file.name}: not UTF-8 at byte {error.start}: save the file as UTF-8") from error
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ajet.config.fields import named, place
 from ajet.data.listed import PathConfig
-from ajet.data.rows import Row
+from ajet.data.rows import TaskRow
 from ajet.errors import ConfigError, require_extra
 
 
@@ -27,7 +27,7 @@ class HuggingFaceConfig(PathConfig):
     held_out_split: str | None = None
     """The split that is held out; null: a part of `split` is."""
 
-    def rows(self, path: str, *, held_out: bool, setting: str) -> list[Row]:
+    def rows(self, path: str, *, held_out: bool, setting: str) -> list[TaskRow]:
         """See `PathConfig`."""
         split = self.held_out_split or self.split if held_out else self.split
         return _from_dataset(path, self.subset, split, setting)
@@ -45,7 +45,7 @@ class HuggingFaceConfig(PathConfig):
             raise ConfigError(f"data.held_out_split={self.held_out_split} is the split to train on: choose another")
 
 
-def _from_dataset(path: str, subset: str | None, split: str, setting: str) -> list[Row]:
+def _from_dataset(path: str, subset: str | None, split: str, setting: str) -> list[TaskRow]:
     require_extra("datasets", needed_by="data=huggingface")
     import datasets  # takes seconds
 
@@ -54,7 +54,7 @@ def _from_dataset(path: str, subset: str | None, split: str, setting: str) -> li
         loaded = datasets.load_dataset(path, subset, split=split) if saved is None else saved
     except (OSError, ValueError) as error:  # among them unknown splits and configurations, which it lists
         raise ConfigError(f"{setting}={path}: {' '.join(str(error).split())}") from error
-    return [Row(place=f"{path}[{split}], row {number}", values=dict(row)) for number, row in enumerate(loaded, 1)]
+    return [TaskRow(place=f"{path}[{split}], row {number}", values=dict(row)) for number, row in enumerate(loaded, 1)]
 
 
 def _saved(path: str, subset: str | None, split: str) -> Sequence[Any] | None:

@@ -15,7 +15,7 @@ from ajet.config.component import construct
 from ajet.config.fields import needed, place, ruled
 from ajet.data.content import content_key
 from ajet.data.randomness import derive_seed
-from ajet.data.rows import Row, checked_rows, rows_of
+from ajet.data.rows import TaskRow, checked_rows, rows_of
 from ajet.data.source import DataConfig, TaskCheck
 from ajet.data.tasks import make_tasks
 from ajet.errors import ConfigError
@@ -66,7 +66,7 @@ class ListConfig(DataConfig):
         """Whether held-out tasks are a part of the training ones."""
         return not callable(getattr(self.component, "held_out", None))
 
-    def read_rows(self, *, held_out: bool = False) -> Sequence[Row]:
+    def read_rows(self, *, held_out: bool = False) -> Sequence[TaskRow]:
         """The rows of the training or the held-out tasks: here, what a user's class gives.
 
         Raises:
@@ -101,7 +101,7 @@ class PathConfig(ListConfig):
     held_out_path: str | None = place()
     """The held-out tasks, likewise; null: a part of the training tasks is held out."""
 
-    def rows(self, path: str, *, held_out: bool, setting: str) -> Sequence[Row]:
+    def rows(self, path: str, *, held_out: bool, setting: str) -> Sequence[TaskRow]:
         """The rows at a path, unchecked.
 
         Args:
@@ -118,7 +118,7 @@ class PathConfig(ListConfig):
         """See `ListConfig`."""
         return self.held_out_path is None
 
-    def read_rows(self, *, held_out: bool = False) -> Sequence[Row]:
+    def read_rows(self, *, held_out: bool = False) -> Sequence[TaskRow]:
         """See `ListConfig`."""
         is_apart = held_out and self.held_out_path is not None
         path, setting = (self.held_out_path, "data.held_out_path") if is_apart else (self.path, "data.path")

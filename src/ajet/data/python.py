@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ajet.config.authors.importing import authors_code, load_object
 from ajet.config.fields import code, named
 from ajet.data.listed import PathConfig
-from ajet.data.rows import Row, rows_of
+from ajet.data.rows import TaskRow, rows_of
 
 
 @dataclass
@@ -21,7 +21,7 @@ class PythonConfig(PathConfig):
     held_out_path: str | None = code()
     """That of the held-out tasks; null: a part of the training tasks is held out."""
 
-    def rows(self, path: str, *, held_out: bool, setting: str) -> Sequence[Row]:
+    def rows(self, path: str, *, held_out: bool, setting: str) -> Sequence[TaskRow]:
         """See `PathConfig`."""
         function = load_object(path, setting=setting)
         with authors_code(f"{setting}={path}"):

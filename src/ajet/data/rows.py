@@ -11,7 +11,7 @@ from ajet.records import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class TaskRow:
     """One task to be."""
 
     place: str
@@ -19,7 +19,7 @@ class Row:
     values: Mapping[str, Any] | Task
 
 
-def rows_of(made: object, source: str, setting: str) -> Sequence[Row]:
+def rows_of(made: object, source: str, setting: str) -> Sequence[TaskRow]:
     """The rows that an author's code made, the code running as they are taken.
 
     Args:
@@ -32,11 +32,11 @@ def rows_of(made: object, source: str, setting: str) -> Sequence[Row]:
     """
     if not isinstance(made, Iterable):
         raise ConfigError(f"{setting} yields tasks or mappings; it returned {type(made).__name__}")
-    rows = [Row(place=f"{source}, task {number}", values=task) for number, task in enumerate(made, 1)]
+    rows = [TaskRow(place=f"{source}, task {number}", values=task) for number, task in enumerate(made, 1)]
     return checked_rows(rows, setting)
 
 
-def checked_rows(rows: Sequence[Row], setting: str) -> Sequence[Row]:
+def checked_rows(rows: Sequence[TaskRow], setting: str) -> Sequence[TaskRow]:
     """The rows, if they can be tasks.
 
     Args:

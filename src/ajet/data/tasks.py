@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ajet.data.content import whole_key
-from ajet.data.rows import Row
+from ajet.data.rows import TaskRow
 from ajet.errors import ConfigError
 from ajet.records import Task
 
@@ -17,7 +17,7 @@ TASK_FIELDS = ("task_id", "main_query", "init_messages", "env_type")
 _ID_LENGTH = 16
 
 
-def make_tasks(rows: Sequence[Row], columns: Mapping[str, str]) -> list[Task]:
+def make_tasks(rows: Sequence[TaskRow], columns: Mapping[str, str]) -> list[Task]:
     """One task a row, in order.
 
     Args:
@@ -43,7 +43,7 @@ def make_tasks(rows: Sequence[Row], columns: Mapping[str, str]) -> list[Task]:
     return [_with_columns(row, task, columns) for row, task in zip(rows, named, strict=True)]
 
 
-def _with_columns(row: Row, task: Task, columns: Mapping[str, str]) -> Task:
+def _with_columns(row: TaskRow, task: Task, columns: Mapping[str, str]) -> Task:
     """The task with its question, messages and environment also where code looks for a column by the file's own name.
 
     The id's column is left out: two tasks that differ in nothing else would no longer be the same.
@@ -54,7 +54,7 @@ def _with_columns(row: Row, task: Task, columns: Mapping[str, str]) -> Task:
     return replace(task, metadata={**kept, **task.metadata}) if kept else task
 
 
-def _named(rows: Sequence[Row], tasks: Sequence[Task]) -> list[Task]:
+def _named(rows: Sequence[TaskRow], tasks: Sequence[Task]) -> list[Task]:
     """The tasks with ids that depend on what they are alone; the second of two equal ones is numbered."""
     repeats: Counter[str] = Counter()
     named: list[Task] = []
@@ -65,7 +65,7 @@ def _named(rows: Sequence[Row], tasks: Sequence[Task]) -> list[Task]:
     return named
 
 
-def _task(row: Row, columns: Mapping[str, str]) -> Task:
+def _task(row: TaskRow, columns: Mapping[str, str]) -> Task:
     if isinstance(row.values, Task):
         return row.values
     values = dict(row.values)
@@ -90,7 +90,7 @@ def _task(row: Row, columns: Mapping[str, str]) -> Task:
     )
 
 
-def _text(row: Row, name: str, value: Any) -> str:
+def _text(row: TaskRow, name: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool | Mapping | list):
@@ -98,14 +98,14 @@ def _text(row: Row, name: str, value: Any) -> str:
     return str(value)
 
 
-def _messages(row: Row, value: Any) -> list[Mapping[str, Any]]:
+def _messages(row: TaskRow, value: Any) -> list[Mapping[str, Any]]:
     messages = _parsed(row, "init_messages", value) or ()
     if not isinstance(messages, Sequence) or not all(isinstance(m, Mapping) and "role" in m for m in messages):
         raise ConfigError(f"{row.place}: init_messages is a list of messages, each with a role")
     return list(messages)
 
 
-def _parsed(row: Row, name: str, value: Any) -> Any:
+def _parsed(row: TaskRow, name: str, value: Any) -> Any:
     """The value, out of JSON where a format has no lists and mappings."""
     if not isinstance(value, str) or not value.strip():
         return value or None
@@ -117,14 +117,14 @@ def _parsed(row: Row, name: str, value: Any) -> Any:
         raise ConfigError(f"{row.place}: {name} nests too deep or holds too long a number") from error
 
 
-def _check_questions(rows: Sequence[Row], tasks: Sequence[Task]) -> None:
+def _check_questions(rows: Sequence[TaskRow], tasks: Sequence[Task]) -> None:
     asks = [bool(task.main_query.strip() or task.init_messages) for task in tasks]
     if any(asks) and not all(asks):
         place = rows[asks.index(False)].place
         raise ConfigError(f"{place}: main_query and init_messages are empty, though other tasks have a question")
 
 
-def _check_ids(rows: Sequence[Row], tasks: Sequence[Task]) -> None:
+def _check_ids(rows: Sequence[TaskRow], tasks: Sequence[Task]) -> None:
     first: dict[str, str] = {}
     for row, task in zip(rows, tasks, strict=True):
         if not task.task_id:

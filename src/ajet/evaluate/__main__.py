@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, NoReturn
 
-from ajet.config.cli.calling import Call, arguments_of, run_call
+from ajet.config.cli.calling import Invocation, arguments_of, run_call
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import run_as_process
 from ajet.config.compose import load_evaluation
@@ -85,7 +85,7 @@ def from_python(
     else:
         named = [] if run is None else arguments_of([], {"runs": list(run)})
     asked = [_in_one_matrix(_in_tasks(argument)) for argument in (*named, *arguments_of(overrides, settings))]
-    call = Call(name="ajet.evaluate", config_name="evaluate", overrides=asked)
+    call = Invocation(name="ajet.evaluate", config_name="evaluate", overrides=asked)
     return read_evaluation(run_call(call, load, evaluate))
 
 

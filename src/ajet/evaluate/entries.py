@@ -17,7 +17,7 @@ from ajet.config.compose import load, with_own_options
 from ajet.config.options import option
 from ajet.config.root import BASE, Config, EvaluateConfig
 from ajet.config.sweeps.records import read_job
-from ajet.config.unread import why_no_opponent
+from ajet.config.unused import why_no_opponent
 from ajet.config.validate import validate
 from ajet.errors import ConfigError
 from ajet.rollout.opponents.base import OpponentConfig

@@ -46,14 +46,14 @@ def _comparison_table(title: str, rows: Mapping[str, Comparison]) -> Table:
             f"{row.before.mean:.3f}",
             f"{row.after.mean:.3f}",
             f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]",
-            written_p(row.p_value),
+            format_p_value(row.p_value),
             str(difference.num),
             "" if row.pairs_needed is None else str(row.pairs_needed),
         )
     return table
 
 
-def written_p(p_value: float) -> str:
+def format_p_value(p_value: float) -> str:
     """To three digits; `<0.001` below."""
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
@@ -112,7 +112,7 @@ def _score(cell: Cell | None) -> str:
         found = row.difference
         lines.append(f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]")
         needed = "" if row.pairs_needed is None else f", needs {row.pairs_needed}"
-        lines += [f"p {written_p(cell.p_holm)}", f"{found.num} pairs{needed}"]
+        lines += [f"p {format_p_value(cell.p_holm)}", f"{found.num} pairs{needed}"]
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from ajet.analysis.effects import Effect, confidence_of, run_effect, sweep_contr
 from ajet.analysis.plots import plot_forest, plot_scores
 from ajet.analysis.runs import Run, Sweep
 from ajet.evaluate.statistics import POWER, Interval
-from ajet.report.page import Section, Table
+from ajet.report.page import ReportTable, Section
 
 MOST_CONTRASTS = 15
 """Pairs of conditions that are listed, those of six conditions; correcting for more would hide what there is."""
@@ -99,10 +99,10 @@ def sentence(effect: Effect, *, label: str) -> str:
 
 def effects_table(
     effects: Sequence[Effect], *, headings: Sequence[str] = ("", "before", "after"), signed: bool = False
-) -> Table:
+) -> ReportTable:
     """A row an effect; `headings` name the label and the two that are compared, written with a sign if `signed`."""
     label, before, after = headings
-    return Table(
+    return ReportTable(
         headings=(label, "difference", "p", before, after, "tasks", "tasks needed", "runs"),
         rows=[
             (

@@ -27,7 +27,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class ReportTable:
     """Rows of cells: text, or links."""
 
     headings: Sequence[str]
@@ -35,8 +35,8 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
-    """One model request in a game: who was asked what, and the reply."""
+class SampleCall:
+    """One model request in an episode: who was asked what, and the reply."""
 
     agent: str
     tag: str
@@ -45,13 +45,13 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Game:
+class SampleEpisode:
     """One episode to read, folded away until it is asked for."""
 
     anchor: str
     """Its id within the page, for links."""
     title: str
-    exchanges: Sequence[Exchange]
+    calls: Sequence[SampleCall]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +60,11 @@ class Section:
 
     title: str
     notes: Sequence[str] = ()
-    table: Table | None = None
+    table: ReportTable | None = None
     figure: Figure | None = None
     caption: str = ""
     """What the figure shows, for those who cannot see it, too."""
-    games: Sequence[Game] = ()
+    episodes: Sequence[SampleEpisode] = ()
     folded: Sequence[tuple[str, str]] = field(default=())
     """Long texts by title, e.g. a whole configuration."""
 

@@ -1,4 +1,4 @@
-"""The sections of a report below its answer: jobs, curves, credit, failures, time and tokens, games, what was run."""
+"""A report below its answer: jobs, curves, credit, failures, time and tokens, episodes, what was run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ajet.config.sweeps.records import JobRecord, is_sweep, read_jobs
 from ajet.evaluate.statistics import ratio_interval
 from ajet.records import EPISODE_STATUSES
 from ajet.report.answer import estimate
-from ajet.report.page import Link, Section, Table
-from ajet.report.samples import sample_games
+from ajet.report.page import Link, ReportTable, Section
+from ajet.report.samples import sample_episodes
 from ajet.tracking.files.reading import read_yaml_list
 
 NBSP = "\N{NO-BREAK SPACE}"
@@ -64,7 +64,7 @@ def jobs_section(sweep: Sweep, *, way: str = ".") -> Section:
                 for name in list(runs)[:1]
             ),
         ],
-        table=Table(headings=headings, rows=rows),
+        table=ReportTable(headings=headings, rows=rows),
     )
 
 
@@ -147,7 +147,7 @@ def failures_section(runs: Sequence[Run]) -> Section:
             "Runs where nothing failed are left out." if rows else "Nothing failed.",
             *seen,
         ],
-        table=Table(headings=headings, rows=rows) if rows else None,
+        table=ReportTable(headings=headings, rows=rows) if rows else None,
     )
 
 
@@ -170,7 +170,7 @@ def budget_section(runs: Sequence[Run]) -> Section:
     return Section(
         title="Time and tokens",
         notes=_score_per_token(runs[0]) if alone else (),
-        table=Table(headings=headings, rows=rows),
+        table=ReportTable(headings=headings, rows=rows),
         figure=plot_budget(runs[0].metrics, in_all=seconds_by_phase(runs[0])) if alone else None,
         caption="Seconds and tokens of every step.",
     )
@@ -201,14 +201,14 @@ def _score_per_token(run: Run) -> list[str]:
     return notes
 
 
-def games_section(runs: Mapping[str, Run]) -> Section:
-    """A few games to read of every run, by what it is to be called; one of several conditions each, as a rule."""
-    games = [game for label, run in runs.items() for game in sample_games(run, label=label)]
-    text = "Held-out games whose outcome changed, as the trained agents played them at the last evaluation."
-    notes = [text if games else "None changed between two evaluations."]
+def episodes_section(runs: Mapping[str, Run]) -> Section:
+    """A few episodes to read of every run, by what it is to be called; one of several conditions each, as a rule."""
+    episodes = [episode for label, run in runs.items() for episode in sample_episodes(run, label=label)]
+    text = "Held-out episodes whose outcome changed, as the trained agents played them at the last evaluation."
+    notes = [text if episodes else "None changed between two evaluations."]
     if len(runs) == 1:
         notes += [f"Every episode of the run, token by token: {_view(run.path)}" for run in runs.values()]
-    return Section(title="Games to read", notes=notes, games=games)
+    return Section(title="Episodes to read", notes=notes, episodes=episodes)
 
 
 def _view(run_dir: Path) -> str:
@@ -218,7 +218,7 @@ def _view(run_dir: Path) -> str:
 def origin_section(runs: Sequence[Run]) -> Section:
     """What was run: the settings that were asked for, commits, versions, machine."""
     rows: list[tuple[str, ...]] = []
-    starts = {run.name: asked_for(run) for run in runs}
+    starts = {run.name: overrides_of(run) for run in runs}
     firsts = [asked[0] if asked else [] for asked in starts.values()]
     common = [setting for setting in firsts[0] if len(runs) > 1 and all(setting in asked for asked in firsts)]
     for run in runs:
@@ -241,10 +241,10 @@ def origin_section(runs: Sequence[Run]) -> Section:
     folded.append(("Versions", "\n".join(f"{name} {version}" for name, version in versions.items())))
     headings = ("run", "commit", "settings", "machine")
     notes = [f"Common to all: {' '.join(common)}"] if common else []
-    return Section(title="What was run", notes=notes, table=Table(headings=headings, rows=rows), folded=folded)
+    return Section(title="What was run", notes=notes, table=ReportTable(headings=headings, rows=rows), folded=folded)
 
 
-def asked_for(run: Run) -> list[list[str]]:
+def overrides_of(run: Run) -> list[list[str]]:
     """The overrides on the command line of every start, resumes included."""
     files = [run.path / ".hydra" / "overrides.yaml", *sorted(run.path.glob(".hydra/resumed_*/overrides.yaml"))]
     return [[str(override) for override in read_yaml_list(path)] for path in files if path.is_file()]

@@ -12,8 +12,8 @@ from ajet.report.sections import (
     budget_section,
     credit_section,
     curves_section,
+    episodes_section,
     failures_section,
-    games_section,
     jobs_section,
     origin_section,
 )
@@ -60,7 +60,7 @@ def _run_page(run: Run) -> Page:
             credit_section(run),
             failures_section([run]),
             budget_section([run]),
-            games_section({"": run}),
+            episodes_section({"": run}),
             origin_section([run]),
         ],
     )
@@ -83,7 +83,7 @@ def _sweep_page(sweep: Sweep, jobs: Section) -> Page:
             curves_section(sweep.conditions()),
             failures_section(sweep.runs),
             budget_section(sweep.runs),
-            games_section({label: runs[0] for label, runs in sweep.conditions().items()}),
+            episodes_section({label: runs[0] for label, runs in sweep.conditions().items()}),
             origin_section(sweep.runs),
         ],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from ajet.config.cli.calling import Call, arguments_of, run_call
+from ajet.config.cli.calling import Invocation, arguments_of, run_call
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import run_as_process
 from ajet.config.compose import load_play
@@ -52,7 +52,7 @@ def from_python(workflow: object, overrides: Sequence[str], settings: Mapping[st
 
     named = name_workflow(workflow)
     asked = [*named.overrides, *arguments_of(overrides, settings)]
-    call = Call(name="ajet.rollout", config_name="play", overrides=asked, source=named.source)
+    call = Invocation(name="ajet.rollout", config_name="play", overrides=asked, source=named.source)
     return load_run(run_call(call, load, play))
 
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ajet.chat.renderer import ChatRenderer, Conversation, Turn
+from ajet.chat.renderer import ChatRenderer, Conversation, RecordedTurn
 from ajet.chat.tool_calls import reply_as_text
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest, Delivery
 from ajet.data.randomness import derive_seed
@@ -319,7 +319,7 @@ class AgentModel:
         self._when_received(request, call, [])
         return replace(reply, id=self._conversation.next_reply_id())
 
-    def _when_received(self, request: ChatRequest, call: Call, turns: Sequence[Turn]) -> None:
+    def _when_received(self, request: ChatRequest, call: Call, turns: Sequence[RecordedTurn]) -> None:
         """Record the call once its program has the reply: one that nobody received never happened."""
 
         def received() -> None:

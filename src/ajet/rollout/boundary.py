@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended(Generic[T]):
+class ProgramResult(Generic[T]):
     """How a program ended: with a value, with an exception of any kind, or too late."""
 
     value: T | None = None
@@ -46,7 +46,7 @@ class Ended(Generic[T]):
         return self.value  # type: ignore[return-value]
 
 
-async def contained(program: Callable[[], Awaitable[T]]) -> Ended[T]:
+async def run_isolated(program: Callable[[], Awaitable[T]]) -> ProgramResult[T]:
     """Run a program to its end here, whatever that is.
 
     Raises:
@@ -54,11 +54,11 @@ async def contained(program: Callable[[], Awaitable[T]]) -> Ended[T]:
     """
     process = os.getpid()
     try:
-        ended = Ended(value=await program())
+        ended = ProgramResult(value=await program())
     except UserInterrupt:
         raise
     except BaseException as error:  # the boundary: SystemExit, CancelledError and the rest are data, too
-        ended = Ended(error=error)
+        ended = ProgramResult(error=error)
     if os.getpid() != process:
         # A child that the program has forked: it would go through the rest of the run as a second trainer.
         os._exit(_exit_code(ended.error))
@@ -74,7 +74,7 @@ def _exit_code(error: BaseException | None) -> int:
 
 async def run_within(
     program: Callable[[], Awaitable[T]], *, timeout_s: float, grace_s: float, on_deadline: Callable[[], None]
-) -> Ended[T]:
+) -> ProgramResult[T]:
     """Run a program in a task of its own, for so long and no longer.
 
     Args:
@@ -87,19 +87,19 @@ async def run_within(
         asyncio.CancelledError: whoever waits here was cancelled, and the program with it.
     """
     started = time.monotonic()
-    task = asyncio.get_running_loop().create_task(contained(program))
+    task = asyncio.get_running_loop().create_task(run_isolated(program))
     try:
         await asyncio.wait({task}, timeout=timeout_s)
     except asyncio.CancelledError:
         await _cancelled_within(task, grace_s, on_deadline)
         raise
     if task.done():
-        ended = Ended[T](error=asyncio.CancelledError()) if task.cancelled() else task.result()
+        ended = ProgramResult[T](error=asyncio.CancelledError()) if task.cancelled() else task.result()
         if ended.at - started <= timeout_s:
             return ended
     blocked_s = time.monotonic() - started - timeout_s
     is_over = await _cancelled_within(task, grace_s, on_deadline)
-    return Ended(is_late=True, is_left_behind=not is_over, blocked_s=blocked_s)
+    return ProgramResult(is_late=True, is_left_behind=not is_over, blocked_s=blocked_s)
 
 
 async def _cancelled_within(task: asyncio.Task[Any], grace_s: float, on_deadline: Callable[[], None]) -> bool:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class ContainedLoop(asyncio.SelectorEventLoop):
+class IsolatedEventLoop(asyncio.SelectorEventLoop):
     """A selector loop that no code running on it can end.
 
     asyncio lets `SystemExit` and `KeyboardInterrupt` of any task or callback fall through the loop and end the run,
@@ -97,7 +97,7 @@ class ContainedLoop(asyncio.SelectorEventLoop):
         self.close()
 
 
-class RolloutLoop(ContainedLoop):
+class RolloutLoop(IsolatedEventLoop):
     """A contained loop whose momentary timers fire on its next turn."""
 
     def call_later(
@@ -107,6 +107,6 @@ class RolloutLoop(ContainedLoop):
         return super().call_later(delay if delay >= _MOMENT_S else 0.0, callback, *args, context=context)
 
 
-def episode_loop() -> ContainedLoop:
+def episode_loop() -> IsolatedEventLoop:
     """A loop for one episode, of which a run may have hundreds: `poll` watches its few sockets without a descriptor."""
-    return ContainedLoop(selectors.PollSelector())
+    return IsolatedEventLoop(selectors.PollSelector())

@@ -42,7 +42,7 @@ def kept_output(output: Any) -> WorkflowOutput:
         raise WorkflowError(f"execute returned {type(output).__name__}, not a WorkflowOutput")
     if not isinstance(output.metadata, Mapping):
         raise WorkflowError(f"metadata is a mapping, not {type(output.metadata).__name__}")
-    metadata = _Plain().of(output.metadata, "metadata", ())
+    metadata = _PlainData().of(output.metadata, "metadata", ())
     try:
         return WorkflowOutput(
             reward=output.reward, is_success=output.is_success, metadata=metadata, log_metrics=output.log_metrics
@@ -53,7 +53,7 @@ def kept_output(output: Any) -> WorkflowOutput:
         raise WorkflowError(f"The output's {place} is {first['input']!r:.200}: {first['msg']}") from None
 
 
-class _Plain:
+class _PlainData:
     """Turns one value into plain data, counting as it goes."""
 
     def __init__(self) -> None:

@@ -19,8 +19,8 @@ from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ajet.rollout.boundary import Ended, contained
-from ajet.rollout.event_loop import ContainedLoop, episode_loop
+from ajet.rollout.boundary import ProgramResult, run_isolated
+from ajet.rollout.event_loop import IsolatedEventLoop, episode_loop
 
 if TYPE_CHECKING:
     from ajet.workflow import Workflow
@@ -131,7 +131,7 @@ class _OwnThread:
     def __init__(self, program: Callable[[], Any]) -> None:
         self._program = program
         self._asking = asyncio.get_running_loop()
-        self._done: asyncio.Future[Ended[Any]] = self._asking.create_future()
+        self._done: asyncio.Future[ProgramResult[Any]] = self._asking.create_future()
         self._lock = threading.Lock()
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._unwanted = False
@@ -160,23 +160,23 @@ class _OwnThread:
         try:
             loop = episode_loop()
         except OSError as error:  # too many files are open
-            self._hand_over(Ended(error=error))
+            self._deliver(ProgramResult(error=error))
             return
         asyncio.set_event_loop(loop)  # for plain functions that drive a loop themselves
         try:
-            self._hand_over(self._ended(loop))
+            self._deliver(self._ended(loop))
         finally:
             loop.close_within(CLOSING_S)
 
-    def _ended(self, loop: ContainedLoop) -> Ended[Any]:
+    def _ended(self, loop: IsolatedEventLoop) -> ProgramResult[Any]:
         try:
             # A plain function does all its work here, outside of any running loop, so that it may run one itself.
             made = self._program()
         except BaseException as error:  # the boundary to code that users write
-            return Ended(error=error)
+            return ProgramResult(error=error)
         if not inspect.isawaitable(made):
-            return Ended(value=made)
-        task = loop.create_task(contained(lambda: made))
+            return ProgramResult(value=made)
+        task = loop.create_task(run_isolated(lambda: made))
         with self._lock:
             if self._unwanted:
                 task.cancel()
@@ -184,12 +184,12 @@ class _OwnThread:
         try:
             return loop.run_until_complete(task)
         except asyncio.CancelledError as error:  # before its first step
-            return Ended(error=error)
+            return ProgramResult(error=error)
         finally:
             with self._lock:
                 self._running = None
 
-    def _hand_over(self, ended: Ended[Any]) -> None:
+    def _deliver(self, ended: ProgramResult[Any]) -> None:
         def unless_abandoned() -> None:
             if not self._done.done():
                 self._done.set_result(ended)

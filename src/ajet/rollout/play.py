@@ -9,11 +9,11 @@ from pathlib import Path
 from ajet.errors import RunInterruptedError, WorkflowError
 from ajet.records import EpisodeGroup, Task
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
-from ajet.rollout.scheduler import RolloutScheduler, never_asked
+from ajet.rollout.scheduler import RolloutScheduler, uncalled_agents_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Play:
+class PlayRun:
     """Plays every task once."""
 
     tasks: Sequence[Task]
@@ -47,7 +47,7 @@ class Play:
             group.episodes[0] for group in groups if group.episodes[0].usable and group.episodes[0].agent_tags
         ]
         if handed_out and not any(call.trained for episode in handed_out for call in episode.calls):
-            self.say(f"No trained agent was asked: {never_asked(handed_out)}")
+            self.say(f"No trained agent was asked: {uncalled_agents_text(handed_out)}")
         failed = [group.task.task_id for group in groups if not group.episodes[0].usable]
         if failed:
             raise WorkflowError(f"{len(failed)} of {len(groups)} episodes failed: {', '.join(failed)}")

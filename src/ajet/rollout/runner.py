@@ -20,10 +20,10 @@ from ajet.config.view import author_view
 from ajet.errors import ConfigError, PolicyError, WorkflowError
 from ajet.records import Call, Episode, EpisodeStatus, Task
 from ajet.rollout.agent_model import Agent, ReplySource, RunningEpisode
-from ajet.rollout.boundary import Ended, run_within
+from ajet.rollout.boundary import ProgramResult, run_within
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import EnvironmentMaker, episode_uuid, task_with_environment
-from ajet.rollout.judges.base import BaseJudge, judged
+from ajet.rollout.judges.base import BaseJudge, apply_judge
 from ajet.rollout.outputs import kept_output
 from ajet.rollout.own_thread import needs_own_thread, run_on_own_thread
 from ajet.rollout.refusals import Refusals
@@ -58,7 +58,7 @@ class RolloutCallbacks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Outcome:
+class _AttemptResult:
     """How a workflow's program ended, and what its trained agents get for it."""
 
     status: EpisodeStatus
@@ -138,7 +138,9 @@ class EpisodeRunner:
             num_undelivered_calls=running.undelivered_calls,
         )
 
-    async def _attempt(self, task: Task, repeat: int, uuid: str, running: RunningEpisode) -> Ended[WorkflowOutput]:
+    async def _attempt(
+        self, task: Task, repeat: int, uuid: str, running: RunningEpisode
+    ) -> ProgramResult[WorkflowOutput]:
         """How the program ended, within its deadlines; its models answer no more, whatever became of it."""
         try:
             return await run_within(
@@ -170,7 +172,7 @@ class EpisodeRunner:
             else:
                 output = await workflow.execute(workflow_task, tuner)
             if self.judge is not None and isinstance(output, WorkflowOutput) and output.reward is None:
-                output = await judged(self.judge, workflow_task, output)
+                output = await apply_judge(self.judge, workflow_task, output)
         return kept_output(output)
 
     def _end(self, running: RunningEpisode) -> None:
@@ -178,7 +180,7 @@ class EpisodeRunner:
         self.endpoint.end(running)
         running.close()
 
-    def _outcome(self, ended: Ended[WorkflowOutput], task: Task, repeat: int) -> _Outcome:
+    def _outcome(self, ended: ProgramResult[WorkflowOutput], task: Task, repeat: int) -> _AttemptResult:
         """What became of the program, whatever it raised.
 
         Raises:
@@ -196,14 +198,14 @@ class EpisodeRunner:
         if error is not None:
             self.callbacks.on_failure(task, repeat, error)
         if ended.is_late:
-            return _Outcome(status="timeout", error=self._lateness(ended))
+            return _AttemptResult(status="timeout", error=self._timeout_text(ended))
         if error is not None:
-            return _Outcome(
+            return _AttemptResult(
                 status="policy_error" if issubclass(kind, PolicyError) else "infra_error", error=one_line(error)
             )
-        return _Outcome(status="ok", output=ended.result())
+        return _AttemptResult(status="ok", output=ended.result())
 
-    def _lateness(self, ended: Ended[WorkflowOutput]) -> str:
+    def _timeout_text(self, ended: ProgramResult[WorkflowOutput]) -> str:
         said = f"not done after {self.config.rollout.timeout_s:g} s (rollout.timeout_s)"
         if ended.is_left_behind:
             said += f", nor {self.grace_s:g} s after it was cancelled, and left behind"
@@ -214,7 +216,7 @@ class EpisodeRunner:
             )
         return said
 
-    def _rewarded(self, outcome: _Outcome, trained_agents: Mapping[str, str]) -> _Outcome:
+    def _rewarded(self, outcome: _AttemptResult, trained_agents: Mapping[str, str]) -> _AttemptResult:
         """The outcome with its rewards; failures of the infrastructure have none."""
         if outcome.status == "policy_error":
             return replace(outcome, rewards=dict.fromkeys(trained_agents, self.config.rollout.policy_error_reward))

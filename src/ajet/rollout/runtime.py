@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 from ajet.config.cli.ending import ending_signals
 from ajet.errors import UserInterrupt, WorkflowError
-from ajet.rollout.boundary import contained
+from ajet.rollout.boundary import run_isolated
 from ajet.rollout.event_loop import RolloutLoop
 from ajet.rollout.watchdog import ending_blocked_calls
 
@@ -102,7 +102,7 @@ class RolloutRuntime:
         if self._signum is not None:
             play.close()
         self.check()
-        self._playing = self._loop.create_task(contained(lambda: play))
+        self._playing = self._loop.create_task(run_isolated(lambda: play))
         patience = self._patience_s
         watched = nullcontext() if patience is None else ending_blocked_calls(self._loop, patience, self._say)
         try:

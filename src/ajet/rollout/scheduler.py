@@ -97,10 +97,12 @@ def require_trained_play(groups: Sequence[EpisodeGroup], *, max_lost_fraction: f
     """
     usable = require_usable_play(groups, max_lost_fraction=max_lost_fraction)
     if not any(call.trained for episode in usable for call in episode.calls):
-        raise WorkflowError(f"No trained agent was asked in any of {len(usable)} episodes: {never_asked(usable)}")
+        raise WorkflowError(
+            f"No trained agent was asked in any of {len(usable)} episodes: {uncalled_agents_text(usable)}"
+        )
 
 
-def never_asked(episodes: Sequence[Episode]) -> str:
+def uncalled_agents_text(episodes: Sequence[Episode]) -> str:
     """Why trained agents may have been handed out and got no call, for the author of the workflow."""
     num_overflows = sum(episode.num_context_overflows for episode in episodes)
     if num_overflows:

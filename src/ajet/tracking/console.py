@@ -1,4 +1,4 @@
-"""What the researcher sees while a run goes on: step, phase, ETA, reward per tag, games/s, tokens/s.
+"""What the researcher sees while a run goes on: step, phase, ETA, reward per tag, episodes/s, tokens/s.
 
 `RichDisplay` draws a live line on a terminal, `NotebookDisplay` a bar below a notebook's cell; `PlainDisplay` prints a
 line a step, for logs; `Display` itself shows nothing.
@@ -50,7 +50,7 @@ class Display:
 
 
 def step_line(step: int, total_steps: int, metrics: Mapping[str, float]) -> str:
-    """One step in a line: `step 3/20  reward seer 0.41 witch 0.41  1.9 games/s  2100 tokens/s  34 s`."""
+    """One step in a line: `step 3/20  reward seer 0.41 witch 0.41  1.9 episodes/s  2100 tokens/s  34 s`."""
     rewards = [
         f"{name.split('/')[1]} {value:.3f}"
         for name, value in metrics.items()
@@ -58,7 +58,7 @@ def step_line(step: int, total_steps: int, metrics: Mapping[str, float]) -> str:
     ]
     return (
         f"step {step + 1}/{total_steps}  reward {' '.join(rewards)}  "
-        f"{metrics['rate/episodes_per_s']:.1f} games/s  {metrics['rate/sampled_tokens_per_s']:.0f} tokens/s  "
+        f"{metrics['rate/episodes_per_s']:.1f} episodes/s  {metrics['rate/sampled_tokens_per_s']:.0f} tokens/s  "
         f"{metrics['time/step']:.0f} s"
     )
 
@@ -130,7 +130,7 @@ class RichDisplay(PlainDisplay):
         self._done += 1
         if self._items is not None:
             rate = self._done / max(time.perf_counter() - self._phase_started, 1e-6)
-            self._progress.update(self._items, advance=1, note=f"{rate:.1f} games/s")
+            self._progress.update(self._items, advance=1, note=f"{rate:.1f} episodes/s")
 
     def step_done(self, step: int, metrics: Mapping[str, float]) -> None:
         """Print the step's line and move the bar on."""

@@ -23,8 +23,8 @@ from ajet.tracking.files.reading import read_json
 from ajet.tracking.files.writing import write_json, writing
 from ajet.tracking.text import reply_line, rewards_text
 
-GAME_COLUMNS = ("step", "task", "status", "success", "rewards", "calls", "said")
-"""Of the table of sample games."""
+EPISODE_COLUMNS = ("step", "task", "status", "success", "rewards", "calls", "said")
+"""Of the table of sample episodes."""
 ID_FILE = "ajet_run.json"
 INIT_TIMEOUT_S = 6.0
 """For a server to answer; W&B itself waits 90 s. WANDB_INIT_TIMEOUT overrides it."""
@@ -58,8 +58,8 @@ class WandbConfig:
     """Groups the runs of one study; null: WANDB_RUN_GROUP, or none."""
     name: str | None = None
     """The run's name; null: WANDB_NAME, or the run directory's."""
-    sample_games: int = ruled(2, at_least=0)
-    """Games of each step that are logged as a table to read."""
+    sample_episodes: int = ruled(2, at_least=0)
+    """Episodes of each step that are logged as a table to read."""
 
     def build(
         self,
@@ -72,7 +72,7 @@ class WandbConfig:
 
         Args: as `WandbLogger`.
         """
-        note = self.off_by_environment()
+        note = self.disabled_by_environment()
         if note is not None:
             print(f"note: {note}", file=sys.stderr, flush=True)
         if self.mode_in_use() == "disabled":
@@ -98,7 +98,7 @@ class WandbConfig:
             return MODES[asked]
         return "online" if any(os.environ.get(key) for key in KEYS) else "offline"
 
-    def off_by_environment(self) -> str | None:
+    def disabled_by_environment(self) -> str | None:
         """A note on settings that the environment keeps from having an effect; None where there are none."""
         given = self._given()
         if not given or self.mode != "auto" or self.mode_in_use() != "disabled":
@@ -125,7 +125,7 @@ class WandbConfig:
     def _given(self) -> list[str]:
         """What else than the mode is set."""
         default = WandbConfig()
-        names = ("project", "group", "name", "sample_games")
+        names = ("project", "group", "name", "sample_episodes")
         return [name for name in names if getattr(self, name) != getattr(default, name)]
 
 
@@ -140,7 +140,7 @@ class WandbLogger:
         run_config: Mapping[str, Any],
         earlier: Sequence[Mapping[str, float | None]],
     ) -> None:
-        """Begin the W&B run, or go on with the one that the run directory remembers.
+        """Begin the W&B run, or resume the one that the run directory remembers.
 
         Args:
             config: W&B's settings, not disabled.
@@ -150,7 +150,7 @@ class WandbLogger:
         """
         import wandb
 
-        self._num_sample_games = config.sample_games
+        self._num_sample_episodes = config.sample_episodes
         self._make_table = wandb.Table
         about = {
             "dir": None if "WANDB_DIR" in os.environ else str(run_dir),
@@ -167,11 +167,11 @@ class WandbLogger:
                 self._log(step, {k: math.nan if v is None else v for k, v in line.items() if k != "step"})
 
     def log(self, step: int, metrics: Mapping[str, float], groups: Sequence[EpisodeGroup] = ()) -> None:
-        """Log one step under the same names, and the first games of it as `samples/games`."""
+        """Log one step under the same names, and the first episodes of it as `samples/episodes`."""
         logged: dict[str, Any] = dict(metrics)
-        games = [_game_row(step, group.episodes[0]) for group in groups[: self._num_sample_games]]
-        if games and self._run is not None:
-            logged["samples/games"] = self._make_table(columns=list(GAME_COLUMNS), data=games)
+        episodes = [_episode_row(step, group.episodes[0]) for group in groups[: self._num_sample_episodes]]
+        if episodes and self._run is not None:
+            logged["samples/episodes"] = self._make_table(columns=list(EPISODE_COLUMNS), data=episodes)
         self._log(step, logged)
 
     def _log(self, step: int, logged: Mapping[str, Any]) -> None:
@@ -255,7 +255,7 @@ def _new_run_id(folder: Path) -> str:
     return run_id
 
 
-def _game_row(step: int, episode: Episode) -> list[Any]:
+def _episode_row(step: int, episode: Episode) -> list[Any]:
     said = "\n\n".join(reply_line(call.agent_name, call.target_tag, call.reply) for call in episode.calls)
     rewards = rewards_text(episode.rewards)
     return [step, episode.task.task_id, episode.status, episode.is_success, rewards, len(episode.calls), said]

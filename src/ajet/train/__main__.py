@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ajet.config.authors.known_code import record_code
-from ajet.config.cli.calling import Call, arguments_of, run_call
+from ajet.config.cli.calling import Invocation, arguments_of, run_call
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import run_as_process
 from ajet.config.compose import load_training, save
 from ajet.config.plan import plan
 from ajet.config.root import Config
-from ajet.tracking.files.attempts import check_can_go_on, set_aside
+from ajet.tracking.files.attempts import check_resumable, set_aside
 from ajet.tracking.files.lock import locked
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def train(config: Config) -> float | None:
     run_dir = Path(config.run_dir)
     with locked(run_dir):
         if config.resume is not None:
-            check_can_go_on(run_dir)
+            check_resumable(run_dir)
         set_aside(run_dir)
         print("\n".join(plan(config)), flush=True)
         record_code(config, run_dir)
@@ -69,7 +69,7 @@ def from_python(workflow: object, overrides: Sequence[str], settings: Mapping[st
 
     named = name_workflow(workflow)
     asked = [*named.overrides, *arguments_of(overrides, settings)]
-    call = Call(name="ajet.train", config_name="train", overrides=asked, source=named.source)
+    call = Invocation(name="ajet.train", config_name="train", overrides=asked, source=named.source)
     return load_run(run_call(call, load, train))
 
 

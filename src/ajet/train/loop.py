@@ -107,7 +107,7 @@ class Trainer:
                 self._step()
                 self.runtime.check()
                 if self.num_skipped_in_a_row >= MOST_SKIPPED:
-                    self._give_up()
+                    self._stop_unsound_run()
                 if self._save_due():
                     self._save()
             after = self._evaluate() if self.config.eval.last else None
@@ -116,27 +116,27 @@ class Trainer:
         except Interrupted as stop:
             self._save()
             raise RunInterruptedError(
-                f"interrupted after step {self.num_steps_done}; {self._how_to_go_on()}", stop.signum
+                f"interrupted after step {self.num_steps_done}; {self._resume_hint()}", stop.signum
             ) from None
         except StorageError as error:
-            raise self._kept_what_can_be(error) from error
+            raise self._save_if_possible(error) from error
         except (WorkflowError, AlgorithmError, EngineError, OSError) as error:
             # Raised around updates, never within one: the weights are those after `num_steps_done` steps.
             said = refusal(error) if isinstance(error, OSError) else str(error)
             if not self.num_steps_done or said is None:
                 raise
             self._save()
-            raise TrainingError(f"{said.rstrip('.')}; {self._how_to_go_on()}") from error
+            raise TrainingError(f"{said.rstrip('.')}; {self._resume_hint()}") from error
 
-    def _kept_what_can_be(self, error: StorageError) -> StorageError:
+    def _save_if_possible(self, error: StorageError) -> StorageError:
         """Save the state if the disk takes it, and say from where the run can go on."""
         with suppress(StorageError):  # the same disk's, most likely; the earlier checkpoints are still there
             self._save()
         kept = "nothing is saved yet" if self.saved_at is None else f"the state after step {self.saved_at} is saved"
-        return StorageError(f"{error}; {kept}, go on with: python -m ajet.train resume={self.config.run_dir}")
+        return StorageError(f"{error}; {kept}, resume with: python -m ajet.train resume={self.config.run_dir}")
 
-    def _how_to_go_on(self) -> str:
-        return f"the state is saved, go on with: python -m ajet.train resume={self.config.run_dir}"
+    def _resume_hint(self) -> str:
+        return f"the state is saved, resume with: python -m ajet.train resume={self.config.run_dir}"
 
     def _step(self) -> None:
         """One step: what DESIGN §2 draws, a call a line."""
@@ -211,7 +211,7 @@ class Trainer:
             self.num_skipped_in_a_row = 0
         return metrics
 
-    def _give_up(self) -> None:
+    def _stop_unsound_run(self) -> None:
         """End the run with its last sound state: what was skipped has changed nothing."""
         self._save()
         raise TrainingError(

@@ -124,7 +124,7 @@ class TrainablePolicy:
         with self._own_modes():
             old = self._old_logps(minibatches)
             for step, packs in enumerate(minibatches, first):
-                if not self._anything(packs):
+                if not self._has_tokens(packs):
                     continue
                 # After the first step the policy has moved, and its distance to the sampler means something else.
                 of_step = _TagSums(tags)
@@ -155,7 +155,7 @@ class TrainablePolicy:
         finally:
             torch.set_num_threads(previous_threads)
 
-    def _anything(self, packs: Sequence[Pack]) -> bool:
+    def _has_tokens(self, packs: Sequence[Pack]) -> bool:
         """Whether any rank has something to learn from; Adam's momentum must not move weights on nothing."""
         count = torch.tensor(len(packs), device=self._accelerator.device)
         return bool(self._accelerator.reduce(count, reduction="sum") > 0)

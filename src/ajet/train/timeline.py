@@ -23,7 +23,7 @@ def build_samples(episode: Episode, advantages: Mapping[int, Sequence[float]]) -
     Returns:
         Rows; each sampled token of the episode is masked in exactly one of them.
     """
-    rows: list[_Row] = []
+    rows: list[_OpenRow] = []
     for call in episode.calls:
         if call.trained and call.sampled_ids:
             _extend_or_start(rows, call, advantages[call.index])
@@ -43,7 +43,7 @@ def build_samples(episode: Episode, advantages: Mapping[int, Sequence[float]]) -
 
 
 @dataclass(slots=True)
-class _Row:
+class _OpenRow:
     agent_name: str
     target_tag: str
     ids: list[int]
@@ -63,13 +63,13 @@ class _Row:
         self.calls += [-1] * len(gap) + [call.index] * num
 
 
-def _extend_or_start(rows: list[_Row], call: Call, advantages: Sequence[float]) -> None:
+def _extend_or_start(rows: list[_OpenRow], call: Call, advantages: Sequence[float]) -> None:
     for row in reversed(rows):
         num = len(row.ids)
         if row.agent_name == call.agent_name and list(call.prompt_ids[:num]) == row.ids:
             row.append(call, advantages)
             return
-    row = _Row(call.agent_name, call.target_tag, [], [], [], [], [])
+    row = _OpenRow(call.agent_name, call.target_tag, [], [], [], [], [])
     row.append(call, advantages)
     rows.append(row)
 

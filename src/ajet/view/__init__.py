@@ -1,1 +1,1 @@
-"""Episodes of a run as pages: a list, a game as a conversation, a call token by token, two games side by side."""
+"""Episodes of a run as pages: a list, an episode as a conversation, a call token by token, two side by side."""

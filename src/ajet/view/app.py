@@ -22,7 +22,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ajet.analysis.tokens import first_difference, load_tokenizer
 from ajet.errors import RunDirectoryError
-from ajet.view.catalog import Catalog, EpisodeKey, Order, Wanted, outcome_of, tags_of
+from ajet.view.catalog import Catalog, EpisodeFilter, EpisodeKey, Order, outcome_of, tags_of
 from ajet.view.conversation import tokens_of, tree_of, turns_of
 
 PAGES = Path(__file__).parent / "pages"
@@ -119,9 +119,9 @@ def _wanted(
     least: str = "",
     most: str = "",
     order: Order = "newest",
-) -> Wanted:
+) -> EpisodeFilter:
     """Forms send what was left empty as empty text."""
-    return Wanted(
+    return EpisodeFilter(
         split=split,
         step=_whole("step", step) if step.strip() else None,
         task=task.strip(),
@@ -160,7 +160,9 @@ class _Pages:
         self._templates = templates()
         self._templates.globals.update(outcome_of=outcome_of, root=root)
 
-    def episodes(self, request: Request, wanted: Annotated[Wanted, Depends(_wanted)], page: Number = 0) -> HTMLResponse:
+    def episodes(
+        self, request: Request, wanted: Annotated[EpisodeFilter, Depends(_wanted)], page: Number = 0
+    ) -> HTMLResponse:
         """The episodes that the filters leave, `PER_PAGE` at a time, with links to each."""
         found = self._catalog.select(wanted)
         first = page * PER_PAGE
@@ -174,7 +176,7 @@ class _Pages:
             rows=_rows(found.iloc[first : first + PER_PAGE]),
             first=first,
             page=page,
-            query=_but_for_page(request),
+            query=_query_without_page(request),
         )
 
     def group(self, key: Key) -> HTMLResponse:
@@ -183,7 +185,7 @@ class _Pages:
         episodes = self._catalog.episodes()
         same_task = episodes[episodes["task"] == key.task].drop_duplicates(["split", "step"])
         elsewhere = same_task[(same_task["split"] != key.split) | (same_task["step"] != key.step)]
-        left, right = _most_telling(group)
+        left, right = _extreme_tokens(group)
         return self._page(
             "group",
             key=key,
@@ -270,7 +272,7 @@ def _row(row: pd.Series) -> dict[str, Any]:
     }
 
 
-def _most_telling(group: pd.DataFrame) -> tuple[int, int]:
+def _extreme_tokens(group: pd.DataFrame) -> tuple[int, int]:
     """Two episodes whose scores differ most: the best and the worst, or the first two."""
     ranked = group.dropna(subset="score").sort_values("score", ascending=False, kind="stable")
     if len(ranked) > 1 and ranked["score"].iloc[0] > ranked["score"].iloc[-1]:
@@ -279,7 +281,7 @@ def _most_telling(group: pd.DataFrame) -> tuple[int, int]:
     return int(repeats[0]), int(repeats[min(1, len(repeats) - 1)])
 
 
-def _but_for_page(request: Request) -> str:
+def _query_without_page(request: Request) -> str:
     """The filter as it was asked for, to be followed by `page=`."""
     kept: Mapping[str, str] = {name: value for name, value in request.query_params.items() if name != "page" and value}
     asked = request.url.replace(query="").include_query_params(**kept).query

@@ -43,7 +43,7 @@ class EpisodeKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class EpisodeFilter:
     """What the list is narrowed to; None and "" narrow nothing."""
 
     split: str = ""
@@ -130,7 +130,7 @@ class Catalog:
             statuses=sorted(episodes["status"].unique()),
         )
 
-    def select(self, wanted: Wanted) -> pd.DataFrame:
+    def select(self, wanted: EpisodeFilter) -> pd.DataFrame:
         """The episodes that are wanted, in the wanted order."""
         frame = self.episodes()
         if wanted.split:
@@ -180,7 +180,7 @@ class Catalog:
         return calls[calls["call_index"] >= 0].reset_index(drop=True)
 
 
-def _within(frame: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
+def _within(frame: pd.DataFrame, wanted: EpisodeFilter) -> pd.DataFrame:
     column = f"{REWARD}{wanted.tag}" if wanted.tag else "score"
     if wanted.tag or wanted.least is not None or wanted.most is not None:
         values = frame[column] if column in frame else pd.Series(float("nan"), index=frame.index)

@@ -31,7 +31,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class ShownCall:
     """One call: what its agent had not been told before, and what it said."""
 
     index: int
@@ -51,7 +51,7 @@ class Turn:
     num_sampled: int
 
 
-def turns_of(calls: pd.DataFrame) -> list[Turn]:
+def turns_of(calls: pd.DataFrame) -> list[ShownCall]:
     """An episode's calls in order, each with the messages that its agent had not seen in an earlier call."""
     turns, known = [], dict[str, Sequence[Message]]()
     for _, call in calls.iterrows():
@@ -62,7 +62,7 @@ def turns_of(calls: pd.DataFrame) -> list[Turn]:
             num_known += 1  # its own last reply, however the program writes it down
         known[call["agent"]] = messages
         turns.append(
-            Turn(
+            ShownCall(
                 index=int(call["call_index"]),
                 agent=call["agent"],
                 tag=call["tag"],
@@ -164,22 +164,22 @@ def _token_rows(calls: pd.DataFrame) -> list[list[int]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """One way on from a fork.
+class BranchPath:
+    """One of the ways on from a fork.
 
-    Example: where calls part in two after what they share, `Way(fork=1, number=2, num_ways=2)` begins the second.
+    Example: two calls part after what they share; `BranchPath(fork=1, number=2, num_paths=2)` begins the second.
     """
 
     fork: int
     """Counted from 1 in the order of the page."""
     number: int
     """From 1."""
-    num_ways: int
+    num_paths: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
-    """A stretch of the prefix tree without forks."""
+class TokenSpan:
+    """A span of the prefix tree without forks."""
 
     text: str
     num_tokens: int
@@ -187,15 +187,15 @@ class Stretch:
     """The calls that run through it, by index."""
     depth: int
     """The forks above it."""
-    way: Way | None
-    """None where it goes on from the stretch before it."""
+    path: BranchPath | None
+    """None where it goes on from the span before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeView:
     """The prefix tree of an episode's trained calls: what training computes once."""
 
-    stretches: Sequence[Stretch]
+    spans: Sequence[TokenSpan]
     """Each before those below it."""
     num_tokens: int
     """Of all its calls."""
@@ -213,36 +213,38 @@ def tree_of(calls: pd.DataFrame, tokenizer: Tokenizer | None) -> TreeView:
         for node in nodes:
             through[node].append(index)
     return TreeView(
-        stretches=_stretches(tree, through, tokenizer),
+        spans=_spans(tree, through, tokenizer),
         num_tokens=sum(len(row) for _, row in spoken),
         num_unique=len(tree.token_ids),
     )
 
 
-def _stretches(tree: PrefixTree, through: Sequence[Sequence[int]], tokenizer: Tokenizer | None) -> list[Stretch]:
+def _spans(tree: PrefixTree, through: Sequence[Sequence[int]], tokenizer: Tokenizer | None) -> list[TokenSpan]:
     """Depth first, by a list of what waits: the calls of a long game lie deeper than functions may call themselves."""
     children: dict[int, list[int]] = {}
     for node, parent in enumerate(tree.parents):
         children.setdefault(parent, []).append(node)
     separator = "" if tokenizer is not None else " "
-    found: list[Stretch] = []
+    found: list[TokenSpan] = []
     num_forks, last, depth = 0, -1, 0
-    waiting: list[tuple[int, int, Way | None]] = []
+    waiting: list[tuple[int, int, BranchPath | None]] = []
     while True:
         after = children.get(last, [])
         if len(after) > 1:
             num_forks += 1
-            ways = [Way(fork=num_forks, number=number, num_ways=len(after)) for number in range(1, len(after) + 1)]
-            waiting += reversed([(node, depth + 1, way) for node, way in zip(after, ways, strict=True)])
+            paths = [
+                BranchPath(fork=num_forks, number=number, num_paths=len(after)) for number in range(1, len(after) + 1)
+            ]
+            waiting += reversed([(node, depth + 1, path) for node, path in zip(after, paths, strict=True)])
         else:
             waiting += [(node, depth, None) for node in after]
         if not waiting:
             return found
-        first, depth, way = waiting.pop()
+        first, depth, path = waiting.pop()
         nodes = [first]
-        # A call that ends where another goes on makes a new stretch, too.
+        # A call that ends where another goes on makes a new span, too.
         while len(after := children.get(nodes[-1], [])) == 1 and len(through[after[0]]) == len(through[first]):
             nodes.append(after[0])
         last = nodes[-1]
         text = separator.join(token_texts([tree.token_ids[node] for node in nodes], tokenizer))
-        found.append(Stretch(text=text, num_tokens=len(nodes), calls=through[first], depth=depth, way=way))
+        found.append(TokenSpan(text=text, num_tokens=len(nodes), calls=through[first], depth=depth, path=path))

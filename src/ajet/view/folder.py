@@ -21,7 +21,7 @@ from ajet.view.app import LOOPBACK, bare_app, make_app, page, templates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class RunEntry:
     """A run as the list shows it."""
 
     number: int
@@ -51,7 +51,7 @@ class RunFolder:
         self.folder = folder
         self._numbers: dict[Path, int] = {}
 
-    def runs(self) -> list[Listed]:
+    def runs(self) -> list[RunEntry]:
         """Those that are there now, in the order of their paths."""
         found = sorted(runs_below(self.folder))
         for path in found:
@@ -63,12 +63,12 @@ class RunFolder:
         return next((path for path, known in self._numbers.items() if known == number), None)
 
 
-def _listed(number: int, path: Path, folder: Path) -> Listed:
+def _listed(number: int, path: Path, folder: Path) -> RunEntry:
     name = str(path.relative_to(folder))
     try:
         run = load_run(path)
         targets = run.config.get("trainable_targets")
-        return Listed(
+        return RunEntry(
             number=number,
             name=name,
             state=run.state,
@@ -78,7 +78,7 @@ def _listed(number: int, path: Path, folder: Path) -> Listed:
             seed=str(run.config.get("seed", "")),
         )
     except RunDirectoryError as error:
-        return Listed(number=number, name=name, wrong=str(error))
+        return RunEntry(number=number, name=name, wrong=str(error))
 
 
 def make_folder_app(folder: RunFolder, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
@@ -96,7 +96,7 @@ def make_folder_app(folder: RunFolder, *, hosts: Sequence[str] = LOOPBACK) -> Fa
         return page(html, status=status)
 
     app.add_api_route("/", lambda: listed(), response_class=HTMLResponse)
-    app.mount("/", _Opened(folder, hosts))
+    app.mount("/", _RunApp(folder, hosts))
 
     @app.exception_handler(HTTPException)
     def no_such_page(_: Request, error: HTTPException) -> HTMLResponse:
@@ -109,7 +109,7 @@ def make_folder_app(folder: RunFolder, *, hosts: Sequence[str] = LOOPBACK) -> Fa
     return app
 
 
-class _Opened:
+class _RunApp:
     """`/<number>/…` -> that run's own application, made when it is first asked for."""
 
     def __init__(self, folder: RunFolder, hosts: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """How workflows of plain conversations ask a model of AgentScope's kind.
 
 In: the model and the messages so far. Out: its response, and the text in one. A workflow with a single agent asks by
-`asked_alone`, so that who talks until the context is full has lost, and does not get the episode played again.
+`ask_single_agent`, so that who talks until the context is full has lost, and does not get the episode played again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def text_of(response: Any) -> str:
     return "".join(block["text"] for block in response.content if block["type"] == "text")
 
 
-async def asked_alone(
+async def ask_single_agent(
     model: Any, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] | None = None
 ) -> Any:
     """The response to a conversation that nobody but this agent has filled.

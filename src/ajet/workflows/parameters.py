@@ -75,8 +75,8 @@ def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Wor
             raise ConfigError(
                 f"trainable_targets: {workflow.__name__} has no tag {tag!r}; it has {', '.join(known_tags)}"
             )
-    if config.workflow.hostile is None:
-        check_sides(workflow.hostile, known_tags, made.trainable_targets)
+    if config.workflow.opposing_sides is None:
+        check_sides(workflow.opposing_sides, known_tags, made.trainable_targets)
     check_baseline(config.algorithm, made.trainable_targets)
     return lambda: workflow(**params)
 

@@ -25,7 +25,7 @@ _NAME = type.__dict__["__name__"]
 """Of a class, past whatever its metaclass answers."""
 
 
-def legible(text: str) -> str:
+def escape_control_characters(text: str) -> str:
     """A name or a line as any terminal, file and table takes it: control characters, line ends and half surrogate
     pairs become escapes, a line end the two characters of `\\n`. What is legible stays as it is."""
     if text.isprintable():
@@ -57,7 +57,7 @@ def _one_line(error: BaseException) -> str:
     # The message of a syntax error says where it is.
     where = f" ({own[-1].filename}:{own[-1].lineno})" if own and not isinstance(error, SyntaxError) else ""
     said = _message(error)
-    return f"{_class_name(error)}{': ' if said else ''}{said}{legible(where)}"
+    return f"{_class_name(error)}{': ' if said else ''}{said}{escape_control_characters(where)}"
 
 
 def own_traceback(error: BaseException) -> str:
@@ -87,11 +87,11 @@ def _message(error: BaseException) -> str:
     except BaseException as failure:
         return f"its message cannot be read: __str__ raised {_class_name(failure)}"
     shown = said if len(said) <= MOST_CHARACTERS else f"{said[:MOST_CHARACTERS]}…"
-    return legible(shown.replace("\n", " "))
+    return escape_control_characters(shown.replace("\n", " "))
 
 
 def _class_name(error: BaseException) -> str:
-    return legible(str.__str__(_NAME.__get__(type(error))))
+    return escape_control_characters(str.__str__(_NAME.__get__(type(error))))
 
 
 def _first(error: BaseException) -> BaseException:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ajet.config.explain import FREE_KEYS, suggest_key
 from ajet.config.hydra_private import flag_parser
 from ajet.config.options import choosing
+from ajet.config.renamed import with_new_keys
 from ajet.config.root import Config
 from ajet.errors import ConfigError
 
@@ -41,7 +42,7 @@ def read(argv: Sequence[str]) -> Command:
     Raises:
         ConfigError: a flag that does not exist or is fixed.
     """
-    argv = choosing(argv)
+    argv = choosing(with_new_keys(argv))
     parser = flag_parser()
     try:
         parsed, unknown = parser.parse_known_intermixed_args([_as_hydra_reads(argument) for argument in argv])

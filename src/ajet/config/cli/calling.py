@@ -34,7 +34,7 @@ from ajet.config.explain import explain
 from ajet.config.hardware import prepare_process
 from ajet.config.hydra_private import TURN, kept_hydra, run_jobs
 from ajet.config.store import SCHEMAS
-from ajet.config.sweeps.command import sweep_to_go_on_with
+from ajet.config.sweeps.command import sweep_to_resume
 from ajet.errors import AjetError, ConfigError, WorkflowError, is_users
 from ajet.tracking.files.provenance import asked
 
@@ -45,7 +45,7 @@ _called: ContextVar[str | None] = ContextVar("called", default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Invocation:
     """What is asked for."""
 
     name: str
@@ -69,7 +69,7 @@ def arguments_of(overrides: Sequence[object], settings: Mapping[str, object]) ->
     return [*map(str, overrides), *overrides_of(settings)]
 
 
-def run_call(call: Call, load: Callable[[DictConfig, Sequence[str]], C], action: Callable[[C], object]) -> Path:
+def run_call(call: Invocation, load: Callable[[DictConfig, Sequence[str]], C], action: Callable[[C], object]) -> Path:
     """Do what the command would; returns the directory that it wrote.
 
     Where an event loop runs on this thread, as in a notebook, the work is done on another one while this one waits.
@@ -116,7 +116,7 @@ def alone(name: str) -> Iterator[None]:
         _called.reset(token)
 
 
-def _run(call: Call, load: Callable[[DictConfig, Sequence[str]], C], action: Callable[[C], object]) -> Path:
+def _run(call: Invocation, load: Callable[[DictConfig, Sequence[str]], C], action: Callable[[C], object]) -> Path:
     prepare_process()
     overrides = list(call.overrides)
     try:
@@ -136,7 +136,7 @@ def _run(call: Call, load: Callable[[DictConfig, Sequence[str]], C], action: Cal
     return folder
 
 
-def _configured(call: Call, load: Callable[[DictConfig, Sequence[str]], C]) -> tuple[C, Path, str]:
+def _configured(call: Invocation, load: Callable[[DictConfig, Sequence[str]], C]) -> tuple[C, Path, str]:
     """Check, make the directory with Hydra's record, load; returns the configuration, the directory, the log's name."""
     command = read(call.overrides)
     if command.flag_arguments:
@@ -171,12 +171,12 @@ def _check_ours(overrides: Sequence[str], name: str) -> None:
         key = override.lstrip("+~").partition("=")[0]
         if key.startswith(("hydra.", "hydra/")) and key not in HYDRAS_OWN:
             raise ConfigError(f"{key} has no effect on a call from Python, only on the command: python -m {name}")
-    sweep = sweep_to_go_on_with(overrides)
+    sweep = sweep_to_resume(overrides)
     if sweep is not None:
         raise ConfigError(f"{sweep} is a sweep: python -m {name} resume={sweep}")
 
 
-def _placed(call: Call, command: Command, load: Callable[[DictConfig, Sequence[str]], C]) -> list[str]:
+def _placed(call: Invocation, command: Command, load: Callable[[DictConfig, Sequence[str]], C]) -> list[str]:
     """Overrides that name everything, checked; a source without a file is written where the run will be."""
     if call.source is None:
         return check_ahead(call.config_name, command, load, going_on=None)[0]

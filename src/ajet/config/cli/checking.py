@@ -26,7 +26,7 @@ from ajet.config.root import Config, PlayConfig
 from ajet.config.sweeps.axis import expand_axis
 from ajet.config.sweeps.command import check_repeatable, check_search, plan_of
 from ajet.config.sweeps.records import write_plan
-from ajet.config.unread import only_for_training, unread
+from ajet.config.unused import training_only_settings, unused_settings
 from ajet.errors import ConfigError
 
 C = TypeVar("C")
@@ -43,7 +43,7 @@ def check_ahead(
     fixed = [str(item.input_line) for item in _parsed(overrides) if not item.is_sweep_override()]
     tree = compose_tree(fixed if flags.multirun else overrides, config_name=config_name, config_dir=flags.config_dir)
     if not flags.multirun and tree.hydra.mode != RunMode.MULTIRUN:
-        _refuse_unread([load(_job_tree(tree), overrides)], [overrides], is_sweep=False)
+        _refuse_unused([load(_job_tree(tree), overrides)], [overrides], is_sweep=False)
         kind = OmegaConf.select(tree, "sweep.kind")
         if kind not in (None, "grid"):
             raise ConfigError(f"sweep={kind} has no effect on a single run: add -m, or drop it")
@@ -58,7 +58,7 @@ def check_ahead(
     if jobs is not None:
         trees = (compose_tree(job, config_name=config_name, config_dir=flags.config_dir) for job in jobs)
         loaded = [load(_job_tree(tree), job) for tree, job in zip(trees, jobs, strict=True)]
-        _refuse_unread(loaded, jobs, is_sweep=True)
+        _refuse_unused(loaded, jobs, is_sweep=True)
     # Absolute, for a job's workflow may change the directory of the process.
     sweep = (going_on or place_sweep(tree, overrides)).absolute()
     if going_on is None:
@@ -69,7 +69,7 @@ def check_ahead(
     return [f"hydra.sweep.dir={quoted(str(sweep))}", *with_folder(placed, flags.config_dir)], sweep
 
 
-def _refuse_unread(configs: Sequence[object], overrides: Sequence[Sequence[str]], *, is_sweep: bool) -> None:
+def _refuse_unused(configs: Sequence[object], overrides: Sequence[Sequence[str]], *, is_sweep: bool) -> None:
     """Refuse what the command line names and none of its jobs reads; say what only training would read.
 
     Args:
@@ -83,14 +83,14 @@ def _refuse_unread(configs: Sequence[object], overrides: Sequence[Sequence[str]]
     read: set[str] = set()
     sentences: dict[str, str] = {}
     for config, named in zip(configs, overrides, strict=True):
-        idle = unread(config, named, is_sweep=is_sweep) if isinstance(config, Config) else {}
+        idle = unused_settings(config, named, is_sweep=is_sweep) if isinstance(config, Config) else {}
         read |= {override.lstrip("+") for override in named} - set(idle)
         sentences |= idle
     for override, sentence in sentences.items():
         if override not in read:  # in a sweep, of another choice of roles say
             raise ConfigError(sentence)
     if isinstance(configs[0], PlayConfig):
-        ignored = only_for_training(overrides[0])
+        ignored = training_only_settings(overrides[0])
         if ignored:
             print(f"note: playing without training does not read {', '.join(ignored)}", file=sys.stderr, flush=True)
 

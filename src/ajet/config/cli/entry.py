@@ -36,7 +36,7 @@ from ajet.config.explain import explain
 from ajet.config.hardware import prepare_process
 from ajet.config.hydra_private import VERSION_BASE, run_jobs
 from ajet.config.store import SCHEMAS, conf_dir, group_options, groups, register
-from ajet.config.sweeps.command import how_to_go_on, outcome, repeated_arguments, sweep_to_go_on_with
+from ajet.config.sweeps.command import outcome, repeated_arguments, resume_command, sweep_to_resume
 from ajet.config.sweeps.job import SweepJob, run_sweep_job
 from ajet.errors import AjetError, ConfigError, RunInterruptedError, UserInterrupt, is_users
 from ajet.tracking.files.provenance import asked
@@ -86,7 +86,7 @@ def _exit_code_of(
             return 0
         if not _starts_jobs(command.flags):
             return _show(config_name, load, action, command.arguments)
-        sweep = sweep_to_go_on_with(overrides)
+        sweep = sweep_to_resume(overrides)
         if sweep is not None:
             command = read(repeated_arguments(sweep, overrides, config_name))
             overrides = command.overrides
@@ -147,10 +147,10 @@ def _run_sweep(
     try:
         run_jobs(config_name, job, overrides, multirun=True)
     except KeyboardInterrupt as stop:
-        _report(f"interrupted; go on with: {how_to_go_on(sweep)}")
+        _report(f"interrupted; resume with: {resume_command(sweep)}")
         return 128 + (stop.signum if isinstance(stop, UserInterrupt) else signal.SIGINT)
     except AjetError as error:  # what kept a job from being begun or written down
-        _report(f"{' '.join(str(error).split()).rstrip('.')}; go on with: {how_to_go_on(sweep)}")
+        _report(f"{' '.join(str(error).split()).rstrip('.')}; resume with: {resume_command(sweep)}")
         return 1
     except (Exception, SystemExit):
         # The launcher's or the sweeper's own failure, e.g. a worker that was killed: the jobs tell what is lost.

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from ajet.config.cli.arguments import quoted
 from ajet.config.sweeps.records import is_sweep
 from ajet.errors import ConfigError, StorageError
-from ajet.tracking.files.attempts import can_begin_again
+from ajet.tracking.files.attempts import can_restart
 from ajet.tracking.files.writing import reason
 
 
@@ -40,7 +40,7 @@ def place_run(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
     if chosen:
         directory = Path(tree.run_dir)
     if chosen or _names(overrides, "hydra.run.dir"):
-        if (directory / "config.yaml").is_file() and not can_begin_again(directory, trains="num_episodes" not in tree):
+        if (directory / "config.yaml").is_file() and not can_restart(directory, trains="num_episodes" not in tree):
             raise ConfigError(f"{directory} holds a run already: resume={directory} continues it")
         _make(directory, exist_ok=True)
         return [f"hydra.run.dir={quoted(str(directory))}"] if chosen else []

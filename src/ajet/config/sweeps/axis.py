@@ -62,8 +62,8 @@ def _tags(tree: DictConfig, kind: str) -> list[str]:
     if OmegaConf.is_missing(tree.workflow, "entry"):
         raise ConfigError(explain_missing("workflow.entry"))
     workflow = ask_class(cast(WorkflowConfig, OmegaConf.to_object(tree.workflow)))
-    if len(workflow.hostile or ()) > 1:
-        sides = " or ".join(f"[{','.join(side)}]" for side in workflow.hostile or ())
+    if len(workflow.opposing_sides or ()) > 1:
+        sides = " or ".join(f"[{','.join(side)}]" for side in workflow.opposing_sides or ())
         raise ConfigError(f"sweep={kind}: say whose roles are swept: trainable_targets={sides}")
     return _some(workflow.target_tags or [], kind)
 

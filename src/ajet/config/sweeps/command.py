@@ -17,7 +17,7 @@ from ajet.config.sweeps.records import HOW_TO_RUN, JobRecord, SweepPlan, is_swee
 from ajet.errors import ConfigError
 
 
-def sweep_to_go_on_with(overrides: Sequence[str]) -> Path | None:
+def sweep_to_resume(overrides: Sequence[str]) -> Path | None:
     """The sweep's directory that `resume` names; None where it names a run, or is not given."""
     named = [Path(str(override.value())) for override in _parsed(overrides) if override.key_or_group == "resume"]
     return next(filter(is_sweep, named), None)
@@ -37,10 +37,10 @@ def repeated_arguments(sweep: Path, overrides: Sequence[str], config_name: str) 
     plan = read_plan(sweep)
     if plan.config_name != config_name:
         raise ConfigError(
-            f"{sweep} is a sweep of ajet.{plan.config_name}: go on with python -m ajet.{plan.config_name}"
+            f"{sweep} is a sweep of ajet.{plan.config_name}: resume it with python -m ajet.{plan.config_name}"
         )
     if Path(plan.directory) != Path.cwd():
-        raise ConfigError(f"{sweep} was started in {plan.directory}: go on from there")
+        raise ConfigError(f"{sweep} was started in {plan.directory}: resume it from there")
     changed = [override for override in _parsed(overrides) if override.key_or_group != "resume"]
     if not plan.is_own and not any(item.key_or_group == "trust_code" and item.value() is True for item in changed):
         raise ConfigError(
@@ -69,7 +69,7 @@ def check_search(tree: DictConfig) -> None:
 
 
 def check_repeatable(tree: DictConfig) -> None:
-    """Refuse to go on with a search that would not come to the same jobs again.
+    """Refuse to resume a search that would not come to the same jobs again.
 
     Raises:
         ConfigError: its choices are random anew, or its memory is a database of its own.
@@ -98,11 +98,11 @@ def outcome(sweep: Path) -> tuple[list[str], bool]:
     lines += [f"  {_line(job)}" for job in jobs if job.state != "finished"]
     done = all(job.state == "finished" for job in jobs)
     if not done:
-        lines.append(f"go on, failed jobs included, with: {how_to_go_on(sweep)}")
+        lines.append(f"resume, failed jobs included, with: {resume_command(sweep)}")
     return lines, done
 
 
-def how_to_go_on(sweep: Path) -> str:
+def resume_command(sweep: Path) -> str:
     """The command."""
     return f"python -m ajet.{read_plan(sweep).config_name} resume={sweep}"
 

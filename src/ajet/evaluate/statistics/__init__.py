@@ -15,7 +15,7 @@ from ajet.evaluate.statistics.pairs import (
     paired_p_value,
     paired_values,
     pairs_needed,
-    usual_difference,
+    student_interval,
 )
 
 __all__ = [
@@ -36,6 +36,6 @@ __all__ = [
     "ratio_interval",
     "score_interval",
     "share_interval",
+    "student_interval",
     "tasks_needed",
-    "usual_difference",
 ]

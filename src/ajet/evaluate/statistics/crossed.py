@@ -10,7 +10,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from ajet.evaluate.statistics.intervals import FloatArray, Interval
-from ajet.evaluate.statistics.pairs import NUM_ADDED, added_size, fewest, luck
+from ajet.evaluate.statistics.pairs import NUM_ADDED, added_size, smallest_size, variance_quantiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +143,7 @@ def tasks_needed(by_seed: Sequence[Mapping[str, float]], *, confidence: float, p
     of_seeds, seen_of_tasks, rest = _mean_squares(cells)
     of_tasks = max(seen_of_tasks, rest)
     variance = max(of_seeds - rest, 0.0) / num_tasks  # of a seed's mean over endlessly many tasks
-    of_luck = luck(num_seeds - 1)
+    of_luck = variance_quantiles(num_seeds - 1)
 
     def found(num: int) -> float:
         counted = num if size is None else num + NUM_ADDED
@@ -157,4 +157,4 @@ def tasks_needed(by_seed: Sequence[Mapping[str, float]], *, confidence: float, p
         error = math.sqrt((between + of_tasks - rest) / (num_seeds * num))
         return float(stats.norm.sf(half / share, mean, max(error, 1e-12 * mean)).mean())
 
-    return fewest(found, power=power)
+    return smallest_size(found, power=power)

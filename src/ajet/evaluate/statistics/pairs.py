@@ -36,7 +36,7 @@ def paired_values(before: Mapping[str, float], after: Mapping[str, float]) -> li
     return [after[task] - before[task] for task in before if task in after]
 
 
-def usual_difference(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+def student_interval(before: Mapping[str, float], after: Mapping[str, float]) -> float:
     """How much a pair can be thought to differ where none does: the range of all scores, or their size, or 1.
 
     Example: 0 and 1 in both, all alike: 1. Everything lost at a reward of -1, before and after: 1.
@@ -110,7 +110,7 @@ def difference_interval(values: Sequence[float], *, confidence: float, scale: fl
 
 def paired_difference(before: Mapping[str, float], after: Mapping[str, float], *, confidence: float) -> Interval:
     """`after - before` over the tasks that both have: the same seeds, so what the seed decides cancels out."""
-    scale = usual_difference(before, after)
+    scale = student_interval(before, after)
     return difference_interval(paired_values(before, after), confidence=confidence, scale=scale)
 
 
@@ -146,16 +146,16 @@ def pairs_needed(values: Sequence[float], *, confidence: float, power: float) ->
     size = added_size(pairs, scale=1.0)
 
     def found(num: int) -> float:
-        seen = variance * luck(num - 1)
-        threshold = float(stats.t.ppf((1 + confidence) / 2, num - 1)) * _error_at(num, mean, seen, size)
+        seen = variance * variance_quantiles(num - 1)
+        threshold = float(stats.t.ppf((1 + confidence) / 2, num - 1)) * _standard_error_at(num, mean, seen, size)
         # What is counted besides pulls the center towards 0.
         needed = threshold if size is None else threshold * (num + NUM_ADDED) / num
         return float(stats.norm.sf(needed, mean, max(math.sqrt(variance / num), 1e-12 * mean)).mean())
 
-    return fewest(found, power=power)
+    return smallest_size(found, power=power)
 
 
-def _error_at(num: int, mean: float, seen: FloatArray, size: float | None) -> FloatArray:
+def _standard_error_at(num: int, mean: float, seen: FloatArray, size: float | None) -> FloatArray:
     """The standard error that `num` pairs with this mean and these variances have."""
     if size is None:
         return np.sqrt(seen / num)
@@ -164,13 +164,13 @@ def _error_at(num: int, mean: float, seen: FloatArray, size: float | None) -> Fl
     return np.sqrt(squares / (counted - 1) / counted)
 
 
-def luck(freedom: int) -> FloatArray:
+def variance_quantiles(freedom: int) -> FloatArray:
     """What a variance is found to be, as a share of what it is: cases of the same probability."""
     result: FloatArray = stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, freedom) / freedom
     return result
 
 
-def fewest(found: Callable[[int], float], *, power: float) -> int | None:
+def smallest_size(found: Callable[[int], float], *, power: float) -> int | None:
     """The smallest number, 2 at least, at which `found` reaches `power`; None where `MOST_TASKS` does not do."""
     few, many = 1, 2
     while found(many) < power:

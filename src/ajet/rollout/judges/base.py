@@ -116,7 +116,7 @@ class BaseJudge:
         raise NotImplementedError
 
 
-async def judged(judge: BaseJudge, workflow_task: WorkflowTask, output: WorkflowOutput) -> WorkflowOutput:
+async def apply_judge(judge: BaseJudge, workflow_task: WorkflowTask, output: WorkflowOutput) -> WorkflowOutput:
     """The output with the judge's reward, and its word on success where the workflow had none.
 
     Raises:

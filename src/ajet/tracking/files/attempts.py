@@ -23,28 +23,28 @@ LEFT_BY_A_RUN = (
 """What a run leaves and the next one in its directory would append to."""
 
 
-def can_begin_again(run_dir: Path, *, trains: bool) -> bool:
+def can_restart(run_dir: Path, *, trains: bool) -> bool:
     """Whether a directory with a config.yaml holds nothing but a training run without a checkpoint.
 
     Args:
         run_dir: the directory.
         trains: whether it is training that is about to begin there.
     """
-    return trains and (run_dir / OWNER).is_file() and not saved_steps(run_dir) and _why_worth_keeping(run_dir) is None
+    return trains and (run_dir / OWNER).is_file() and not saved_steps(run_dir) and _reason_to_keep(run_dir) is None
 
 
-def check_can_go_on(run_dir: Path) -> None:
+def check_resumable(run_dir: Path) -> None:
     """Pass if a run has a checkpoint to resume from, or was killed before its first one and may begin again.
 
     Raises:
         RunDirectoryError: it holds work that beginning again would put out of sight.
     """
-    why = None if saved_steps(run_dir) else _why_worth_keeping(run_dir)
+    why = None if saved_steps(run_dir) else _reason_to_keep(run_dir)
     if why is not None:
         raise RunDirectoryError(f"{run_dir} holds no checkpoint that can be resumed: {why}; nothing was changed")
 
 
-def _why_worth_keeping(run_dir: Path) -> str | None:
+def _reason_to_keep(run_dir: Path) -> str | None:
     """What a directory without a sealed checkpoint holds that is more than an attempt's beginning, or None."""
     unsealed = unsealed_steps(run_dir)
     if unsealed:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from ajet.config.authors.lines import legible
+from ajet.config.authors.lines import escape_control_characters
 from ajet.errors import RunDirectoryError
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ LARGEST = 64 * 2**20
 """Bytes of a configuration or a record; an evaluation of 100,000 tasks has 10 MB, a real configuration 4 KB."""
 
 
-class _Plain(yaml.SafeLoader):
+class _SafeYamlLoader(yaml.SafeLoader):
     """Reads YAML without aliases, with which a small file can grow into one that fills the memory."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -55,7 +55,7 @@ def read_yaml_list(path: Path) -> list[Any]:
 def _parsed(path: Path) -> Any:
     text = read_text(path)
     try:
-        return yaml.load(text, Loader=_Plain)
+        return yaml.load(text, Loader=_SafeYamlLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise damaged(path, error) from error
 
@@ -118,7 +118,7 @@ def _metric_line(path: Path, number: int, text: bytes) -> dict[str, float]:
     if not is_step or any(isinstance(value, bool) or not _is_number(value) for value in line.values()):
         raise damaged(path, f"line {number} is not a step and its numbers")
     # Earlier versions wrote names as authors gave them, which a table need not take.
-    return {legible(name): value for name, value in line.items()}
+    return {escape_control_characters(name): value for name, value in line.items()}
 
 
 def _is_number(value: object) -> bool:

@@ -42,7 +42,7 @@ class GroupAdvantages:
     singleton_tags: set[str] = field(default_factory=set)
     """Tags with fewer than two usable episodes: they contribute zero, too."""
 
-    def add(self, outcome: _Outcome, credit: Credit) -> None:
+    def add(self, outcome: _AgentOutcome, credit: Credit) -> None:
         """Take down what an agent is credited with, for itself, its calls and their tokens.
 
         Raises:
@@ -63,7 +63,7 @@ class GroupAdvantages:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Outcome:
+class _AgentOutcome:
     """What one trained agent got in one episode."""
 
     repeat: int
@@ -86,7 +86,7 @@ def group_advantages(group: EpisodeGroup, rule: Advantage, algorithm: AlgorithmC
         AlgorithmError: the rule gave something else than advantages.
     """
     outcomes = [outcome for episode in group.episodes for outcome in _outcomes(episode, algorithm.format_penalty)]
-    pools: dict[str, list[_Outcome]] = defaultdict(list)
+    pools: dict[str, list[_AgentOutcome]] = defaultdict(list)
     for outcome in outcomes:
         pools[outcome.tag if algorithm.baseline_per == "tag" else ""].append(outcome)
     result = GroupAdvantages()
@@ -112,10 +112,10 @@ def group_advantages(group: EpisodeGroup, rule: Advantage, algorithm: AlgorithmC
     return result
 
 
-def _outcomes(episode: Episode, format_penalty: float) -> list[_Outcome]:
+def _outcomes(episode: Episode, format_penalty: float) -> list[_AgentOutcome]:
     malformed = Counter(call.agent_name for call in episode.calls if call.format_error is not None)
     return [
-        _Outcome(
+        _AgentOutcome(
             repeat=episode.repeat,
             agent=name,
             tag=episode.agent_tags[name],
@@ -127,7 +127,7 @@ def _outcomes(episode: Episode, format_penalty: float) -> list[_Outcome]:
     ]
 
 
-def _compared(pool: Sequence[_Outcome]) -> Outcomes:
+def _compared(pool: Sequence[_AgentOutcome]) -> Outcomes:
     """The pool as a rule sees it."""
     cells = {key: i for i, key in enumerate(dict.fromkeys((outcome.repeat, outcome.tag) for outcome in pool))}
     return Outcomes(

@@ -18,7 +18,7 @@ from pydantic import Field
 from ajet.chat.types import ChatModel
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
-from ajet.workflows.asking import asked_alone, text_of
+from ajet.workflows.asking import ask_single_agent, text_of
 from ajet.workflows.countdown.game import Kind, ScriptedCounter, deal, prompt, verdict
 
 
@@ -47,7 +47,7 @@ class Countdown(Workflow):
         messages: list[dict[str, Any]] = [{"role": "user", "content": prompt(puzzle)}]
         kinds: Counter[Kind] = Counter()
         for _ in range(self.max_turns):
-            reply = text_of(await asked_alone(counter, messages))
+            reply = text_of(await ask_single_agent(counter, messages))
             judged = verdict(puzzle, reply)
             kinds[judged.kind] += 1
             if judged.kind == "right":

@@ -20,7 +20,7 @@ class Debate(Workflow):
     """A debater is paid 1 for winning, the judge 1 for naming a side whose evidence is not the weaker one."""
 
     target_tags: ClassVar[tuple[str, ...]] = (*SIDES, "judge")
-    hostile: ClassVar[tuple[tuple[str, ...], ...]] = (("pro",), ("con",))
+    opposing_sides: ClassVar[tuple[tuple[str, ...], ...]] = (("pro",), ("con",))
     has_own_models: ClassVar[bool] = False
     num_rounds: int = Field(default=2, ge=1, le=4)
     hand_size: int = Field(default=4, ge=2, le=len(KINDS))

@@ -20,7 +20,7 @@ from ajet.chat.types import ChatModel
 from ajet.errors import require_extra
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
-from ajet.workflows.asking import asked_alone, text_of
+from ajet.workflows.asking import ask_single_agent, text_of
 from ajet.workflows.frozenlake.game import MOVES, Lake, map_text, parse_move, rules, view_text
 from ajet.workflows.frozenlake.scripted import ScriptedWalker
 
@@ -60,7 +60,7 @@ class FrozenLake(Workflow):
             state, _ = env.reset(seed=number)
             while len(moves) < max_turns and not ended:
                 messages.append({"role": "user", "content": said + view_text(lake, divmod(int(state), self.size))})
-                reply = text_of(await asked_alone(model, messages))
+                reply = text_of(await ask_single_agent(model, messages))
                 messages.append({"role": "assistant", "content": reply})
                 move = parse_move(reply)
                 moves.append(move)

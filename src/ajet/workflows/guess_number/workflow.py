@@ -18,7 +18,7 @@ from pydantic import Field
 from ajet.chat.types import ChatModel
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
-from ajet.workflows.asking import asked_alone, text_of
+from ajet.workflows.asking import ask_single_agent, text_of
 from ajet.workflows.guess_number.game import ScriptedGuesser, State, num_bisections, parse_guess, rules
 
 
@@ -43,7 +43,7 @@ class GuessNumber(Workflow):
         num_ruled_out = 0
         while state.guesses_left and secret not in guesses:
             messages.append({"role": "user", "content": state.as_text()})
-            reply = text_of(await asked_alone(model, messages))
+            reply = text_of(await ask_single_agent(model, messages))
             messages.append({"role": "assistant", "content": reply})
             guess = parse_guess(reply)
             guesses.append(guess)

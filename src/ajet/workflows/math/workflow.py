@@ -24,7 +24,7 @@ from ajet.chat.types import ChatModel, ToolCall
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 from ajet.workflows.arithmetic import ExpressionError, read_expression
-from ajet.workflows.asking import asked_alone, text_of
+from ajet.workflows.asking import ask_single_agent, text_of
 from ajet.workflows.math.scripted import ScriptedSolver
 
 INSTRUCTION = "Solve the problem. Use the calculator. Then give the final answer as \\boxed{number}."
@@ -63,7 +63,7 @@ class Math(Workflow):
         ]
         answer, results, num_corrections = "", [], 0
         for _ in range(self.max_turns):
-            response = await asked_alone(solver, messages, tools=[CALCULATOR])
+            response = await ask_single_agent(solver, messages, tools=[CALCULATOR])
             text = text_of(response)
             calls = [block["input"] for block in response.content if block["type"] == "tool_use"]
             if not calls and _is_answer(text):

@@ -15,7 +15,7 @@ from typing import Any
 from ajet.chat.messages import assistant_message
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
 from ajet.workflows.werewolves.decisions import TOOL_NAME, Ask
-from ajet.workflows.werewolves.play import Answer
+from ajet.workflows.werewolves.play import PlayerReply
 from ajet.workflows.werewolves.prompts import MODERATOR
 
 TOOL_RESULT = "Successfully generated response."
@@ -34,7 +34,7 @@ class BarePlayer:
     num_calls: int = 0
 
 
-class BareTable:
+class BarePlayers:
     """A `Table` that asks chat models without an agent framework and keeps their conversations itself."""
 
     def __init__(self, models: Sequence[ChatModel], system_prompts: Sequence[str]) -> None:
@@ -44,7 +44,7 @@ class BareTable:
             for model, prompt in zip(models, system_prompts, strict=True)
         ]
 
-    async def ask(self, seat: int, text: str, ask: Ask) -> Answer:
+    async def ask(self, seat: int, text: str, ask: Ask) -> PlayerReply:
         """Send what the player has heard since its last turn together with the request; one call, no second try."""
         player = self.players[seat]
         heard = "\n".join([*player.heard, f"{MODERATOR}: {text}"])
@@ -55,7 +55,7 @@ class BareTable:
         reply = await player.model.chat(request)
         player.messages.append(assistant_message(reply.content, reply.tool_calls))
         player.messages += [{"role": "tool", "content": TOOL_RESULT} for _ in reply.tool_calls]
-        return Answer(fields=_fields(reply))
+        return PlayerReply(fields=_fields(reply))
 
     async def tell(self, seats: Sequence[int], speaker: str, text: str) -> None:
         """Note a line for later."""

@@ -1,7 +1,7 @@
 """The decisions a player can be asked for: the structured reply's schema and its way back into seats.
 
 In: the legal seats. Out: pydantic models that AgentScope turns into a forced tool call, and choices read from what
-came back. A missing or illegal reply is None here; the driver puts the legal default in its place and counts it.
+came back. A missing or illegal reply is None here; the moderator puts the legal default in its place and counts it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The order of play: one driver for every kind of player.
+"""The order of play: one moderator for every kind of player.
 
-In: a `Game` and a `Table` that can ask and tell players. Out: a `Report`. AgentScope agents and bare chat models sit at
-tables of their own (`workflow.py`, `bare.py`) and are led by this same driver, so no rule is written twice.
+In: a `Game` and `Players` that can be asked and told. Out: a `GameReport`. AgentScope agents and bare chat models are
+`Players` of their own (`agent_players.py`, `bare.py`) and are led by this same moderator, so no rule is written twice.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ajet.workflows.werewolves.prompts import Decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class PlayerReply:
     """What came back for a request."""
 
     fields: Mapping[str, Any] | None
@@ -28,10 +28,10 @@ class Answer:
     """Model calls that it took."""
 
 
-class Table(Protocol):
+class Players(Protocol):
     """The players as the moderator reaches them, by seat: with agents or without."""
 
-    async def ask(self, seat: int, text: str, ask: Ask) -> Answer:
+    async def ask(self, seat: int, text: str, ask: Ask) -> PlayerReply:
         """Put a request to a player."""
         ...
 
@@ -41,7 +41,7 @@ class Table(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class GameReport:
     """The outcome of a game: who won, when, what happened, and what is measured of it."""
 
     winner: Side
@@ -53,11 +53,11 @@ class Report:
 
 
 @dataclass(slots=True, kw_only=True)
-class Driver:
+class Moderator:
     """Leads one game from the first night to its end."""
 
     game: Game
-    table: Table
+    players: Players
     random_number: int
     discussion_rounds: int
     public_votes: bool
@@ -71,7 +71,7 @@ class Driver:
     def __post_init__(self) -> None:
         self.notebook = Notebook(game=self.game)
 
-    async def play(self) -> Report:
+    async def play(self) -> GameReport:
         """Alternate nights and days until a side has won or the days are over."""
         game = self.game
         while game.winner() is None:
@@ -82,7 +82,9 @@ class Driver:
         winner = game.winner()
         assert winner is not None
         self.events.append(f"{winner} win")
-        return Report(winner=winner, num_days=game.day - 1, events=tuple(self.events), metrics=self._metrics(winner))
+        return GameReport(
+            winner=winner, num_days=game.day - 1, events=tuple(self.events), metrics=self._metrics(winner)
+        )
 
     def _metrics(self, winner: Side) -> dict[str, float]:
         metrics = {
@@ -101,7 +103,7 @@ class Driver:
         free_speech = self.free_speech and decision in ("say", "last_words")
         ask = Ask(decision=decision, seats=tuple(seats), may_save=may_save, free_speech=free_speech)
         text = prompts.request(decision, self.game.day, self.notebook.for_request(seat, decision, notes))
-        answer = await self.table.ask(seat, text, ask)
+        answer = await self.players.ask(seat, text, ask)
         choice = ask.read(answer.fields)
         self.counts["decisions"] += 1
         self.counts["extra_calls"] += answer.num_calls - 1
@@ -129,7 +131,7 @@ class Driver:
         for wolf in wolves if len(wolves) > 1 else ():
             target = (await self._ask(wolf, "propose", prey)).target
             others = [other for other in wolves if other != wolf]
-            await self.table.tell(others, prompts.player_name(wolf), prompts.proposal(target))
+            await self.players.tell(others, prompts.player_name(wolf), prompts.proposal(target))
             proposed += [] if target is None else [target]
         notes = [prompts.note(prompts.PROPOSED, proposed)]
         votes = [(await self._ask(wolf, "attack", prey, notes=notes)).target for wolf in wolves]
@@ -168,7 +170,7 @@ class Driver:
             if target is not None:
                 checked[target] = game.is_wolf(target)
                 answer = prompts.seer_answer(target, is_wolf=checked[target])
-                await self.table.tell([seer], prompts.MODERATOR, answer)
+                await self.players.tell([seer], prompts.MODERATOR, answer)
                 self.events.append(f"night {game.day}: the seer checks {self._who(target)}")
 
     async def _hunter(self, death: Death) -> None:
@@ -210,7 +212,7 @@ class Driver:
         self.notebook.take_statement(seat, choice.say, choice.target)
         sentence = prompts.statement(choice.say, choice.target, choice.words)
         self.events.append(f"day {self.game.day}: {self._who(seat)}: {sentence}")
-        await self.table.tell(self.game.living(), prompts.player_name(seat), sentence)
+        await self.players.tell(self.game.living(), prompts.player_name(seat), sentence)
 
     async def _vote(self, seat: int) -> int | None:
         target = (await self._ask(seat, "vote", [other for other in self.game.living() if other != seat])).target
@@ -223,7 +225,7 @@ class Driver:
 
     async def _announce(self, text: str) -> None:
         self.events.append(text)
-        await self.table.tell(self.game.living(), prompts.MODERATOR, text)
+        await self.players.tell(self.game.living(), prompts.MODERATOR, text)
 
     def _who(self, seat: int | None) -> str:
         return prompts.NOBODY if seat is None else f"{prompts.player_name(seat)} ({self.game.roles[seat]})"

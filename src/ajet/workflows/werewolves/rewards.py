@@ -22,14 +22,14 @@ def trained_side(targets: Collection[str] | None, roles: Collection[str] = ROLES
     good = [role for role in ROLES if role in roles and role != WEREWOLF]
     choices = f"[{WEREWOLF}] or some of [{', '.join(good)}]"
     if targets is None:
-        raise ConfigError(f"trainable_targets=null would train hostile sides together: choose {choices}")
+        raise ConfigError(f"trainable_targets=null would train opposing sides together: choose {choices}")
     if not targets:
         raise ConfigError(f"trainable_targets=[] trains nobody: choose {choices}")
     for target in targets:
         if target not in roles:
             raise ConfigError(f"trainable_targets: this table has no {target}; choose {choices}")
     if WEREWOLF in targets and len(set(targets)) > 1:
-        raise ConfigError(f"trainable_targets=[{', '.join(targets)}] trains hostile sides together: choose {choices}")
+        raise ConfigError(f"trainable_targets=[{', '.join(targets)}] trains opposing sides together: choose {choices}")
     return "werewolves" if WEREWOLF in targets else "good"
 
 

@@ -20,7 +20,7 @@ from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 from ajet.workflows.werewolves import prompts
 from ajet.workflows.werewolves.game import HUNTER, ROLES, SEER, VILLAGER, WEREWOLF, WITCH, Game, deal_roles
 from ajet.workflows.werewolves.params import scripted_params
-from ajet.workflows.werewolves.play import Driver, Table
+from ajet.workflows.werewolves.play import Moderator, Players
 from ajet.workflows.werewolves.rewards import reward, trained_side
 from ajet.workflows.werewolves.scripted import ScriptedPlayer
 
@@ -29,7 +29,7 @@ class Werewolves(Workflow):
     """One game; trains werewolves, or any roles of the other side."""
 
     target_tags: ClassVar[tuple[str, ...]] = ROLES
-    hostile: ClassVar[tuple[tuple[str, ...], ...]] = ((WEREWOLF,), (VILLAGER, SEER, WITCH, HUNTER))
+    opposing_sides: ClassVar[tuple[tuple[str, ...], ...]] = ((WEREWOLF,), (VILLAGER, SEER, WITCH, HUNTER))
     has_own_models: ClassVar[bool] = False
     num_werewolves: int = Field(default=3, ge=1)
     num_villagers: int = Field(default=3, ge=0)
@@ -77,7 +77,7 @@ class Werewolves(Workflow):
         if not isinstance(number, int):
             raise WorkflowError("A werewolves task needs metadata['random_number'], an integer that deals the roles.")
         roles = deal_roles(self.role_counts(), number)
-        report = await self.driver(roles, self._agent_table(roles, tuner), number).play()
+        report = await self.moderator(roles, self._agent_players(roles, tuner), number).play()
         won = reward(report.winner, side)
         return WorkflowOutput(
             reward=won,
@@ -90,20 +90,20 @@ class Werewolves(Workflow):
             log_metrics=dict(report.metrics),
         )
 
-    def driver(self, roles: Sequence[str], table: Table, random_number: int) -> Driver:
+    def moderator(self, roles: Sequence[str], players: Players, random_number: int) -> Moderator:
         """What leads a game by this workflow's settings."""
-        return Driver(
+        return Moderator(
             game=Game(roles=tuple(roles), day_limit=self.day_limit),
-            table=table,
+            players=players,
             random_number=random_number,
             discussion_rounds=self.discussion_rounds,
             public_votes=self.public_votes,
             free_speech=self.free_speech,
         )
 
-    def _agent_table(self, roles: Sequence[str], tuner: AjetTuner) -> Table:
+    def _agent_players(self, roles: Sequence[str], tuner: AjetTuner) -> Players:
         # AgentScope takes seconds to import, and this class is all that checking its parameters needs.
-        from ajet.workflows.werewolves.agent_table import AgentTable, make_agent
+        from ajet.workflows.werewolves.agent_players import AgentPlayers, make_agent
 
         rules = prompts.rules(self.day_limit) if self.explain_rules else ""
         agents = []
@@ -111,7 +111,7 @@ class Werewolves(Workflow):
             name = prompts.player_name(seat)
             model = tuner.as_agentscope_model(agent_name=name, target_tag=role)
             agents.append(make_agent(name, prompts.system_prompt(seat, roles, rules), model, max_iters=self.max_iters))
-        return AgentTable(agents)
+        return AgentPlayers(agents)
 
     @classmethod
     def scripted_player(

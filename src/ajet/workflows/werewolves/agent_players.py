@@ -21,7 +21,7 @@ from agentscope.pipeline import MsgHub  # noqa: E402
 
 from ajet.workflows.werewolves import prompts  # noqa: E402
 from ajet.workflows.werewolves.decisions import Ask  # noqa: E402
-from ajet.workflows.werewolves.play import Answer  # noqa: E402
+from ajet.workflows.werewolves.play import PlayerReply  # noqa: E402
 
 
 class _RememberingFormatter(OpenAIMultiAgentFormatter):  # type: ignore[misc]
@@ -73,14 +73,14 @@ def make_agent(name: str, sys_prompt: str, model: Any, *, max_iters: int) -> ReA
     return agent
 
 
-class AgentTable:
+class AgentPlayers:
     """A `Table` of AgentScope agents, which remember the game by themselves."""
 
     def __init__(self, agents: Sequence[ReActAgent]) -> None:
         """`agents` in the order of their seats."""
         self._agents = list(agents)
 
-    async def ask(self, seat: int, text: str, ask: Ask) -> Answer:
+    async def ask(self, seat: int, text: str, ask: Ask) -> PlayerReply:
         """Let an agent answer with a structured reply."""
         agent = self._agents[seat]
         num_before = await agent.memory.size()
@@ -91,7 +91,7 @@ class AgentTable:
             # The agent turns a cancellation into a reply; the episode's timeout and Ctrl-C mean it.
             raise asyncio.CancelledError
         added = (await agent.memory.get_memory())[num_before:]
-        return Answer(fields=metadata or None, num_calls=sum(turn.role == "assistant" for turn in added))
+        return PlayerReply(fields=metadata or None, num_calls=sum(turn.role == "assistant" for turn in added))
 
     async def tell(self, seats: Sequence[int], speaker: str, text: str) -> None:
         """Announce to the agents at these seats."""

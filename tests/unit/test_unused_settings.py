@@ -13,12 +13,12 @@ from ajet.config.compose import compose, save
 from ajet.config.options import keys
 from ajet.config.root import Config, EvaluateConfig
 from ajet.config.store import SCHEMAS
-from ajet.config.unread import TRAINING_ONLY, only_for_training, unread, untrained_tags
+from ajet.config.unused import TRAINING_ONLY, training_only_settings, untrained_tags, unused_settings
 from ajet.errors import ConfigError
 from ajet.evaluate.entries import evaluation_entries
+from ajet.rollout.judge_usage import JudgeUsage
 from ajet.rollout.judges.base import BaseJudge
 from ajet.rollout.opponents.random import RandomConfig
-from ajet.rollout.unasked import Unasked
 from ajet.train.__main__ import main as train_main
 from ajet.workflow import WorkflowOutput, WorkflowTask
 
@@ -29,7 +29,7 @@ def said(*overrides: str, is_sweep: bool = False) -> str:
     """The first sentence on a command's settings; empty if all are read."""
     known = [o for o in overrides if not o.startswith(("hydra.", "launcher", "sweep", "run_dir"))]
     config = compose(["workflow=signals", *known], run_dir="outputs/here")
-    return next(iter(unread(config, ["workflow=signals", *overrides], is_sweep=is_sweep).values()), "")
+    return next(iter(unused_settings(config, ["workflow=signals", *overrides], is_sweep=is_sweep).values()), "")
 
 
 def test_an_opponent_whom_nobody_would_meet_is_refused_where_it_was_named() -> None:
@@ -41,7 +41,7 @@ def test_an_opponent_whom_nobody_would_meet_is_refused_where_it_was_named() -> N
     # Of a program that does not say its tags only play can tell.
     own = ["workflow=custom", "workflow.entry=package.module:Class", "opponent=random"]
     config = compose(own, run_dir="x")
-    assert unread(config, own, is_sweep=False) == {} and untrained_tags(config) is None
+    assert unused_settings(config, own, is_sweep=False) == {} and untrained_tags(config) is None
 
 
 def test_settings_of_sweeps_places_and_threads_are_refused_where_they_do_nothing() -> None:
@@ -86,14 +86,14 @@ def test_a_finished_runs_opponent_is_held_to_the_same_rule(tmp_path: Path) -> No
 
 def test_training_commands_can_be_played_and_what_play_does_not_read_is_said() -> None:
     named = ["workflow=signals", "total_steps=3", "algorithm.kl_coef=0.1", "rollout.temperature=0.7", "eval=none"]
-    assert only_for_training(named) == ["total_steps=3", "algorithm.kl_coef=0.1", "eval=none"]
+    assert training_only_settings(named) == ["total_steps=3", "algorithm.kl_coef=0.1", "eval=none"]
     assert set(TRAINING_ONLY) <= set(keys(Config))
 
 
 READ_BY_CONFIG_ALONE = {
     "workflow.has_own_models": "validate.py",
     "workflow.scripted": "validate.py",
-    "workflow.hostile": "validate.py, and sweeps over choices of roles",
+    "workflow.opposing_sides": "validate.py, and sweeps over choices of roles",
     "logger.wandb.mode": "logger.py, together with W&B's own variables",
     "engine.placement": "one choice, which is what happens",
     "paths.output_root": "the YAML files",
@@ -124,7 +124,7 @@ class One(BaseJudge):
 def test_a_judge_that_a_workflow_does_not_ask_is_named_once() -> None:
     config = compose(["workflow=signals", "judge=python", "judge.entry=package.module:One"], run_dir="x")
     lines: list[str] = []
-    unasked = Unasked(config, One(config), lines.append)
+    unasked = JudgeUsage(config, One(config), lines.append)
     episode = make_episode(0, {"P1": 1.0})
     unasked.episode(replace(episode, status="infra_error"))
     assert lines == []
@@ -132,12 +132,12 @@ def test_a_judge_that_a_workflow_does_not_ask_is_named_once() -> None:
         unasked.episode(episode)
     (line,) = lines
     assert line.startswith("warning: judge=python has no effect so far: the workflow returned a reward of its own")
-    asked = Unasked(config, One(config), lines.append)
+    asked = JudgeUsage(config, One(config), lines.append)
     assert asked.judge is not None
     assert asked.judge.compute_reward(WorkflowTask(task=episode.task), WorkflowOutput()) == 1.0
     asked.episode(episode)
     assert len(lines) == 1
-    Unasked(config, None, lines.append).episode(episode)
+    JudgeUsage(config, None, lines.append).episode(episode)
     assert len(lines) == 1
 
 
@@ -146,8 +146,8 @@ def test_an_opponent_that_spoke_for_nobody_is_named_once() -> None:
     lines: list[str] = []
     config = compose([*own, "opponent=random"], run_dir="x")
     trained = make_call([1], [2])
-    Unasked(config, None, lines.append).episode(make_episode(0, {}, trained, make_call([], [], trained=False)))
-    Unasked(compose(own, run_dir="x"), None, lines.append).episode(make_episode(0, {"P1": 1.0}, trained))
+    JudgeUsage(config, None, lines.append).episode(make_episode(0, {}, trained, make_call([], [], trained=False)))
+    JudgeUsage(compose(own, run_dir="x"), None, lines.append).episode(make_episode(0, {"P1": 1.0}, trained))
     assert lines == []
-    Unasked(config, None, lines.append).episode(make_episode(0, {"P1": 1.0}, trained))
+    JudgeUsage(config, None, lines.append).episode(make_episode(0, {"P1": 1.0}, trained))
     assert lines[0].startswith("warning: opponent=random has no effect so far: every agent that spoke is trained")

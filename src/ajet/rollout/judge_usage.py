@@ -1,6 +1,6 @@
 """Parts of a run that were chosen and that its workflow never asks: found out by play, and said once.
 
-Left out: what the configuration alone can tell, which is refused before anything loads (`ajet.config.unread`).
+Left out: what the configuration alone can tell, which is refused before anything loads (`ajet.config.unused`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ajet.rollout.judges.base import BaseJudge
 from ajet.workflow import WorkflowOutput, WorkflowTask
 
 
-class _Counted(BaseJudge):
+class _CountingJudge(BaseJudge):
     """Answers as another judge does, and counts how often."""
 
     def __init__(self, config: Config, judge: BaseJudge) -> None:
@@ -27,7 +27,7 @@ class _Counted(BaseJudge):
         return self._judge.compute_reward(workflow_task, workflow_output)
 
 
-class Unasked:
+class JudgeUsage:
     """Watches the first episode that comes to its end."""
 
     def __init__(self, config: Config, judge: BaseJudge | None, say: Callable[[str], None]) -> None:
@@ -35,7 +35,7 @@ class Unasked:
         self._config = config
         self._say = say
         self._seen = False
-        self.judge = None if judge is None else _Counted(config, judge)
+        self.judge = None if judge is None else _CountingJudge(config, judge)
         """To be asked in the judge's place."""
 
     def episode(self, episode: Episode) -> None:

@@ -31,7 +31,7 @@ TRAINING_ONLY = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Idle:
+class _UnusedSetting:
     """When some settings have no effect."""
 
     keys: tuple[str, ...]
@@ -68,16 +68,16 @@ def _is_alone(config: Config, named: Mapping[str, str]) -> str | None:
 
 
 _RULES = (
-    _Idle(keys=("opponent",), why=lambda config, named: why_no_opponent(config)),
-    _Idle(keys=("paths.output_root",), why=_directory_is_named),
-    _Idle(keys=("hardware.sampling_threads",), why=_nothing_is_sampled),
+    _UnusedSetting(keys=("opponent",), why=lambda config, named: why_no_opponent(config)),
+    _UnusedSetting(keys=("paths.output_root",), why=_directory_is_named),
+    _UnusedSetting(keys=("hardware.sampling_threads",), why=_nothing_is_sampled),
 )
-_SINGLE_RUN_RULE = _Idle(
+_SINGLE_RUN_RULE = _UnusedSetting(
     keys=("sweep.batch_size", "launcher", "hydra.launcher", "hydra.sweeper", "hydra.sweep"), why=_is_alone
 )
 
 
-def unread(config: Config, overrides: Sequence[str], *, is_sweep: bool) -> dict[str, str]:
+def unused_settings(config: Config, overrides: Sequence[str], *, is_sweep: bool) -> dict[str, str]:
     """A sentence for each named setting that nothing reads.
 
     Args:
@@ -96,7 +96,7 @@ def unread(config: Config, overrides: Sequence[str], *, is_sweep: bool) -> dict[
     return found
 
 
-def only_for_training(overrides: Sequence[str]) -> list[str]:
+def training_only_settings(overrides: Sequence[str]) -> list[str]:
     """The named settings that play without training does not read."""
     return [override for key, override in _named(overrides).items() if _covered(key, TRAINING_ONLY)]
 

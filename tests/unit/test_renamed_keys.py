@@ -1,0 +1,51 @@
+"""Keys and names of an earlier version, which stay understood for one release."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import yaml
+
+from ajet.config.compose import compose, load, save
+from ajet.config.renamed import RENAMED, renamed_sections, with_new_keys
+from ajet.tuner import AjetTuner
+from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+
+SIGNALS = ("workflow=signals", "trainable_targets=[speaker]")
+VALUES = {"workflow.hostile": "[[speaker],[listener]]", "logger.wandb.sample_games": "5"}
+
+
+def value_of(config: object, key: str) -> object:
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_key_sets_what_the_new_one_does(old: str) -> None:
+    config = [compose([*SIGNALS, f"{key}={VALUES[old]}"], run_dir="x") for key in (old, RENAMED[old])]
+    assert value_of(config[0], RENAMED[old]) == value_of(config[1], RENAMED[old]) is not None
+    assert with_new_keys([f"+{old}=1", f"~{old}", "seed=1"]) == [f"+{RENAMED[old]}=1", f"~{RENAMED[old]}", "seed=1"]
+
+
+def test_a_run_directory_with_old_keys_is_read(tmp_path: Path) -> None:
+    config = compose([*SIGNALS, "workflow.opposing_sides=[[speaker],[listener]]"], run_dir=tmp_path)
+    save(config, tmp_path / "config.yaml")
+    content = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    content["workflow"]["hostile"] = content["workflow"].pop("opposing_sides")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    assert load(tmp_path).workflow == config.workflow
+    assert renamed_sections({"workflow": {"hostile": 1, "opposing_sides": 2}}) == {"workflow": {"opposing_sides": 2}}
+
+
+def test_a_class_that_names_its_sides_as_before_still_keeps_them_apart() -> None:
+    with pytest.warns(DeprecationWarning, match="opposing_sides"):
+
+        class Duel(Workflow):
+            target_tags: ClassVar[tuple[str, ...]] = ("a", "b")
+            hostile: ClassVar[tuple[tuple[str, ...], ...]] = (("a",), ("b",))
+
+            async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+                return WorkflowOutput(reward=0.0)
+
+    assert Duel.opposing_sides == (("a",), ("b",)) and Workflow.opposing_sides == ()
