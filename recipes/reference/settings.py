@@ -104,7 +104,7 @@ def settings(schema: type, prefix: str = "") -> Iterator[Setting]:
 
 
 def _own_settings(schema: type) -> list[Setting]:
-    """Keys of the root that are no section."""
+    """Keys of the root that are not a section."""
     sections = _sections(schema)
     return [one for one in settings(schema) if one.key.partition(".")[0] not in sections]
 

@@ -1,7 +1,7 @@
 """Fit a small causal language model to rows: the supervised half of the recipe.
 
 In: rows of token ids with what to predict where, and with which weight. Out: trained weights, the same for the same
-rows and seed. Progress is saved every so often, so a fit that was cut off goes on where it was. Left out: where rows
+rows and seed. Progress is saved every so often, so a fit that was cut off resumes where it was. Left out: where rows
 come from.
 """
 
@@ -57,7 +57,7 @@ def fit(model: Any, stages: Sequence[tuple[float, list[Row]]], settings: FitSett
         model: a transformers causal LM on the CPU.
         stages: (share of the steps up to which this stage lasts, its rows); the last share is 1.
         settings: length and rate.
-        progress: where the state is saved; a state that lies there is gone on from.
+        progress: where the state is saved; a state that lies there is resumed.
 
     Returns:
         The mean weighted loss over the last tenth of the steps.

@@ -4,7 +4,7 @@ In: a mixture (`mixtures/`) and nothing but seeds. Out: a checkpoint in Hugging 
 numbers that its steps were given. Steps: transcripts of scripted play in the real workflows, some of them with slips
 after which a model must go on; a tokenizer; short documents that teach copying, where the mixture has them; a fit; and
 what the model can do then (`gates.py`). The same seeds give the same model on the same machine, and a recipe that was
-cut off goes on where it was.
+cut off resumes where it was.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class ContextOverflowError(EngineError):
 
 
 class EpisodeOverError(AjetError):
-    """A model was asked after its episode had ended; nobody would see the reply."""
+    """A model was asked after its episode had ended; the reply would be lost."""
 
 
 class WorkflowError(AjetError):
@@ -73,7 +73,7 @@ class RunDirectoryError(AjetError):
 
 
 class TrainingError(AjetError):
-    """Training cannot go on, e.g. because gradients are no longer finite or too many episodes are lost; the message
+    """Training cannot continue, e.g. because gradients are no longer finite or too many episodes are lost; the message
     names the last sound state. Exit code 1."""
 
 
@@ -83,7 +83,7 @@ class StorageError(AjetError):
 
 
 class RunInterruptedError(AjetError):
-    """Ctrl-C, SIGTERM or SIGHUP ended a run in good order; the message says how to go on. Exit code 128 + signal."""
+    """Ctrl-C, SIGTERM or SIGHUP ended a run in good order; the message says how to resume. Exit code 128 + signal."""
 
     def __init__(self, message: str, signum: int = signal.SIGINT) -> None:
         """`signum`: the signal that asked for it."""

@@ -109,7 +109,7 @@ class Episode:
     num_context_overflows: int = 0
     """Requests that did not fit into the model's context."""
     num_undelivered_calls: int = 0
-    """Requests whose reply nobody received, as the client hung up, was cancelled or lost patience: no calls."""
+    """Requests whose reply was not received, as the client hung up, was cancelled or lost patience: no calls."""
 
     @property
     def uncalled_agents(self) -> tuple[str, ...]:

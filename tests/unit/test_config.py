@@ -148,7 +148,7 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["trainable_targets=[]"], "trains nobody: name tags among werewolf, villager, seer, witch, hunter"),
+        (["trainable_targets=[]"], "trains no agent: name tags among werewolf, villager, seer, witch, hunter"),
         (["trainable_targets=[sear]"], "unknown tag sear; choose among werewolf, villager, seer"),
         (["trainable_targets=[seer,seer]"], "names a tag twice"),
         (["trainable_targets=[seer,werewolf]"], "one side: [werewolf] or [villager,seer,witch,hunter]"),

@@ -58,7 +58,7 @@ def test_keyword_arguments_are_overrides() -> None:
 def test_a_value_that_no_setting_can_have_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^seed=<object object"):
         overrides_of({"seed": object()})
-    with pytest.raises(ConfigError, match="is no override"):
+    with pytest.raises(ConfigError, match="is not an override"):
         ajet.train("signals", "seed")
 
 
@@ -85,7 +85,7 @@ def test_a_class_that_no_later_process_could_find_is_refused() -> None:
 
     with pytest.raises(ConfigError, match="move it to the top of a file"):
         name_workflow(Local)
-    with pytest.raises(ConfigError, match="is no workflow: give a class"):
+    with pytest.raises(ConfigError, match="is not a workflow: give a class"):
         name_workflow(3)
     typed_in = "import ajet\nclass A(ajet.Workflow): pass\najet.rollout(A)"
     done = subprocess.run([sys.executable, "-c", typed_in], capture_output=True, text=True, timeout=60)

@@ -238,7 +238,7 @@ def test_free_words_cannot_pass_for_another_players_line() -> None:
     ("targets", "reason"),
     [
         (None, "trains? opposing"),
-        ([], "trains nobody"),
+        ([], "trains no agent"),
         (["werewolf", "seer"], "opposing sides together"),
         (["seer", "fool"], "has no fool"),
     ],

@@ -126,7 +126,7 @@ def environment_maker(config: Config) -> EnvironmentMaker | None:
     """The function that `workflow.env` names.
 
     Raises:
-        ConfigError: there is none of that name, or it is no function.
+        ConfigError: there is none of that name, or it is not a function.
     """
     entry = config.workflow.env
     if entry is None:

@@ -34,7 +34,7 @@ def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
 def results_in_call_order(messages: Sequence[Message]) -> list[Message]:
     """The messages with the results behind each assistant's calls in the order of those calls, by `tool_call_id`.
 
-    Results that name none of the calls stay where they are, and so does everything that is no result.
+    Results that name none of the calls stay where they are, and so does everything that is not a result.
 
     Example: behind calls a, b and c, the results (c, x, a) become (a, x, c).
     """
@@ -94,7 +94,7 @@ def _plain(message: Message) -> dict[str, Any]:
     if calls:
         plain["tool_calls"] = [_plain_call(call) for call in calls]
     if not is_text(plain["content"] + json.dumps(plain.get("tool_calls"), ensure_ascii=False, default=str)):
-        raise WorkflowError(f"A message of the {role} holds half of a surrogate pair, which is no character.")
+        raise WorkflowError(f"A message of the {role} holds half of a surrogate pair, which is not a character.")
     return plain
 
 
@@ -122,6 +122,6 @@ def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:
         raise WorkflowError("A message's tool call must hold a function with its name and arguments.")
     arguments = function["arguments"]
     if isinstance(arguments, str):
-        with suppress(NotJsonError):  # a malformed call in somebody's history is shown as the text that it was
+        with suppress(NotJsonError):  # a malformed call in a history is shown as the text that it was
             arguments = read_json(arguments)
     return {"type": "function", "function": {"name": function["name"], "arguments": arguments}}

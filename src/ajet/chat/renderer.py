@@ -5,7 +5,7 @@ call: what was sampled stays what it was, and only the new suffix is tokenized. 
 history, or a template that renders old turns differently, is rendered afresh; both are exact, since every call
 records the prompt that it was sampled from. A reply ends at the token with which the template ends a turn, or at any
 other that the model ends with; in what follows it, the template's stands. Only the template writes special tokens:
-where a message spells one, a zero-width space behind its first character makes it text, so nobody can forge a turn.
+where a message spells one, a zero-width space behind its first character makes it text, so no message can forge a turn.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class ChatRenderer:
         )
 
     def token_texts(self, sampled_ids: Sequence[int]) -> tuple[str, ...]:
-        """Each id as text; bytes that are no character of their own show as the replacement character."""
+        """Each id as text; bytes that are not a character of their own show as the replacement character."""
         return tuple(str(self._tokenizer.decode([token_id], skip_special_tokens=False)) for token_id in sampled_ids)
 
     def text(self, ids: Sequence[int]) -> str:

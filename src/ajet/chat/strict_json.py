@@ -17,7 +17,7 @@ MOST_LEVELS = 50
 
 
 class NotJsonError(ValueError):
-    """What is wrong with the text, to be read behind its name: "holds NaN, which is no JSON"."""
+    """What is wrong with the text, to be read behind its name: "holds NaN, which is not JSON"."""
 
 
 def read_json(text: str) -> Any:
@@ -52,7 +52,7 @@ def checked_arguments(value: Any) -> dict[str, Any]:
     if _nests_deeper(value, MOST_LEVELS):
         raise NotJsonError(f"nest more than {MOST_LEVELS} levels deep")
     if not is_text(json.dumps(value, ensure_ascii=False)):
-        raise NotJsonError("hold half of a surrogate pair, which is no character")
+        raise NotJsonError("hold half of a surrogate pair, which is not a character")
     return value
 
 

@@ -68,7 +68,7 @@ class Delivery:
             effect()
             return
         # What the program does next reaches the models' loop behind this call, its next request and its end included.
-        with suppress(RuntimeError):  # that loop is closed: the run is over, and nobody reads its record any more
+        with suppress(RuntimeError):  # that loop is closed: the run is over, and its record is no longer read
             loop.call_soon_threadsafe(effect)
 
 

@@ -34,7 +34,7 @@ def check_component(component: type[Any], setting: str, *, offered: Sequence[str
     """Refuse a class that could not be constructed or used.
 
     Raises:
-        ConfigError: what it lacks, or what it asks for and nobody can give.
+        ConfigError: what it lacks, or what it asks for and the run cannot give.
     """
     for method in methods:
         if not callable(getattr(component, method, None)):

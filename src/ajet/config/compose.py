@@ -169,7 +169,7 @@ def load_training(tree: DictConfig, overrides: Sequence[str]) -> Config:
         overrides: the command line's; a resumed run takes over only these, and only the harmless ones.
 
     Raises:
-        ConfigError: a setting cannot work, or cannot change in a run that goes on.
+        ConfigError: a setting cannot work, or cannot change in a run that is resumed.
     """
     resume = OmegaConf.select(tree, "resume")
     config = to_config(tree, Config) if resume is None else _continued(Path(resume), tree, overrides)

@@ -23,7 +23,7 @@ class HardwareConfig:
 
 
 PROCESS_ENVIRONMENT = {
-    "TORCH_CPP_LOG_LEVEL": "ERROR",  # a NUMA warning that nobody can act upon
+    "TORCH_CPP_LOG_LEVEL": "ERROR",  # a NUMA warning that no user can act upon
     # Threads that spin long at a barrier, OpenMP's habit, wait for one that any other process keeps off its core;
     # those that sleep at once take longer to wake than a small model's layer takes.
     "OMP_WAIT_POLICY": "passive",

@@ -40,7 +40,7 @@ class _UnusedSetting:
 
 
 def untrained_tags(config: Config) -> list[str] | None:
-    """The workflow's tags that somebody else plays; None where only play can tell."""
+    """The workflow's tags that an opponent plays; None where only play can tell."""
     if not config.workflow.target_tags:
         return None
     trained = config.workflow.target_tags if config.trainable_targets is None else config.trainable_targets
@@ -48,10 +48,10 @@ def untrained_tags(config: Config) -> list[str] | None:
 
 
 def why_no_opponent(config: Config) -> str | None:
-    """Why an opponent would have nobody to play; None if it has, or may have."""
+    """Why an opponent would have no agent to play; None if it has, or may have."""
     if untrained_tags(config) != []:
         return None
-    return f"every role of {config.workflow.entry} is trained, so nobody plays it: drop it, or name trainable_targets"
+    return f"every role of {config.workflow.entry} is trained, so no opponent plays: drop it, or name trainable_targets"
 
 
 def _directory_is_named(config: Config, named: Mapping[str, str]) -> str | None:

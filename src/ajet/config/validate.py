@@ -107,7 +107,7 @@ def _check_targets(config: Config) -> None:
     if targets is not None:
         named = f"among {', '.join(tags)}" if tags else "that the workflow uses"
         if not targets:
-            raise ConfigError(f"trainable_targets=[] trains nobody: name tags {named}, or null for every agent")
+            raise ConfigError(f"trainable_targets=[] trains no agent: name tags {named}, or null for every agent")
         if len(set(targets)) < len(targets):
             raise ConfigError(f"trainable_targets={_listed(targets)} names a tag twice")
         unknown = [tag for tag in targets if tags and tag not in tags]

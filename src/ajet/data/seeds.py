@@ -39,7 +39,7 @@ class SeedTasks:
         self._num_distinct = num_distinct
 
     def train_tasks(self, step: int, num_tasks: int) -> list[Task]:
-        """The tasks of one step (from 0): a function of run seed and step, so that a resumed run goes on alike."""
+        """The tasks of one step (from 0): a function of run seed and step, so that a resumed run draws the same."""
         return [self._train_task(step * num_tasks + i) for i in range(num_tasks)]
 
     def held_out_tasks(self, num_tasks: int, *, offset: int = 0) -> list[Task]:

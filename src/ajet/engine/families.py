@@ -32,7 +32,7 @@ def why_not_by_masks(text_config: Any) -> str | None:
     family: str = text_config.model_type
     kinds = getattr(text_config, "layer_types", None) or ()
     if other := sorted(set(kinds) - MASKED_LAYERS):
-        return f"{family} has layers of kind {', '.join(other)}, which cannot go on from a branch"
+        return f"{family} has layers of kind {', '.join(other)}, which cannot continue from a branch"
     if family not in TREE_FAMILIES:
         return f"{family} is not among the models whose branching packs are known to be exact"
     if getattr(text_config, "alibi", False):

@@ -120,7 +120,7 @@ class SteppedEngine(ABC):
                         if not future.done():
                             future.set_result(completion)
         except Exception as error:
-            # The boundary to somebody else's model: its state is unknown now, so it is not stepped again.
+            # The boundary to a library's model: its state is unknown now, so it is not stepped again.
             self._fail(f"the sampling engine failed ({type(error).__name__}: {error})", error)
         finally:
             self._pump = None

@@ -105,7 +105,7 @@ def _opponents(request: EvaluateConfig, configs: Sequence[Config]) -> list[Oppon
     if request.opponent is None and request.opponents is None:
         return [own]
     named = [request.opponent.name] if request.opponent is not None else list(request.opponents or [])
-    # Where every run trains all roles, an opponent would have nobody to play.
+    # Where every run trains all roles, an opponent would have no agent to play.
     idle = [why_no_opponent(config) for config in configs]
     if None not in idle:
         raise ConfigError(f"opponent={','.join(named)} has no effect: {idle[0]}")

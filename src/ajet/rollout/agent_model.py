@@ -119,7 +119,7 @@ class RunningEpisode:
 
     @property
     def undelivered_calls(self) -> int:
-        """Requests whose reply nobody has received: cancelled, hung up on, or under way."""
+        """Requests whose reply was not received: cancelled, hung up on, or under way."""
         return self._num_requests - self._num_refused - len(self._calls)
 
     def add(self, call: Call) -> None:
@@ -320,7 +320,7 @@ class AgentModel:
         return replace(reply, id=self._conversation.next_reply_id())
 
     def _when_received(self, request: ChatRequest, call: Call, turns: Sequence[RecordedTurn]) -> None:
-        """Record the call once its program has the reply: one that nobody received never happened."""
+        """Record the call once its program has the reply: one that was not received never happened."""
 
         def received() -> None:
             self._conversation.turns.extend(turns)

@@ -31,7 +31,7 @@ class ProgramResult(Generic[T]):
     is_late: bool = False
     """Whether the deadline had passed; value and error are then not to be used."""
     is_left_behind: bool = False
-    """Whether it was still running when nobody waited for it any more."""
+    """Whether it was still running when the run no longer waited for it."""
     blocked_s: float = 0.0
     """How long after the deadline the loop first looked: so long something had blocked it."""
 

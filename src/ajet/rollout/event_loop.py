@@ -27,7 +27,7 @@ class IsolatedEventLoop(asyncio.SelectorEventLoop):
 
     asyncio lets `SystemExit` and `KeyboardInterrupt` of any task or callback fall through the loop and end the run,
     even of a task that an author's program has started beside itself. The task keeps the exception for whoever awaits
-    it, so nothing is lost when the loop simply goes on; only the user's own interrupt passes.
+    it, so nothing is lost when the loop simply keeps running; only the user's own interrupt passes.
     """
 
     _is_made = False

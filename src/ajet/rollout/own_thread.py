@@ -1,5 +1,5 @@
 """Which programs need a thread of their own, and running them there, with an event loop where they need one: a program
-that blocks its own thread holds up nobody.
+that blocks its own thread holds up no other.
 
 In: a function, plain or asynchronous. Out: its result on the loop that asked, or its exception. A thread cannot be
 killed: on cancellation its coroutine is cancelled, and one that is blocked or not asynchronous runs on until it ends by
@@ -119,7 +119,7 @@ def _named_values(function: FunctionType) -> Iterator[Any]:
 
 
 async def run_on_own_thread(program: Callable[[], Any]) -> Any:
-    """Run it there and wait for it here; on cancellation, too, until it has ended or nobody waits any more.
+    """Run it there and wait for it here; on cancellation, too, until it has ended or is no longer waited for.
 
     Raises:
         BaseException: whatever the program raised.

@@ -88,7 +88,7 @@ def require_usable_play(groups: Sequence[EpisodeGroup], *, max_lost_fraction: fl
 
 
 def require_trained_play(groups: Sequence[EpisodeGroup], *, max_lost_fraction: float = 1.0) -> None:
-    """Stop a run that could go on for hours without learning anything, or from what few episodes survive.
+    """Stop a run that could last for hours without learning anything, or from what few episodes survive.
 
     Held-out play need only be usable: against a random opponent, an agent may never have its turn.
 

@@ -45,7 +45,7 @@ def ending_blocked_calls(
     over, stuck = threading.Event(), threading.Event()
 
     def end_the_call(signum: int, frame: FrameType | None) -> None:
-        # The loop may have gone on since; and whoever debugs a program wants it to stand still.
+        # The loop may have moved since; and whoever debugs a program wants it to stand still.
         if stuck.is_set() and not over.is_set() and sys.gettrace() is None:
             raise BlockedError(f"ended after it had held up all episodes for {patience_s:g} s")
 

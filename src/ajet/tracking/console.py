@@ -1,4 +1,4 @@
-"""What the researcher sees while a run goes on: step, phase, ETA, reward per tag, episodes/s, tokens/s.
+"""What the researcher sees during a run: step, phase, ETA, reward per tag, episodes/s, tokens/s.
 
 `RichDisplay` draws a live line on a terminal, `NotebookDisplay` a bar below a notebook's cell; `PlainDisplay` prints a
 line a step, for logs; `Display` itself shows nothing.
@@ -25,7 +25,7 @@ NOTEBOOK_REST_S = 0.2
 
 
 class Display:
-    """What a run tells while it goes on. This one shows nothing; subclasses show what they override."""
+    """What a run tells on its way. This one shows nothing; subclasses show what they override."""
 
     def start(self, *, first_step: int, total_steps: int) -> None:
         """The run begins, or resumes, at `first_step` (from 0) of `total_steps`."""

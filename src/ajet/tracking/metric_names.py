@@ -60,7 +60,7 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_play(
         "episode/undelivered_calls",
         "calls",
-        "Their reply reached nobody, as the client had hung up or was cancelled. They are not trained on.",
+        "Their reply was not received, as the client had hung up or was cancelled. They are not trained on.",
     ),
     _of_play("episode/turns_mean", "calls", "Calls of trained agents in a usable episode, mean."),
     _of_play("episode/calls_mean", "calls", "Calls of all agents in a usable episode, mean."),

@@ -63,7 +63,7 @@ class Transcript:
             for name in episode.uncalled_agents:
                 self._tell(f"  {name} ({episode.agent_tags[name]}) was handed out and never asked")
         if episode.num_undelivered_calls:
-            self._tell(f"  {episode.num_undelivered_calls} requests whose reply nobody received: not recorded")
+            self._tell(f"  {episode.num_undelivered_calls} requests whose reply was not received: not recorded")
         if episode.log_metrics:
             self._tell("  " + "  ".join(f"{name} {value:g}" for name, value in episode.log_metrics.items()))
 

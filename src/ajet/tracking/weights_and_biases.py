@@ -218,7 +218,7 @@ def _begin(mode: str, about: Mapping[str, Any], folder: Path) -> Any:
         except Exception as error:  # the boundary to a service of others
             instead = "there is metrics.jsonl alone" if attempt == "offline" else "this run is logged offline"
             _warn(f"W&B cannot be used {attempt} ({_line(error)}); {instead}")
-            wandb.teardown()  # it would go on trying
+            wandb.teardown()  # it would keep trying
     return None
 
 
@@ -237,7 +237,7 @@ def _keep_the_services_log_in_a_file() -> None:
 
 
 def _run_id(folder: Path) -> str:
-    """The same for every process that goes on with this run directory, wherever it is moved."""
+    """The same for every process that resumes this run directory, wherever it is moved."""
     path = folder / ID_FILE
     if path.is_file():
         try:

@@ -196,7 +196,7 @@ def load_trainer_state(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / "trainer.pt"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the boundary to a file that anybody may have written
+    except Exception as error:  # the boundary to a file that any process may have written
         words = str(error).partition("\n")[0]
         raise RunDirectoryError(f"{path} is not a trainer's state: {words[:200]}") from error
     if not isinstance(state, dict):

@@ -28,7 +28,7 @@ def with_onednn_linear(model: nn.Module) -> nn.Module:
 
 
 def is_available() -> bool:
-    """Whether this torch has oneDNN's product; it is no public operation, and another version may have moved it."""
+    """Whether this torch has oneDNN's product; it is not a public operation, and another version may have moved it."""
     return bool(torch._C._dispatch_has_kernel(_OPERATION))
 
 

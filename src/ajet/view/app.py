@@ -43,7 +43,7 @@ def make_app(run_dir: Path, *, hosts: Sequence[str] = LOOPBACK, root: str = "") 
         root: the path that leads to it, e.g. `/1`, where it is one of several.
 
     Raises:
-        RunDirectoryError: it is no run directory.
+        RunDirectoryError: it is not a run directory.
     """
     app = bare_app(hosts)
     catalog = Catalog(run_dir)

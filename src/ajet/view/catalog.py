@@ -116,7 +116,7 @@ class Catalog:
         for file in new:
             split, _, step = file[0].stem.rpartition("_")
             one = by_collection.get((split, int(step)), episodes.iloc[:0])  # a file may have no rows
-            # Tags that only other files hold are no columns of this one.
+            # Tags that only other files hold are not columns of this one.
             foreign = [column for column in one if column.startswith(REWARD) and one[column].isna().all()]
             self._read[file] = one.drop(columns=foreign)
 

@@ -188,7 +188,7 @@ class TokenSpan:
     depth: int
     """The forks above it."""
     path: BranchPath | None
-    """None where it goes on from the span before it."""
+    """None where it continues the span before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +242,7 @@ def _spans(tree: PrefixTree, through: Sequence[Sequence[int]], tokenizer: Tokeni
             return found
         first, depth, path = waiting.pop()
         nodes = [first]
-        # A call that ends where another goes on makes a new span, too.
+        # A call that ends where another continues makes a new span, too.
         while len(after := children.get(nodes[-1], [])) == 1 and len(through[after[0]]) == len(through[first]):
             nodes.append(after[0])
         last = nodes[-1]

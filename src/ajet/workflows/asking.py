@@ -20,7 +20,7 @@ def text_of(response: Any) -> str:
 async def ask_single_agent(
     model: Any, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] | None = None
 ) -> Any:
-    """The response to a conversation that nobody but this agent has filled.
+    """The response to a conversation that only this agent has filled.
 
     Raises:
         PolicyError: it has outgrown the context since the agent first spoke.

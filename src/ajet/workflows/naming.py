@@ -48,9 +48,8 @@ def name_workflow(workflow: object) -> NamedWorkflow:
     if isinstance(workflow, str):
         return NamedWorkflow(overrides=[workflow] if _OVERRIDE.match(workflow) else _named(workflow))
     if not (isinstance(workflow, type) and issubclass(workflow, Workflow)):
-        raise ConfigError(
-            f"{workflow!r} is no workflow: give a class, a built-in name ({', '.join(builtin_workflows())}) or an entry"
-        )
+        known = ", ".join(builtin_workflows())
+        raise ConfigError(f"{workflow!r} is not a workflow: give a class, an entry, or a built-in name: {known}")
     if "." in workflow.__qualname__:
         raise ConfigError(f"{workflow.__qualname__} is defined within something else: move it to the top of a file")
     if workflow.__module__ == "__main__" and getattr(sys.modules["__main__"], "__file__", None) is None:

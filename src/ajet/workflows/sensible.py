@@ -26,7 +26,7 @@ class SensiblePlayer(ABC):
         """A player with `opponent.params`; `sense` is 1 where it is not given.
 
         Raises:
-            ConfigError: an unknown name, or a number that is no probability.
+            ConfigError: an unknown name, or a number that is not a probability.
         """
         for name, value in params.items():
             if name != "sense":

@@ -46,7 +46,7 @@ def require_known_code(
         setting: of the command line, with its value, for the message.
         trusted: `trust_code`; then anything goes.
         own_opponent: whether the run's own opponent is used.
-        training: whether the run goes on learning; else what it learns by is not run.
+        training: whether the run will train; else what it learns by is not run.
 
     Raises:
         ConfigError: what would be run, and how to allow it.

@@ -34,7 +34,7 @@ def escape_control_characters(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """`Type: message (file:line)`: the innermost line of the author's; of anybody's, where none is theirs.
+    """`Type: message (file:line)`: the innermost line of the author's; of any code's, where none is theirs.
 
     Of a group it is the first exception's, for the group says nothing.
     Example: `KeyError: 'word' (/home/me/my_agent.py:12)`, also where the KeyError came up in a library below.
@@ -118,6 +118,6 @@ def _is_own(frame: traceback.FrameSummary) -> bool:
 
 
 def own_place(frames: Sequence[traceback.FrameSummary]) -> str:
-    """`file:line` of the innermost frame that is an author's; of anybody's, where none is theirs."""
+    """`file:line` of the innermost frame that is an author's; of any code's, where none is theirs."""
     frame = next((frame for frame in reversed(frames) if _is_own(frame)), frames[-1])
     return f"{frame.filename}:{frame.lineno}"

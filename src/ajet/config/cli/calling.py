@@ -61,11 +61,11 @@ def arguments_of(overrides: Sequence[object], settings: Mapping[str, object]) ->
     """Positional overrides and keyword arguments, as a command line has them.
 
     Raises:
-        ConfigError: something that is no override.
+        ConfigError: something that is not an override.
     """
     for override in overrides:
         if not isinstance(override, str) or "=" not in override:
-            raise ConfigError(f"{override!r} is no override: write 'key=value', or key=value as a keyword argument")
+            raise ConfigError(f"{override!r} is not an override: write 'key=value', or key=value as a keyword argument")
     return [*map(str, overrides), *overrides_of(settings)]
 
 

@@ -28,7 +28,7 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def ending_signals(handle: Callable[[int], None]) -> Iterator[None]:
     """Let `handle` hear of Ctrl-C, SIGTERM and SIGHUP, and give them back afterwards.
 
-    Off the main thread, where Python lets nobody handle signals, `handle` hears what the thread's relay brings, if it
+    Off the main thread, where Python lets no code handle signals, `handle` hears what the thread's relay brings, if it
     has one; `nohup` is respected. A process that a library forks off meanwhile ends as it would have without us, or
     whoever terminates it would wait for good.
     """

@@ -1,4 +1,4 @@
-"""Where output goes: each run and each sweep in a directory of its own, or in the one that it goes on with."""
+"""Where output goes: each run and each sweep in a directory of its own, or in the one that it resumes."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from typing import NoReturn
 from ajet.errors import UserInterrupt
 
 LEAVING_S = 5.0
-"""For threads that are no daemons, and then for processes that are none, once all work is done."""
+"""For threads that are not daemons, and then for such processes, once all work is done."""
 TERMINATING_S = 2.0
 """For a process that was asked to terminate, before it is killed."""
 EXIT_FUNCTIONS_S = 60.0
@@ -40,7 +40,8 @@ def run_as_process(main: Callable[[], int]) -> NoReturn:
     """Run a command and end the process with its exit code, whatever an author's program has left running.
 
     Threads are given `LEAVING_S` and left where they are. Processes of `multiprocessing` are given as long and then
-    ended, with a word: Python would wait for them for good, and nobody else knows of them. Those of `subprocess` go on.
+    ended, with a word: Python would wait for them for good, and nothing else knows of them. Those of `subprocess`
+    keep running.
     """
     code = 1
     try:
@@ -52,7 +53,7 @@ def run_as_process(main: Callable[[], int]) -> NoReturn:
 
 
 def _flush_output() -> None:
-    """What is still to be written, if anybody reads it: `--help | head` is no mistake."""
+    """What is still to be written, if anything reads it: `--help | head` is not a mistake."""
     if sys.stdout is None or sys.stdout.closed:
         return
     try:
@@ -87,7 +88,7 @@ def _end_without(code: int) -> None:
 
 
 def _end_processes(children: Sequence[BaseProcess], patience_s: float) -> None:
-    """Wait for processes together, then terminate those that go on, and kill the ones that do not heed it."""
+    """Wait for processes together, then terminate those that keep running, and kill the ones that do not heed it."""
     _join(children, patience_s)
     left = [child for child in children if child.is_alive()]
     if not left:

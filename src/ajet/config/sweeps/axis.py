@@ -1,6 +1,6 @@
 """`sweep=each|leave_one_out|powerset` and the tags to train in, an ordinary Hydra sweep of `trainable_targets` out.
 
-The untrained table is no job of its own: every run evaluates its starting policy.
+The untrained table is not a job of its own: every run evaluates its starting policy.
 """
 
 from __future__ import annotations

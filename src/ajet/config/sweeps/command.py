@@ -1,4 +1,4 @@
-"""The command line of a sweep: what is written down before its first job, and how it is said again to go on.
+"""The command line of a sweep: what is written down before its first job, and how it is said again to resume.
 
 In: Hydra's overrides. Out: `sweep.json`, or the arguments of the sweep that `resume` names.
 """
@@ -28,7 +28,7 @@ def repeated_arguments(sweep: Path, overrides: Sequence[str], config_name: str) 
 
     Args:
         sweep: its directory.
-        overrides: of the command that goes on, `resume` included.
+        overrides: of the command that resumes it, `resume` included.
         config_name: the entry point's.
 
     Raises:
@@ -79,7 +79,7 @@ def check_repeatable(tree: DictConfig) -> None:
         return
     if sweeper.storage is not None:
         raise ConfigError(
-            "a search with hydra.sweeper.storage goes on there: start a new sweep with its hydra.sweeper.study_name"
+            "a search with hydra.sweeper.storage continues there: start a new sweep with its hydra.sweeper.study_name"
         )
     if OmegaConf.select(sweeper, "sampler.seed") is None:
         raise ConfigError("a search without hydra.sweeper.sampler.seed cannot be repeated up to where it was killed")

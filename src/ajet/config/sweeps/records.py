@@ -1,4 +1,4 @@
-"""What a sweep leaves on disk for whoever goes on with it or reports on it.
+"""What a sweep leaves on disk for whoever resumes it or reports on it.
 
 `<sweep>/sweep.json` holds the command and the jobs that it means; `<sweep>/<number>/job.json` one job's state. Both are
 replaced whole, so a reader never sees half of one. Left out: metrics, which lie in the job's run directory.
@@ -20,10 +20,10 @@ from ajet.tracking.files.writing import write_json, writing
 
 R = TypeVar("R")
 STATES = ("pending", "running", "finished", "failed", "unfinished")
-"""`pending`: not started yet. `unfinished`: interrupted or killed. Only `finished` jobs are skipped on going on."""
+"""`pending`: not started yet. `unfinished`: interrupted or killed. Only `finished` jobs are skipped on resume."""
 
 HOW_TO_RUN = ("launcher", "hydra/launcher", "hydra.launcher", "sweep.batch_size", "trust_code")
-"""What may change when a sweep goes on: how its jobs are run, not what they are."""
+"""What may change when a sweep is resumed: how its jobs are run, not what they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class JobRecord:
     state: str
     """One of `STATES`."""
     attempts: int = 0
-    """How often it was started, going on included."""
+    """How often it was started, resuming included."""
     started_at: str | None = None
     """Of the first attempt; ISO 8601, UTC."""
     ended_at: str | None = None
@@ -187,7 +187,7 @@ def _is_held(folder: Path) -> bool:
 
 
 def _items(value: Any) -> list[Any]:
-    """A list's items; of anything else one that is no text."""
+    """A list's items; of anything else one that is not a text."""
     return value if isinstance(value, list) else [None]
 
 
@@ -198,5 +198,5 @@ def _read(path: Path, kind: type[R], complaint: str) -> R:
     content: dict[str, Any] = read_json(path, dict)
     try:
         return kind(**content)
-    except TypeError as error:  # fields of another version, or of anybody's
+    except TypeError as error:  # fields of another version, or made up
         raise damaged(path, error) from error

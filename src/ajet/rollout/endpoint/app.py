@@ -50,7 +50,7 @@ _TURNS = 3
 
 
 class _HungUpError(Exception):
-    """The client is gone: there is nobody to answer."""
+    """The client is gone: there is no one to answer."""
 
 
 def model_name(agent: Agent) -> str:

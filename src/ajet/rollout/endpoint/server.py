@@ -45,7 +45,7 @@ class EndpointServer:
             # Listening from here on: a request that comes before the loop runs waits in the queue.
             self._socket = socket.create_server((host, port), family=family, backlog=1024)
             self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-            self._runner.get_loop()  # now: nobody would hear of a failure on the thread
+            self._runner.get_loop()  # now: a failure on the thread would go unheard
         except OSError as error:
             if error.errno in _OUT_OF_DESCRIPTORS:
                 raise ConfigError(f"The endpoint cannot start: {_NO_DESCRIPTORS}") from error

@@ -120,7 +120,7 @@ async def apply_judge(judge: BaseJudge, workflow_task: WorkflowTask, output: Wor
     """The output with the judge's reward, and its word on success where the workflow had none.
 
     Raises:
-        WorkflowError: the judge's answer is no (reward, is_success).
+        WorkflowError: the judge's answer is not a (reward, is_success).
         BaseException: whatever the judge raised.
     """
     answer = judge.compute_reward(workflow_task, output)

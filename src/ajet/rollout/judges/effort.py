@@ -1,4 +1,4 @@
-"""How much work an answer is, before any of it is done: a model may write `9^{9^{9}}`, and it must stall nobody.
+"""How much work an answer is, before any of it is done: a model may write `9^{9^{9}}`, and it must stall no episode.
 
 In: an answer as LaTeX, or as the tree that math-verify read, which is not worked out yet. Out: whether it is small
 enough to compare. No clock is asked, so the verdict is the same on every machine. The library's own limits are signals,

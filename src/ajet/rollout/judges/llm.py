@@ -117,7 +117,7 @@ class LlmJudge(BaseJudge):
         judge, task = self.config, workflow_task.task
         asked = task.main_query or "\n".join(str(message.get("content", "")) for message in task.init_messages)
         parts = [("question", asked), ("reference", str(task.metadata.get(judge.reference, "")))]
-        # An answer must not end its own tag and go on as something else.
+        # An answer must not end its own tag and continue as something else.
         parts.append(("answer", given_answer(judge, output).replace("</", "<\\/")))
         instruction = _INSTRUCTION.format(rubric=judge.rubric or DEFAULT_RUBRIC, max_score=judge.max_score)
         shown = "\n\n".join(f"<{name}>\n{text}\n</{name}>" for name, text in parts if text or name == "answer")

@@ -61,7 +61,7 @@ def saved_steps(run_dir: Path) -> list[int]:
 
 
 def unsealed_steps(run_dir: Path) -> list[int]:
-    """Steps whose folder has no checksums, ascending: an older ajet's, somebody else's, or not finished."""
+    """Steps whose folder has no checksums, ascending: an older ajet's, another program's, or not finished."""
     found = (_STEP.fullmatch(path.name) for path in (run_dir / "checkpoints").glob("step_*"))
     return sorted({int(match[1]) for match in found if match} - set(saved_steps(run_dir)))
 

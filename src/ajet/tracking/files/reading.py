@@ -1,4 +1,4 @@
-"""JSON and YAML that anybody may have written -> plain values of the kind that was asked for, or one sentence.
+"""JSON and YAML that any process may have written -> plain values of the kind that was asked for, or one sentence.
 
 Nothing that a file says is carried out: no tags of YAML's, no interpolations, no aliases, which a few lines of could
 fill the memory.

@@ -113,7 +113,7 @@ def deal(random_number: int, *, hand_size: int, num_rounds: int) -> Exchange:
 
 
 def cited_evidence(statement: str, hand: Mapping[str, int]) -> str | None:
-    """The piece that a statement names last; None where that is no piece of the hand."""
+    """The piece that a statement names last; None where that is not a piece of the hand."""
     named = _last_named(KINDS, "evidence", statement)
     return named if named in hand else None
 

@@ -23,7 +23,7 @@ def scripted_speaker(target_tag: str, rng: random.Random, params: Mapping[str, f
     """A debater by `opponent.params`: `sense`. The judge is always fair.
 
     Raises:
-        ConfigError: an unknown name, or a number that is no probability.
+        ConfigError: an unknown name, or a number that is not a probability.
     """
     debater = ScriptedDebater.of(rng, {"sense": DEFAULT_SENSE, **params})
     return ScriptedJudge(rng=rng, sense=1.0) if target_tag == "judge" else debater

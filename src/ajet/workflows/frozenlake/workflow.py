@@ -2,7 +2,7 @@
 
 In: a task's `random_number`, which alone draws the lake and seeds gymnasium's slipping: episodes of a group cross the
 same lake and differ only in what the policy samples (the same steps slip alike, whatever `repeat`).
-Out: 1 for the goal, 0 for a hole or for too many turns. A reply that is no move costs its turn; replies so long that
+Out: 1 for the goal, 0 for a hole or for too many turns. A reply that is not a move costs its turn; replies so long that
 the walk no longer fits into the context are the policy's own fault.
 Small lakes recur: seeds of training and evaluation never meet, but of 300 held-out lakes 62% were drawn in 800 training
 tasks, too, by default; 11% with size=5, none with size=6.

@@ -136,7 +136,7 @@ def solution(question: str) -> str | None:
 
 
 def attempts(question: str) -> list[str]:
-    """What somebody might work out who sees the numbers and understands nothing; the solution is among them.
+    """What one might work out who sees the numbers and understands nothing; the solution is among them.
 
     Two numbers are joined in either order, three in theirs.
     """

@@ -60,7 +60,7 @@ def scripted_params(given: Mapping[str, float]) -> ScriptedParams:
     """`given` over the defaults; a general `sense` or `sense_<role>` replaces more specific defaults.
 
     Raises:
-        ConfigError: an unknown name, or a number that is no probability.
+        ConfigError: an unknown name, or a number that is not a probability.
     """
     base = ScriptedParams()
     habits = [habit.name for habit in fields(ScriptedParams) if habit.name != "sense"]

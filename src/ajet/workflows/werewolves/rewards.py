@@ -24,7 +24,7 @@ def trained_side(targets: Collection[str] | None, roles: Collection[str] = ROLES
     if targets is None:
         raise ConfigError(f"trainable_targets=null would train opposing sides together: choose {choices}")
     if not targets:
-        raise ConfigError(f"trainable_targets=[] trains nobody: choose {choices}")
+        raise ConfigError(f"trainable_targets=[] trains no agent: choose {choices}")
     for target in targets:
         if target not in roles:
             raise ConfigError(f"trainable_targets: this table has no {target}; choose {choices}")

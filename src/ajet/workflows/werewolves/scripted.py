@@ -31,7 +31,7 @@ _RECITED: Mapping[Decision, Mapping[str, tuple[str, ...]]] = {
     "vote": {"seer": (prompts.SEEN_WEREWOLF, prompts.CALLED_WEREWOLF), "werewolf": (prompts.CLAIMED_SEER,)},
 }
 _NUM_DRAWS = 4
-"""Draws of a sensible decision in `choices`; most decisions are no matter of luck."""
+"""Draws of a sensible decision in `choices`; most decisions are not a matter of luck."""
 _RECITED_BY_OTHERS = (prompts.CALLED_WEREWOLF,)
 
 
