@@ -23,14 +23,15 @@ def checked_weights(weights: Iterable[tuple[str, Tensor]], model: Module) -> Ite
         EngineError: an unknown name, another shape, or, at the end, parameters that did not come.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    expected = {id(parameter): name for name, parameter in model.named_parameters()}
+    # By the parameter itself, as in torch's optimizers: tied names are one parameter.
+    expected = {parameter: name for name, parameter in model.named_parameters()}
     for name, tensor in weights:
         if name not in parameters:
             raise EngineError(f"the model has no parameter {name!r}")
         parameter = parameters[name]
         if tensor.shape != parameter.shape:
             raise EngineError(f"{name} has shape {tuple(parameter.shape)}, not {tuple(tensor.shape)}")
-        if first_name := expected.pop(id(parameter), None):
+        if first_name := expected.pop(parameter, None):
             yield first_name, tensor.detach()
     if expected:
         raise EngineError(f"the update lacks the weights of {sorted(expected.values())}")

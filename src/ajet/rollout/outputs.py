@@ -60,8 +60,8 @@ class _PlainData:
         self._num_items = 0
         self._num_characters = 0
 
-    def of(self, value: Any, place: str, inside: tuple[int, ...]) -> Any:
-        """`value` in JSON's types; `place` names it, `inside` are the ids of what it lies in."""
+    def of(self, value: Any, place: str, inside: tuple[Any, ...]) -> Any:
+        """`value` in JSON's types; `place` names it, `inside` is what it lies in, from the outermost on."""
         self._num_items += 1
         if self._num_items > MOST_ITEMS:
             raise WorkflowError(f"metadata holds more than {MOST_ITEMS} values")
@@ -77,13 +77,13 @@ class _PlainData:
             return int(value)
         if isinstance(value, float):
             return float(value) if math.isfinite(value) else str(float(value))  # JSON has no NaN
-        if id(value) in inside:
+        if any(value is outer for outer in inside):
             raise WorkflowError(f"{place} contains itself")
         if len(inside) == MOST_LEVELS:
             raise WorkflowError(f"{place:.100} lies more than {MOST_LEVELS} levels deep")
-        return self._nested(value, place, (*inside, id(value)))
+        return self._nested(value, place, (*inside, value))
 
-    def _nested(self, value: Any, place: str, inside: tuple[int, ...]) -> Any:
+    def _nested(self, value: Any, place: str, inside: tuple[Any, ...]) -> Any:
         if isinstance(value, BaseModel):
             hidden = {name for name, field in type(value).model_fields.items() if not field.repr}
             value = {name: item for name, item in value if name not in hidden}
@@ -100,7 +100,7 @@ class _PlainData:
             return self.of(value.tolist(), place, inside)
         return self._text(str(value))
 
-    def _mapping(self, value: Mapping[Any, Any], place: str, inside: tuple[int, ...]) -> dict[str, Any]:
+    def _mapping(self, value: Mapping[Any, Any], place: str, inside: tuple[Any, ...]) -> dict[str, Any]:
         plain: dict[str, Any] = {}
         for key, item in value.items():
             name = self._text(key if isinstance(key, str) else str(key))

@@ -61,7 +61,10 @@ def names_asking(beginnings: Iterable[Any], *, package: str = "") -> bool:
         beginnings: where to look first; any other values are looked at for what they are instances of.
         package: the top-level package that is the author's even where it is installed.
     """
-    left, seen = list(beginnings), list[Any]()  # `seen` keeps alive what is known by its id
+    left, seen = (
+        list(beginnings),
+        list[Any](),
+    )  # an author's values may have no hash, so that they are known by their ids, and `seen` keeps them alive
     known: set[int] = set()
     while left:
         value = left.pop()
