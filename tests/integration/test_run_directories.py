@@ -172,7 +172,7 @@ def test_a_step_that_the_disk_refused_to_log_is_logged_on_resume(
     assert main([*TRAINING, f"run_dir={run}"]) == 1
     said = capfd.readouterr().err
     assert (
-        f"{run / 'metrics.jsonl'} cannot be written: the disk is full; the state after step 1 is saved, go on" in said
+        f"{run / 'metrics.jsonl'} cannot be written: the disk is full; the state after step 1 is saved, resume" in said
     )
     (run / "metrics.jsonl").unlink()
     killed = tmp_path / "killed"  # by the first resume, behind the line and before the next checkpoint

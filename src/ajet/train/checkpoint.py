@@ -38,7 +38,7 @@ class CheckpointFolder:
 
     def __init__(self, run_dir: Path, *, keep: int, describe: Callable[[Path], str] | None = None) -> None:
         """`keep`: how many of the newest stay; `describe`: the README.md of the model that will lie in a folder."""
-        self._run_dir = run_dir
+        self.run_dir = run_dir
         self._folder = run_dir / "checkpoints"
         self._keep = keep
         self._describe = describe
@@ -54,7 +54,7 @@ class CheckpointFolder:
         Raises:
             StorageError: it cannot be written; earlier checkpoints stay as they are.
         """
-        final = step_folder(self._run_dir, num_steps)
+        final = step_folder(self.run_dir, num_steps)
         partial = self._folder / f".step_{num_steps}.partial"
         with _saving(final):
             self._drop_partial()
@@ -74,7 +74,7 @@ class CheckpointFolder:
                 raise
             # Later ones are left of a future that is being trained anew; they are none of the oldest.
             for old in [step for step in self.steps() if step <= num_steps][: -self._keep]:
-                shutil.rmtree(step_folder(self._run_dir, old))
+                shutil.rmtree(step_folder(self.run_dir, old))
         return final
 
     def _drop_partial(self) -> None:
@@ -96,11 +96,11 @@ class CheckpointFolder:
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, ascending."""
-        return saved_steps(self._run_dir)
+        return saved_steps(self.run_dir)
 
     def are_there(self) -> bool:
         """Whether any folder has a checkpoint's name, whoever made it."""
-        return bool(saved_steps(self._run_dir) or unsealed_steps(self._run_dir))
+        return bool(saved_steps(self.run_dir) or unsealed_steps(self.run_dir))
 
     def newest(self) -> Path:
         """The newest checkpoint whose files are as they were saved; a warning names newer ones that are passed over.
@@ -108,10 +108,10 @@ class CheckpointFolder:
         Raises:
             RunDirectoryError: there is none.
         """
-        found, skipped = newest_sound(self._run_dir)
+        found, skipped = newest_sound(self.run_dir)
         last = max(self.steps(), default=-1)
         skipped = [
-            f"step_{step}: it has no {CHECKSUMS}" for step in unsealed_steps(self._run_dir) if step > last
+            f"step_{step}: it has no {CHECKSUMS}" for step in unsealed_steps(self.run_dir) if step > last
         ] + skipped
         if found is None:
             there = f"no sound checkpoint ({'; '.join(skipped)})" if skipped else "no checkpoint"
@@ -130,7 +130,7 @@ class CheckpointFolder:
         if num_steps not in self.steps():
             there = ", ".join(map(str, self.steps())) or "none"
             raise RunDirectoryError(f"{self._folder} has no step {num_steps}; there is {there}")
-        path = step_folder(self._run_dir, num_steps)
+        path = step_folder(self.run_dir, num_steps)
         wrong = damage(path)
         if wrong is not None:
             raise RunDirectoryError(f"{path} is damaged: {wrong}")
@@ -147,11 +147,11 @@ class CheckpointFolder:
             ConfigError: the disk has not as much space.
         """
         num = min(num_saves, max(1, self._keep + 1 - len(self.steps())))
-        with writing(self._run_dir):
-            free = shutil.disk_usage(self._run_dir).free
+        with writing(self.run_dir):
+            free = shutil.disk_usage(self.run_dir).free
         if free < num * num_bytes:
             raise ConfigError(
-                f"{self._run_dir} lies on a disk with {free / 2**30:.1f} GiB free, and {num} checkpoints of "
+                f"{self.run_dir} lies on a disk with {free / 2**30:.1f} GiB free, and {num} checkpoints of "
                 f"{num_bytes / 2**30:.1f} GiB will be there at once: make room, lower checkpoint.keep={self._keep}, "
                 "or choose another run_dir"
             )

@@ -6,12 +6,10 @@ A line of `metrics.jsonl` with step s holds what was measured with the policy af
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from ajet.config.root import Config
 from ajet.data.source import TaskSource
@@ -19,18 +17,16 @@ from ajet.engine.base import Engine
 from ajet.errors import (
     AlgorithmError,
     EngineError,
-    RunDirectoryError,
     RunInterruptedError,
     StorageError,
     TrainingError,
     WorkflowError,
 )
-from ajet.evaluate.scores import Evaluation, evaluation_from_json, play_held_out
+from ajet.evaluate.scores import Evaluation, play_held_out
 from ajet.records import EpisodeGroup
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler, require_trained_play
 from ajet.tracking.console import Display
-from ajet.tracking.files.checkpoints import step_folder
 from ajet.tracking.files.writing import refusal
 from ajet.tracking.loggers import MetricLogger
 from ajet.tracking.metrics import Metrics, episode_metrics, token_metrics
@@ -38,9 +34,8 @@ from ajet.tracking.store import TrajectoryStore
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.algorithms.weights import BatchTotals
 from ajet.train.batch import TrainingBatch, build_batch
-from ajet.train.checkpoint import CheckpointFolder
-from ajet.train.clock import PhaseClock
 from ajet.train.policy import TrainablePolicy
+from ajet.train.state import RunState
 from ajet.train.summary import RunSummary
 
 MOST_SKIPPED = 3
@@ -52,6 +47,7 @@ class Trainer:
     """One run, from its first evaluation to its summary."""
 
     config: Config
+    state: RunState
     tasks: TaskSource
     runtime: RolloutRuntime
     scheduler: RolloutScheduler
@@ -60,23 +56,13 @@ class Trainer:
     rule: LearningRule
     sum_over_ranks: Callable[[BatchTotals], BatchTotals]
     """Adds this process's sizes of a batch up with those of all others."""
-    checkpoints: CheckpointFolder
     store: TrajectoryStore
     logger: MetricLogger
     display: Display
     close: Callable[[], None]
-    """Frees engines and connections; called once, however the run ends."""
-    num_steps_done: int = 0
-    """Training steps done so far, those of the run that is being resumed included."""
+    """Ends loggers, engines and connections; called once, however the run ends."""
     num_skipped_in_a_row: int = 0
     """The latest training steps of which some update was skipped because it was not finite."""
-    before: Evaluation | None = None
-    """The evaluation of the starting policy, once there is one."""
-    clock: PhaseClock = field(default_factory=PhaseClock)
-    saved_at: int | None = None
-    """Steps done when the state was last saved or loaded."""
-    unlogged: list[tuple[int, Metrics]] = field(default_factory=list)
-    """Steps that are done and could not be written to the log; saved with the state, and logged on resume."""
 
     def run(self) -> float | None:
         """Train to `total_steps`.
@@ -85,68 +71,57 @@ class Trainer:
             The final held-out score, or None if the run does not evaluate at its end.
 
         Raises:
-            RunInterruptedError: Ctrl-C; the state is saved and the message says how to go on.
+            RunInterruptedError: Ctrl-C; the state is saved and the message says how to resume.
             TrainingError: losses, gradients or weights are no longer finite, or too many episodes were lost; the
                 message names the last sound state.
-            StorageError: a file cannot be written; the message says from where the run can go on.
+            StorageError: a file cannot be written; the message says from where the run can be resumed.
             WorkflowError, AlgorithmError, EngineError: play, or code of the user's that credits it, failed before the
                 first step.
         """
-        self.display.start(first_step=self.num_steps_done, total_steps=self.config.total_steps)
+        self.display.start(first_step=self.state.num_steps_done, total_steps=self.config.total_steps)
         try:
             with self.runtime:
                 return self._run()
         finally:
             self.display.stop()
-            self.logger.close()
             self.close()
 
     def _run(self) -> float | None:
         try:
-            while self.num_steps_done < self.config.total_steps:
+            while self.state.num_steps_done < self.config.total_steps:
                 self._step()
                 self.runtime.check()
                 if self.num_skipped_in_a_row >= MOST_SKIPPED:
                     self._stop_unsound_run()
                 if self._save_due():
-                    self._save()
+                    self.state.save()
             after = self._evaluate() if self.config.eval.last else None
-            self._save()
+            self.state.save()
             return self._conclude(after)
         except Interrupted as stop:
-            self._save()
+            self.state.save()
             raise RunInterruptedError(
-                f"interrupted after step {self.num_steps_done}; {self._resume_hint()}", stop.signum
+                f"interrupted after step {self.state.num_steps_done}; {self.state.resume_hint()}", stop.signum
             ) from None
         except StorageError as error:
-            raise self._save_if_possible(error) from error
+            raise self.state.save_if_possible(error) from error
         except (WorkflowError, AlgorithmError, EngineError, OSError) as error:
             # Raised around updates, never within one: the weights are those after `num_steps_done` steps.
             said = refusal(error) if isinstance(error, OSError) else str(error)
-            if not self.num_steps_done or said is None:
+            if not self.state.num_steps_done or said is None:
                 raise
-            self._save()
-            raise TrainingError(f"{said.rstrip('.')}; {self._resume_hint()}") from error
-
-    def _save_if_possible(self, error: StorageError) -> StorageError:
-        """Save the state if the disk takes it, and say from where the run can go on."""
-        with suppress(StorageError):  # the same disk's, most likely; the earlier checkpoints are still there
-            self._save()
-        kept = "nothing is saved yet" if self.saved_at is None else f"the state after step {self.saved_at} is saved"
-        return StorageError(f"{error}; {kept}, resume with: python -m ajet.train resume={self.config.run_dir}")
-
-    def _resume_hint(self) -> str:
-        return f"the state is saved, resume with: python -m ajet.train resume={self.config.run_dir}"
+            self.state.save()
+            raise TrainingError(f"{said.rstrip('.')}; {self.state.resume_hint()}") from error
 
     def _step(self) -> None:
         """One step: what DESIGN §2 draws, a call a line."""
-        self.clock.next_step()
-        step = self.num_steps_done
+        self.state.clock.next_step()
+        step = self.state.num_steps_done
         metrics = self._evaluate_if_due()
         groups = self._collect()
         batch = self._credit_and_pack(groups)
         metrics |= self._update(batch)
-        self.num_steps_done = step + 1
+        self.state.num_steps_done = step + 1
         try:
             self._sync_weights()
         finally:  # the step is done, and part of what a resumed run goes on from, even if the engine died
@@ -154,10 +129,10 @@ class Trainer:
             self._log(step, metrics, groups, batch)
 
     def _evaluate_if_due(self) -> Metrics:
-        step, settings = self.num_steps_done, self.config.eval
-        if step == 0 and settings.first and self.before is None:
-            self.before = self._evaluate()
-            return _eval_metrics(self.before)
+        step, settings = self.state.num_steps_done, self.config.eval
+        if step == 0 and settings.first and self.state.before is None:
+            self.state.before = self._evaluate()
+            return _eval_metrics(self.state.before)
         if step > 0 and settings.every > 0 and step % settings.every == 0:
             return _eval_metrics(self._evaluate())
         return {}
@@ -166,19 +141,21 @@ class Trainer:
         settings = self.config.eval
         tasks = self.tasks.held_out_tasks(settings.num_tasks, offset=settings.seed_offset)
         self.display.phase("eval", len(tasks) * settings.repeats)
-        with self.clock.phase("eval"):
+        with self.state.clock.phase("eval"):
             evaluation, groups = self.runtime.run(play_held_out(self.scheduler, tasks, repeats=settings.repeats))
         if self.config.logger.trajectories_every:
-            self.store.write(groups, {}, step=self.num_steps_done, split="eval")
+            self.store.write(groups, {}, step=self.state.num_steps_done, split="eval")
         return evaluation
 
     def _collect(self) -> list[EpisodeGroup]:
         settings = self.config.rollout
-        tasks = self.tasks.train_tasks(self.num_steps_done, settings.num_tasks)
+        tasks = self.tasks.train_tasks(self.state.num_steps_done, settings.num_tasks)
         self.display.phase("rollout", len(tasks) * settings.group_size)
-        with self.clock.phase("rollout"):
+        with self.state.clock.phase("rollout"):
             groups = self.runtime.run(
-                self.scheduler.collect(tasks, group_size=settings.group_size, stream=f"train/{self.num_steps_done}")
+                self.scheduler.collect(
+                    tasks, group_size=settings.group_size, stream=f"train/{self.state.num_steps_done}"
+                )
             )
         require_trained_play(groups, max_lost_fraction=settings.max_lost_fraction)
         return groups
@@ -188,22 +165,24 @@ class Trainer:
         return build_batch(
             groups,
             self.rule,
-            self.clock,
+            self.state.clock,
             branching_packs=self.policy.why_chains_only is None,
             sum_over_ranks=self.sum_over_ranks,
         )
 
     def _update(self, batch: TrainingBatch) -> Metrics:
         self.display.phase("update")
-        with self.clock.phase("update"):
+        with self.state.clock.phase("update"):
             try:
-                metrics = self.policy.train_batch(batch.minibatches, batch.tags, num_steps_done=self.num_steps_done)
+                metrics = self.policy.train_batch(
+                    batch.minibatches, batch.tags, num_steps_done=self.state.num_steps_done
+                )
             except AlgorithmError as error:  # after an earlier minibatch's step, maybe: these weights are of no step
-                raise TrainingError(f"{error}; {self._last_sound_state()}") from error
+                raise TrainingError(f"{error}; {self.state.last_sound_state()}") from error
             if not self.policy.is_finite():
                 raise TrainingError(
-                    f"step {self.num_steps_done + 1} made weights that are not finite, and they were not used; "
-                    f"{self._last_sound_state()}"
+                    f"step {self.state.num_steps_done + 1} made weights that are not finite, and they were not used; "
+                    f"{self.state.last_sound_state()}"
                 )
         if metrics["policy/skipped_nonfinite"]:
             self.num_skipped_in_a_row += 1
@@ -213,96 +192,46 @@ class Trainer:
 
     def _stop_unsound_run(self) -> None:
         """End the run with its last sound state: what was skipped has changed nothing."""
-        self._save()
+        self.state.save()
         raise TrainingError(
             f"the loss or its gradient was not finite in {MOST_SKIPPED} training steps in a row, whose updates were "
-            f"skipped; {self._last_sound_state()}: look at rewards, advantages and algorithm.* in {self.config.run_dir}"
+            f"skipped; {self.state.last_sound_state()}: look at rewards, advantages and algorithm.* in "
+            f"{self.config.run_dir}"
         )
 
-    def _last_sound_state(self) -> str:
-        """In words; what lies on the disk besides may be damaged, or of a future that is being trained anew."""
-        if self.saved_at is None:
-            return "no state was saved yet"
-        return f"the last sound state is {step_folder(Path(self.config.run_dir), self.saved_at)}"
-
     def _sync_weights(self) -> None:
-        with self.clock.phase("sync"):
-            self.engine.update_weights(self.policy.merged_weights(), self.num_steps_done)
+        with self.state.clock.phase("sync"):
+            self.engine.update_weights(self.policy.merged_weights(), self.state.num_steps_done)
 
     def _log(self, step: int, metrics: Metrics, groups: list[EpisodeGroup], batch: TrainingBatch) -> None:
         every, failure = self.config.logger.trajectories_every, None
-        with self.clock.phase("log"):
+        with self.state.clock.phase("log"):
             if every and step % every == 0:
                 try:
                     self.store.write(groups, batch.advantages, step=step, split="train")
                 except StorageError as error:
                     failure = error  # the step's metrics are worth writing nevertheless
         num_episodes = sum(len(group.episodes) for group in groups)
-        metrics |= self.clock.step_metrics(num_episodes=num_episodes, num_sampled_tokens=metrics["tokens/sampled"])
-        self._write_log(step, metrics, groups)
+        metrics |= self.state.clock.step_metrics(
+            num_episodes=num_episodes, num_sampled_tokens=metrics["tokens/sampled"]
+        )
+        self.state.log(self.logger, step, metrics, groups)
         self.display.step_done(step, metrics)
         if failure is not None:
             raise failure
 
-    def _write_log(self, step: int, metrics: Metrics, groups: Sequence[EpisodeGroup] = ()) -> None:
-        try:
-            self.logger.log(step, metrics, groups)
-        except StorageError:
-            self.unlogged.append((step, {name: float(value) for name, value in metrics.items()}))
-            raise
-
     def _save_due(self) -> bool:
         every = self.config.checkpoint.every
-        return every > 0 and self.num_steps_done % every == 0
-
-    def _save(self) -> None:
-        """Save the state after `num_steps_done` steps, unless it is saved already."""
-        if self.num_steps_done == self.saved_at:
-            return
-        with self.clock.phase("save"):
-            self.checkpoints.save(
-                self.num_steps_done,
-                save_model=self.policy.save_model,
-                trainer_state={
-                    "num_steps_done": self.num_steps_done,
-                    "policy": self.policy.state_dict(),
-                    "wall_time_s": dict(self.clock.run),
-                    "before": None if self.before is None else self.before.to_json(),
-                    "unlogged": self.unlogged,
-                },
-            )
-        self.saved_at = self.num_steps_done
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `_save` wrote, and hand the weights to the engine.
-
-        Raises:
-            RunDirectoryError: the weights are not finite.
-        """
-        self.num_steps_done = self.saved_at = state["num_steps_done"]
-        self.policy.load_state_dict(state["policy"])
-        if not self.policy.is_finite():
-            raise RunDirectoryError(
-                f"the checkpoint after step {self.num_steps_done} in {self.config.run_dir} holds weights that are not "
-                "finite: remove it to resume from an earlier one"
-            )
-        self.clock.run.update(state["wall_time_s"])
-        self.before = None if state["before"] is None else evaluation_from_json(state["before"])
-        self.engine.update_weights(self.policy.merged_weights(), self.num_steps_done)
-
-    def log_what_was_not(self, steps: Sequence[tuple[int, Metrics]]) -> None:
-        """Log steps of the resumed run that its disk had refused."""
-        for step, metrics in steps:
-            self._write_log(step, metrics)
+        return every > 0 and self.state.num_steps_done % every == 0
 
     def _conclude(self, after: Evaluation | None) -> float | None:
         """Log the final evaluation, write `summary.json`, show the closing tables."""
         if after is not None:
-            self.logger.log(self.num_steps_done, _eval_metrics(after))
+            self.logger.log(self.state.num_steps_done, _eval_metrics(after))
         summary = RunSummary(
-            num_steps=self.num_steps_done,
-            wall_time_s=dict(self.clock.run),
-            before=self.before,
+            num_steps=self.state.num_steps_done,
+            wall_time_s=dict(self.state.clock.run),
+            before=self.state.before,
             after=after,
             confidence=self.config.eval.confidence,
         )

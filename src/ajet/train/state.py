@@ -1,0 +1,126 @@
+"""What a run goes on from: the steps it has done, its policy, clock and first evaluation, and what is not logged yet.
+
+In: a policy and a folder of checkpoints. Out: `trainer.pt` of a checkpoint, and all of it again on resume. The weights
+of the engine are left out: they are the policy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ajet.errors import RunDirectoryError, StorageError
+from ajet.evaluate.scores import Evaluation, evaluation_from_json
+from ajet.records import EpisodeGroup
+from ajet.tracking.files.checkpoints import step_folder
+from ajet.tracking.files.reading import read_metric_lines
+from ajet.tracking.loggers import MetricLogger
+from ajet.tracking.metrics import Metrics
+from ajet.train.checkpoint import CheckpointFolder, load_trainer_state
+from ajet.train.clock import PhaseClock
+from ajet.train.policy import TrainablePolicy
+
+
+@dataclass(slots=True, kw_only=True)
+class RunState:
+    """The state of one run, in memory and in its checkpoints."""
+
+    policy: TrainablePolicy
+    checkpoints: CheckpointFolder
+    clock: PhaseClock = field(default_factory=PhaseClock)
+    num_steps_done: int = 0
+    """Training steps done so far, those of the run that is being resumed included."""
+    before: Evaluation | None = None
+    """The evaluation of the starting policy, once there is one."""
+    saved_at: int | None = None
+    """Steps done when the state was last saved or restored."""
+    unlogged: list[tuple[int, Metrics]] = field(default_factory=list)
+    """Steps that are done and could not be written to the log; saved with the rest, and logged on resume."""
+
+    def save(self) -> None:
+        """Save the state after `num_steps_done` steps, unless it is saved already.
+
+        Raises:
+            StorageError: it cannot be written; earlier checkpoints stay as they are.
+        """
+        if self.num_steps_done == self.saved_at:
+            return
+        with self.clock.phase("save"):
+            self.checkpoints.save(
+                self.num_steps_done,
+                save_model=self.policy.save_model,
+                trainer_state={
+                    "num_steps_done": self.num_steps_done,
+                    "policy": self.policy.state_dict(),
+                    "wall_time_s": dict(self.clock.run),
+                    "before": None if self.before is None else self.before.to_json(),
+                    "unlogged": self.unlogged,
+                },
+            )
+        self.saved_at = self.num_steps_done
+
+    def save_if_possible(self, error: StorageError) -> StorageError:
+        """Save the state if the disk takes it; returns the error with the words from where the run can be resumed."""
+        with suppress(StorageError):  # the same disk's, most likely; the earlier checkpoints are still there
+            self.save()
+        kept = "nothing is saved yet" if self.saved_at is None else f"the state after step {self.saved_at} is saved"
+        return StorageError(f"{error}; {kept}, {self._resume_command()}")
+
+    def restore(self, checkpoint: Path) -> None:
+        """Take over what `save` wrote.
+
+        Raises:
+            RunDirectoryError: it is not a trainer's state, does not fit the configuration, or holds weights that are
+                not finite.
+        """
+        state = load_trainer_state(checkpoint)
+        try:
+            self.num_steps_done = self.saved_at = state["num_steps_done"]
+            self.policy.load_state_dict(state["policy"])
+            self.clock.run.update(state["wall_time_s"])
+            self.before = None if state["before"] is None else evaluation_from_json(state["before"])
+            self.unlogged = list(state["unlogged"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            words = str(error).partition("\n")[0]
+            raise RunDirectoryError(f"{checkpoint} does not fit the run's config.yaml ({words})") from error
+        if not self.policy.is_finite():
+            raise RunDirectoryError(
+                f"the checkpoint after step {self.num_steps_done} in {self.checkpoints.run_dir} holds weights that are "
+                "not finite: remove it to resume from an earlier one"
+            )
+
+    def log(self, logger: MetricLogger, step: int, metrics: Metrics, groups: Sequence[EpisodeGroup] = ()) -> None:
+        """Log a step, or keep its metrics for the log of the resumed run.
+
+        Raises:
+            StorageError: the log cannot be written.
+        """
+        try:
+            logger.log(step, metrics, groups)
+        except StorageError:
+            self.unlogged.append((step, {name: float(value) for name, value in metrics.items()}))
+            raise
+
+    def log_unlogged(self, logger: MetricLogger) -> None:
+        """Log the steps that the disk had refused, without those that an earlier resume logged, after which it was
+        killed before it saved its state."""
+        logged = {line["step"] for line in read_metric_lines(self.checkpoints.run_dir / "metrics.jsonl")}
+        steps, self.unlogged = self.unlogged, []
+        for step, metrics in steps:
+            if step not in logged:
+                self.log(logger, step, metrics)
+
+    def resume_hint(self) -> str:
+        """How to resume, in words; the state after the last step has to be saved."""
+        return f"the state is saved, {self._resume_command()}"
+
+    def last_sound_state(self) -> str:
+        """In words; what lies on the disk besides may be damaged, or of a future that is being trained anew."""
+        if self.saved_at is None:
+            return "no state was saved yet"
+        return f"the last sound state is {step_folder(self.checkpoints.run_dir, self.saved_at)}"
+
+    def _resume_command(self) -> str:
+        return f"resume with: python -m ajet.train resume={self.checkpoints.run_dir}"
