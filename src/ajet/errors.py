@@ -68,6 +68,10 @@ class AlgorithmError(AjetError):
     """A loss, an advantage or an aggregation of the user's raised something, or gave what it must not give."""
 
 
+class LoggerError(AjetError):
+    """A logger of the user's raised something; the step that it was given is done, and in `metrics.jsonl`."""
+
+
 class RunDirectoryError(AjetError):
     """A run directory lacks what was asked of it (resume, evaluate, analysis)."""
 

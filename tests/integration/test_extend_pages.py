@@ -40,7 +40,6 @@ def test_a_page_on_a_component_of_ones_own_trains_a_step(
     assert run_entry("train", load_training, train, [*command[3:], *engine, *STEP]) == 0
     first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     assert first["episode/ok"] + first.get("episode/policy_error", 0) == 4.0
-    group = {"engine": "engine", "opponent": "opponent", "judge": "judge", "data": "data"}[page]
-    chosen = getattr(load(tmp_path / "run"), group)
-    name = chosen.reader if group == "data" else chosen.name
+    chosen = getattr(load(tmp_path / "run"), page)
+    name = getattr(chosen, {"data": "reader", "logger": "own"}.get(page, "name"))
     assert name.startswith(str(tmp_path)) and name in (tmp_path / "run" / "code.json").read_text()

@@ -95,6 +95,7 @@ READ_BY_CONFIG_ALONE = {
     "workflow.scripted": "validate.py",
     "workflow.opposing_sides": "validate.py, and sweeps over choices of roles",
     "logger.wandb.mode": "logger.py, together with W&B's own variables",
+    "logger.own_args": "logger.py, which fills the configuration of the logger that is named with it",
     "engine.placement": "one choice, which is what happens",
     "paths.output_root": "the YAML files",
     "sweep.batch_size": "the YAML files",

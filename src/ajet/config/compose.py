@@ -24,6 +24,7 @@ from ajet.config.authors.known_code import require_known_code
 from ajet.config.explain import explain, explain_missing
 from ajet.config.fields import BUILTIN_PREFIX, CODE, PLACE, marked
 from ajet.config.hydra_private import TURN, own_hydra
+from ajet.config.logger import own_logger
 from ajet.config.model import resolve_model_path
 from ajet.config.options import GROUPS, choosing, field_types, is_nullable, option, options, owners
 from ajet.config.outside import is_outside, unloaded_option
@@ -177,6 +178,7 @@ def load_training(tree: DictConfig, overrides: Sequence[str]) -> Config:
     understand_old_loss(config.algorithm)
     validate(config)
     check_own_code(config.algorithm)
+    own_logger(config.logger)
     _anchor_paths(config)
     return config
 
@@ -213,6 +215,8 @@ def _continued(run: Path, tree: DictConfig, overrides: Sequence[str]) -> Config:
                 f"resume continues a run as it was, so {key} cannot change; only {', '.join(CONTINUABLE)} can"
             )
         OmegaConf.update(saved, key, _literal(_resolved(tree, key)))
+    if saved.logger.own is None:
+        saved.logger.own_args = {}  # of the logger that the run is resumed without
     saved.resume, saved.run_dir = _literal(str(run)), _literal(str(tree.run_dir))
     saved.trust_code = trusted
     return to_config(saved, Config)

@@ -22,6 +22,7 @@ from ajet.errors import AjetError
 FREE_KEYS = (
     *("workflow.params", "opponent.params", "data.fields", "own"),
     *("algorithm.loss_args", "algorithm.advantage_args", "algorithm.aggregation_args"),
+    "logger.own_args",
 )
 """Mappings whose keys are those of code of the user's, so that any name may be set."""
 _KINDS: dict[Any, str] = {

@@ -23,6 +23,7 @@ from ajet.engine.base import EngineConfig
 from ajet.errors import ConfigError
 from ajet.rollout.judges.base import JudgeConfig
 from ajet.rollout.opponents.base import OpponentConfig
+from ajet.tracking.own_logger import OwnLoggerConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,9 @@ INTERFACES: Mapping[str, Interface] = {
     ),
     "opponent": Interface(base=OpponentConfig, methods=("chat",), offered=("agent_name", "target_tag", "rng")),
     "judge": Interface(base=JudgeConfig, methods=("compute_reward",), offered=("run_config", "run_dir")),
+    "logger.own": Interface(
+        base=OwnLoggerConfig, methods=("log", "close"), offered=("run_config", "run_dir", "earlier")
+    ),
     "data": Interface(base=ListConfig, methods=("train",), offered=()),
 }
 

@@ -17,6 +17,7 @@ from ajet.engine.base import Engine
 from ajet.errors import (
     AlgorithmError,
     EngineError,
+    LoggerError,
     RunInterruptedError,
     StorageError,
     TrainingError,
@@ -105,7 +106,7 @@ class Trainer:
             ) from None
         except StorageError as error:
             raise self.state.save_if_possible(error) from error
-        except (WorkflowError, AlgorithmError, EngineError, OSError) as error:
+        except (WorkflowError, AlgorithmError, EngineError, LoggerError, OSError) as error:
             # Raised around updates, never within one: the weights are those after `num_steps_done` steps.
             said = refusal(error) if isinstance(error, OSError) else str(error)
             if not self.state.num_steps_done or said is None:

@@ -46,7 +46,7 @@ def require_known_code(
         setting: of the command line, with its value, for the message.
         trusted: `trust_code`; then anything goes.
         own_opponent: whether the run's own opponent is used.
-        training: whether the run will train; else what it learns by is not run.
+        training: whether the run will train; else what it learns by, and a logger of one's own, is not run.
 
     Raises:
         ConfigError: what would be run, and how to allow it.
@@ -67,8 +67,8 @@ def named_code(config: Config, *, opponent: bool = True, training: bool = True) 
     """
     entries = dict(own_code(config.algorithm)) if training else {}
     for named in marked(config, CODE):
-        replaced = named.key.startswith("opponent.") and not opponent
-        if not replaced and not (named.key == "workflow.entry" and named.value in builtin_workflows()):
+        unused = (named.key.startswith("opponent.") and not opponent) or (named.key == "logger.own" and not training)
+        if not unused and not (named.key == "workflow.entry" and named.value in builtin_workflows()):
             entries[named.key] = named.value
     found: dict[str, str] = {}
     for setting, entry in entries.items():
