@@ -51,7 +51,7 @@ def train(config: Config) -> float | None:
         record_code(config, run_dir)
         save(config, run_dir / "config.yaml")
         # Loads torch, vLLM and AgentScope: only once the configuration is known to work.
-        from ajet.assemble import build_trainer
+        from ajet.assemble.trainer import build_trainer
 
         return build_trainer(config).run()
 

@@ -25,7 +25,7 @@ from ajet.train.algorithms.weights import BatchTotals
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearningRule:
-    """What one run learns by."""
+    """What one run learns by: functions of files in `losses/`, `advantages/` and `aggregations/`, or the user's."""
 
     config: AlgorithmConfig
     loss: Option
