@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from ajet.errors import ConfigError
 
 ENGINES = """
 from dataclasses import dataclass, field
+import subprocess
+import sys
 from pathlib import Path
 
 from ajet.config.fields import ruled
@@ -150,3 +154,35 @@ def test_one_runs_own_option_is_not_offered_to_the_next(file: Path, monkeypatch:
         ConfigError, match=r"engine=nothing: no such option; choose one of scripted, transformers, vllm"
     ):
         compose(["workflow=signals", "engine=nothing"], run_dir="x")
+
+
+SUBCLASS = """
+from dataclasses import dataclass
+
+from ajet.rollout.opponents.{module} import {base}
+
+
+@dataclass
+class Settings({base}):
+    share: float = 0.5
+
+
+class Mine:
+    def __init__(self, config: Settings) -> None: ...
+    async def chat(self, request): ...
+"""
+
+
+def test_settings_made_of_a_shipped_options_own_leave_that_option_as_it_is(tmp_path: Path) -> None:
+    """In another process: whoever asks first for the options must not decide which there are."""
+    (tmp_path / "mine.py").write_text(SUBCLASS.format(module="random", base="RandomConfig"))
+    code = (
+        "import runpy; runpy.run_path('mine.py')\n"
+        "from ajet.config.options import options\n"
+        "from ajet.config.compose import compose\n"
+        "c = compose(['workflow=signals', 'trainable_targets=[speaker]', 'opponent=mine.py->Mine'], run_dir='x')\n"
+        "print(options('opponent')['random'].__module__, c.opponent.share, sorted(options('opponent')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout.startswith("ajet.rollout.opponents.random 0.5 ["), done.stderr
+    assert "->" not in done.stdout

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from types import NoneType, UnionType
+from types import ModuleType, NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
@@ -54,23 +54,26 @@ def options(group: str) -> dict[str, type[Any]]:
     """The group's dataclasses by the options' names, sorted.
 
     They are found, not listed: an option is added by its file. Only modules whose text declares one are imported, for
-    others of the package may load torch.
+    others of the package may load torch. A user's subclass of one, which has its name, too, stands in none of them.
     """
     spec = find_spec(GROUPS[group].package)
     assert spec is not None and spec.submodule_search_locations
+    found: dict[str, type[Any]] = {}
     for folder in spec.submodule_search_locations:
-        for path in sorted(Path(folder).glob("*.py")):
+        for path in Path(folder).glob("*.py"):
             if _DECLARES.search(path.read_text(encoding="utf-8")):
-                importlib.import_module(f"{GROUPS[group].package}.{path.stem}")
-    key, pending, found = GROUPS[group].key, [GROUPS[group].base], dict[str, type[Any]]()
-    while pending:
-        kind = pending.pop()
-        pending += kind.__subclasses__()
-        name = next(spec.default for spec in fields(kind) if spec.name == key)
-        # What several options share has no name; a user's own is known to who chose it alone.
-        if name != MISSING and not is_outside(name):
-            found[str(name)] = kind
+                module = importlib.import_module(f"{GROUPS[group].package}.{path.stem}")
+                found |= {name: kind for kind in vars(module).values() if (name := _named(kind, group, module))}
     return dict(sorted(found.items()))
+
+
+def _named(kind: object, group: str, module: ModuleType) -> str | None:
+    """The name of the option whose dataclass this is; None for anything else, and for what several options share."""
+    about = GROUPS[group]
+    if not (isinstance(kind, type) and issubclass(kind, about.base) and kind.__module__ == module.__name__):
+        return None
+    name = next(spec.default for spec in fields(kind) if spec.name == about.key)
+    return None if name == MISSING else str(name)
 
 
 def option(group: str, name: object) -> type[Any]:

@@ -99,7 +99,7 @@ def _exit_code_of(
         return _run_sweep(config_name, load, action, placed, sweep)
     except (AjetError, HydraException, OmegaConfBaseException) as error:
         _report(explain(error, SCHEMAS[config_name], overrides))
-        return 2
+        return _exit_code(error) if isinstance(error, AjetError) else 2
     except UserInterrupt as stop:
         _report("interrupted")
         return 128 + stop.signum
