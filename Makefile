@@ -1,6 +1,6 @@
 # make setup   create .venv with everything pinned (first use takes some minutes)
 # make train   the main job; more settings: make train ARGS='total_steps=5 seed=1'
-# make test    lint, types, every test
+# make test    lint, types, every test, in two processes (WORKERS=4, or 0 for one)
 # make docs    the documentation site, into build/site
 # make pages   write the reference pages anew from the code
 # make hooks   lint and types before each commit, where pre-commit is installed
@@ -12,6 +12,7 @@
 PYTHON ?= python3
 TORCH_SPEC ?= torch==2.13.0
 PIP_ARGS ?=
+WORKERS ?= 2
 ARGS ?=
 
 VENV := .venv
@@ -20,6 +21,8 @@ LOCKS := requirements/cpu.lock.txt requirements/dev.lock.txt requirements/client
 AGENTSCOPE2 := $(VENV)/agentscope2
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed_docs
+# A file's tests stay in one process, for they share fixtures; files go in their order, so that the long ones come first.
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off $(PIP_ARGS)
 
 .PHONY: setup train test test-unit lint docs pages hooks clean
@@ -47,10 +50,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-unit: $(STAMP)
-	$(BIN)/python -m pytest tests/unit $(ARGS)
+	$(PYTEST) tests/unit $(ARGS)
 
 $(DOCS_STAMP): $(STAMP) requirements/docs.lock.txt
 	@$(PIP) --no-deps -r requirements/docs.lock.txt

@@ -16,6 +16,9 @@ os.environ.setdefault("WANDB_MODE", "offline")
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="ajet-tests-")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many processes as cores: a second thread of each would only take the other's place.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("ajet", deadline=None, print_blob=True)
 settings.load_profile("ajet")

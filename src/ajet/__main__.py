@@ -66,7 +66,7 @@ def _completion(arguments: Sequence[str]) -> int:
 
 
 def command() -> NoReturn:
-    """The whole process."""
+    """Run the command and end the process with its exit code."""
     if len(sys.argv) < 2 or sys.argv[1] not in ("train", "rollout", "evaluate"):
         sys.exit(main())
     from ajet.config.cli.process import run_as_process

@@ -49,12 +49,12 @@ class WorkflowTask(BaseModel):
 
     @property
     def task_id(self) -> str:
-        """The task's."""
+        """The name of the task that is played, e.g. `train-17`."""
         return self.task.task_id
 
     @property
     def env_type(self) -> str:
-        """The task's."""
+        """The kind of environment that the task names, e.g. `seeds`."""
         return self.task.env_type
 
 

@@ -1,4 +1,4 @@
-"""Config -> a run that is ready to start. The only place that names concrete classes.
+"""Config -> a run that is ready to start. The only place where all parts meet.
 
 In: a validated config. Out: a `Trainer`, or an evaluation. Everything heavy (torch, vLLM, AgentScope) loads from here.
 """

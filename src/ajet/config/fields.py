@@ -119,7 +119,7 @@ class Marked:
 
     @property
     def value(self) -> Any:
-        """As it is set."""
+        """The value that the setting has now."""
         return getattr(self.section, self.name)
 
 

@@ -10,7 +10,7 @@ from ajet.config.fields import one_of, ruled
 
 @dataclass
 class HardwareConfig:
-    """The hardware group."""
+    """Device, threads and precision of the process."""
 
     device: str = one_of("cpu", "cpu", "cuda")
     """Where sampling and training run."""

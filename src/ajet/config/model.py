@@ -29,7 +29,7 @@ class LoraConfig:
 
 @dataclass
 class ModelConfig:
-    """The model group."""
+    """Which model is trained, and in which number format."""
 
     path: str = MISSING
     """A directory in Hugging Face format, a hub id `owner/name`, or `builtin:tiny`."""

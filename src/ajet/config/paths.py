@@ -9,7 +9,7 @@ from ajet.tracking.files.finding import OUTPUT_ROOT
 
 @dataclass
 class PathsConfig:
-    """The paths group."""
+    """Where output goes."""
 
     output_root: str = OUTPUT_ROOT
     """Run directories are made below it, by date and time."""

@@ -17,7 +17,7 @@ from ajet.workflows import builtin_workflows
 
 @dataclass
 class WorkflowConfig:
-    """The workflow group."""
+    """Which program is played, with which parameters and facts."""
 
     entry: str = code(MISSING)
     """A built-in name, `package.module:Class`, `package.module->Class` or `path/file.py->Class`."""

@@ -90,7 +90,7 @@ def from_python(
 
 
 def command() -> NoReturn:
-    """The whole process."""
+    """Run the command and end the process with its exit code."""
     run_as_process(main)
 
 

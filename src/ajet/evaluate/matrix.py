@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ajet.config.root import BASE
 from ajet.errors import RunInterruptedError
 from ajet.evaluate.entries import Entry
 from ajet.evaluate.scores import Evaluation, play_held_out
@@ -142,7 +143,7 @@ class MatrixEvaluation:
             (cell,) = compared
             self.display.table(results_table(cell.comparisons, confidence=self.confidence))
             self.display.table(seats_table(cell.comparisons, confidence=self.confidence))
-            against = "starting model" if cell.reference == cells[0].name and cells[0].run == "base" else cell.reference
+            against = "starting model" if cell.reference == cells[0].name and cells[0].run == BASE else cell.reference
             self.display.say(f"{against} against {cell.checkpoint}; written to {self.output_dir}")
             return
         self.display.table(matrix_table(cells, confidence=self.confidence))

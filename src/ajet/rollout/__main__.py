@@ -57,7 +57,7 @@ def from_python(workflow: object, overrides: Sequence[str], settings: Mapping[st
 
 
 def command() -> NoReturn:
-    """The whole process."""
+    """Run the command and end the process with its exit code."""
     run_as_process(main)
 
 

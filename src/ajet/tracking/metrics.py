@@ -1,4 +1,4 @@
-"""Episodes -> metric names and numbers, per tag, as DESIGN §5 names them. Pure.
+"""Episodes -> metric names and numbers, per tag, as docs/reference/metrics.md explains them. Pure.
 
 Never averaged across tags under one name. Left out: what training itself measures (it comes from the policy's step
 with names of its own).

@@ -1,6 +1,6 @@
 """Groups of episodes -> minibatches of packs, with every count of what was left out.
 
-In: the groups of one step. Out: a `TrainingBatch`. The order is DESIGN §2's: advantages, samples, weights, packs.
+In: the groups of one step. Out: a `TrainingBatch`. In the order of docs/design.md: advantages, samples, weights, packs.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class Trainer:
             raise TrainingError(f"{said.rstrip('.')}; {self.state.resume_hint()}") from error
 
     def _step(self) -> None:
-        """One step: what DESIGN §2 draws, a call a line."""
+        """One step: what docs/design.md draws, a call a line."""
         self.state.clock.next_step()
         step = self.state.num_steps_done
         metrics = self._evaluate_if_due()

@@ -46,7 +46,7 @@ _called: ContextVar[str | None] = ContextVar("called", default=None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """What is asked for."""
+    """A command, as a call from Python gives it."""
 
     name: str
     """Of the function, e.g. `ajet.train`."""

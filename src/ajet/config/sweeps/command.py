@@ -103,7 +103,7 @@ def outcome(sweep: Path) -> tuple[list[str], bool]:
 
 
 def resume_command(sweep: Path) -> str:
-    """The command."""
+    """The shell command that resumes the sweep."""
     return f"python -m ajet.{read_plan(sweep).config_name} resume={sweep}"
 
 

@@ -16,6 +16,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean
 
 import numpy as np
@@ -164,9 +165,11 @@ def _standard_error_at(num: int, mean: float, seen: FloatArray, size: float | No
     return np.sqrt(squares / (counted - 1) / counted)
 
 
+@lru_cache(maxsize=4096)  # 8 kB each, and a millisecond: every search for a size asks for the same ones
 def variance_quantiles(freedom: int) -> FloatArray:
-    """What a variance is found to be, as a share of what it is: cases of the same probability."""
+    """What a variance is found to be, as a share of what it is: cases of the same probability. Not to be written to."""
     result: FloatArray = stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, freedom) / freedom
+    result.flags.writeable = False
     return result
 
 

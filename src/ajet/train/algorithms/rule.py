@@ -1,4 +1,4 @@
-"""The learning rule of a run: the algorithm group with what its names stand for. Pure.
+"""The learning rule of a run: the algorithm group with what its names stand for.
 
 In: the group. Out: a `LearningRule`, whose answers are checked: code of the user's that raises, or gives something else
 than numbers of the right shape, becomes one sentence that names it.
