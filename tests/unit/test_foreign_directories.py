@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ajet.config.authors.known_code import named_code, record_code
+from ajet.config.authors.cells import KeptSource, source_from_cells
+from ajet.config.authors.importing import load_object
+from ajet.config.authors.known_code import named_code, record_code, require_known_code
 from ajet.config.cli.entry import run_entry
 from ajet.config.compose import compose, load, load_training, save
 from ajet.config.root import Config
@@ -150,6 +153,24 @@ def test_interpolations_in_a_strangers_config_are_texts(tmp_path: Path, place: s
     again.mkdir()
     save(config, again / "config.yaml")
     assert load(again) == config
+
+
+def test_a_notebooks_class_moves_with_its_run_directory_and_is_run_as_it_was_alone(tmp_path: Path) -> None:
+    run, moved = tmp_path / "run", tmp_path / "elsewhere"
+    run.mkdir()
+    text = source_from_cells([PROGRAM], "Game", frozenset()).text
+    entry = KeptSource(text=text, name="Game").write(run)
+    config = compose(["workflow=custom", f'workflow.entry="{entry}"', "trainable_targets=[a]"], run_dir=run)
+    save(config, run / "config.yaml")
+    record_code(config, run)
+    run.rename(moved)
+    assert load(moved).workflow.entry == f"{moved}/workflow.py->Game"
+    require_known_code(load(moved), moved, setting="run", trusted=False, own_opponent=True)
+    load_object(load(moved).workflow.entry, setting="workflow.entry")
+    assert str(moved) not in sys.path  # nothing is imported that lies beside it
+    (moved / "workflow.py").write_text(f"{text}\nn = 1\n")
+    with pytest.raises(ConfigError, match=r"workflow\.entry=.*elsewhere/workflow\.py->Game, which is not recorded as"):
+        require_known_code(load(moved), moved, setting="run", trusted=False, own_opponent=True)
 
 
 @given(text=st.text(alphabet=st.sampled_from("\\${}:.a1 '\"\n#!&*-?é"), max_size=12))

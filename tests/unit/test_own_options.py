@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
+from ajet.config.authors.importing import load_object
 from ajet.config.authors.known_code import named_code
 from ajet.config.compose import compose, load, save, with_own_options
 from ajet.config.root import Config
@@ -186,3 +187,31 @@ def test_settings_made_of_a_shipped_options_own_leave_that_option_as_it_is(tmp_p
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.stdout.startswith("ajet.rollout.opponents.random 0.5 ["), done.stderr
     assert "->" not in done.stdout
+
+
+@pytest.mark.parametrize("as_module", [False, True])
+def test_an_option_that_was_edited_since_the_last_run_is_the_edited_one(
+    as_module: bool, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook; in the same second, and by as many characters, which a compiled file does not show."""
+    monkeypatch.syspath_prepend(file.parent)
+    file = file.rename(file.with_name("my_edited_engines.py"))
+    entry = f"engine={'my_edited_engines:Nested' if as_module else f'{file}->Nested'}"
+
+    def depth() -> int:
+        return int(built(compose(["workflow=signals", entry], run_dir="x")).config.depth)
+
+    assert depth() == 1
+    file.write_text(ENGINES.replace("depth: int = 1", "depth: int = 7"))
+    assert depth() == 7
+    component = compose(["workflow=signals", entry], run_dir="x").engine.component
+    assert component is compose(["workflow=signals", entry], run_dir="y").engine.component
+
+
+def test_files_of_one_name_in_two_folders_do_not_mix(tmp_path: Path) -> None:
+    for name, number in (("a", 1), ("b", 2)):
+        (tmp_path / name).mkdir()
+        text = "from dataclasses import dataclass\n@dataclass\nclass Words:\n    size: 'Size'\n"
+        (tmp_path / name / "same_name.py").write_text(f"{text}class Size:\n    number = {number}\n")
+    kinds = [load_object(f"{tmp_path}/{name}/same_name.py->Words", setting="own") for name in "ab"]
+    assert [get_type_hints(kind)["size"].number for kind in kinds] == [1, 2]

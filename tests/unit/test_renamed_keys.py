@@ -6,8 +6,10 @@ from typing import ClassVar
 import pytest
 import yaml
 
+from ajet.config.algorithm import AlgorithmConfig
 from ajet.config.compose import compose, load, save
-from ajet.config.renamed import RENAMED, renamed_sections, with_new_keys
+from ajet.config.renamed import RENAMED, renamed_sections, understand_old_loss, with_new_keys
+from ajet.errors import ConfigError
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 
@@ -26,6 +28,19 @@ def test_an_old_key_sets_what_the_new_one_does(old: str) -> None:
     config = [compose([*SIGNALS, f"{key}={VALUES[old]}"], run_dir="x") for key in (old, RENAMED[old])]
     assert value_of(config[0], RENAMED[old]) == value_of(config[1], RENAMED[old]) is not None
     assert with_new_keys([f"+{old}=1", f"~{old}", "seed=1"]) == [f"+{RENAMED[old]}=1", f"~{RENAMED[old]}", "seed=1"]
+
+
+def test_a_loss_that_is_an_aggregation_by_now_is_that_and_not_named_beside_another(tmp_path: Path) -> None:
+    algorithm = compose([*SIGNALS, "algorithm=rloo", "algorithm.loss=dapo"], run_dir="x").algorithm
+    assert (algorithm.loss, algorithm.aggregation) == ("clip", "dapo")
+    assert compose([*SIGNALS, "algorithm=dapo", "algorithm.loss=grpo"], run_dir="x").algorithm.aggregation == "grpo"
+    assert with_new_keys(["algorithm.loss=grpo,dapo"]) == ["algorithm.aggregation=grpo,dapo"]
+    assert with_new_keys(["algorithm.loss=clip,dapo"]) == ["algorithm.loss=clip,dapo"]
+    for aggregation in ("grpo", "dapo"):
+        with pytest.raises(ConfigError, match=f"loss=grpo is the former name .*aggregation={aggregation} is named, to"):
+            compose([*SIGNALS, "algorithm.loss=grpo", f"algorithm.aggregation={aggregation}"], run_dir="x")
+    with pytest.raises(ConfigError, match=r"loss=grpo is the former name .*aggregation=dapo is named, to"):
+        understand_old_loss(AlgorithmConfig(loss="grpo", aggregation="dapo"))  # as a YAML file would have it
 
 
 def test_a_run_directory_with_old_keys_is_read(tmp_path: Path) -> None:

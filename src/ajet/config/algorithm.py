@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,8 +16,6 @@ from ajet.errors import ConfigError
 OPTION_FOLDERS = {"loss": "losses", "advantage": "advantages", "aggregation": "aggregations"}
 """Setting -> the folder of `train/algorithms` whose files are its built-in values."""
 _ALGORITHMS = Path(__file__).resolve().parents[1] / "train" / "algorithms"
-_AGGREGATIONS_ONCE_CALLED_LOSSES = ("grpo", "dapo", "dr_grpo")
-"""What `algorithm.loss` could be while it named the aggregation; understood until 0.2."""
 
 
 @dataclass
@@ -157,22 +154,6 @@ def check_own_code(algorithm: AlgorithmConfig) -> None:
     """
     for setting, entry in own_code(algorithm):
         check_entry(entry, setting=setting)
-
-
-def understand_old_loss(algorithm: AlgorithmConfig) -> None:
-    """Move an aggregation that stands in `algorithm.loss`, as it once did, to its own key, and say so once."""
-    if algorithm.loss in _AGGREGATIONS_ONCE_CALLED_LOSSES:
-        algorithm.aggregation, algorithm.loss = algorithm.loss, AlgorithmConfig.loss
-        _tell_of_new_key(algorithm.aggregation)
-
-
-@cache
-def _tell_of_new_key(name: str) -> None:
-    print(
-        f"note: algorithm.loss={name} is called algorithm.aggregation={name} now; the old key is understood until 0.2",
-        file=sys.stderr,
-        flush=True,
-    )
 
 
 def check_baseline(algorithm: AlgorithmConfig, tags: Sequence[str] | None) -> None:

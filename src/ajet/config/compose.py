@@ -19,7 +19,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ajet.config.algorithm import check_own_code, own_code, understand_old_loss
+from ajet.config.algorithm import check_own_code, own_code
+from ajet.config.authors.importing import split_entry
 from ajet.config.authors.known_code import require_known_code
 from ajet.config.explain import explain, explain_missing
 from ajet.config.fields import BUILTIN_PREFIX, CODE, PLACE, marked
@@ -28,7 +29,7 @@ from ajet.config.logger import own_logger
 from ajet.config.model import resolve_model_path
 from ajet.config.options import GROUPS, choosing, field_types, is_nullable, option, options, owners
 from ajet.config.outside import is_outside, unloaded_option
-from ajet.config.renamed import renamed_sections, with_new_keys
+from ajet.config.renamed import renamed_sections, understand_old_loss, with_new_keys
 from ajet.config.root import Config, EvaluateConfig, PlayConfig
 from ajet.config.store import SCHEMAS
 from ajet.config.validate import validate, validate_evaluation
@@ -247,7 +248,18 @@ def load(run: Path) -> Config:
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         raise ConfigError(f"{path} is damaged, or of another version of ajet: {explain(error, Config, [])}") from error
     understand_old_loss(config.algorithm)
+    config.workflow.entry = _entry_now(config, run)
     return config
+
+
+def _entry_now(config: Config, run: Path) -> str:
+    """The workflow's entry: one that lies in the run directory, as a notebook's class does, has moved with it."""
+    place, name = split_entry(config.workflow.entry)
+    made_in = Path(config.run_dir).resolve()
+    if not (Path(place).is_absolute() and Path(place).is_relative_to(made_in)):
+        return config.workflow.entry
+    moved = run.resolve() / Path(place).relative_to(made_in)
+    return f"{moved}->{name}" if moved.is_file() else config.workflow.entry
 
 
 def with_own_options(config: Config, *, opponent: bool = True) -> Config:

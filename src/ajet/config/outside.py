@@ -57,7 +57,6 @@ def is_outside(name: object) -> bool:
     return isinstance(name, str) and any(mark in name for mark in ("->", ":", "."))
 
 
-@cache
 def outside_option(group: str, entry: str, key: str) -> type[Any]:
     """The configuration of a user's class.
 
@@ -69,10 +68,15 @@ def outside_option(group: str, entry: str, key: str) -> type[Any]:
     Raises:
         ConfigError: it cannot be imported, or lacks what the group asks of it.
     """
-    setting, interface = f"{group}={entry}", INTERFACES[group]
     component = load_object(entry, setting=group)
     if not isinstance(component, type):
-        raise ConfigError(f"{setting} is not a class")
+        raise ConfigError(f"{group}={entry} is not a class")
+    return _option_of(component, group, entry, key)
+
+
+@cache  # by the class itself, which is another one once its file was edited
+def _option_of(component: type[Any], group: str, entry: str, key: str) -> type[Any]:
+    setting, interface = f"{group}={entry}", INTERFACES[group]
     check_component(component, setting, offered=interface.offered, methods=interface.methods)
     own = _own_config(component, setting)
     bases = (own,) if issubclass(own, interface.base) else (own, interface.base)

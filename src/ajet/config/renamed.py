@@ -1,4 +1,8 @@
-"""Keys that were renamed, understood until 0.2: in overrides, and in the run directories of earlier versions."""
+"""Keys that were renamed, understood until 0.2: in overrides, and in the run directories of earlier versions.
+
+One value was renamed, too: `algorithm.loss` named the aggregation once. Where a YAML file names it, only the composed
+configuration shows it.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +11,73 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from ajet.config.algorithm import AlgorithmConfig
+from ajet.errors import ConfigError
+
 RENAMED: Mapping[str, str] = {
     "workflow.hostile": "workflow.opposing_sides",
     "logger.wandb.sample_games": "logger.wandb.sample_episodes",
 }
 """Old key -> new key, in the same section."""
+_LOSS, _AGGREGATION = "algorithm.loss", "algorithm.aggregation"
+_ONCE_LOSSES = ("grpo", "dapo", "dr_grpo")
+"""Aggregations that `algorithm.loss` could name."""
 
 
 def with_new_keys(overrides: Sequence[str]) -> list[str]:
-    """The overrides by today's keys; says once of each old one what it is called now."""
-    return [_with_new_key(override) for override in overrides]
+    """The overrides by today's keys; says once of each old one what it is called now.
+
+    Raises:
+        ConfigError: `algorithm.loss` names an aggregation, and `algorithm.aggregation` does as well.
+    """
+    parts = [override.partition("=") for override in overrides]
+    given = {key.lstrip("+"): value for key, _, value in parts}
+    if _is_aggregation(given.get(_LOSS, "")) and _AGGREGATION in given:
+        raise _named_twice(given[_LOSS], given[_AGGREGATION])
+    return [_with_new_key(*part) for part in parts]
 
 
-def _with_new_key(override: str) -> str:
-    key, equals, value = override.partition("=")
+def _with_new_key(key: str, equals: str, value: str) -> str:
     name = key.lstrip("+~")
+    if name == _LOSS and _is_aggregation(value):
+        _tell(f"{_LOSS}={value}", f"{_AGGREGATION}={value}")
+        return f"{key.removesuffix(name)}{_AGGREGATION}={value}"
     if name not in RENAMED:
-        return override
-    _tell(name)
+        return f"{key}{equals}{value}"
+    _tell(name, RENAMED[name])
     return f"{key.removesuffix(name)}{RENAMED[name]}{equals}{value}"
 
 
+def _is_aggregation(values: str) -> bool:
+    """Whether a value of `algorithm.loss`, or each of several that are swept, is an aggregation's name."""
+    return all(value in _ONCE_LOSSES for value in values.split(","))
+
+
+def understand_old_loss(algorithm: AlgorithmConfig) -> None:
+    """Move an aggregation that stands in `algorithm.loss`, as it once did, to its own key, and say so once.
+
+    Raises:
+        ConfigError: another aggregation is named as well.
+    """
+    old = algorithm.loss
+    if old not in _ONCE_LOSSES:
+        return
+    if algorithm.aggregation not in (old, AlgorithmConfig.aggregation):
+        raise _named_twice(old, algorithm.aggregation)
+    algorithm.aggregation, algorithm.loss = old, AlgorithmConfig.loss
+    _tell(f"{_LOSS}={old}", f"{_AGGREGATION}={old}")
+
+
+def _named_twice(old: str, aggregation: str) -> ConfigError:
+    return ConfigError(
+        f"{_LOSS}={old} is the former name of {_AGGREGATION}={old}, and {_AGGREGATION}={aggregation} is named, too: "
+        "drop one of them"
+    )
+
+
 @cache
-def _tell(old: str) -> None:
-    text = f"note: {old} is called {RENAMED[old]} now; the old key is understood until 0.2"
+def _tell(old: str, new: str) -> None:
+    text = f"note: {old} is called {new} now; the old key is understood until 0.2"
     print(text, file=sys.stderr, flush=True)
 
 

@@ -21,6 +21,7 @@ from ajet.tracking.files.writing import write_text
 
 FILE = "workflow.py"
 """Holds a notebook's class, in the run directory."""
+_HEADING = "needs of the cells of a notebook; written by ajet."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,12 @@ class KeptSource:
         return f"{path}->{self.name}"
 
 
+def is_kept(content: bytes) -> bool:
+    """Whether a file is one that `source_from_cells` wrote."""
+    first = content.partition(b"\n")[0]
+    return first.startswith(b'"""What ') and first.endswith(f'{_HEADING}"""'.encode())
+
+
 def source_from_cells(cells: Sequence[str], name: str, known: frozenset[str]) -> CellSource:
     """The module that defines `name` as the notebook does now.
 
@@ -95,7 +102,7 @@ def source_from_cells(cells: Sequence[str], name: str, known: frozenset[str]) ->
             wanted += [(need, place if need in own else len(statements)) for need in statements[place].needs]
     kept = [statements[i] for i in sorted(chosen)]
     futures = dict.fromkeys(statement.text for statement in statements if statement.is_future)
-    lines = [f'"""What {name} needs of the cells of a notebook; written by ajet."""', *futures]
+    lines = [f'"""What {name} {_HEADING}"""', *futures]
     values = sorted({bound for statement in kept if statement.is_value for bound in statement.binds})
     return CellSource(text="\n\n".join([*lines, *(s.text for s in kept)]) + "\n", values=tuple(values))
 

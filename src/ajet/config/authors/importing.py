@@ -1,6 +1,7 @@
 """`package.module:name`, `package.module->name`, `package.module.name` or `path/file.py->name` -> that object.
 
-Code of authors runs here for the first time. What it raises becomes one sentence that names the author's line.
+Code of authors runs here for the first time, and again where its file was edited since, as notebooks do between two
+runs: what runs is what the file says now. What it raises becomes one sentence that names the author's line.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ajet.config.authors.cells import is_kept
 from ajet.config.authors.lines import one_line
 from ajet.errors import AjetError, ConfigError, is_users
 
 FORMS = "package.module:name, package.module->name or path/file.py->name"
+_LAST_RUN: dict[str, str] = {}
+"""Module that was imported by its name -> SHA-256 of its file then."""
 
 
 @contextmanager
@@ -89,34 +94,49 @@ def _import_module(name: str, setting: str) -> ModuleType:
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        found = importlib.util.find_spec(name) is not None
+        spec = importlib.util.find_spec(name)
     except ModuleNotFoundError as error:
         if error.name is None or not name.startswith(error.name):
             raise  # one that the module's package asks for
-        found = False
-    if not found:
+        spec = None
+    if spec is None:
         raise ConfigError(f"{setting}: there is no module {name}; is it installed, and spelled so?")
-    return importlib.import_module(name)
+    module = importlib.import_module(name)
+    if spec.origin is not None and spec.origin.endswith(".py"):
+        content = Path(spec.origin).read_bytes()
+        digest = sha256(content).hexdigest()
+        if _LAST_RUN.setdefault(name, digest) != digest:
+            _run(module, content, spec.origin)
+            _LAST_RUN[name] = digest
+    return module
 
 
 def _import_file(path: Path, setting: str) -> ModuleType:
+    """The file's module, one for each content: a workflow, a judge and tasks in one file share it, while an edited file
+    and a namesake in another folder have modules of their own."""
     if not path.is_file():
         raise ConfigError(f"{setting}: there is no file {path}.")
-    name = f"ajet_user_{path.stem}"
-    known = sys.modules.get(name)
-    if known is not None and known.__file__ == str(path.resolve()):
-        return known  # a workflow, a judge and tasks in one file are one module
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    assert spec is not None and spec.loader is not None
+    path = path.resolve()
+    content = path.read_bytes()
+    name = f"ajet_user_{path.stem}_{sha256(os.fsencode(path) + bytes(1) + content).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     # Registered before it runs: dataclasses and pydantic look a class's module up by name.
     sys.modules[name] = module
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    # What a notebook's class imports lies elsewhere, and the run directory that it is kept in may be a stranger's.
+    if str(path.parent) not in sys.path and not is_kept(content):
+        sys.path.insert(0, str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        _run(module, content, str(path))
     except BaseException:
         del sys.modules[name]  # half of a module is none
         raise
     return module
+
+
+def _run(module: ModuleType, content: bytes, file: str) -> None:
+    # Compiled anew: Python takes a stale compiled file where the edited one has its size and is of the same second.
+    exec(compile(content, file, "exec", dont_inherit=True), vars(module))

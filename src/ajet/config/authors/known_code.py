@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from ajet.config.algorithm import own_code
+from ajet.config.authors.cells import FILE, is_kept
 from ajet.config.authors.finding import files_of
 from ajet.config.fields import CODE, SENT_TO, marked
 from ajet.config.root import Config
@@ -55,7 +56,7 @@ def require_known_code(
         return
     known = _recorded(run_dir)
     for what, digest in named_code(config, opponent=own_opponent, training=training).items():
-        if known.get(what) != digest:
+        if known.get(what) != digest and not (digest in known.values() and _is_kept(what, run_dir)):
             why = "has changed since the run was made" if what in known else "is not recorded as yours"
             raise ConfigError(f"{setting} would use {what}, which {why}: look at it, and allow it with trust_code=true")
 
@@ -81,6 +82,13 @@ def named_code(config: Config, *, opponent: bool = True, training: bool = True) 
             address = getattr(named.section, named.mark)
             found[f"{named.key}={named.value} for {section}.{named.mark}={address}"] = ""
     return found
+
+
+def _is_kept(what: str, run_dir: Path) -> bool:
+    """Whether it is a notebook's class, which moves with the run directory and is known by what its file says: nothing
+    that lies beside it is imported."""
+    file = run_dir.resolve() / FILE
+    return what.startswith(f"workflow.entry={file}->") and file.is_file() and is_kept(file.read_bytes())
 
 
 def _recorded(run_dir: Path) -> dict[str, object]:

@@ -19,6 +19,7 @@ from typing import TypeVar
 from filelock import Timeout
 from omegaconf import DictConfig, OmegaConf
 
+from ajet.config.renamed import with_new_keys
 from ajet.config.sweeps.records import (
     JobRecord,
     SweepPlan,
@@ -106,8 +107,8 @@ def _earlier_or_new(job: SweepJob, plan: SweepPlan) -> JobRecord:
 
 
 def _what(overrides: Sequence[str]) -> list[str]:
-    """Without the launcher, whose place in the command changes when another is named."""
-    return [override for override in overrides if not says_how_to_run(override)]
+    """By today's keys; without the launcher, whose place in the command changes when another is named."""
+    return [override for override in with_new_keys(overrides) if not says_how_to_run(override)]
 
 
 def _attempt(
