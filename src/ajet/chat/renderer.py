@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ajet.chat.lengths import check_length
 from ajet.chat.messages import assistant_message, plain_messages
 from ajet.chat.tool_calls import ParsedReply, parse_reply
+from ajet.chat.tools_as_text import template_shows_tools, with_tools_as_text
 from ajet.chat.turn_end import find_turn_end
 from ajet.chat.types import ChatRequest
 from ajet.errors import WorkflowError
@@ -70,6 +71,7 @@ class ChatRenderer:
         """
         self._tokenizer = tokenizer
         self._turn_end = find_turn_end(tokenizer)
+        self._shows_tools = template_shows_tools(tokenizer)
         ids = [self.turn_end_id, tokenizer.eos_token_id, *eos_ids]
         known = [i for i in ids if i is not None and 0 <= i < len(tokenizer)]
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys(known))
@@ -192,10 +194,13 @@ class ChatRenderer:
         return tuple(ids[:end])
 
     def _text(self, messages: list[dict[str, Any]], tools: list[Any], *, add_generation_prompt: bool) -> str:
+        messages, tools = self._as_text(messages), self._as_text(tools)
+        if not self._shows_tools:
+            messages, tools = with_tools_as_text(messages, tools), []
         try:
             rendered = self._tokenizer.apply_chat_template(
-                self._as_text(messages),
-                tools=self._as_text(tools) or None,
+                messages,
+                tools=tools or None,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
             )

@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import MISSING
 
 BUILTIN_PREFIX = "builtin:"
+PACKAGED_PREFIX = "package:"
 """Before the name of a model or a file that ships with ajet."""
 RULE = "rule"
 NEEDED = "needed"

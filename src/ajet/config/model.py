@@ -8,7 +8,8 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from ajet.config.fields import BUILTIN_PREFIX, one_of, ruled
+from ajet.config.fields import BUILTIN_PREFIX, PACKAGED_PREFIX, one_of, ruled
+from ajet.engine.packaged import check_packaged
 from ajet.errors import ConfigError
 
 _MODELS = Path(__file__).resolve().parent.parent / "engine" / "models"
@@ -32,7 +33,8 @@ class ModelConfig:
     """Which model is trained, and in which number format."""
 
     path: str = MISSING
-    """A directory in Hugging Face format, a hub id `owner/name`, or `builtin:tiny`."""
+    """A directory in Hugging Face format, a hub id `owner/name`, `builtin:tiny`, or `package:smollm2`, which a Python
+    package brings."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """Adapters."""
     dtype: str = one_of("float32", "float32", "bfloat16")
@@ -43,13 +45,18 @@ class ModelConfig:
 
 
 def resolve_model_path(path: str) -> str:
-    """`model.path` as transformers and vLLM take it: an absolute directory or a hub id.
+    """`model.path` as transformers and vLLM take it: an absolute directory or a hub id; a packaged model's name
+    stays as it is, for it is converted only when a run starts.
 
     Raises:
         ConfigError: no such directory, or it holds no `config.json`; nothing is looked up on a network.
+        MissingExtraError: a package is not installed.
     """
     if path.startswith(BUILTIN_PREFIX):
         return str(_builtin_checkpoint(path.removeprefix(BUILTIN_PREFIX)))
+    if path.startswith(PACKAGED_PREFIX):
+        check_packaged(path.removeprefix(PACKAGED_PREFIX))
+        return path
     directory = Path(path).expanduser()
     if directory.is_dir():
         if not (directory / "config.json").is_file():

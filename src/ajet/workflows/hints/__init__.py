@@ -1,0 +1,1 @@
+"""A word game in plain English for two agents, for pretrained models."""

@@ -1,0 +1,72 @@
+"""One round of the word game with two agents, `teacher` and `student`.
+
+In: a task with a `word` and its `choices`. Out: 1 for both if the student named the word after a legal hint, else 0. A
+hint that is not legal ends the round: what a student made of it would be worth nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ajet.chat.types import ChatModel
+from ajet.errors import ConfigError
+from ajet.tuner import AjetTuner
+from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+from ajet.workflows.asking import text_of
+from ajet.workflows.hints.game import (
+    ScriptedPlayer,
+    is_legal_hint,
+    read_guess,
+    student_messages,
+    teacher_messages,
+)
+
+
+class Hints(Workflow):
+    """The teacher describes a word without saying it, the student finds it among four."""
+
+    target_tags: ClassVar[tuple[str, ...]] = ("teacher", "student")
+    has_own_models: ClassVar[bool] = False
+
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        """Play one round."""
+        word, choices = workflow_task.task.metadata["word"], list(workflow_task.task.metadata["choices"])
+        teacher = tuner.as_agentscope_model(agent_name="teacher", target_tag="teacher")
+        student = tuner.as_agentscope_model(agent_name="student", target_tag="student")
+        hint = await _ask(teacher, teacher_messages(word))
+        metrics = {"legal_hints": float(is_legal_hint(hint, word))}
+        guess = None
+        if metrics["legal_hints"]:
+            guess = read_guess(await _ask(student, student_messages(hint, choices)), choices)
+            metrics["legal_guesses"] = float(guess is not None)
+            if guess is not None:
+                metrics["right_of_legal"] = float(guess == word)
+        found = guess == word
+        return WorkflowOutput(
+            reward=float(found),
+            is_success=found,
+            metadata={"word": word, "hint": hint, "guess": guess},
+            log_metrics=metrics,
+        )
+
+    @classmethod
+    def scripted_player(
+        cls, *, agent_name: str, target_tag: str, rng: random.Random, params: Mapping[str, float]
+    ) -> ChatModel:
+        """A partner that hints by categories and knows them; `accuracy` (default 1) is how often.
+
+        Raises:
+            ConfigError: an unknown name, or a number that is not a probability.
+        """
+        for name, value in params.items():
+            if name != "accuracy":
+                raise ConfigError(f"opponent.params.{name}: scripted hints players have accuracy")
+            if not 0 <= value <= 1:
+                raise ConfigError(f"opponent.params.accuracy={value}: a probability is between 0 and 1")
+        return ScriptedPlayer(rng=rng, accuracy=params.get("accuracy", 1.0))
+
+
+async def _ask(model: Any, messages: list[dict[str, str]]) -> str:
+    return text_of(await model(messages)).strip()
