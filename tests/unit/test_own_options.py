@@ -11,7 +11,8 @@ import pytest
 
 from ajet.config.authors.importing import load_object
 from ajet.config.authors.known_code import named_code
-from ajet.config.compose import compose, load, save, with_own_options
+from ajet.config.cli.entry import run_entry
+from ajet.config.compose import compose, load, load_training, save, with_own_options
 from ajet.config.root import Config
 from ajet.errors import ConfigError
 
@@ -215,3 +216,58 @@ def test_files_of_one_name_in_two_folders_do_not_mix(tmp_path: Path) -> None:
         (tmp_path / name / "same_name.py").write_text(f"{text}class Size:\n    number = {number}\n")
     kinds = [load_object(f"{tmp_path}/{name}/same_name.py->Words", setting="own") for name in "ab"]
     assert [get_type_hints(kind)["size"].number for kind in kinds] == [1, 2]
+
+
+KNOBS = """
+from dataclasses import dataclass, field
+
+@dataclass
+class Inner:
+    rate: float = 0.1
+
+@dataclass
+class Settings:
+    knobs: dict[str, int] = field(default_factory=dict)
+    inner: Inner = field(default_factory=Inner)
+
+class Mine:
+    def __init__(self, config: Settings) -> None: ...
+    async def generate(self, request): ...
+    def update_weights(self, weights, policy_version): ...
+    def close(self): ...
+"""
+
+
+def engines_of(arguments: list[str], seen: list[Any]) -> int:
+    """What each job of a command line has for an engine; returns the exit code."""
+    return run_entry("train", load_training, lambda config: seen.append(config.engine), arguments)
+
+
+def test_mappings_of_ones_own_option_can_be_set_and_its_own_keys_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("knobs.py").write_text(KNOBS)
+    seen: list[Any] = []
+    asked = ["workflow=signals", "engine=knobs.py->Mine", "engine.knobs.a=1", "run_dir=a"]
+    assert engines_of([*asked, "engine.inner.rate=0.5"], seen) == 0
+    assert (seen[0].knobs, seen[0].inner.rate) == ({"a": 1}, 0.5)
+    assert engines_of([*asked[:2], "engine.inner.rat=1"], seen) == 2
+    assert "unknown key engine.inner.rat: did you mean rate? keys of engine.inner: rate" in capsys.readouterr().err
+    assert engines_of([*asked[:2], "engine.nobs.a=1"], seen) == 2
+    said = capsys.readouterr().err
+    assert said.strip().endswith("unknown key engine.nobs.a: keys of engine: inner, knobs, name, placement")
+
+
+def test_options_of_ones_own_can_be_swept_beside_those_that_ship(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("knobs.py").write_text(KNOBS)
+    seen: list[Any] = []
+    arguments = ["-m", "workflow=signals", "engine=knobs.py->Mine,scripted", "hydra.sweep.dir=s"]
+    assert engines_of(arguments, seen) == 0
+    assert [engine.name for engine in seen] == [f"{tmp_path}/knobs.py->Mine", "scripted"]
+    Path("losses.py").write_text("def one(tokens):\n    return -tokens.logp\n")
+    losses = ["-m", "workflow=signals", "engine=scripted", "algorithm.loss=clip,losses.py->one", "hydra.sweep.dir=t"]
+    assert engines_of(losses, seen) == 0 and len(seen) == 4

@@ -13,18 +13,12 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 
 from ajet.config.fields import NEEDED
 from ajet.config.hydra_private import AMBIGUOUS
-from ajet.config.options import GROUPS, field_types, group_of, leaves, option, owners
+from ajet.config.options import GROUPS, field_types, group_of, leaves, option, own_options, owners
 from ajet.config.outside import is_outside
 from ajet.config.store import group_options, groups
 from ajet.config.words import FILTERS, WHY_NO_FILTERS, our_keys
 from ajet.errors import AjetError
 
-FREE_KEYS = (
-    *("workflow.params", "opponent.params", "data.fields", "own"),
-    *("algorithm.loss_args", "algorithm.advantage_args", "algorithm.aggregation_args"),
-    "logger.own_args",
-)
-"""Mappings whose keys are those of code of the user's, so that any name may be set."""
 _KINDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -60,7 +54,7 @@ def explain(error: Exception, schema: type, overrides: Sequence[str]) -> str:
     full_key = str(cause.full_key or "") if isinstance(cause, OmegaConfBaseException) else ""
     if isinstance(cause, ConfigKeyError | AttributeError) and full_key and not full_key.startswith("hydra"):
         key, holder = _as_written(full_key.replace("/", "."), overrides), getattr(cause, "object_type", None)
-        return _explain_other_option(key, holder) or _explain_unknown_key(key, schema, holder)
+        return _explain_other_option(key, holder) or _explain_unknown_key(key, schema, holder, overrides)
     if isinstance(cause, ValidationError) and full_key:
         kind = _kind(full_key, schema, getattr(cause, "object_type", None))
         if kind is not None:
@@ -135,12 +129,12 @@ def _option_name(group: str | None, holder: Any) -> str | None:
     return next(str(spec.default) for spec in fields(holder) if spec.name == about.key)
 
 
-def _explain_unknown_key(full_key: str, schema: type, holder: Any) -> str:
+def _explain_unknown_key(full_key: str, schema: type, holder: Any, overrides: Sequence[str]) -> str:
     """Name what was meant, and the keys of the deepest node that exists; `holder` is the dataclass without the key."""
-    node, path = schema, ""
+    node, path, own = schema, "", dict(own_options(overrides))
     for part in full_key.split("."):
         group = group_of(node)
-        hints = field_types(node if _option_name(group, holder) is None else holder)
+        hints = field_types(holder if _option_name(group, holder) is not None else own.get(group or "", node))
         if part not in hints:
             options = sorted(hints)
             if not path and "workflow" in hints:  # an evaluation takes from its run what others compose from groups

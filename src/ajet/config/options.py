@@ -27,6 +27,7 @@ from ajet.rollout.judges.base import JudgeConfig
 from ajet.rollout.opponents.base import OpponentConfig
 
 _DECLARES = re.compile(r"^class \w+\(\w+Config\):", re.MULTILINE)
+_VALUE = re.compile(r"""'[^']*'|"[^"]*"|[^,]+""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,12 +125,47 @@ def choosing(overrides: Sequence[str]) -> list[str]:
 
 
 def _with_outside(override: str) -> str:
+    group, entries = _chosen_outside(override)
+    for entry in entries:
+        register_outside(group, entry)
+    values = [value.strip("'\"") for value in values_of(override.partition("=")[2])]
+    written = [f'"{value}"' if value in entries else value for value in values]
+    return f"{group}={','.join(written)}" if entries else override
+
+
+def _chosen_outside(override: str) -> tuple[str, list[str]]:
+    """(group, the user's own options among those that it chooses), several for a sweep."""
     group, _, value = override.partition("=")
-    entry = value.strip("'\"")
-    if group not in GROUPS or not is_outside(entry) or "," in entry:
-        return override
-    register_outside(group, entry)
-    return f'{group}="{entry}"'
+    if group not in GROUPS or value.startswith(("[", "{")):
+        return group, []
+    return group, [entry for entry in (each.strip("'\"") for each in values_of(value)) if is_outside(entry)]
+
+
+def values_of(value: str) -> list[str]:
+    """The values of a sweep as they are written; one where none is swept.
+
+    Example: `a.py->A,"b,c.py->B"` has two.
+    """
+    return [value] if value.startswith(("[", "{")) else [each.strip() for each in _VALUE.findall(value)]
+
+
+def own_options(overrides: Sequence[str]) -> list[tuple[str, type[Any]]]:
+    """(group, dataclass) of each option of a user's own that is chosen.
+
+    Raises:
+        ConfigError: as `outside_option`.
+    """
+    chosen = [_chosen_outside(override) for override in overrides]
+    return [(group, option(group, entry)) for group, entries in chosen for entry in entries]
+
+
+def mappings(schema: Any, prefix: str = "") -> Iterator[str]:
+    """Every dotted key that holds a mapping, in which any name may be set."""
+    for name, kind in field_types(schema).items():
+        if is_dataclass(kind):
+            yield from mappings(kind, f"{prefix}{name}.")
+        elif (get_origin(kind) or kind) is dict:
+            yield f"{prefix}{name}"
 
 
 def group_of(schema: Any) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ajet.config.fields import named, place
 from ajet.data.listed import PathConfig
@@ -26,6 +26,8 @@ class HuggingFaceConfig(PathConfig):
     """The split to train on."""
     held_out_split: str | None = None
     """The split that is held out; null: a part of `split` is."""
+
+    needs_extras: ClassVar[tuple[str, ...]] = ("datasets",)
 
     def rows(self, path: str, *, held_out: bool, setting: str) -> list[TaskRow]:
         """See `PathConfig`."""

@@ -25,6 +25,8 @@ class DataConfig:
 
     has_answers: ClassVar[bool] = True
     """Whether its tasks can hold a right answer."""
+    needs_extras: ClassVar[tuple[str, ...]] = ()
+    """Extras of the installation, of which it needs one (`ajet.errors.EXTRAS`)."""
 
     def build(self, *, run_seed: int, num_distinct: int | None, check_task: TaskCheck) -> TaskSource:
         """The run's tasks, read and split before anything heavy loads.

@@ -29,6 +29,8 @@ class EngineConfig:
     placement: str = one_of("colocated", "colocated")
     """Where the engine lives relative to training: in the same process on the same device."""
 
+    needs_extras: ClassVar[tuple[str, ...]] = ()
+    """Extras of the installation, of which it needs one (`ajet.errors.EXTRAS`)."""
     component: ClassVar[Any] = None
     """The engine's class where a user wrote it (docs/extend/engine.md)."""
 

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ajet.config.fields import named, ruled
 from ajet.engine.base import EngineConfig, SamplingRequest
@@ -70,6 +70,8 @@ class VllmConfig(EngineConfig):
     """On GPUs: devices that one copy of the model is spread over; more than one starts worker processes."""
     enforce_eager: bool = True
     """Skip compilation and CUDA graphs, for a quick start."""
+
+    needs_extras: ClassVar[tuple[str, ...]] = ("cpu", "gpu")
 
     def build(
         self, *, model_path: str, max_context: int, dtype: str, device: str, num_threads: int | None

@@ -43,10 +43,13 @@ def check_parameters(config: Config) -> None:
 
 def _check_extras(config: Config) -> None:
     """Refuse what would find out only later that its package is not installed."""
-    if config.judge.name == "boxed_math":
-        require_extra("math", needed_by="judge=boxed_math")
-    if config.data.reader == "huggingface":
-        require_extra("datasets", needed_by="data=huggingface")
+    if config.engine.needs_extras:
+        asks = f"engine={config.engine.name}"
+        require_extra(*config.engine.needs_extras, needed_by=asks, otherwise="engine=transformers")
+    if config.judge.needs_extras:
+        require_extra(*config.judge.needs_extras, needed_by=f"judge={config.judge.name}")
+    if config.data.needs_extras:
+        require_extra(*config.data.needs_extras, needed_by=f"data={config.data.reader}")
 
 
 def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Workflow]:

@@ -6,12 +6,12 @@ import argparse
 import numbers
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from ajet.config.explain import FREE_KEYS, suggest_key
+from ajet.config.explain import suggest_key
 from ajet.config.hydra_private import flag_parser
-from ajet.config.options import choosing
+from ajet.config.options import choosing, mappings, own_options, values_of
 from ajet.config.renamed import with_new_keys
 from ajet.config.root import Config
 from ajet.errors import ConfigError
@@ -43,9 +43,11 @@ def read(argv: Sequence[str]) -> Command:
         ConfigError: a flag that does not exist or is fixed.
     """
     argv = choosing(with_new_keys(argv))
+    free = {*mappings(Config), *(key for group, kind in own_options(argv) for key in mappings(kind, f"{group}."))}
+    argv = [_as_hydra_reads(argument, free) for argument in argv]
     parser = flag_parser()
     try:
-        parsed, unknown = parser.parse_known_intermixed_args([_as_hydra_reads(argument) for argument in argv])
+        parsed, unknown = parser.parse_known_intermixed_args(argv)
     except argparse.ArgumentError as error:
         raise ConfigError(" ".join(str(error).split())) from error
     if unknown:
@@ -55,18 +57,26 @@ def read(argv: Sequence[str]) -> Command:
         )
     if parsed.config_name is not None or parsed.config_path is not None:
         raise ConfigError("--config-name and --config-path are fixed: add YAML files of your own with --config-dir")
-    flag_arguments = [_as_hydra_reads(argument) for argument in argv]
+    flag_arguments = list(argv)
     for override in parsed.overrides:
         flag_arguments.remove(override)
     return Command(overrides=parsed.overrides, flag_arguments=flag_arguments, flags=parsed)
 
 
-def _as_hydra_reads(argument: str) -> str:
-    """Spare users two rules of Hydra's: `->` needs quotes, and a new key of a mapping needs `++`."""
+def _as_hydra_reads(argument: str, free: Collection[str]) -> str:
+    """Spare users two rules of Hydra's: `->` needs quotes, and a new key of a mapping needs `++`.
+
+    Args:
+        argument: as it was given.
+        free: keys of the mappings.
+    """
     key, equals, value = argument.partition("=")
-    if equals and "->" in value and not value.startswith(("'", '"')):
-        argument = f"{key}={quoted(value)}"
-    if equals and any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS):
+    if equals and "->" in value:
+        values = [
+            each if "->" not in each or each.startswith(("'", '"')) else quoted(each) for each in values_of(value)
+        ]
+        argument = f"{key}={','.join(values)}"
+    if equals and any(key == one or key.startswith(f"{one}.") for one in free):
         return f"++{argument}"
     return argument
 

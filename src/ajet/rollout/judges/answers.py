@@ -81,6 +81,8 @@ class BoxedMathConfig(ComparisonConfig):
 
     name: str = named("boxed_math")
 
+    needs_extras: ClassVar[tuple[str, ...]] = ("math",)
+
     def build(self, *, run_config: object, run_dir: Path) -> BoxedMath:
         """See `JudgeConfig`."""
         return BoxedMath(self)

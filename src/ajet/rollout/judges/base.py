@@ -30,6 +30,8 @@ class JudgeConfig:
 
     needs_reference: ClassVar[bool] = False
     """Whether each task must have a right answer of its own."""
+    needs_extras: ClassVar[tuple[str, ...]] = ()
+    """Extras of the installation, of which it needs one (`ajet.errors.EXTRAS`)."""
     component: ClassVar[Any] = None
     """The judge's class where a user wrote it (docs/extend/judge.md)."""
 
