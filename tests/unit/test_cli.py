@@ -93,7 +93,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ("arguments", "words"),
     [
         ([], "error: workflow is missing: choose workflow="),
-        (["workflow=chess"], "choose one of countdown, custom, debate, frozenlake, guess_number, math, signals"),
+        (["workflow=chess"], "choose one of countdown, custom, debate, frozenlake, guess_number, hints, math, signals"),
         (["workflow=signals", "rollout.grup_size=2"], "did you mean group_size?"),
         (["workflow=signals", "--verbose"], "unknown flag --verbose"),
         (["workflow=signals", "--cfg", "everything"], "invalid choice: 'everything'"),
