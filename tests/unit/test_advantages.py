@@ -98,10 +98,11 @@ def test_agents_of_one_tag_count_as_one_value_an_episode() -> None:
 def test_a_malformed_reply_costs_the_agent_who_gave_it() -> None:
     tags = {"P1": "seer", "P2": "witch"}
     malformed = make_call((1,), (2,), agent="P1", format_error="no JSON")
+    of_an_opponent = make_call((1,), (2,), agent="P2", trained=False, format_error="no JSON")
     group = EpisodeGroup(
         task=TASK,
         episodes=(
-            make_episode(0, {"P1": 1.0, "P2": 1.0}, malformed, malformed, tags=tags),
+            make_episode(0, {"P1": 1.0, "P2": 1.0}, malformed, malformed, of_an_opponent, tags=tags),
             make_episode(1, {"P1": 1.0, "P2": 1.0}, tags=tags),
         ),
     )

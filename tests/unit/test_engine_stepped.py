@@ -13,10 +13,13 @@ from ajet.engine.base import SamplingRequest
 from ajet.engine.stepped import SteppedEngine
 from ajet.errors import EngineError
 from ajet.records import Completion
+from ajet.rollout.watchdog import BlockedError
 
 
 class CountingEngine(SteppedEngine):
-    """One id a step for each request; fails at step `fail_at`. Keeps the batch sizes and thread counts."""
+    """One id a step for each request; fails at step `fail_at` with `failure`. Keeps batch sizes and thread counts."""
+
+    failure: BaseException = RuntimeError("out of memory")
 
     def __init__(self, fail_at: int | None = None, num_threads: int | None = None) -> None:
         super().__init__(max_context=100, num_threads=num_threads)
@@ -39,7 +42,7 @@ class CountingEngine(SteppedEngine):
     def _step(self) -> list[tuple[int, Completion]]:
         self.thread_counts.add(torch.get_num_threads())
         if len(self.batch_sizes) == self.fail_at:
-            raise RuntimeError("out of memory")
+            raise self.failure
         self.batch_sizes.append(len(self.remaining))
         self.remaining = {key: remaining - 1 for key, remaining in self.remaining.items()}
         finished = [key for key, remaining in self.remaining.items() if remaining == 0]
@@ -85,8 +88,10 @@ def test_one_engine_serves_event_loops_one_after_the_other() -> None:
     assert len(complete(engine, make_request(max_tokens=2))) == 1
 
 
-def test_a_failing_step_fails_every_waiting_request_and_every_later_one() -> None:
+@pytest.mark.parametrize("failure", [RuntimeError("out of memory"), BlockedError("out of memory")])
+def test_a_failing_step_fails_every_waiting_request_and_every_later_one(failure: BaseException) -> None:
     engine = CountingEngine(fail_at=2)
+    engine.failure = failure
 
     async def program() -> list[Completion | BaseException]:
         calls = [engine.generate(make_request(max_tokens=max_tokens)) for max_tokens in (1, 5, 6)]
@@ -96,7 +101,7 @@ def test_a_failing_step_fails_every_waiting_request_and_every_later_one() -> Non
     assert isinstance(short, Completion)
     for error in failed:
         assert isinstance(error, EngineError)
-        assert "RuntimeError: out of memory" in str(error)
+        assert f"{type(failure).__name__}: out of memory" in str(error)
     with pytest.raises(EngineError, match="out of memory"):
         complete(engine, make_request())
 

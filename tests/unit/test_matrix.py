@@ -197,9 +197,12 @@ def test_a_matrix_keeps_every_game_and_changes_no_run(tmp_path: Path) -> None:
     assert cells[0].trajectories == "trajectories/scripted/0-base"
 
 
-def test_runs_that_were_played_otherwise_cannot_be_compared(tmp_path: Path) -> None:
-    runs = [run_of(tmp_path / "a"), run_of(tmp_path / "b", "rollout.temperature=0.5")]
-    with pytest.raises(ConfigError, match=r"differ in rollout\.temperature"):
+@pytest.mark.parametrize(
+    ("setting", "named"), [("rollout.temperature=0.5", "rollout.temperature"), ("+own.game.rounds=3", "own")]
+)
+def test_runs_that_were_played_otherwise_cannot_be_compared(tmp_path: Path, setting: str, named: str) -> None:
+    runs = [run_of(tmp_path / "a"), run_of(tmp_path / "b", setting)]
+    with pytest.raises(ConfigError, match=f"differ in {named}"):
         evaluation_entries(EvaluateConfig(runs=runs, console="none"))
 
 

@@ -18,7 +18,7 @@ from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel
 from ajet.config.root import Config
 from ajet.engine.scripted import ScriptedEngine
-from ajet.errors import ConfigError, PolicyError, WorkflowError
+from ajet.errors import ConfigError, PolicyError, StorageError, WorkflowError
 from ajet.records import Episode, EpisodeGroup, Task
 from ajet.rollout.agent_model import Agent, EngineReplies, ReplySource
 from ajet.rollout.endpoint.endpoint import Endpoint
@@ -173,6 +173,14 @@ def test_an_output_without_a_usable_reward_is_no_reward(tokenizer: Any, output: 
 def test_a_setting_that_cannot_work_stops_the_run(tokenizer: Any) -> None:
     with pytest.raises(ConfigError, match="opponent=scripted"):
         collect(scheduler(tokenizer, Chatter, opponent=None), group_size=4)
+
+
+def test_a_file_that_cannot_be_written_stops_the_run_with_its_sentence(tokenizer: Any) -> None:
+    def full(episode: Episode) -> None:
+        raise StorageError("transcript.txt cannot be written: the disk is full")
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        collect(replace(scheduler(tokenizer, Chatter), on_episode=full), group_size=4)
 
 
 def test_a_workflows_own_model_speaks_where_no_opponent_is_set(tokenizer: Any) -> None:

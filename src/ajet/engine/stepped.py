@@ -119,9 +119,14 @@ class SteppedEngine(ABC):
                         future = self._waiting.pop(key)
                         if not future.done():
                             future.set_result(completion)
-        except Exception as error:
-            # The boundary to a library's model: its state is unknown now, so it is not stepped again.
+        except asyncio.CancelledError:  # between steps, by whoever closes the loop
+            raise
+        except BaseException as error:
+            # The boundary to a library's model: its state is unknown now, so it is not stepped again. The watchdog's
+            # signal may have ended a step, too; all that wait are told, and only what ends the process is passed on.
             self._fail(f"the sampling engine failed ({type(error).__name__}: {error})", error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
         finally:
             self._pump = None
 
@@ -132,7 +137,7 @@ class SteppedEngine(ABC):
             await asyncio.sleep(0)
             quiet = quiet + 1 if self._num_requests == num_before else 0
 
-    def _fail(self, message: str, cause: Exception | None = None) -> None:
+    def _fail(self, message: str, cause: BaseException | None = None) -> None:
         self._unusable = message
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():

@@ -26,6 +26,8 @@ from ajet.tracking.weights_and_biases import WandbConfig
 SHARED = (
     "workflow.entry",
     "workflow.params",
+    "workflow.env",
+    "own",
     "data",
     "judge",
     "model.path",

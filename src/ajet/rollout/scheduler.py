@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ajet.errors import ConfigError, WorkflowError
+from ajet.errors import AjetError, ConfigError, WorkflowError
 from ajet.records import Episode, EpisodeGroup, Task
 from ajet.rollout.runner import EpisodeRunner
 
@@ -33,7 +33,7 @@ class RolloutScheduler:
         """Play `group_size` episodes of every task.
 
         Raises:
-            ConfigError: from the first episode that met it; the others are cancelled.
+            AjetError: from the first episode that met it, e.g. ConfigError or StorageError; the others are cancelled.
         """
         slots = asyncio.Semaphore(self.concurrency)
         try:
@@ -43,11 +43,11 @@ class RolloutScheduler:
                     for task in tasks
                 ]
         except ExceptionGroup as failures:
-            unworkable = failures.subgroup(ConfigError)
-            if unworkable is None:
+            # A setting that no episode can work with, a file that cannot be written: the first sentence of many alike.
+            told = failures.subgroup((AjetError, OSError))
+            if told is None:
                 raise
-            # Every episode fails alike: the first one's sentence is the user's.
-            raise unworkable.exceptions[0] from None
+            raise told.exceptions[0] from None
         return [
             EpisodeGroup(task=task, episodes=tuple(play.result() for play in group))
             for task, group in zip(tasks, plays, strict=True)

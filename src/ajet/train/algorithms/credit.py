@@ -113,7 +113,7 @@ def group_advantages(group: EpisodeGroup, rule: Advantage, algorithm: AlgorithmC
 
 
 def _outcomes(episode: Episode, format_penalty: float) -> list[_AgentOutcome]:
-    malformed = Counter(call.agent_name for call in episode.calls if call.format_error is not None)
+    malformed = Counter(call.agent_name for call in episode.calls if call.trained and call.format_error is not None)
     return [
         _AgentOutcome(
             repeat=episode.repeat,
