@@ -31,7 +31,8 @@ def read_offline_run(path: Path) -> OfflineRun:
         record: Any = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         if record.WhichOneof("record_type") == "run":
-            run.name, run.group = record.run.display_name, record.run.run_group
+            # A later record may hold nothing but what has changed.
+            run.name, run.group = record.run.display_name or run.name, record.run.run_group or run.group
             run.config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
         if record.WhichOneof("record_type") == "history":
             items = record.history.item

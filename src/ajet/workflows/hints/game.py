@@ -49,6 +49,8 @@ _TEACHER_EXAMPLES = (("piano", "music, keys, concert"), ("school", "pupils, less
 _STUDENT_EXAMPLES = (
     ("music, keys, concert", ("hospital", "piano", "cotton", "gold"), "piano"),
     ("pupils, lessons, books", ("trumpet", "silver", "blood", "school"), "school"),
+    ("eyes, read, lens", ("glasses", "wool", "bridge", "planet"), "glasses"),
+    ("paint, brush, museum", ("cotton", "engine", "coin", "art"), "art"),
 )
 
 
@@ -81,7 +83,10 @@ def teacher_messages(word: str) -> list[dict[str, str]]:
 
 
 def student_messages(hint: str, choices: list[str]) -> list[dict[str, str]]:
-    """What the student is asked, behind two worked examples."""
+    """What the student is asked, behind four worked examples.
+
+    The hint comes last: with the choices behind it, SmolLM2-135M names one of them whatever the hint was.
+    """
     examples = [(_ask_for_word(given, list(words)), word) for given, words, word in _STUDENT_EXAMPLES]
     return _conversation(STUDENT, examples, _ask_for_word(hint, choices))
 
@@ -91,7 +96,7 @@ def _ask_for_hint(word: str) -> str:
 
 
 def _ask_for_word(hint: str, choices: list[str]) -> str:
-    return f"Hint: {hint}. Which word is it: {', '.join(choices)}?"
+    return f"Words: {', '.join(choices)}. Which of them goes with: {hint}?"
 
 
 def _conversation(system: str, examples: list[tuple[str, str]], question: str) -> list[dict[str, str]]:
@@ -133,7 +138,7 @@ class ScriptedPlayer:
         if asked.startswith("Word: "):
             category = _CATEGORY_OF.get(asked.removeprefix("Word: ").partition(".")[0], "thing")
             return ChatReply(content=f"a kind of {category}" if knows else "something")
-        hint, _, listed = asked.removeprefix("Hint: ").rpartition(". Which word is it: ")
-        choices = listed.rstrip("?").split(", ")
+        listed, _, hint = asked.removeprefix("Words: ").partition(". Which of them goes with: ")
+        choices = listed.split(", ")
         fitting = [choice for choice in choices if knows and _CATEGORY_OF.get(choice, " ") in hint.lower()]
         return ChatReply(content=self.rng.choice(fitting or choices))
