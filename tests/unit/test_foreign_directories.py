@@ -173,11 +173,16 @@ def test_a_notebooks_class_moves_with_its_run_directory_and_is_run_as_it_was_alo
         require_known_code(load(moved), moved, setting="run", trusted=False, own_opponent=True)
 
 
+@pytest.fixture(scope="module")
+def composed_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
+    """A config and its folder, for a hundred texts: composing takes longer than saving and loading."""
+    folder = tmp_path_factory.mktemp("texts")
+    return compose(SIGNALS, run_dir=folder), folder
+
+
 @given(text=st.text(alphabet=st.sampled_from("\\${}:.a1 '\"\n#!&*-?é"), max_size=12))
-def test_any_text_comes_back_from_a_saved_config_as_it_was(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.getbasetemp() / "texts"
-    folder.mkdir(exist_ok=True)
-    config = compose(SIGNALS, run_dir=folder)
+def test_any_text_comes_back_from_a_saved_config_as_it_was(text: str, composed_once: tuple[Config, Path]) -> None:
+    config, folder = composed_once
     config.own = {"text": text, "list": [text], "more": {"text": text}}
     save(config, folder / "config.yaml")
     loaded = load(folder)
