@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.sentences import names
 
 from ajet.__main__ import COMMANDS
 from ajet.__main__ import main as commands_main
@@ -92,25 +93,28 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "error: workflow is missing: choose workflow="),
-        (["workflow=chess"], "choose one of countdown, custom, debate, frozenlake, guess_number, hints, math, signals"),
-        (["workflow=signals", "rollout.grup_size=2"], "did you mean group_size?"),
-        (["workflow=signals", "--verbose"], "unknown flag --verbose"),
-        (["workflow=signals", "--cfg", "everything"], "invalid choice: 'everything'"),
+        ([], "error: workflow ... missing ... workflow=countdown"),
+        (
+            ["workflow=chess"],
+            "workflow=chess ... countdown, custom, debate, frozenlake, guess_number, hints, math, signals",
+        ),
+        (["workflow=signals", "rollout.grup_size=2"], "rollout.grup_size ... group_size"),
+        (["workflow=signals", "--verbose"], "flag --verbose"),
+        (["workflow=signals", "--cfg", "everything"], "'everything'"),
         (["workflow=signals", "--config-name", "mine"], "--config-dir"),
-        (["workflow=signals", "engine=null"], "choose one of scripted, transformers"),
-        (["workflow=custom", "workflow.entry=nowhere.py->Game"], "no file nowhere.py"),
-        (["resume=nowhere"], "nowhere is not a run directory"),
+        (["workflow=signals", "engine=null"], "engine=null ... scripted, transformers"),
+        (["workflow=custom", "workflow.entry=nowhere.py->Game"], "workflow.entry=nowhere.py->Game ... nowhere.py"),
+        (["resume=nowhere"], "nowhere ... run directory"),
         (
             ["-m", "resume=nowhere", "seed=1,2"],
-            "resume continues one run, or a sweep by its directory: drop -m",
+            "resume ... -m",
         ),
     ],
 )
 def test_a_command_that_cannot_work_ends_with_one_line_and_code_2(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert words in refused(arguments, capsys)
+    assert names(refused(arguments, capsys), words)
 
 
 SIGNALS = ["workflow=signals", "trainable_targets=[speaker]"]
@@ -120,32 +124,32 @@ WEREWOLVES = ["workflow=werewolves", "trainable_targets=[seer,witch]"]
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([*WEREWOLVES, "workflow.params.num_wolves=2"], "workflow.params.num_wolves is not a field of Werewolves; it"),
+        ([*WEREWOLVES, "workflow.params.num_wolves=2"], "workflow.params.num_wolves ... Werewolves"),
         (
             [*WEREWOLVES, "workflow.params.num_villagers=-1"],
-            "workflow.params.num_villagers=-1: Input should be greater",
+            "workflow.params.num_villagers=-1 ... greater",
         ),
         (
             [*WEREWOLVES, "workflow.params.day_limit=soon"],
-            "workflow.params.day_limit=soon: Input should be a valid int",
+            "workflow.params.day_limit=soon ... integer",
         ),
-        ([*WEREWOLVES, "workflow.params.num_werewolves=8"], "workflow.params: a table needs wolves, and fewer of them"),
+        ([*WEREWOLVES, "workflow.params.num_werewolves=8"], "workflow.params ... wolves"),
         (
             [*WEREWOLVES, "workflow.params.has_seer=false"],
-            "trainable_targets: this table has no seer; choose [werewolf]",
+            "trainable_targets ... seer ... [werewolf]",
         ),
         (
             ["workflow=werewolves", "workflow.params.trainable_targets=[werewolf,seer]", "workflow.opposing_sides=[]"],
-            "trains opposing sides together",
+            "trainable_targets=[werewolf, seer] ... [werewolf] ... [villager, seer, witch, hunter]",
         ),
-        ([*WEREWOLVES, "opponent.params.foo=1"], "opponent.params.foo: scripted werewolves players have follow"),
-        ([*WEREWOLVES, "opponent.params.sense=2"], "opponent.params.sense=2.0: a probability is between 0 and 1"),
-        ([*WEREWOLVES, "-m", "opponent.params.sense=.5,7"], "opponent.params.sense=7.0: a probability is"),
-        ([*WEREWOLVES, "-m", "workflow.params.day_limit=3,0"], "workflow.params.day_limit=0: Input should be greater"),
-        ([*SIGNALS, "workflow.params.num_words=1"], "workflow.params.num_words=1: Input should be greater"),
-        ([*SIGNALS, "opponent.params.foo=1"], "opponent.params.foo: scripted signals players have accuracy and code"),
-        ([*SIGNALS, "opponent.params.accuracy=-0.5"], "opponent.params.accuracy=-0.5: a probability is"),
-        ([*SIGNALS, "opponent.params.code=0.5"], "opponent.params.code=0.5: choose 0 (one code for both players) or 1"),
+        ([*WEREWOLVES, "opponent.params.foo=1"], "opponent.params.foo ... werewolves ... follow"),
+        ([*WEREWOLVES, "opponent.params.sense=2"], "opponent.params.sense=2.0 ... 0 ... 1"),
+        ([*WEREWOLVES, "-m", "opponent.params.sense=.5,7"], "opponent.params.sense=7.0 ... 0 ... 1"),
+        ([*WEREWOLVES, "-m", "workflow.params.day_limit=3,0"], "workflow.params.day_limit=0 ... greater"),
+        ([*SIGNALS, "workflow.params.num_words=1"], "workflow.params.num_words=1 ... greater"),
+        ([*SIGNALS, "opponent.params.foo=1"], "opponent.params.foo ... signals ... accuracy ... code"),
+        ([*SIGNALS, "opponent.params.accuracy=-0.5"], "opponent.params.accuracy=-0.5 ... 0 ... 1"),
+        ([*SIGNALS, "opponent.params.code=0.5"], "opponent.params.code=0.5 ... 0 ... 1"),
     ],
 )
 def test_parameters_that_a_built_in_workflow_does_not_take_are_refused_before_anything_starts(
@@ -155,7 +159,7 @@ def test_parameters_that_a_built_in_workflow_does_not_take_are_refused_before_an
     places = [f"hydra.run.dir={created}", f"hydra.sweep.dir={created}"]
     assert train_main([*arguments, f"model.path={checkpoint}", *places]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and words in line
+    assert line.startswith("error: ") and names(line, words)
     assert not created.exists()
 
 
@@ -169,7 +173,7 @@ def test_a_sweep_is_refused_as_a_whole_when_one_job_cannot_work(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = refused(["-m", *main_job(checkpoint), "seed=1,-2"], capsys)
-    assert line == "error: seed must be at least 0, not -2"
+    assert names(line, "error: seed ... 0 ... -2")
 
 
 def test_a_refused_command_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -243,9 +247,7 @@ def test_latest_is_the_training_run_that_was_started_last(tmp_path: Path) -> Non
 def test_where_there_is_no_run_latest_says_so(arguments: list[str], tmp_path: Path) -> None:
     done = run_python(["-m", "ajet", *arguments], tmp_path)
     assert done.returncode == 2
-    assert done.stderr == (
-        "error: latest: there is no training run below outputs yet: start one, or name a run directory\n"
-    )
+    assert names(done.stderr, "error: latest ... outputs") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -357,15 +359,13 @@ def test_an_explicit_directory_is_made_and_one_that_holds_a_run_is_not_written_o
     assert run_recorder(tmp_path, *arguments).returncode == 0
     assert (tmp_path / "mine" / "config.yaml").is_file() and not (tmp_path / "outputs").exists()
     again = run_recorder(tmp_path, *arguments)
-    assert (again.returncode, again.stderr) == (
-        2,
-        "error: mine holds a run already: resume=mine continues it\n",
-    )
+    assert again.returncode == 2 and again.stderr.count("\n") == 1
+    assert names(again.stderr, "error: mine ... resume=mine")
 
 
 def test_one_directory_for_all_jobs_of_a_sweep_is_refused(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(["-m", *main_job(checkpoint), "seed=1,2", "run_dir=mine"], capsys)
-    assert line == "error: run_dir would be the same for all jobs of a sweep: set hydra.sweep.dir"
+    assert names(line, "error: run_dir ... hydra.sweep.dir")
 
 
 def test_resume_alone_runs_again_in_the_same_directory(tmp_path: Path, checkpoint: Path) -> None:
@@ -405,10 +405,10 @@ def test_an_evaluation_goes_into_its_runs_directory(tmp_path: Path, checkpoint: 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "error: run is missing: set it to a run directory"),
-        (["run=nowhere"], "run=nowhere is not a run directory"),
-        (["num_task=3"], "did you mean num_tasks?"),
-        (["opponent=strong"], "choose one of frozen, openai, random, scripted, workflow"),
+        ([], "error: run ... missing"),
+        (["run=nowhere"], "run=nowhere ... run directory"),
+        (["num_task=3"], "num_task ... num_tasks"),
+        (["opponent=strong"], "opponent=strong ... frozen, openai, random, scripted, workflow"),
     ],
 )
 def test_an_evaluation_that_cannot_work_is_refused_in_the_same_way(
@@ -418,7 +418,7 @@ def test_an_evaluation_that_cannot_work_is_refused_in_the_same_way(
         never(config)
 
     assert run_entry("evaluate", load_evaluation, action, arguments) == 2
-    assert words in capsys.readouterr().err
+    assert names(capsys.readouterr().err, words)
 
 
 def test_an_opponent_or_a_role_that_does_not_fit_the_run_is_refused(
@@ -428,9 +428,9 @@ def test_an_opponent_or_a_role_that_does_not_fit_the_run_is_refused(
     run.mkdir()
     save(compose([*SIGNALS, f"model.path={checkpoint}"], run_dir=run), run / "config.yaml")
     assert evaluate_main([f"run={run}", "trainable_targets=[seer]"]) == 2
-    assert "trainable_targets: unknown tag seer; choose among speaker, listener" in capsys.readouterr().err
+    assert names(capsys.readouterr().err, "trainable_targets ... seer ... speaker, listener")
     asked = [f"run={run}", "opponent=scripted", "opponent.params.foo=1"]
     assert evaluate_main(asked) == 2
-    assert "opponent.params.foo: scripted signals players have accuracy" in capsys.readouterr().err
+    assert names(capsys.readouterr().err, "opponent.params.foo ... signals ... accuracy")
     assert evaluate_main([f"run={run}", "opponent=workflow"]) == 2
-    assert "the workflow has no models of its own for listener" in capsys.readouterr().err
+    assert names(capsys.readouterr().err, "opponent=workflow ... listener")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from tests.sentences import names
 
 from ajet.config.compose import compose, load, save
 from ajet.config.explain import explain, suggest_key
@@ -148,98 +149,125 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["trainable_targets=[]"], "trains no agent: name tags among werewolf, villager, seer, witch, hunter"),
-        (["trainable_targets=[sear]"], "unknown tag sear; choose among werewolf, villager, seer"),
-        (["trainable_targets=[seer,seer]"], "names a tag twice"),
-        (["trainable_targets=[seer,werewolf]"], "one side: [werewolf] or [villager,seer,witch,hunter]"),
-        (["trainable_targets=null"], "trainable_targets=null trains opposing sides together"),
-        (["trainable_targets=seer"], "trainable_targets must be a list, e.g. [a,b], not seer"),
-        (["trainable_targets=[seer"], "cannot read trainable_targets=[seer: close brackets"),
-        (["workflow=chess"], "choose one of countdown, custom, debate, frozenlake, guess_number, hints, math, signals"),
-        (["workflow=custom", "workflow.entry=foo"], "neither built in (countdown, debate, frozenlake, guess_number"),
-        (["workflow=custom", "workflow.entry='no.py->Game'"], "no file no.py"),
-        (["model=huge"], "choose one of hub, qwen3_0_6b"),
-        (["engine=null"], "choose one of scripted, transformers, vllm, vllm_gpu"),
-        (["rollout=[1]"], "rollout=[1]: no such option; choose one of default"),
-        (["rollout.grup_size=2"], "unknown key rollout.grup_size: did you mean group_size?"),
-        (["+rollout.extra=2"], "unknown key rollout.extra: keys of rollout: concurrency, group_size"),
-        (["wrkflow=signals"], "unknown key wrkflow: did you mean workflow?"),
-        (["lr=1e-3"], "unknown key lr: did you mean algorithm.learning_rate? groups and keys: "),
-        (["algorithm.beta=0.1"], "unknown key algorithm.beta: did you mean algorithm.kl_coef? keys of algorithm: "),
-        (["num_generations=8"], "did you mean rollout.group_size?"),
-        (["actor_rollout_ref.rollout.n=8"], "actor_rollout_ref.rollout.n: did you mean rollout.group_size?"),
-        (["num_seed=3"], "did you mean eval.num_tasks or seed?"),
-        (["eval.num_seed=3"], "did you mean eval.num_tasks? keys of eval"),
-        (["model.name=x"], "did you mean model.path?"),
-        (["group_size=4"], "did you mean rollout.group_size?"),
-        (["+trainer.max_steps=4"], "trainer.max_steps: did you mean total_steps?"),
-        (["top_p=0.9"], "there is none, for what is trained on has to be the distribution that was sampled from"),
-        (["rollout.top_k=50"], "nothing but rollout.temperature shapes it; keys of rollout: "),
-        (["seed"], "settings are written key=value"),
-        (["seed=1,2"], "write seed=[1,2] for a list, or add -m for a sweep"),
-        (["seed=-1"], "seed must be at least 0, not -1"),
-        (["seed=one"], "seed must be a whole number, not one"),
-        (["total_steps=0"], "total_steps must be at least 1"),
-        (["rollout.group_size=-3"], "rollout.group_size must be at least 2, not -3"),
-        (["rollout.group_size=null"], "rollout.group_size must be a whole number, not null"),
-        (["rollout.temperature=nan"], "rollout.temperature must be a finite number, not nan"),
-        (["rollout.timeout_s=-1"], "rollout.timeout_s must be above 0"),
-        (["rollout.max_tokens=4096"], "leaves no room for a prompt"),
-        (["algorithm.loss=ppo"], "algorithm.loss must be one of clip, or code of your own"),
-        (["algorithm.aggregation=mean"], "algorithm.aggregation must be one of dapo, dr_grpo, grpo, or"),
-        (["algorithm.num_minibatches=3"], "choose one of 1, 2, 4, 8"),
-        (["workflow.num_train_tasks=4"], "choose at most 4"),
-        (["algorithm.dr_grpo_max_length=9"], "has no effect with algorithm.aggregation=grpo"),
-        (["algorithm.aggregation=dr_grpo"], "needs algorithm.dr_grpo_max_length"),
-        (["++algorithm.loss_args.beta=2"], "loss_args.beta has no effect with algorithm.loss=clip"),
-        (['algorithm.loss="nowhere.py->gspo"'], "algorithm.loss=nowhere.py->gspo: there is no file nowhere.py"),
-        (['algorithm.loss="nowhere.at_all:gspo"'], "there is no module nowhere.at_all"),
-        (['algorithm.advantage="json:no_such"'], "there is no 'no_such'; there is "),
-        (["algorithm.mis_low=2", "algorithm.mis_high=2"], "mis_low=2.0 must be below algorithm.mis_high=2.0"),
-        (["total_steps=2"], "algorithm.warmup_steps=2 is all of total_steps=2"),
-        (["algorithm.baseline_per=task", "trainable_targets=[seer]"], "but seer is trained alone"),
-        (["rollout.temperature=0.001"], "below what engine=vllm can sample at: choose at least 0.01"),
-        (["algorithm.learning_rate=3"], "algorithm.learning_rate must be above 0 and at most 1, not 3.0"),
-        (["algorithm.tis_cap=3", "algorithm.mis_high=2"], "tis_cap=3.0 has no effect, for tokens above"),
-        (["algorithm.tis_cap=2", "algorithm.mis_low=2"], "mis_low=2.0 must be below algorithm.tis_cap=2.0"),
-        (["algorithm.format_penalty=inf"], "algorithm.format_penalty must be a finite number, not inf"),
-        (["rollout.policy_error_reward=nan"], "rollout.policy_error_reward must be a finite number, not nan"),
-        (["++opponent.params.insight=-inf"], "opponent.params.insight must be a finite number, not -inf"),
-        (["++own.mine.deep=[{a:nan}]"], "own.mine.deep.0.a must be a finite number, not nan"),
-        (["algorithm.kl_schedule=linear"], "has no effect with algorithm.kl_coef=0"),
-        (["engine.gpu_memory_utilization=0.5"], "has no effect with hardware.device=cpu"),
-        (["engine=scripted", "engine.kv_cache_gib=1"], "has no effect with engine=scripted"),
-        (["hardware=gpu1", "engine=vllm"], "choose engine=vllm_gpu"),
-        (["engine=transformers", "engine.block_size=16"], "engine=transformers: drop it or choose engine=vllm"),
-        (["engine=vllm", "engine.name=scripted"], "engine.name must be vllm, not scripted: write engine=scripted"),
-        (["engine.name=nothing"], "engine=nothing: no such option; choose one of scripted, transformers, vllm"),
-        (["engine=transformers", "engine.max_batch=2"], "keys of engine: max_concurrency, name, placement"),
-        (["engine.placement=apart"], "engine.placement must be colocated, not apart"),
-        (["model.path=nowhere"], "model.path=nowhere does not exist: give a checkpoint directory"),
-        (["model.path=builtin:huge"], "builtin:huge is not in this installation"),
-        (["model=hub"], "model.path is missing: set it to a checkpoint directory or a hub id"),
-        (["model=qwen3_0_6b", "hardware=cpu"], "model.dtype=bfloat16 would hold for the engine alone"),
-        (["model.lora.alpha=8"], "has no effect with model.lora.rank=0"),
-        (["opponent.base_url=http://x"], "has no effect with opponent=scripted"),
-        (["opponent=openai"], "opponent=openai needs opponent.base_url"),
-        (["opponent=random", "++opponent.params.accuracy=1"], "has no effect with opponent=random"),
+        (["trainable_targets=[]"], "trainable_targets=[] ... werewolf, villager, seer, witch, hunter"),
+        (["trainable_targets=[sear]"], "trainable_targets ... sear ... werewolf, villager, seer, witch, hunter"),
+        (["trainable_targets=[seer,seer]"], "trainable_targets=[seer,seer] ... twice"),
+        (
+            ["trainable_targets=[seer,werewolf]"],
+            "trainable_targets=[seer,werewolf] ... [werewolf] ... [villager,seer,witch,hunter]",
+        ),
+        (["trainable_targets=null"], "trainable_targets=null ... [werewolf] ... [villager,seer,witch,hunter]"),
+        (["trainable_targets=seer"], "trainable_targets ... [a,b] ... seer"),
+        (["trainable_targets=[seer"], "trainable_targets=[seer ... brackets"),
+        (
+            ["workflow=chess"],
+            "workflow=chess ... countdown, custom, debate, frozenlake, guess_number, hints, math, signals",
+        ),
+        (
+            ["workflow=custom", "workflow.entry=foo"],
+            "workflow.entry=foo ... countdown, debate, frozenlake, guess_number",
+        ),
+        (["workflow=custom", "workflow.entry='no.py->Game'"], "workflow.entry=no.py->Game ... no.py"),
+        (["model=huge"], "model=huge ... hub, qwen3_0_6b"),
+        (["engine=null"], "engine=null ... scripted, transformers, vllm, vllm_gpu"),
+        (["rollout=[1]"], "rollout=[1] ... default"),
+        (["rollout.grup_size=2"], "rollout.grup_size ... group_size"),
+        (["+rollout.extra=2"], "rollout.extra ... concurrency, group_size"),
+        (["wrkflow=signals"], "wrkflow ... did you mean workflow"),
+        (["lr=1e-3"], "lr ... algorithm.learning_rate ... algorithm, checkpoint"),
+        (["algorithm.beta=0.1"], "algorithm.beta ... algorithm.kl_coef ... advantage, advantage_args"),
+        (["num_generations=8"], "num_generations ... rollout.group_size"),
+        (["actor_rollout_ref.rollout.n=8"], "actor_rollout_ref.rollout.n ... rollout.group_size"),
+        (["num_seed=3"], "num_seed ... eval.num_tasks ... seed"),
+        (["eval.num_seed=3"], "eval.num_seed ... eval.num_tasks ... confidence, every, first"),
+        (["model.name=x"], "model.name ... model.path"),
+        (["group_size=4"], "group_size ... rollout.group_size"),
+        (["+trainer.max_steps=4"], "trainer.max_steps ... did you mean total_steps"),
+        (["top_p=0.9"], "top_p ... rollout.temperature"),
+        (["rollout.top_k=50"], "rollout.top_k ... rollout.temperature ... concurrency, group_size"),
+        (["seed"], "seed ... key=value"),
+        (["seed=1,2"], "seed=1,2 ... seed=[1,2] ... -m"),
+        (["seed=-1"], "seed ... 0 ... -1"),
+        (["seed=one"], "seed ... whole number ... one"),
+        (["total_steps=0"], "total_steps ... 1 ... 0"),
+        (["rollout.group_size=-3"], "rollout.group_size ... 2 ... -3"),
+        (["rollout.group_size=null"], "rollout.group_size ... whole number ... null"),
+        (["rollout.temperature=nan"], "rollout.temperature ... finite ... nan"),
+        (["rollout.timeout_s=-1"], "rollout.timeout_s ... 0 ... -1.0"),
+        (["rollout.max_tokens=4096"], "rollout.max_tokens=4096 ... model.max_context=4096"),
+        (["algorithm.loss=ppo"], "algorithm.loss ... clip ... path/file.py->name ... ppo"),
+        (["algorithm.aggregation=mean"], "algorithm.aggregation ... dapo, dr_grpo, grpo ... mean"),
+        (["algorithm.num_minibatches=3"], "algorithm.num_minibatches=3 ... rollout.num_tasks=8 ... 1, 2, 4, 8"),
+        (["workflow.num_train_tasks=4"], "rollout.num_tasks=8 ... workflow.num_train_tasks=4"),
+        (
+            ["algorithm.dr_grpo_max_length=9"],
+            "algorithm.dr_grpo_max_length ... algorithm.aggregation=grpo ... algorithm.aggregation=dr_grpo",
+        ),
+        (["algorithm.aggregation=dr_grpo"], "algorithm.aggregation=dr_grpo ... algorithm.dr_grpo_max_length"),
+        (["++algorithm.loss_args.beta=2"], "algorithm.loss_args.beta ... algorithm.loss=clip"),
+        (['algorithm.loss="nowhere.py->gspo"'], "algorithm.loss=nowhere.py->gspo ... no file nowhere.py"),
+        (['algorithm.loss="nowhere.at_all:gspo"'], "algorithm.loss=nowhere.at_all:gspo ... no module nowhere.at_all"),
+        (['algorithm.advantage="json:no_such"'], "algorithm.advantage=json:no_such ... no_such ... JSONDecoder"),
+        (["algorithm.mis_low=2", "algorithm.mis_high=2"], "algorithm.mis_low=2.0 ... algorithm.mis_high=2.0"),
+        (["total_steps=2"], "algorithm.warmup_steps=2 ... total_steps=2 ... 1"),
+        (
+            ["algorithm.baseline_per=task", "trainable_targets=[seer]"],
+            "algorithm.baseline_per=task ... seer ... algorithm.baseline_per=tag",
+        ),
+        (["rollout.temperature=0.001"], "rollout.temperature=0.001 ... engine=vllm ... 0.01"),
+        (["algorithm.learning_rate=3"], "algorithm.learning_rate ... 0 ... 1 ... 3.0"),
+        (["algorithm.tis_cap=3", "algorithm.mis_high=2"], "algorithm.tis_cap=3.0 ... algorithm.mis_high=2.0"),
+        (["algorithm.tis_cap=2", "algorithm.mis_low=2"], "algorithm.mis_low=2.0 ... algorithm.tis_cap=2.0"),
+        (["algorithm.format_penalty=inf"], "algorithm.format_penalty ... finite ... inf"),
+        (["rollout.policy_error_reward=nan"], "rollout.policy_error_reward ... finite ... nan"),
+        (["++opponent.params.insight=-inf"], "opponent.params.insight ... finite ... -inf"),
+        (["++own.mine.deep=[{a:nan}]"], "own.mine.deep.0.a ... finite ... nan"),
+        (["algorithm.kl_schedule=linear"], "algorithm.kl_schedule=linear ... algorithm.kl_coef=0"),
+        (
+            ["engine.gpu_memory_utilization=0.5"],
+            "engine.gpu_memory_utilization ... hardware.device=cpu ... engine=vllm",
+        ),
+        (["engine=scripted", "engine.kv_cache_gib=1"], "engine.kv_cache_gib ... engine=scripted ... engine=vllm"),
+        (["hardware=gpu1", "engine=vllm"], "engine.kv_cache_gib ... hardware.device=cuda ... engine=vllm_gpu"),
+        (["engine=transformers", "engine.block_size=16"], "engine.block_size ... engine=transformers ... engine=vllm"),
+        (["engine=vllm", "engine.name=scripted"], "engine.name ... vllm ... scripted ... engine=scripted"),
+        (["engine.name=nothing"], "engine=nothing ... scripted, transformers, vllm"),
+        (["engine=transformers", "engine.max_batch=2"], "engine.max_batch ... max_concurrency, name, placement"),
+        (["engine.placement=apart"], "engine.placement ... colocated ... apart"),
+        (["model.path=nowhere"], "model.path=nowhere ... builtin:tiny|tiny_tasks"),
+        (["model.path=builtin:huge"], "model.path=builtin:huge ... tiny, tiny_tasks"),
+        (["model=hub"], "model.path ... missing"),
+        (
+            ["model=qwen3_0_6b", "hardware=cpu"],
+            "model.dtype=bfloat16 ... hardware.mixed_precision=bf16 ... model.dtype=float32",
+        ),
+        (["model.lora.alpha=8"], "model.lora.alpha ... model.lora.rank=0"),
+        (["opponent.base_url=http://x"], "opponent.base_url ... opponent=scripted ... opponent=openai"),
+        (["opponent=openai"], "opponent=openai ... opponent.base_url"),
+        (
+            ["opponent=random", "++opponent.params.accuracy=1"],
+            "opponent.params.accuracy ... opponent=random ... opponent=scripted",
+        ),
         (
             ["opponent=workflow"],
-            "no models of its own for werewolf, villager, hunter; choose opponent=frozen|openai|random|scripted",
+            "opponent=workflow ... werewolf, villager, hunter ... opponent=frozen|openai|random|scripted",
         ),
-        (["workflow.scripted=false"], "has no scripted players for werewolf, villager, hunter"),
-        (["eval.seed_offset=1073741824"], "leaves the held-out seeds"),
+        (
+            ["workflow.scripted=false"],
+            "opponent=scripted ... werewolf, villager, hunter ... opponent=frozen|openai|random",
+        ),
+        (["eval.seed_offset=1073741824"], "eval.seed_offset=1073741824 ... 2**30"),
         (
             ["logger.wandb.mode=disabled", "logger.wandb.name=x"],
-            "has no effect with logger.wandb.mode=disabled",
+            "logger.wandb.name ... logger.wandb.mode=disabled",
         ),
-        (["rollout.num_tasks=${nothing}"], "rollout.num_tasks: Interpolation key 'nothing' not found"),
+        (["rollout.num_tasks=${nothing}"], "rollout.num_tasks ... nothing"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line_that_says_what_to_change(
     overrides: list[str], words: str, checkpoint: Path
 ) -> None:
-    assert words in refusal(checkpoint, *overrides)
+    assert names(refusal(checkpoint, *overrides), words)
 
 
 def test_other_libraries_words_lead_to_keys_that_exist() -> None:
@@ -310,7 +338,7 @@ def test_a_directory_whose_groups_hold_the_settings_of_all_options_is_read(check
     assert load(tmp_path) == config
     written["engine"]["block_size"] = 16
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
-    with pytest.raises(ConfigError, match=r"engine\.block_size has no effect with engine=transformers"):
+    with pytest.raises(ConfigError, match=r"engine\.block_size.*engine=transformers"):
         load(tmp_path)
 
 
@@ -325,7 +353,7 @@ def test_a_resumed_run_keeps_its_config_and_takes_over_what_is_harmless(checkpoi
 
 def test_a_resumed_run_refuses_to_change_what_was_computed(checkpoint: Path, tmp_path: Path) -> None:
     save(composed(checkpoint), tmp_path / "config.yaml")
-    with pytest.raises(ConfigError, match=r"rollout\.group_size cannot change; only total_steps, logger"):
+    with pytest.raises(ConfigError, match=r"rollout\.group_size.*total_steps, logger"):
         compose([f"resume={tmp_path}", "rollout.group_size=4"], run_dir=tmp_path)
     with pytest.raises(ConfigError, match="is not a run directory"):
         compose([f"resume={tmp_path / 'nothing'}"], run_dir=tmp_path)
@@ -357,8 +385,8 @@ def test_local_paths_become_absolute_so_that_a_run_can_go_on_from_elsewhere(chec
 
 def test_the_plan_says_who_is_trained_against_whom_and_how_much(checkpoint: Path) -> None:
     lines = plan(composed(checkpoint, "opponent=frozen", "total_steps=5"))
-    assert lines[0] == "workflow   werewolves: trains seer, witch; werewolf, villager, hunter played by frozen"
-    assert lines[3] == "rollout    5 steps of 8 tasks x 8 episodes (320 in all), 64 at once"
+    assert names(lines[0], "workflow ... werewolves ... seer, witch ... werewolf, villager, hunter ... frozen")
+    assert names(lines[3], "rollout ... 5 steps ... 8 tasks ... 8 episodes ... 320 ... 64")
     assert len(lines) == 7
 
 

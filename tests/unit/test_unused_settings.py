@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.factories import make_call, make_episode
+from tests.sentences import names
 
 from ajet.config.compose import compose, save
 from ajet.config.options import keys
@@ -34,9 +35,9 @@ def said(*overrides: str, is_sweep: bool = False) -> str:
 
 def test_an_opponent_whom_nobody_would_meet_is_refused_where_it_was_named() -> None:
     assert said() == "" == said("trainable_targets=[speaker,listener]")
-    assert "opponent=random has no effect: every role of signals is trained" in said("opponent=random")
+    assert names(said("opponent=random"), "opponent=random ... signals")
     assert said("opponent=scripted") != ""
-    assert "opponent.params.sense=1 has no effect" in said("++opponent.params.sense=1")
+    assert names(said("++opponent.params.sense=1"), "opponent.params.sense=1 ... no effect")
     assert said("opponent=random", "trainable_targets=[speaker]") == ""
     # Of a program that does not say its tags only play can tell.
     own = ["workflow=custom", "workflow.entry=package.module:Class", "opponent=random"]
@@ -46,12 +47,13 @@ def test_an_opponent_whom_nobody_would_meet_is_refused_where_it_was_named() -> N
 
 def test_settings_of_sweeps_places_and_threads_are_refused_where_they_do_nothing() -> None:
     for setting in ("sweep.batch_size=2", "launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=x"):
-        assert said(setting) == f"{setting} has no effect: this is a single run: add -m for a sweep, or drop it"
+        assert names(said(setting), f"{setting} ... -m")
         assert said(setting, is_sweep=True) == ""
     assert said("paths.output_root=a") == ""
-    assert "run_dir says where the run goes" in said("paths.output_root=a", "run_dir=b")
-    assert "hydra.run.dir says where" in said("paths.output_root=a", "hydra.run.dir=b")
-    assert "engine=scripted computes nothing" in said("hardware.sampling_threads=1", "engine=scripted")
+    assert names(said("paths.output_root=a", "run_dir=b"), "paths.output_root=a ... run_dir")
+    assert names(said("paths.output_root=a", "hydra.run.dir=b"), "paths.output_root=a ... hydra.run.dir")
+    computed = said("hardware.sampling_threads=1", "engine=scripted")
+    assert names(computed, "hardware.sampling_threads=1 ... engine=scripted")
     assert said("hardware.sampling_threads=1") == ""
 
 
@@ -60,10 +62,10 @@ def test_the_command_line_says_so_before_anything_is_made(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert train_main(["workflow=signals", "opponent=random"]) == 2
-    assert capsys.readouterr().err.startswith("error: opponent=random has no effect: every role of signals is trained")
+    assert names(capsys.readouterr().err, "error: opponent=random ... signals")
     # In a sweep over roles some jobs have an opponent: only what none of them reads is refused.
     assert train_main(["-m", "workflow=signals", "opponent=random", "seed=0,1"]) == 2
-    assert "opponent=random has no effect" in capsys.readouterr().err
+    assert names(capsys.readouterr().err, "error: opponent=random ... no effect")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -74,12 +76,12 @@ def test_a_finished_runs_opponent_is_held_to_the_same_rule(tmp_path: Path) -> No
         save(config, tmp_path / name / "config.yaml")
     every, one = str(tmp_path / "every"), str(tmp_path / "one")
     opponent = RandomConfig()
-    with pytest.raises(ConfigError, match="opponent=random has no effect: every role of signals is trained"):
+    with pytest.raises(ConfigError, match=r"opponent=random .*signals"):
         evaluation_entries(EvaluateConfig(run=every, opponent=opponent, output_dir="x"))
     some = EvaluateConfig(run=every, opponent=opponent, trainable_targets=["listener"], output_dir="x")
     assert evaluation_entries(some)[0].config.opponent.name == "random"
     assert evaluation_entries(EvaluateConfig(run=every, output_dir="x"))[0].config.opponent.name == "scripted"
-    with pytest.raises(ConfigError, match="opponent=random,scripted has no effect: every role of signals is trained"):
+    with pytest.raises(ConfigError, match=r"opponent=random,scripted .*signals"):
         evaluation_entries(EvaluateConfig(runs=[every], opponents=["random", "scripted"], output_dir="x"))
     assert len(evaluation_entries(EvaluateConfig(runs=[every, one], opponents=["random"], output_dir="x"))) == 2
 
