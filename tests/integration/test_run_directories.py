@@ -95,7 +95,7 @@ def start_and_kill(run_dir: Path) -> None:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(timeout=10)
+    process.wait(timeout=60)
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again_in_its_directory(whole: Path, tmp_path: Path) -> None:

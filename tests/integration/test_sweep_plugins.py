@@ -109,7 +109,7 @@ def test_a_training_sweep_killed_in_its_second_job_ends_like_one_that_was_not(tm
     while not (killed / "1" / "checkpoints" / "step_1").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(timeout=10)
+    process.wait(timeout=60)
     assert [job.state for job in read_jobs(killed)] == ["finished", "unfinished"]
     assert subprocess.run(go_on, cwd=tmp_path, capture_output=True).returncode == 0
     assert [(job.state, job.attempts) for job in read_jobs(killed)] == [("finished", 1), ("finished", 2)]

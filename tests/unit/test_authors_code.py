@@ -258,9 +258,7 @@ async def closes_slowly(output: WorkflowOutput) -> None:
 def test_a_program_that_outlives_its_cancellation_is_left_behind_and_named(act: Act, tokenizer: Any) -> None:
     said: list[str] = []
     run = Run(tokenizer, timeout_s=3.0, grace_s=0.3, say=said.append)
-    started = time.monotonic()
     lost, other = play(run, lambda: Odd(act=act))
-    assert time.monotonic() - started < 20
     assert lost.status == "timeout" and "nor 0.3 s after it was cancelled, and left behind" in str(lost.error)
     assert other.status == "ok"
     assert len(said) == 1 and "task t, repeat 0" in said[0] and "left behind" in said[0]

@@ -46,18 +46,16 @@ def test_the_server_starts_only_when_a_url_is_asked_for(run: Run) -> None:
 
 
 def test_blocking_programs_run_side_by_side(run: Run) -> None:
+    together = threading.Barrier(8)  # one after the other, none would get past it
+
     def blocking(tuner: AjetTuner) -> str:
-        time.sleep(0.3)
+        together.wait(60)
         said = by_url(tuner)
-        time.sleep(0.3)
+        together.wait(60)
         return said + by_url(tuner)
 
-    run.one(by_url)  # the server starts, which takes its time
-    started = time.monotonic()
     episodes = run.play(lambda: Program(program=blocking), group_size=8)
     assert [episode.status for episode in episodes] == ["ok"] * 8
-    # One after the other would take at least 4.8 s.
-    assert time.monotonic() - started < 8 * 0.6
     assert all(len(episode.calls) == 2 for episode in episodes)
 
 
@@ -73,21 +71,21 @@ def test_two_runs_of_one_seed_say_the_same_on_threads_too(tokenizer: Any) -> Non
 
 def test_a_program_that_blocks_for_good_times_out_and_holds_up_nobody(tokenizer: Any) -> None:
     made = Run(tokenizer, timeout_s=1.5)
-    forever = threading.Event()
+    forever, woken = threading.Event(), threading.Event()
     turns = iter(range(100))
 
     def program(tuner: AjetTuner) -> str:
         said = by_url(tuner)
         if next(turns) == 0:
-            forever.wait(20)
+            forever.wait(120)
+            woken.set()
         return said
 
-    started = time.monotonic()
     episodes = made.play(lambda: Program(program=program), group_size=4)
     made.endpoint.close()
+    assert not woken.is_set()  # nobody waited for it
     forever.set()
     assert sorted(episode.status for episode in episodes) == ["ok", "ok", "ok", "timeout"]
-    assert time.monotonic() - started < 10
 
 
 def test_a_key_ends_with_its_episode(run: Run) -> None:
@@ -119,7 +117,7 @@ def test_a_request_that_is_under_way_when_the_episode_ends_gets_401_too(tokenize
 
     threads: list[threading.Thread] = []
     (episode,) = made.play(lambda: Program(program=program, trainable_targets=["nobody"]))
-    threads[-1].join(10)
+    threads[-1].join(60)
     made.endpoint.close()
     assert episode.status == "ok" and answers == [401] and not episode.calls
 
@@ -146,7 +144,7 @@ def test_a_client_that_hangs_up_leaves_no_call_behind(tokenizer: Any) -> None:
                 headers={"Authorization": f"Bearer {address.api_key}"},
                 timeout=0.3,
             )
-        return aborted.wait(5)
+        return aborted.wait(60)
 
     (episode,) = made.play(lambda: Program(program=program, trainable_targets=["nobody"]))
     made.endpoint.close()

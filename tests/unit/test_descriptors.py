@@ -66,9 +66,9 @@ def test_an_episode_by_url_holds_no_more_descriptors_than_are_counted_for_it() -
         address = tuner.as_oai_baseurl_apikey(agent_name="P1", target_tag="seer")
         with socket.create_connection(("127.0.0.1", int(address.base_url.split(":")[2].split("/")[0]))):
             time.sleep(0.2)
-            if together.wait(20) == 0:  # one of them looks
+            if together.wait(60) == 0:  # one of them looks
                 most.append(len(os.listdir("/dev/fd")))
-            together.wait(20)
+            together.wait(60)
         post(address)
 
     made.play(lambda: Program(program=lambda tuner: post(tuner.as_oai_baseurl_apikey("P1"))))
@@ -129,5 +129,5 @@ def test_an_episode_that_gets_no_loop_for_lack_of_descriptors_fails_with_the_rea
             await run_on_own_thread(lambda: None)
 
     with pytest.raises(OSError, match="Too many open files"):
-        asyncio.run(asyncio.wait_for(started_without(), 20))
+        asyncio.run(asyncio.wait_for(started_without(), 60))
     gc.collect()  # what could not be made goes in silence

@@ -267,7 +267,7 @@ def test_headers_are_bounded_and_strange_requests_are_400(tokenizer: Any) -> Non
 
 
 def exchange(host: str, port: int, request: bytes) -> bytes:
-    with socket.create_connection((host, port), timeout=10) as connection:
+    with socket.create_connection((host, port), timeout=60) as connection:
         connection.sendall(request)
         return connection.recv(1000)
 

@@ -259,7 +259,7 @@ def test_a_run_directory_belongs_to_one_process_until_it_dies(tmp_path: Path) ->
         with pytest.raises(RunDirectoryError, match=words), locked(tmp_path):
             raise AssertionError("two processes in one run directory")
     holder.send_signal(signal.SIGKILL)
-    holder.wait(timeout=10)
+    holder.wait(timeout=60)
     with locked(tmp_path), pytest.raises(RunDirectoryError, match=f"process {os.getpid()} "), locked(tmp_path):
         pass
 

@@ -92,7 +92,7 @@ def test_a_server_that_cannot_be_reached_is_one_warning_and_an_offline_run(
     assert said.count("\n") == 1, said
     assert said.startswith("warning: W&B cannot be used online (") and said.endswith("; this run is logged offline\n")
     # 8 s where it was measured, the start of W&B's own service included; W&B itself would wait for 90 s.
-    assert INIT_TIMEOUT_S == 6 and seconds < 30
+    assert INIT_TIMEOUT_S == 6 and seconds < 80
     (run,) = offline_runs(tmp_path / "run")
     assert curve(run) == [(0, 0.0), (1, 0.1)]
 
