@@ -209,7 +209,7 @@ def test_an_effect_is_told_only_where_interval_and_p_value_agree() -> None:
 
 @pytest.fixture
 def frozen_heap() -> Iterator[None]:
-    """statsmodels collects garbage at each correction: half a second where a test before has loaded torch."""
+    """statsmodels collects garbage at each correction, which is slow where a test before has loaded torch."""
     gc.freeze()
     yield
     gc.unfreeze()

@@ -67,12 +67,12 @@ def test_a_guess_is_one_of_the_choices_and_nothing_else() -> None:
 
 
 def test_scripted_players_understand_each_other_and_nobody_else() -> None:
-    async def share(accuracy: float) -> float:
+    async def share(sense: float) -> float:
         found = 0
         tasks = list(held_out_words())
         for number, task in enumerate(tasks):
             word, choices = str(task["word"]), list(task["choices"])  # type: ignore[call-overload]
-            player = ScriptedPlayer(rng=random.Random(number), accuracy=accuracy)
+            player = ScriptedPlayer(rng=random.Random(number), sense=sense)
             hint = (await player.chat(ChatRequest(messages=teacher_messages(word)))).content
             assert is_legal_hint(hint, word)
             guess = (await player.chat(ChatRequest(messages=student_messages(hint, choices)))).content
@@ -83,7 +83,7 @@ def test_scripted_players_understand_each_other_and_nobody_else() -> None:
     assert 0.1 < asyncio.run(share(0.0)) < 0.45
 
 
-@pytest.mark.parametrize("params", [{"sense": 1.0}, {"accuracy": 2.0}])
+@pytest.mark.parametrize("params", [{"accuracy": 1.0}, {"sense": 2.0}])
 def test_scripted_players_know_their_parameters(params: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="accuracy"):
+    with pytest.raises(ConfigError, match="sense"):
         Hints.scripted_player(agent_name="student", target_tag="student", rng=random.Random(0), params=params)

@@ -78,7 +78,7 @@ def _validator(schema: str) -> Validator | None:
             return None
         # The registry holds JSON schema's own documents; a reference to any other is not fetched.
         return _bounded(kind)(parameters, registry=REGISTRY)
-    except Exception:  # as in `schema_violation`
+    except Exception:  # the boundary to schemas that programs write: what cannot be followed is counted as unchecked
         return None
 
 

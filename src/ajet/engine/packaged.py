@@ -72,7 +72,7 @@ def packaged_checkpoint(name: str) -> Path:
     with _locked(folder):
         if damage(folder) is not None:
             source = _source(model)
-            _say(f"converting {model.title} ({model.license}) once, into {folder}")
+            print(f"converting {model.title} ({model.license}) once, into {folder}", file=sys.stderr, flush=True)
             partial = folder.with_name(f".{folder.name}.partial")
             with writing(folder):
                 for stale in (partial, folder):
@@ -117,26 +117,15 @@ def _convert(source: Path, folder: Path) -> None:
     """Write weights in float32 and the tokenizer with its template."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    shows_progress = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        auto_model: Any = AutoModelForCausalLM  # untyped
-        model = auto_model.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-        # transformers refuses to save what it read as quantized, although nothing of it is quantized any more.
-        config = type(model.config).from_dict(
-            {key: value for key, value in model.config.to_dict().items() if key != "quantization_config"}
-        )
-        plain = auto_model.from_config(config, dtype=torch.float32)
-        plain.load_state_dict(model.state_dict())
-        plain.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    finally:
-        if shows_progress:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    auto_model: Any = AutoModelForCausalLM  # untyped
+    model = auto_model.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    # transformers refuses to save what it read as quantized, although nothing of it is quantized any more.
+    config = type(model.config).from_dict(
+        {key: value for key, value in model.config.to_dict().items() if key != "quantization_config"}
+    )
+    plain = auto_model.from_config(config, dtype=torch.float32)
+    plain.load_state_dict(model.state_dict())
+    plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

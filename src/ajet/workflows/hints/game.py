@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ajet.chat.types import ChatReply, ChatRequest
+from ajet.workflows.sensible import SensiblePlayer
 
 CATEGORIES = {
     "animal": "dog cat horse cow sheep pig rabbit mouse lion bear monkey snake frog duck eagle whale shark bee "
@@ -124,21 +125,16 @@ def read_guess(reply: str, choices: list[str]) -> str | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScriptedPlayer:
+class ScriptedPlayer(SensiblePlayer):
     """Hints at a word by its category, and guesses by the categories that a hint names."""
 
-    rng: random.Random
-    accuracy: float
-    """Probability of doing so; otherwise a hint that says nothing, or any choice."""
-
-    async def chat(self, request: ChatRequest) -> ChatReply:
-        """Read the last message and answer."""
+    def replies(self, request: ChatRequest) -> tuple[list[ChatReply], list[ChatReply]]:
+        """See `SensiblePlayer`; a senseless hint says nothing, a senseless guess is any choice."""
         asked = str(request.messages[-1]["content"])
-        knows = self.rng.random() < self.accuracy
         if asked.startswith("Word: "):
             category = _CATEGORY_OF.get(asked.removeprefix("Word: ").partition(".")[0], "thing")
-            return ChatReply(content=f"a kind of {category}" if knows else "something")
+            return [ChatReply(content=f"a kind of {category}")], [ChatReply(content="something")]
         listed, _, hint = asked.removeprefix("Words: ").partition(". Which of them goes with: ")
-        choices = listed.split(", ")
-        fitting = [choice for choice in choices if knows and _CATEGORY_OF.get(choice, " ") in hint.lower()]
-        return ChatReply(content=self.rng.choice(fitting or choices))
+        choices = [ChatReply(content=choice) for choice in listed.split(", ")]
+        fitting = [choice for choice in choices if _CATEGORY_OF.get(choice.content, " ") in hint.lower()]
+        return fitting or choices, choices

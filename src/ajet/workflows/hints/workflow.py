@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ajet.chat.types import ChatModel
-from ajet.errors import ConfigError
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 from ajet.workflows.asking import text_of
@@ -55,17 +54,8 @@ class Hints(Workflow):
     def scripted_player(
         cls, *, agent_name: str, target_tag: str, rng: random.Random, params: Mapping[str, float]
     ) -> ChatModel:
-        """A partner that hints by categories and knows them; `accuracy` (default 1) is how often.
-
-        Raises:
-            ConfigError: an unknown name, or a number that is not a probability.
-        """
-        for name, value in params.items():
-            if name != "accuracy":
-                raise ConfigError(f"opponent.params.{name}: scripted hints players have accuracy")
-            if not 0 <= value <= 1:
-                raise ConfigError(f"opponent.params.accuracy={value}: a probability is between 0 and 1")
-        return ScriptedPlayer(rng=rng, accuracy=params.get("accuracy", 1.0))
+        """A partner that hints by categories and knows them, with probability `sense`; errors as `SensiblePlayer`."""
+        return ScriptedPlayer.of(rng, params)
 
 
 async def _ask(model: Any, messages: list[dict[str, str]]) -> str:
