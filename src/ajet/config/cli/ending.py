@@ -22,6 +22,8 @@ from ajet.errors import UserInterrupt
 T = TypeVar("T")
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNAL_WAIT_S = 0.2
+"""Most seconds until a signal is heard while another thread works."""
 
 
 @contextmanager
@@ -113,5 +115,7 @@ def run_on_own_thread(work: Callable[[], T]) -> T:
     thread = threading.Thread(target=copy_context().run, args=(run,), name="ajet-call", daemon=True)
     with ending_signals(relay.send):
         thread.start()
-        thread.join()
+        while thread.is_alive():
+            # Again and again: Python handles a signal that comes just before a wait begins only when that wait is over.
+            thread.join(SIGNAL_WAIT_S)
     return done.result()
