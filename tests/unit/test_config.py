@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -319,7 +319,7 @@ def test_a_rule_names_its_bounds(rule: Rule, good: object, bad: object, complain
 def test_a_saved_config_is_read_back_equal(checkpoint: Path, tmp_path: Path) -> None:
     config = composed(checkpoint, "++workflow.params.day_limit=3")
     save(config, tmp_path / "config.yaml")
-    assert load(tmp_path) == config
+    assert load(tmp_path) == replace(config, run_dir=str(tmp_path))
 
 
 def test_a_name_alone_chooses_the_option(checkpoint: Path) -> None:
@@ -335,7 +335,7 @@ def test_a_directory_whose_groups_hold_the_settings_of_all_options_is_read(check
     written["judge"] |= {"given": "final_answer", "ignore_case": None, "own_thread": None, "rubric": None}
     written["judge"] |= {"reference": "answer", "max_score": 10.0, "timeout_s": 30.0, "max_retries": 2, "entry": None}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
-    assert load(tmp_path) == config
+    assert load(tmp_path) == replace(config, run_dir=str(tmp_path))
     written["engine"]["block_size"] = 16
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
     with pytest.raises(ConfigError, match=r"engine\.block_size.*engine=transformers"):

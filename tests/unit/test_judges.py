@@ -18,10 +18,11 @@ from tests.episodes import Run
 from transformers import PreTrainedTokenizerBase
 
 from ajet.assemble.tasks import make_judge
-from ajet.config.compose import compose
+from ajet.config.compose import compose, load, save
 from ajet.config.options import option
-from ajet.config.root import Config
+from ajet.config.root import Config, EvaluateConfig
 from ajet.errors import ConfigError, WorkflowError
+from ajet.evaluate.entries import evaluation_entries
 from ajet.records import Task
 from ajet.rollout.judges.base import BaseJudge, apply_judge
 from ajet.rollout.judges.effort import is_short, is_small
@@ -356,6 +357,25 @@ def test_a_half_written_line_of_the_cache_is_dropped_and_nothing_is_glued_to_it(
     for _ in range(2):
         assert ask(made(tmp_path, "llm", **grader.settings), "4").reward == 0.7
     assert [json.loads(line)["score"] for line in cache.read_text().splitlines()] == [1.0, 7.0]
+
+
+def test_an_evaluation_keeps_what_the_judge_said_and_changes_no_run_be_it_moved(grading: Any, tmp_path: Path) -> None:
+    made_in, moved, out = (tmp_path / name for name in ("run", "moved", "evaluation"))
+    for folder in (made_in, out):
+        folder.mkdir()
+    grader = grading("Score: 7")
+    answers = f'workflow.entry="{__name__}->Answers"'
+    config = compose(["workflow=custom", answers, "trainable_targets=[seer]"], run_dir=made_in)
+    config.judge = option("judge", "llm")(**grader.settings)
+    save(config, made_in / "config.yaml")
+    made_in.rename(moved)
+    assert load(moved).run_dir == str(moved)
+    request = EvaluateConfig(run=str(moved), console="none", output_dir=str(out), trust_code=True)
+    for entry in evaluation_entries(request):  # the second policy's judge knows what the first one's was told
+        assert ask(make_judge(entry.config), "4").reward == 0.7
+    assert len((out / CACHE_FILE).read_text().splitlines()) == 1
+    assert [path.name for path in moved.iterdir()] == ["config.yaml"] and not made_in.exists()
+    assert len(grader.asked) == 1
 
 
 def test_a_model_that_never_scores_is_an_error(grading: Any, tmp_path: Path) -> None:

@@ -236,6 +236,8 @@ def save(config: Config, path: Path) -> None:
 def load(run: Path) -> Config:
     """The resolved configuration of a run directory, not validated again. Nothing in it is resolved or run.
 
+    Its `run_dir` is where the run is now.
+
     Raises:
         ConfigError: no such run directory, or its config.yaml does not fit this version of ajet.
         RunDirectoryError: its config.yaml is damaged.
@@ -249,6 +251,7 @@ def load(run: Path) -> Config:
         raise ConfigError(f"{path} is damaged, or of another version of ajet: {explain(error, Config, [])}") from error
     understand_old_loss(config.algorithm)
     config.workflow.entry = _entry_now(config, run)
+    config.run_dir = str(run.absolute())  # a run may be moved; its file says where it was made
     return config
 
 

@@ -81,7 +81,7 @@ def evaluation_entries(request: EvaluateConfig) -> list[Entry]:
         Entry(
             name=name,
             run=run,
-            config=_played_config(configs[0], config_by_roles[key], opponent, request.console),
+            config=_played_config(configs[0], config_by_roles[key], opponent, request),
             reference=None if references[key] == name else references[key],
         )
         for opponent in _opponents(request, configs)
@@ -128,12 +128,15 @@ def _check_alike(runs: Sequence[str], configs: Sequence[Config]) -> None:
                 )
 
 
-def _played_config(first: Config, config: Config, opponent: OpponentConfig, console: str) -> Config:
-    """The first run's config with the roles of `config`, an opponent and a console, and without W&B."""
+def _played_config(first: Config, config: Config, opponent: OpponentConfig, request: EvaluateConfig) -> Config:
+    """The first run's config with the roles of `config`, an opponent, the request's console and directory, and without
+    W&B."""
     played = deepcopy(first)
+    # What judges and workflows keep is the evaluation's: no run is changed.
+    played.run_dir = str(Path(request.output_dir).absolute())
     played.trainable_targets = config.trainable_targets
     played.opponent = opponent
-    played.logger.console = console
+    played.logger.console = request.console
     played.logger.wandb = WandbConfig(mode="disabled")
     validate(played)
     return played

@@ -16,6 +16,7 @@ from ajet.config.fields import key_variable, named, needed, ruled
 from ajet.errors import ConfigError, WorkflowError
 from ajet.rollout.judges.answers import given_answer
 from ajet.rollout.judges.base import BaseJudge, ScoreConfig
+from ajet.tracking.files.writing import write_whole, writing
 
 if TYPE_CHECKING:
     from ajet.workflow import WorkflowOutput, WorkflowTask
@@ -100,6 +101,7 @@ class LlmJudge(BaseJudge):
 
         Raises:
             WorkflowError: no score in any reply.
+            StorageError: the score cannot be kept.
             openai.OpenAIError: the server does not answer.
         """
         judge = self.config
@@ -108,7 +110,7 @@ class LlmJudge(BaseJudge):
         async with self._asking[key]:
             if key not in self._scores:
                 self._scores[key] = await self._ask(messages)
-                with self._cache_path.open("a", encoding="utf-8") as cache:
+                with writing(self._cache_path), self._cache_path.open("a", encoding="utf-8") as cache:
                     cache.write(json.dumps({"key": key, "score": self._scores[key]}) + "\n")
         score = min(max(self._scores[key], 0.0), judge.max_score)
         return score / judge.max_score, score >= judge.success_score
@@ -155,6 +157,6 @@ def _read_cache(path: Path) -> dict[str, float]:
         return {}
     whole, end, half = path.read_bytes().rpartition(b"\n")
     if half:  # A line that a killed run left half written; the next one must not be glued to it.
-        path.write_bytes(whole + end)
+        write_whole(path, lambda partial: partial.write_bytes(whole + end))
     kept = [json.loads(line) for line in whole.splitlines()]
     return {entry["key"]: entry["score"] for entry in kept}

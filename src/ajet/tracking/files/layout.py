@@ -101,6 +101,7 @@ PLAY_FILES: tuple[RunFile, ...] = (
 EVALUATION_FILES: tuple[RunFile, ...] = (
     RunFile(path="evaluation.json", meaning="Scores and differences of every policy against every opponent."),
     RunFile(path="trajectories/<any>", meaning="The calls that were played, as in a run; one folder a cell."),
+    RunFile(path="judge_cache.jsonl", meaning="As in a training run."),
     RunFile(path=".hydra/<any>", meaning="Hydra's own record."),
     RunFile(path="evaluate.log", meaning="Python's log records."),
 )
