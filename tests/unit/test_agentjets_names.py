@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from ajet.chat.types import ChatReply, ChatRequest
 from ajet.data.rows import TaskRow
 from ajet.data.tasks import make_tasks
+from ajet.evaluate.scores import play_held_out
 from ajet.records import Episode, Task
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import episode_uuid
@@ -171,6 +172,13 @@ class Spoils(Workflow):
         return WorkflowOutput(reward=1.0)
 
 
+class Asks(Workflow):
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        SEEN.append((workflow_task.episode_uuid, workflow_task.task_id, workflow_task.repeat))
+        await tuner.as_agentscope_model(agent_name="P1", target_tag="seer")([{"role": "user", "content": "?"}])
+        return WorkflowOutput(reward=1.0)
+
+
 def test_every_attempt_has_an_id_and_a_task_of_its_own() -> None:
     SEEN.clear()
     tokenizer: PreTrainedTokenizerBase = train_tokenizer(["hello"], vocab_size=280, max_context=256)
@@ -187,6 +195,25 @@ def test_every_attempt_has_an_id_and_a_task_of_its_own() -> None:
     uuids = [uuid for uuid, _, _ in SEEN]
     assert len(set(uuids)) == 4 and all(len(uuid) == 32 for uuid in uuids)
     assert given == Task(task_id="t", init_messages=ASKED, metadata={"list": []})
+
+
+def test_evaluations_draw_alike_and_their_episodes_have_ids_of_their_own() -> None:
+    SEEN.clear()
+    tokenizer: PreTrainedTokenizerBase = train_tokenizer(["hello"], vocab_size=280, max_context=256)
+    scheduler = Run(tokenizer).scheduler(Asks)
+    task = Task(task_id="t", metadata={"list": []})
+
+    async def play() -> list[str]:
+        played = [
+            await play_held_out(scheduler, [task], repeats=2, collection=name)
+            for name in ("eval/0", "eval/10", "eval/trajectories/scripted/1-a", "eval/0")
+        ]
+        return [str([call.reply for call in episode.calls]) for _, (group,) in played for episode in group.episodes]
+
+    replies = asyncio.run(play())
+    assert replies == replies[:2] * 4 and replies[0] != replies[1]
+    uuids = [uuid for uuid, _, _ in SEEN]
+    assert uuids[:2] == uuids[-2:] and len(set(uuids)) == 6
 
 
 def test_an_episodes_id_is_the_same_again_in_its_run_and_nowhere_else() -> None:

@@ -42,7 +42,8 @@ def play(overrides: Sequence[str], num_games: int) -> tuple[Metrics, list[Episod
         opened.callback(engine.close)
         maker = workflow_maker(workflow, config)
         scheduler = make_scheduler(config, workflow, maker, path, engine, opened, renderer=renderer)
-        evaluation, groups = runtime.run(play_held_out(scheduler, _held_out_tasks(config, num_games), repeats=1))
+        tasks = _held_out_tasks(config, num_games)
+        evaluation, groups = runtime.run(play_held_out(scheduler, tasks, repeats=1, collection="eval"))
         return evaluation.metrics, groups
 
 

@@ -132,8 +132,10 @@ class MatrixEvaluation:
         opponent = entry.config.opponent.name
         self.take_weights(entry)
         self.display.phase(f"{entry.name} against {opponent}", len(self.tasks) * self.repeats)
-        evaluation, groups = self.runtime.run(play_held_out(scheduler, self.tasks, repeats=self.repeats))
         folder = trajectory_folder(opponent, number, entry.name)
+        evaluation, groups = self.runtime.run(
+            play_held_out(scheduler, self.tasks, repeats=self.repeats, collection=f"eval/{folder}")
+        )
         TrajectoryStore(self.output_dir / folder).write(groups, {}, step=0, split="eval")
         return Result(entry=entry, checkpoint=checkpoint, evaluation=evaluation, trajectories=folder)
 

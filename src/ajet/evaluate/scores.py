@@ -40,14 +40,20 @@ class Evaluation:
 
 
 async def play_held_out(
-    scheduler: RolloutScheduler, tasks: Sequence[Task], *, repeats: int
+    scheduler: RolloutScheduler, tasks: Sequence[Task], *, repeats: int, collection: str
 ) -> tuple[Evaluation, list[EpisodeGroup]]:
     """Play every task `repeats` times and score it.
+
+    Args:
+        scheduler: plays the policy that is evaluated.
+        tasks: the same for all policies that are compared.
+        repeats: episodes of each task.
+        collection: tells this evaluation from all others of the run, whose randomness is the same.
 
     Raises:
         WorkflowError, ConfigError: as `require_usable_play`.
     """
-    groups = await scheduler.collect(tasks, group_size=repeats, stream="eval")
+    groups = await scheduler.collect(tasks, group_size=repeats, stream="eval", collection=collection)
     require_usable_play(groups)
     return score_groups(groups), groups
 

@@ -27,7 +27,8 @@ def episode_uuid(run_dir: str, key: Sequence[str | int]) -> str:
 
     Args:
         run_dir: runs of one seed that are played side by side may share a server of environments.
-        key: what seeds the attempt (run seed, stream, task, repeat, attempt).
+        key: what no other attempt of the run shares: run seed, collection, task, repeat, attempt. What seeds it would
+            not do, for evaluations before and after training draw from the same streams.
     """
     return uuid5(NAMESPACE_OID, json.dumps([run_dir, *key])).hex
 

@@ -101,7 +101,9 @@ class EpisodeRunner:
         ignore = self.config.endpoint.unsupported == "ignore"
         object.__setattr__(self, "refusals", Refusals(temperature=self.config.rollout.temperature, ignore=ignore))
 
-    async def run(self, task: Task, *, repeat: int, stream: str, attempt: int) -> Episode:
+    async def run(
+        self, task: Task, *, repeat: int, stream: str, attempt: int, collection: str | None = None
+    ) -> Episode:
         """Play one attempt.
 
         Args:
@@ -110,6 +112,8 @@ class EpisodeRunner:
             stream: names the randomness (`eval`, `train/<step>`), so that evaluation never disturbs training and a
                 task that comes again is played anew.
             attempt: from 0; a retry draws afresh.
+            collection: names what is played once within the run, where a stream is drawn from again, as in each
+                evaluation (`eval/<step>`); None: the stream does.
 
         Raises:
             ConfigError: the settings cannot work; retrying would not help.
@@ -119,7 +123,8 @@ class EpisodeRunner:
             key, loop=asyncio.get_running_loop(), on_call=partial(self.callbacks.on_call, task, repeat)
         )
         started = time.perf_counter()
-        ended = await self._attempt(task, repeat, episode_uuid(self.config.run_dir, key), running)
+        uuid = episode_uuid(self.config.run_dir, (self.config.seed, collection or stream, *key[2:]))
+        ended = await self._attempt(task, repeat, uuid, running)
         outcome = self._rewarded(self._outcome(ended, task, repeat), running.agent_tags)
         return Episode(
             task=task,

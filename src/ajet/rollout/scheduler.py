@@ -29,8 +29,10 @@ class RolloutScheduler:
     on_episode: Callable[[Episode], None] = field(default=lambda episode: None)
     """Called as each episode ends, for progress displays."""
 
-    async def collect(self, tasks: Sequence[Task], *, group_size: int, stream: str) -> list[EpisodeGroup]:
-        """Play `group_size` episodes of every task.
+    async def collect(
+        self, tasks: Sequence[Task], *, group_size: int, stream: str, collection: str | None = None
+    ) -> list[EpisodeGroup]:
+        """Play `group_size` episodes of every task; the other arguments are as in `EpisodeRunner.run`.
 
         Raises:
             AjetError: from the first episode that met it, e.g. ConfigError or StorageError; the others are cancelled.
@@ -39,7 +41,10 @@ class RolloutScheduler:
         try:
             async with asyncio.TaskGroup() as running:
                 plays = [
-                    [running.create_task(self._play(slots, task, repeat, stream)) for repeat in range(group_size)]
+                    [
+                        running.create_task(self._play(slots, task, repeat, stream, collection))
+                        for repeat in range(group_size)
+                    ]
                     for task in tasks
                 ]
         except ExceptionGroup as failures:
@@ -53,10 +58,14 @@ class RolloutScheduler:
             for task, group in zip(tasks, plays, strict=True)
         ]
 
-    async def _play(self, slots: asyncio.Semaphore, task: Task, repeat: int, stream: str) -> Episode:
+    async def _play(
+        self, slots: asyncio.Semaphore, task: Task, repeat: int, stream: str, collection: str | None
+    ) -> Episode:
         async with slots:
             for attempt in range(self.max_retries + 1):
-                episode = await self.runner.run(task, repeat=repeat, stream=stream, attempt=attempt)
+                episode = await self.runner.run(
+                    task, repeat=repeat, stream=stream, attempt=attempt, collection=collection
+                )
                 if episode.status not in RETRIED:
                     break
         self.on_episode(episode)

@@ -143,7 +143,11 @@ class Trainer:
         tasks = self.tasks.held_out_tasks(settings.num_tasks, offset=settings.seed_offset)
         self.display.phase("eval", len(tasks) * settings.repeats)
         with self.state.clock.phase("eval"):
-            evaluation, groups = self.runtime.run(play_held_out(self.scheduler, tasks, repeats=settings.repeats))
+            evaluation, groups = self.runtime.run(
+                play_held_out(
+                    self.scheduler, tasks, repeats=settings.repeats, collection=f"eval/{self.state.num_steps_done}"
+                )
+            )
         if self.config.logger.trajectories_every:
             self.store.write(groups, {}, step=self.state.num_steps_done, split="eval")
         return evaluation
