@@ -18,8 +18,9 @@ import torch
 
 from ajet.assemble import build_trainer
 from ajet.config.compose import compose, save
-from ajet.errors import EngineError, TrainingError
+from ajet.errors import AjetError, EngineError, TrainingError
 from ajet.evaluate.__main__ import main as evaluate_main
+from ajet.rollout.runtime import Interrupted
 from ajet.tracking.files.checkpoints import damage, saved_steps
 from ajet.tracking.files.lock import locked
 from ajet.train.__main__ import main, train
@@ -155,6 +156,35 @@ def test_a_step_after_which_the_engine_died_is_logged(whole: Path, tmp_path: Pat
     assert metrics(run) == metrics(whole)[:1]
     assert main([f"resume={run}", "trust_code=true"]) == 0
     assert metrics(run) == metrics(whole) and weights(run) == weights(whole)
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("engine", "the engine died; {unsaved}; nothing is saved yet, resume with"),
+        ("engine and log", "the engine died; {log} cannot be written: the disk is full; nothing is saved yet, resume"),
+        ("ctrl-c", "interrupted after step 1; {unsaved}; nothing is saved yet, resume with"),
+        ("not finite", "not finite in 3 training steps in a row, .*; {unsaved}; no state was saved yet: look at"),
+    ],
+)
+def test_a_disk_that_refuses_the_state_does_not_hide_why_the_run_ended(end: str, said: str, tmp_path: Path) -> None:
+    if "log" in end:
+        (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    trainer = build_trainer(compose(TRAINING, run_dir=tmp_path))
+    (tmp_path / "checkpoints").write_text("in the way")
+
+    class Ending(DeadEngine):
+        def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]], policy_version: int) -> None:
+            if end == "ctrl-c":
+                raise Interrupted(signal.SIGINT)
+            if end != "not finite":
+                super().update_weights(weights, policy_version)
+            trainer.num_skipped_in_a_row = 3
+
+    trainer.engine = Ending()  # type: ignore[assignment]
+    unsaved = rf"the state could not be saved \({tmp_path}/checkpoints/step_1 cannot be written: .*\)"
+    with pytest.raises(AjetError, match=said.format(unsaved=unsaved, log=tmp_path / "metrics.jsonl")):
+        trainer.run()
 
 
 def test_a_second_process_is_told_who_works_there(whole: Path, capfd: pytest.CaptureFixture[str]) -> None:

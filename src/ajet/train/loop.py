@@ -100,9 +100,8 @@ class Trainer:
             self.state.save()
             return self._conclude(after)
         except Interrupted as stop:
-            self.state.save()
             raise RunInterruptedError(
-                f"interrupted after step {self.state.num_steps_done}; {self.state.resume_hint()}", stop.signum
+                f"interrupted after step {self.state.num_steps_done}; {self.state.save_at_end()}", stop.signum
             ) from None
         except StorageError as error:
             raise self.state.save_if_possible(error) from error
@@ -111,8 +110,7 @@ class Trainer:
             said = refusal(error) if isinstance(error, OSError) else str(error)
             if not self.state.num_steps_done or said is None:
                 raise
-            self.state.save()
-            raise TrainingError(f"{said.rstrip('.')}; {self.state.resume_hint()}") from error
+            raise TrainingError(f"{said.rstrip('.')}; {self.state.save_at_end()}") from error
 
     def _step(self) -> None:
         """One step: what docs/design.md draws, a call a line."""
@@ -123,11 +121,16 @@ class Trainer:
         batch = self._credit_and_pack(groups)
         metrics |= self._update(batch)
         self.state.num_steps_done = step + 1
+        metrics |= episode_metrics(groups) | token_metrics(groups) | batch.metrics
         try:
             self._sync_weights()
-        finally:  # the step is done, and part of what a resumed run goes on from, even if the engine died
-            metrics |= episode_metrics(groups) | token_metrics(groups) | batch.metrics
-            self._log(step, metrics, groups, batch)
+        except Exception as died:  # the step is done, and part of what a resumed run goes on from
+            try:
+                self._log(step, metrics, groups, batch)
+            except StorageError as unlogged:
+                raise StorageError(f"{died}; {unlogged}") from died
+            raise
+        self._log(step, metrics, groups, batch)
 
     def _evaluate_if_due(self) -> Metrics:
         step, settings = self.state.num_steps_done, self.config.eval
@@ -197,10 +200,9 @@ class Trainer:
 
     def _stop_unsound_run(self) -> None:
         """End the run with its last sound state: what was skipped has changed nothing."""
-        self.state.save()
         raise TrainingError(
             f"the loss or its gradient was not finite in {MOST_SKIPPED} training steps in a row, whose updates were "
-            f"skipped; {self.state.last_sound_state()}: look at rewards, advantages and algorithm.* in "
+            f"skipped; {self.state.save_skipped()}: look at rewards, advantages and algorithm.* in "
             f"{self.config.run_dir}"
         )
 

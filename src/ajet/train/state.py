@@ -65,8 +65,28 @@ class RunState:
         """Save the state if the disk takes it; returns the error with the words from where the run can be resumed."""
         with suppress(StorageError):  # the same disk's, most likely; the earlier checkpoints are still there
             self.save()
-        kept = "nothing is saved yet" if self.saved_at is None else f"the state after step {self.saved_at} is saved"
-        return StorageError(f"{error}; {kept}, {self._resume_command()}")
+        return StorageError(f"{error}; {self._kept()}, {self._resume_command()}")
+
+    def save_at_end(self) -> str:
+        """Save the state of a run that ends for another reason, which a disk that refuses it must not hide.
+
+        Returns:
+            In words, for the sentence on that reason: what is saved, and how to resume.
+        """
+        unsaved = self._try_to_save()
+        return f"{unsaved}{self._kept() if unsaved else 'the state is saved'}, {self._resume_command()}"
+
+    def save_skipped(self) -> str:
+        """As `save_at_end` for a run whose last updates were skipped; returns in words the last sound state."""
+        return f"{self._try_to_save()}{self.last_sound_state()}"
+
+    def _try_to_save(self) -> str:
+        """Why the disk refused, to begin a sentence's part with; empty where it is saved."""
+        try:
+            self.save()
+        except StorageError as error:
+            return f"the state could not be saved ({error}); "
+        return ""
 
     def restore(self, checkpoint: Path) -> None:
         """Take over what `save` wrote.
@@ -112,15 +132,14 @@ class RunState:
             if step not in logged:
                 self.log(logger, step, metrics)
 
-    def resume_hint(self) -> str:
-        """How to resume, in words; the state after the last step has to be saved."""
-        return f"the state is saved, {self._resume_command()}"
-
     def last_sound_state(self) -> str:
         """In words; what lies on the disk besides may be damaged, or of a future that is being trained anew."""
         if self.saved_at is None:
             return "no state was saved yet"
         return f"the last sound state is {step_folder(self.checkpoints.run_dir, self.saved_at)}"
+
+    def _kept(self) -> str:
+        return "nothing is saved yet" if self.saved_at is None else f"the state after step {self.saved_at} is saved"
 
     def _resume_command(self) -> str:
         return f"resume with: python -m ajet.train resume={self.checkpoints.run_dir}"
