@@ -15,7 +15,7 @@ from tests.episodes import Program, Run, by_sdk, by_url
 from transformers import PreTrainedTokenizerBase
 
 from ajet.errors import ConfigError
-from ajet.rollout.own_thread import names_asking, needs_own_thread
+from ajet.rollout.own_thread import MOST_HELD, names_asking, needs_own_thread
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 from ajet.workflows import builtin_workflows
@@ -122,9 +122,30 @@ def test_a_url_that_nothing_announced_is_refused_with_what_to_write(tokenizer: A
 
 
 def test_what_an_author_says_wins_over_what_the_code_names() -> None:
-    assert needs_own_thread(Program(program=by_url)) and not needs_own_thread(Program(program=by_sdk))
-    assert not needs_own_thread(Program(program=by_url, own_thread=False))
-    assert needs_own_thread(Program(program=by_sdk, own_thread=True))
+    assert needs_own_thread(Program(program=by_url), {}) and not needs_own_thread(Program(program=by_sdk), {})
+    assert not needs_own_thread(Program(program=by_url, own_thread=False), {})
+    assert needs_own_thread(Program(program=by_sdk, own_thread=True), {Program: False})
+
+
+class Team(Program):
+    agents: tuple[Any, ...] = ()
+
+
+def test_code_is_read_once_a_run_and_what_an_author_says_each_time() -> None:
+    known: dict[type[Workflow], bool] = {}
+    assert needs_own_thread(Team(program=by_sdk, agents=(by_url,)), known) and known == {Team: True}
+    assert needs_own_thread(Team(program=by_sdk), known)
+    assert not needs_own_thread(Team(program=by_sdk, own_thread=False), known) and known == {Team: True}
+
+
+def test_data_of_any_size_is_looked_at_up_to_a_bound_and_hides_no_agent() -> None:
+    cells = [[[row, column] for column in range(300)] for row in range(300)]
+    assert names_asking([cells, {"solver": [by_url]}]) and names_asking([{"solver": [by_url]}, cells])
+    assert not names_asking([cells, by_sdk])
+    deep: Any = by_url
+    for _ in range(MOST_HELD + 1):
+        deep = [deep]
+    assert not names_asking([deep])
 
 
 def test_no_episode_begins_twice(tokenizer: Any) -> None:

@@ -14,6 +14,7 @@ import functools
 import inspect
 import sysconfig
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -30,22 +31,31 @@ CLOSING_S = 5.0
 ASKING = "as_oai_baseurl_apikey"
 MOST_ITEMS = 1000
 """Of a list or mapping, beyond which it holds data rather than agents."""
+MOST_HELD = 20_000
+"""Items of all lists and mappings together that one look takes, about 20 ms."""
 _LIBRARIES = (*sysconfig.get_paths().values(), str(Path(__file__).resolve().parents[1]))
 """Where code lies that is not the author's: Python's, installed packages', ajet's."""
 
 
-def needs_own_thread(workflow: Workflow) -> bool:
+def needs_own_thread(workflow: Workflow, known: dict[type[Workflow], bool]) -> bool:
     """Whether an episode of this workflow may block its thread, on which otherwise all others run, too.
 
     A plain function may, and so may one that asks for a URL, since most clients of a URL block. It must be known before
     `execute` begins, which can neither be moved to another thread half-way nor begun twice: its author says it
     (`Workflow.own_thread`), or it is read from the code without running any.
+
+    Args:
+        workflow: an episode's, whose fields are as its run's parameters made them.
+        known: what was read in this run, by class, and is not read again: each look holds all other episodes up.
     """
     if not inspect.iscoroutinefunction(workflow.execute):
         return True
     if workflow.own_thread is not None:
         return workflow.own_thread
-    return _class_asks(type(workflow)) or names_asking(vars(workflow).values())
+    kind = type(workflow)
+    if kind not in known:
+        known[kind] = _class_asks(kind) or names_asking(vars(workflow).values())
+    return known[kind]
 
 
 @functools.cache
@@ -57,17 +67,18 @@ def _class_asks(workflow: type[Workflow]) -> bool:
 def names_asking(beginnings: Iterable[Any], *, package: str = "") -> bool:
     """Whether these functions and classes, or others of the author's that they name, name `as_oai_baseurl_apikey`.
 
+    What lies nearest is looked at first. Lists and mappings are opened up to `MOST_HELD` items in all: behind these
+    there is data, while functions and classes, of which there are as many as were written, are all looked at.
+
     Args:
         beginnings: where to look first; any other values are looked at for what they are instances of.
         package: the top-level package that is the author's even where it is installed.
     """
-    left, seen = (
-        list(beginnings),
-        list[Any](),
-    )  # an author's values may have no hash, so that they are known by their ids, and `seen` keeps them alive
-    known: set[int] = set()
+    left, num_held = deque(beginnings), 0
+    # An author's values may have no hash, so that they are known by their ids, and `seen` keeps them alive.
+    seen, known = list[Any](), set[int]()
     while left:
-        value = left.pop()
+        value = left.popleft()
         if id(value) in known:
             continue
         known.add(id(value))
@@ -82,7 +93,8 @@ def names_asking(beginnings: Iterable[Any], *, package: str = "") -> bool:
             if is_own or not value.__code__.co_filename.startswith(_LIBRARIES):
                 left += _named_values(value)
         elif kind in (list, tuple, set, frozenset, dict):
-            if len(value) <= MOST_ITEMS:
+            if len(value) <= min(MOST_ITEMS, MOST_HELD - num_held):
+                num_held += len(value)
                 left += value.values() if kind is dict else value
         elif kind in (staticmethod, classmethod, MethodType):
             left.append(value.__func__)

@@ -96,6 +96,8 @@ class EpisodeRunner:
     """The second deadline: so long after the first a program may take to end."""
     refusals: Refusals = field(init=False)
     """What trained agents may not ask for; one for the run, since it warns once."""
+    on_own_thread: dict[type[Workflow], bool] = field(default_factory=dict, init=False)
+    """Which classes' episodes need a thread of their own, as far as their code had to be read."""
 
     def __post_init__(self) -> None:
         ignore = self.config.endpoint.unsupported == "ignore"
@@ -161,7 +163,7 @@ class EpisodeRunner:
     async def _play(self, task: Task, repeat: int, uuid: str, running: RunningEpisode) -> WorkflowOutput:
         """Everything of an attempt that runs an author's code, from making the workflow to closing the environment."""
         workflow = self.make_workflow()
-        running.on_own_thread = needs_own_thread(workflow)
+        running.on_own_thread = needs_own_thread(workflow, self.on_own_thread)
         tuner = AjetTuner(
             config=author_view(self.config),
             trainable_targets=workflow.trainable_targets,
