@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, Literal
 
 EpisodeStatus = Literal["ok", "policy_error", "infra_error", "timeout", "cancelled"]
@@ -128,6 +129,17 @@ class Episode:
         for name, reward in self.rewards.items():
             by_tag.setdefault(self.agent_tags[name], []).append(reward)
         return {tag: sum(rewards) / len(rewards) for tag, rewards in by_tag.items()}
+
+    @property
+    def score(self) -> float | None:
+        """What the episode counts for in evaluations: success where the workflow said, else the mean over its tags'
+        rewards; None of a lost episode, and of one without a trained agent."""
+        if not self.usable:
+            return None
+        if self.is_success is not None:
+            return float(self.is_success)
+        rewards = self.tag_rewards()
+        return fmean(rewards.values()) if rewards else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,16 +8,21 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+from pandas.testing import assert_frame_equal
 from tests.run_dirs import make_group, make_run
 
 from ajet.analysis import Run, Sweep, load_run, load_sweep
 from ajet.analysis.effects import effects_frame, run_effect, sweep_contrasts, sweep_effects
 from ajet.errors import RunDirectoryError
+from ajet.evaluate.scores import score_groups
+from ajet.records import EpisodeGroup, Task
 from ajet.tracking.store import TrajectoryStore
 
 
@@ -48,6 +53,37 @@ def test_episodes_count_once_and_a_lost_one_has_no_score(tmp_path: Path) -> None
     assert (train[["num_calls", "num_trained_calls", "num_prompt", "num_sampled"]] == [3, 2, 6, 4]).all(axis=None)
     lost = held_out.iloc[1]
     assert (lost["status"], lost["error"], lost["num_calls"]) == ("timeout", "too slow", 0) and pd.isna(lost["score"])
+
+
+def test_a_score_is_the_same_in_evaluations_and_frames_for_agents_that_never_spoke_too(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", num_steps=1, finished=False)
+    (won, lost) = make_group("eval-0", True, False).episodes
+    tags = {"P1": "seer", "P3": "seer", "P4": "hunter \ud800"}
+    unspoken = [
+        replace(won, is_success=None, rewards={"P1": 1.0, "P3": 0.2, "P4": 0.1}, agent_tags=tags),
+        replace(lost, is_success=None, calls=(), rewards={"P1": 0.0, "P3": 0.7, "P4": 0.0}, agent_tags=tags),
+        replace(won, repeat=2, is_success=None, rewards={}, agent_tags={}),
+        replace(won, repeat=3, is_success=False, rewards={"P1": 1.0}),
+    ]
+    groups = [
+        EpisodeGroup(task=Task(task_id=task), episodes=(replace(episode, task=Task(task_id=task)),))
+        for task, episode in zip("abcd", unspoken, strict=True)
+    ]
+    evaluation = score_groups(groups)
+    assert evaluation.scores == pytest.approx({"a": 0.35, "b": 0.175, "d": 0.0}) and evaluation.num_lost_tasks == 1
+    TrajectoryStore(folder / "trajectories").write(groups, {}, step=0, split="eval")
+    episodes = load_run(folder).episodes
+    by_task = episodes[episodes["split"] == "eval"].set_index("task")
+    assert by_task["score"].dropna().to_dict() == evaluation.scores
+    for tag, name in (("seer", "seer"), ("hunter \ud800", "hunter \\ud800")):
+        assert by_task[f"reward/{name}"].dropna().to_dict() == evaluation.rewards[tag]
+
+
+def test_files_of_earlier_versions_have_the_scores_that_their_calls_tell(tmp_path: Path) -> None:
+    now, earlier = (load_run(make_run(tmp_path / name)) for name in ("now", "earlier"))
+    for path in earlier.trajectory_files()[:2]:  # a run that was resumed by today's version has both
+        pq.write_table(pq.read_table(path, partitioning=None).drop_columns(["tag_rewards", "score"]), path)
+    assert_frame_equal(now.episodes, earlier.episodes)
 
 
 def test_a_run_that_still_goes_is_read_as_far_as_it_came(tmp_path: Path) -> None:

@@ -88,6 +88,16 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object]]] = {
         "a row has no task",
         lambda run: rewrite(run / TRAIN_0, column("task", lambda table: pa.nulls(len(table), pa.string()))),
     ),
+    "rewards that are texts": (
+        "the rewards of an episode are not a number a tag",
+        lambda run: rewrite(run / TRAIN_0, column("tag_rewards", lambda table: pa.array(['{"a": "b"}'] * len(table)))),
+    ),
+    "rewards that no float holds": (
+        "the rewards of an episode are not a number a tag",
+        lambda run: rewrite(
+            run / TRAIN_0, column("tag_rewards", lambda table: pa.array([f'{{"a": 1{"0" * 400}}}'] * len(table)))
+        ),
+    ),
     "another step's rows": (
         "its rows are of another step",
         lambda run: shutil.copy(run / "trajectories" / "train_000001.parquet", run / TRAIN_0),

@@ -8,6 +8,7 @@ messages of one episode. Left out: what a run was asked to do (`runs`).
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from ajet.errors import RunDirectoryError
 from ajet.tracking.files.reading import damaged, read_metric_lines
-from ajet.tracking.store import SCHEMA
+from ajet.tracking.store import LATER_COLUMNS, SCHEMA
 
 KEY = ["split", "step", "task", "repeat"]
 """What names an episode within a run."""
@@ -35,12 +36,26 @@ _PLAIN = [
     "format_error",
     "advantage",
     "reward",
+    "tag_rewards",
+    "score",
     "success",
     "status",
     "error",
     "policy_version",
 ]
-_OUTCOME = [*KEY, "agent", "tag", "call_index", "trained", "reward", "success", "status", "error"]
+_OUTCOME = [
+    *KEY,
+    "agent",
+    "tag",
+    "call_index",
+    "trained",
+    "reward",
+    "tag_rewards",
+    "score",
+    "success",
+    "status",
+    "error",
+]
 _TOKENS = ["prompt_ids", "sampled_ids", "logprobs"]
 _COUNTS = ["num_prompt", "num_sampled"]
 _NEVER_NULL = {*KEY, "agent", "tag", "call_index", "trained", "messages", "reply", "status", "metadata", *_TOKENS}
@@ -114,6 +129,8 @@ def _read_table(path: Path, columns: list[str], chosen: list[tuple[str, str, Any
     """
     try:
         found = pq.read_schema(path)
+        missing = [name for name in LATER_COLUMNS if name in columns and name not in found.names]
+        columns = [name for name in columns if name not in missing]
         for name in columns:
             if name not in found.names or found.field(name).type != SCHEMA.field(name).type:
                 raise damaged(path, f"it has no column {name} of {SCHEMA.field(name).type}")
@@ -132,7 +149,27 @@ def _read_table(path: Path, columns: list[str], chosen: list[tuple[str, str, Any
     for name in set(wanted).intersection(columns):
         if pc.unique(table[name]).to_pylist() not in ([], [wanted[name]]):
             raise damaged(path, f"its rows are of another {name} than its name says")
+    for name in missing:
+        table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
+    if "tag_rewards" in table.column_names:
+        _check_rewards(path, pc.unique(table["tag_rewards"]).to_pylist())
     return table
+
+
+def _check_rewards(path: Path, texts: list[str | None]) -> None:
+    """Refuse what is not JSON of a reward a tag; null in files of earlier versions."""
+    for text in texts:
+        try:
+            rewards = {} if text is None else json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise damaged(path, error) from error
+        if not isinstance(rewards, dict) or not all(map(_is_finite, rewards.values())):
+            raise damaged(path, "the rewards of an episode are not a number a tag")
+
+
+def _is_finite(value: object) -> bool:
+    # A boolean is a number to Python, and a whole number may be larger than any float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _list_means(lists: pa.ChunkedArray) -> list[float | None]:
@@ -146,29 +183,50 @@ def _list_means(lists: pa.ChunkedArray) -> list[float | None]:
 def episodes_of(calls: pd.DataFrame) -> pd.DataFrame:
     """One row an episode.
 
-    Columns: split, step, task, repeat, status, error, success, `score` (success where it is known, else the mean reward
-    of its tags, NaN for a lost episode), `num_calls`, `num_trained_calls`, `num_prompt`, `num_sampled` (tokens of the
-    trained agents, if `calls` counts them), and `reward/<tag>`: the mean over the tag's trained agents that spoke.
+    Columns: split, step, task, repeat, status, error, success, `score` (`Episode.score`, NaN for a lost episode),
+    `num_calls`, `num_trained_calls`, `num_prompt`, `num_sampled` (tokens of the trained agents, if `calls` counts
+    them), and `reward/<tag>`: the mean over the tag's trained agents.
+
+    Files of earlier versions hold neither score nor rewards of episodes: theirs are over the agents that spoke.
     """
     grouped = calls.assign(is_call=calls["call_index"] >= 0).groupby(KEY, sort=False)
     episodes = grouped.agg(
         status=("status", "first"),
         error=("error", "first"),
         success=("success", "first"),
+        score=("score", "first"),
+        tag_rewards=("tag_rewards", "first"),
         num_calls=("is_call", "sum"),
         num_trained_calls=("trained", "sum"),
         **{name: (name, "sum") for name in _COUNTS if name in calls},
     )
+    texts, scores = episodes.pop("tag_rewards"), episodes.pop("score").astype("float64")
+    rewards = _told_rewards(texts)
+    if len(rewards) < len(episodes):
+        rewards = rewards.combine_first(_rewards_of_speakers(calls))
+    rewards = rewards.reindex(index=episodes.index, columns=sorted(rewards.columns))
+    won = episodes["success"].astype("Float64").astype("float64")
+    from_calls = won.fillna(rewards.mean(axis=1).astype("float64"))
+    usable = episodes["status"].isin(["ok", "policy_error"])
+    episodes.insert(3, "score", scores.fillna(from_calls).where(usable))
+    return episodes.join(rewards.add_prefix("reward/")).reset_index()
+
+
+def _told_rewards(texts: pd.Series) -> pd.DataFrame:
+    """A row an episode whose file holds its rewards, a column a tag."""
+    known = texts.dropna()
+    numbers, distinct = pd.factorize(known)
+    rewards = pd.DataFrame([json.loads(text) for text in distinct], index=range(len(distinct)), dtype="float64")
+    return rewards.take(numbers).set_axis(known.index)
+
+
+def _rewards_of_speakers(calls: pd.DataFrame) -> pd.DataFrame:
+    """As `_told_rewards`, of the rewards that stand on calls."""
     trained = calls[calls["reward"].notna()]
     # An agent's reward stands on each of its calls, and counts once.
     agents = trained.groupby([*KEY, "tag", "agent"], sort=False)["reward"].first()
-    rewards = agents.groupby([*KEY, "tag"], sort=False).mean().unstack("tag")
-    rewards = rewards.reindex(columns=sorted(rewards.columns))
-    won = episodes["success"].astype("Float64").astype("float64")
-    mean_reward = rewards.mean(axis=1).reindex(episodes.index).astype("float64")
-    usable = episodes["status"].isin(["ok", "policy_error"])
-    episodes.insert(3, "score", won.fillna(mean_reward).where(usable))
-    return episodes.join(rewards.add_prefix("reward/")).reset_index()
+    rewards: pd.DataFrame = agents.groupby([*KEY, "tag"], sort=False).mean().unstack("tag").astype("float64")
+    return rewards
 
 
 def read_texts(files: Sequence[Path], *, task: str, repeat: int) -> pd.DataFrame:

@@ -22,7 +22,7 @@ class Evaluation:
     """Scores of one policy on held-out tasks."""
 
     scores: Mapping[str, float]
-    """By task_id: success rate over the task's usable episodes, or their mean reward where success is unknown."""
+    """By task_id: the mean over `Episode.score` of the task's episodes: success, or reward where it is unknown."""
     rewards: Mapping[str, Mapping[str, float]]
     """By tag, then task_id: mean reward."""
     num_lost_tasks: int
@@ -61,7 +61,7 @@ async def play_held_out(
 def score_groups(groups: Sequence[EpisodeGroup]) -> Evaluation:
     """Scores by task; lost episodes are left out and counted."""
     usable = {group.task.task_id: [episode for episode in group.episodes if episode.usable] for group in groups}
-    scores = {task: fmean(map(_score, episodes)) for task, episodes in usable.items() if episodes}
+    scores = {task: fmean(scored) for task, episodes in usable.items() if (scored := _scores(episodes))}
     attempts = score_attempts(groups)
     return Evaluation(
         scores=scores,
@@ -87,10 +87,8 @@ def _seat_rewards(episode: Episode) -> dict[str, float]:
     return {f"{episode.agent_tags[agent]}/{agent}": reward for agent, reward in episode.rewards.items()}
 
 
-def _score(episode: Episode) -> float:
-    if episode.is_success is not None:
-        return float(episode.is_success)
-    return fmean(episode.tag_rewards().values())
+def _scores(episodes: Sequence[Episode]) -> list[float]:
+    return [score for episode in episodes if (score := episode.score) is not None]
 
 
 def score_attempts(groups: Sequence[EpisodeGroup]) -> dict[str, dict[str, float]]:
@@ -99,7 +97,7 @@ def score_attempts(groups: Sequence[EpisodeGroup]) -> dict[str, dict[str, float]
     Returns:
         `pass@<k>` (success) and `best@<k>` (score), each by the task_id of the tasks with at least k usable episodes.
     """
-    usable = {group.task.task_id: [episode for episode in group.episodes if episode.usable] for group in groups}
+    usable = {group.task.task_id: [one for one in group.episodes if one.score is not None] for group in groups}
     most = max(map(len, usable.values()), default=0)
     attempts: dict[str, dict[str, float]] = {}
     for k in (2**power for power in range(1, most.bit_length())):
@@ -107,7 +105,7 @@ def score_attempts(groups: Sequence[EpisodeGroup]) -> dict[str, dict[str, float]
         judged = {task: sum(bool(e.is_success) for e in those) for task, those in enough.items() if _all_judged(those)}
         if judged:
             attempts[f"pass@{k}"] = {task: pass_at_k(len(usable[task]), wins, k) for task, wins in judged.items()}
-        attempts[f"best@{k}"] = {task: best_at_k([_score(e) for e in those], k) for task, those in enough.items()}
+        attempts[f"best@{k}"] = {task: best_at_k(_scores(those), k) for task, those in enough.items()}
     return attempts
 
 

@@ -36,6 +36,8 @@ SCHEMA = pa.schema(
         ("logprobs", pa.list_(pa.float32())),
         ("advantage", pa.float32()),
         ("reward", pa.float32()),
+        ("tag_rewards", pa.string()),
+        ("score", pa.float64()),
         ("success", pa.bool_()),
         ("status", pa.string()),
         ("error", pa.string()),
@@ -43,7 +45,9 @@ SCHEMA = pa.schema(
         ("policy_version", pa.int32()),
     ]
 )
-"""`messages` and `metadata` are JSON; advantage and reward are null for agents that are not trained."""
+"""`messages`, `tag_rewards` and `metadata` are JSON; advantage and reward are null for agents that are not trained."""
+LATER_COLUMNS = ("tag_rewards", "score")
+"""That files of earlier versions do not have."""
 COLUMNS: Mapping[str, str] = {
     "step": "Policy updates before this collection.",
     "split": "`train`, `eval`, or `play` for `python -m ajet.rollout`.",
@@ -62,6 +66,10 @@ COLUMNS: Mapping[str, str] = {
     "logprobs": "Log-probability of each sampled id when it was sampled, after temperature; as long as `sampled_ids`.",
     "advantage": "Advantage of the agent's tokens in this step; null in evaluations and for untrained agents.",
     "reward": "The agent's reward; null for untrained agents and lost episodes.",
+    "tag_rewards": "The episode's reward by target_tag, the mean over the tag's trained agents, those that never spoke "
+    "included: a JSON object, empty for lost episodes.",
+    "score": "What the episode counts for in evaluations: success where the workflow said, else the mean of "
+    "`tag_rewards`; null for lost episodes.",
     "success": "What the workflow said of the episode; null where it said nothing.",
     "status": "`ok`, `policy_error`, `infra_error`, `timeout` or `cancelled`.",
     "error": "What went wrong, in one line; null where the status is `ok`.",
@@ -126,6 +134,8 @@ def _row(episode: Episode, call: Call, advantages: Advantages, *, step: int, spl
         "logprobs": call.logprobs,
         "advantage": advantages.get((episode.task.task_id, episode.repeat, call.index)) if trained else None,
         "reward": episode.rewards.get(call.agent_name) if trained else None,
+        "tag_rewards": json.dumps({_encodable(tag): reward for tag, reward in episode.tag_rewards().items()}),
+        "score": episode.score,
         "success": episode.is_success,
         "status": episode.status,
         "error": episode.error,
