@@ -17,7 +17,7 @@ from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import Run
 from transformers import PreTrainedTokenizerBase
 
-from ajet.assemble.tasks import make_judge
+from ajet.assemble.components import make_judge
 from ajet.config.compose import compose, load, save
 from ajet.config.options import option
 from ajet.config.root import Config, EvaluateConfig

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.scripted_play import Reciter, play, scripted
 
-from ajet.assemble.tasks import make_task_source
+from ajet.assemble.components import make_task_source
 from ajet.chat.tool_calls import reply_as_text
 from ajet.chat.types import ChatReply, ChatRequest, ToolCall
 from ajet.config.compose import compose

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ajet.assemble.tasks import make_task_source
+from ajet.assemble.components import make_task_source
 from ajet.config.compose import compose
 from ajet.config.options import option
 from ajet.data.content import content_key

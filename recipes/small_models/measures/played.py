@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ajet.assemble import make_engine, make_scheduler, workflow_maker
+from ajet.assemble.components import make_judge, make_task_source
 from ajet.assemble.players import make_renderer
-from ajet.assemble.tasks import make_judge, make_task_source
 from ajet.chat.types import ChatModel
 from ajet.config.compose import compose
 from ajet.config.model import resolve_model_path

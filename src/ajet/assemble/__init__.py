@@ -10,7 +10,7 @@ import warnings
 
 from transformers.utils import logging as transformers_logging
 
-from ajet.assemble.engines import make_engine
+from ajet.assemble.components import make_engine
 from ajet.assemble.evaluation import build_evaluation
 from ajet.assemble.play import build_play
 from ajet.assemble.players import make_scheduler

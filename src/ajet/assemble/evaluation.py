@@ -5,11 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from ajet.assemble.engines import make_engine
+from ajet.assemble.components import make_engine, make_task_source
 from ajet.assemble.players import make_renderer, make_scheduler
 from ajet.assemble.policies import load_model
 from ajet.assemble.preflight import find_model
-from ajet.assemble.tasks import make_task_source
 from ajet.config.root import BASE, EvaluateConfig
 from ajet.evaluate.entries import Entry, evaluation_entries
 from ajet.evaluate.matrix import MatrixEvaluation

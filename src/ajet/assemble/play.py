@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from ajet.assemble.engines import make_engine
+from ajet.assemble.components import make_engine, make_task_source
 from ajet.assemble.players import make_renderer, make_scheduler
 from ajet.assemble.preflight import find_model
-from ajet.assemble.tasks import make_task_source
 from ajet.config.compose import save
 from ajet.config.root import PlayConfig
 from ajet.rollout.play import PlayRun

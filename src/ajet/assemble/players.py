@@ -9,8 +9,7 @@ from pathlib import Path
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from ajet.assemble.engines import make_engine
-from ajet.assemble.tasks import make_judge
+from ajet.assemble.components import make_engine, make_judge
 from ajet.chat.renderer import ChatRenderer
 from ajet.config.authors.importing import load_object
 from ajet.config.root import Config

@@ -10,12 +10,10 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoTokenizer
 
-from ajet.assemble.engines import make_engine
-from ajet.assemble.loggers import make_logger
+from ajet.assemble.components import make_engine, make_logger, make_task_source
 from ajet.assemble.players import make_renderer, make_scheduler
 from ajet.assemble.policies import make_policy
 from ajet.assemble.preflight import check_training, find_model
-from ajet.assemble.tasks import make_task_source
 from ajet.config.root import Config
 from ajet.data.source import TaskSource
 from ajet.engine.base import Engine
