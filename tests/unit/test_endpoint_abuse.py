@@ -23,9 +23,8 @@ from ajet.chat.renderer import ChatRenderer
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import ContextOverflowError
 from ajet.rollout.agent_model import EngineReplies
-from ajet.rollout.endpoint.bodies import MOST_VALUES
+from ajet.rollout.endpoint.bodies import MOST_VALUES, num_values_at_most
 from ajet.rollout.endpoint.endpoint import Endpoint
-from ajet.rollout.endpoint.json_size import num_values_at_most
 from ajet.rollout.endpoint.server import MOST_HEADER_BYTES
 from ajet.tuner import AjetTuner
 

@@ -12,8 +12,7 @@ from ajet.chat.types import ChatRequest
 from ajet.config.root import Config
 from ajet.config.workflow import WorkflowConfig
 from ajet.errors import ConfigError
-from ajet.workflows.frozenlake.game import best_moves, landing, map_text, parse_move, rules, view_text
-from ajet.workflows.frozenlake.scripted import ScriptedWalker
+from ajet.workflows.frozenlake.game import ScriptedWalker, best_moves, landing, map_text, parse_move, rules, view_text
 from ajet.workflows.frozenlake.workflow import FrozenLake
 from ajet.workflows.parameters import workflow_maker
 

@@ -8,15 +8,11 @@ from typing import Any
 from omegaconf import MISSING
 
 from ajet.config.algorithm import AlgorithmConfig
-from ajet.config.checkpoint import CheckpointConfig
-from ajet.config.eval import EvalConfig
 from ajet.config.fields import one_of, ruled
+from ajet.config.groups import CheckpointConfig, EvalConfig, PathsConfig, RolloutConfig, SweepConfig
 from ajet.config.hardware import HardwareConfig
 from ajet.config.logger import LoggerConfig
 from ajet.config.model import ModelConfig
-from ajet.config.paths import PathsConfig
-from ajet.config.rollout import RolloutConfig
-from ajet.config.sweep import SweepConfig
 from ajet.config.workflow import WorkflowConfig
 from ajet.data.source import DataConfig
 from ajet.engine.base import EngineConfig

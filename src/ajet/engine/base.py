@@ -7,17 +7,18 @@ beside it, which has its settings and builds it; the command line finds it by th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ajet.config.component import construct
 from ajet.config.fields import needed, one_of
-from ajet.errors import ContextOverflowError
+from ajet.errors import ContextOverflowError, EngineError
 from ajet.records import Completion
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
 
 @dataclass
@@ -136,3 +137,27 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free what the engine holds. A closed engine is not used again."""
         ...
+
+
+def checked_weights(weights: Iterable[tuple[str, Tensor]], model: Module) -> Iterator[tuple[str, Tensor]]:
+    """What `update_weights` was given, checked against the model that it is meant for: each parameter once, detached.
+
+    A forgotten or misnamed weight is an error here; engines would keep the old one without a word. A tied parameter may
+    come under any of its names; its first goes out.
+
+    Raises:
+        EngineError: an unknown name, another shape, or, at the end, parameters that did not come.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    # By the parameter itself, as in torch's optimizers: tied names are one parameter.
+    expected = {parameter: name for name, parameter in model.named_parameters()}
+    for name, tensor in weights:
+        if name not in parameters:
+            raise EngineError(f"the model has no parameter {name!r}")
+        parameter = parameters[name]
+        if tensor.shape != parameter.shape:
+            raise EngineError(f"{name} has shape {tuple(parameter.shape)}, not {tuple(tensor.shape)}")
+        if first_name := expected.pop(parameter, None):
+            yield first_name, tensor.detach()
+    if expected:
+        raise EngineError(f"the update lacks the weights of {sorted(expected.values())}")

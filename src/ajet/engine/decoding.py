@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import DynamicCache
 
-from ajet.engine.base import SamplingRequest
+from ajet.engine.base import SamplingRequest, checked_weights
 from ajet.engine.checkpoint import load_causal_lm
 from ajet.engine.families import why_not_by_masks
 from ajet.engine.stepped import SteppedEngine
 from ajet.engine.transformers import TransformersConfig
-from ajet.engine.weights import checked_weights
 from ajet.errors import EngineError
 from ajet.records import Completion, FinishReason
 

@@ -16,9 +16,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ajet.config.fields import named, ruled
-from ajet.engine.base import EngineConfig, SamplingRequest
+from ajet.engine.base import EngineConfig, SamplingRequest, checked_weights
 from ajet.engine.stepped import SteppedEngine, torch_threads
-from ajet.engine.weights import checked_weights
 from ajet.errors import ConfigError, EngineError
 from ajet.records import Completion, FinishReason
 

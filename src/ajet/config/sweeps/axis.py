@@ -12,7 +12,7 @@ from typing import cast
 from omegaconf import DictConfig, OmegaConf
 
 from ajet.config.explain import explain_missing
-from ajet.config.sweep import SUBSET_KINDS
+from ajet.config.groups import SUBSET_KINDS
 from ajet.config.workflow import WorkflowConfig, ask_class
 from ajet.errors import ConfigError
 

@@ -1,7 +1,8 @@
 """Request bodies: bytes in, a checked body out, then a `ChatRequest` and what the client wants of the reply's form.
 
 Only shapes and values that no agent may send are refused here; what a trained agent may not ask for is in `refusals`.
-A body is parsed once it is known to hold few enough values (`json_size`), and checked up to its first fault.
+A body is parsed once it is known to hold few enough values: two bytes of text can become fifty of objects, so that a
+bound on bytes bounds neither memory nor time. It is checked up to its first fault.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from ajet.chat.types import ChatRequest, NamedTool, ToolChoice
 from ajet.rollout.endpoint.api_error import ApiError
-from ajet.rollout.endpoint.json_size import num_values_at_most
 
 Item = TypeVar("Item")
 Listed = Annotated[list[Item], Field(fail_fast=True)]
 """A list whose check ends at its first fault: a hundred thousand faults cost gigabytes to write down."""
 MOST_VALUES = 20_000
 """JSON values of one body; a thousand messages and two hundred tools have fewer. Ids of a raw prompt come on top."""
+MOST_STRINGS = 50_000
+"""Strings, keys included, beyond which values are not counted: each is a piece to look at."""
 MOST_MESSAGES = 4096
 """Messages of one request. A template takes some 30 microseconds for each."""
 LONGEST_NAME = 256
 """Characters of a tool's name; OpenAI takes 64."""
+_KEPT = b'",[{'
+_DROPPED = bytes(byte for byte in range(256) if byte not in _KEPT)
 Body = TypeVar("Body", bound="SharedBody")
 
 
@@ -251,6 +255,23 @@ def read_body(kind: type[Body], body: bytes | bytearray, *, num_ids: int = 0) ->
         return kind.model_validate_json(body)
     except ValidationError as error:
         raise _first_problem(error) from error
+
+
+def num_values_at_most(text: bytes | bytearray, most: int) -> int | None:
+    """At least the number of values in `text`, JSON or what passes for it; None if there are, or may be, more than
+    `most`. Never too low for what a parser gets to see before it meets an error.
+
+    Every value but the outermost stands behind a comma or an opening bracket, outside of strings.
+
+    Example: `num_values_at_most(b'{"a, b": [1, 2]}', 9)` is 4.
+    """
+    # Escapes exist in strings alone. Without them every quotation mark begins or ends one.
+    marks = text.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, delete=_DROPPED)
+    if marks.count(b'"') > 2 * MOST_STRINGS:
+        return None
+    outside = b"".join(marks.split(b'"')[::2])
+    num_values = 1 + len(outside)
+    return num_values if num_values <= most else None
 
 
 def _first_problem(problems: ValidationError) -> ApiError:

@@ -1,4 +1,4 @@
-"""The frozen lake as text: what a walker reads, what it may answer, and which steps are good.
+"""The frozen lake as text: what a walker reads, what it may answer, which steps are good, and a scripted walker.
 
 Pure; the walking itself is gymnasium's. A lake is its rows, as gymnasium writes them; a cell is (row, column) from 0 at
 the top left, and from 1 where a walker reads it. The map is told once, later messages only say what lies around: the
@@ -8,8 +8,13 @@ last message has what most decisions need, the first one the rest.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+
+from ajet.chat.types import ChatReply, ChatRequest, Message
+from ajet.workflows.sensible import SensiblePlayer
 
 Lake = tuple[str, ...]
 """Example: ("SFFF", "FHFH", "FFFH", "HFFG")."""
@@ -94,3 +99,22 @@ def best_moves(lake: Lake, *, slippery: bool) -> Mapping[Cell, tuple[str, ...]]:
         cell: tuple(move for move in MOVES if math.isclose(value(cell, move), values[cell], abs_tol=1e-4))
         for cell in ice
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptedWalker(SensiblePlayer):
+    """Reads the map and its place from its request and takes a best move, or any of the four; teacher of the small
+    model."""
+
+    def replies(self, request: ChatRequest) -> tuple[Sequence[ChatReply], Sequence[ChatReply]]:
+        """Moves of the best walk from here are sensible, all four are legal."""
+        best = _best_moves_here(request.messages)
+        return [ChatReply(content=move) for move in best], [ChatReply(content=move) for move in MOVES]
+
+
+def _best_moves_here(messages: Sequence[Message]) -> tuple[str, ...]:
+    rules, first_view, last_view = (str(messages[i]["content"]) for i in (0, 1, -1))
+    lake = tuple(line.replace(" ", "") for line in re.findall(r"^[SFHG ]+$", first_view, re.MULTILINE))
+    place = re.search(r"row (\d+), column (\d+)", last_view)
+    assert place is not None, last_view
+    return best_moves(lake, slippery=SLIPPERY in rules)[int(place[1]) - 1, int(place[2]) - 1]

@@ -21,8 +21,7 @@ from ajet.errors import require_extra
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 from ajet.workflows.asking import ask_single_agent, text_of
-from ajet.workflows.frozenlake.game import MOVES, Lake, map_text, parse_move, rules, view_text
-from ajet.workflows.frozenlake.scripted import ScriptedWalker
+from ajet.workflows.frozenlake.game import MOVES, Lake, ScriptedWalker, map_text, parse_move, rules, view_text
 
 if TYPE_CHECKING:
     import gymnasium
