@@ -222,7 +222,7 @@ def test_the_penalty_pulls_back_to_the_reference() -> None:
     with torch.no_grad():
         reference.lm_head.weight *= 20  # random models are nearly uniform, hence nearly alike
     policy = make_policy(model, algorithm=dataclasses.replace(RULE, kl_coef=1.0), reference=reference)
-    target = policy.forward(one, reference).logp_E.item()
+    target = make_policy(reference).forward(one).logp_E.item()
     same = shifted(one, policy.forward(one).logp_E, 0.0)
     before = abs(policy.forward(one).logp_E.item() - target)
     first = policy.train_batch([[same]], TAGS, num_steps_done=0)

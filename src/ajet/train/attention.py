@@ -1,10 +1,10 @@
 """Packs through a model, exactly: each layer sees of a pack what it would see of the plain row.
 
-In: a transformers causal LM and a pack. Out: logits. The model itself says what a layer may see, as a function of two
-positions (causal, a sliding window, a chunk); transformers asks one place to turn that function into a mask, and while
-a pack is computed that place evaluates it at the *positions* of the pack's tokens and keeps ancestors only. So no kind
-of mask is spelt out here. What cannot branch (layers with a state, biases by place in the pack) gets packs that are
-plain rows. Left out: what packs are made of, and losses.
+In: a transformers model and a pack. Out: logits, or what the model gives. The model itself says what a layer may see,
+as a function of two positions (causal, a sliding window, a chunk); transformers asks one place to turn that function
+into a mask, and while a pack is computed that place evaluates it at the *positions* of the pack's tokens and keeps
+ancestors only. So no kind of mask is spelt out here. What cannot branch (layers with a state, biases by place in the
+pack) gets packs that are plain rows. Left out: what packs are made of, and losses.
 """
 
 from __future__ import annotations
@@ -29,28 +29,25 @@ def why_chains_only(model: Any) -> str | None:
 
 
 def pack_logits(model: Any, pack: Pack, kept_K: Tensor) -> Tensor:
-    """[K, V]: the outputs of `model` at the nodes `kept_K` of `pack`, on the model's device."""
-    base = base_of(model)
-    device = kept_K.device
+    """[K, V]: the outputs of a causal LM at the nodes `kept_K` of `pack`, on the model's device."""
+    taken = inspect.signature(base_of(model).forward).parameters
+    if "logits_to_keep" in taken:
+        return run_pack(model, pack, kept_K.device, logits_to_keep=kept_K).logits[0]  # type: ignore[no-any-return]
+    return run_pack(model, pack, kept_K.device).logits[0][kept_K]  # type: ignore[no-any-return]
+
+
+def run_pack(model: Any, pack: Pack, device: torch.device, **options: Any) -> Any:
+    """What a transformers model, with its head or without, gives for a pack as its one text."""
     ids = torch.from_numpy(pack.token_ids)[None].to(device)
-    taken = inspect.signature(base.forward).parameters
-    selection = {"logits_to_keep": kept_K} if "logits_to_keep" in taken else {}
     if pack.is_chain:
         # A plain row: the model knows best, and without a mask attention is faster.
-        logits: Tensor = model(input_ids=ids, use_cache=False, **selection).logits[0]
-    else:
-        positions_U = torch.from_numpy(pack.positions).to(device)
-        ancestors_UU = torch.from_numpy(ancestor_mask(pack.parents)).to(device)
-        with tree_masks(ancestors_UU, positions_U):
-            logits = model(
-                input_ids=ids,
-                position_ids=positions_U[None],
-                # Of ones: without it, transformers would take each branch for a text of its own.
-                attention_mask=torch.ones_like(ids),
-                use_cache=False,
-                **selection,
-            ).logits[0]
-    return logits if selection else logits[kept_K]
+        return model(input_ids=ids, use_cache=False, **options)
+    positions_U = torch.from_numpy(pack.positions).to(device)
+    ancestors_UU = torch.from_numpy(ancestor_mask(pack.parents)).to(device)
+    # A mask of ones: without it, transformers would take each branch for a text of its own.
+    ones = torch.ones_like(ids)
+    with tree_masks(ancestors_UU, positions_U):
+        return model(input_ids=ids, position_ids=positions_U[None], attention_mask=ones, use_cache=False, **options)
 
 
 @contextmanager

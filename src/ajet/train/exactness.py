@@ -17,6 +17,7 @@ from torch import Tensor
 from ajet.errors import ConfigError
 from ajet.records import TrainingSample
 from ajet.train.attention import pack_logits, why_chains_only
+from ajet.train.head import Head, find_head
 from ajet.train.lora import base_of
 from ajet.train.packing import Pack, build_packs
 from ajet.train.timeline import build_tree
@@ -66,6 +67,12 @@ def measured_why_chains_only(model: Any, device: torch.device) -> str | None:
     return (
         None if difference <= tolerance else f"a branching pack of {config.model_type} is off by {difference:.2g} nats"
     )
+
+
+def measured_head(model: Any, device: torch.device) -> Head | None:
+    """The head of a model on `device` for computing in pieces, measured on a few tokens; None where it is unknown."""
+    row = _rows(base_of(model).config.get_text_config().vocab_size)[0]
+    return find_head(model, torch.tensor(row, device=device))
 
 
 def _rows(vocab_size: int) -> list[tuple[int, ...]]:

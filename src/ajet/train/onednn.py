@@ -1,8 +1,9 @@
 """Linear layers that multiply with oneDNN, which torch keeps for other number formats.
 
 In: a float32 model on the CPU. Out: the same model with the same parameters, whose linear layers are faster: torch
-hands float32 products to MKL, which on an AMD core took twice as long as oneDNN for a small model's shapes (a
-forward and backward of 900 tokens of `model=tiny`: 0.149 s instead of 0.193 s, one thread, EPYC). Sums are float32
+hands float32 products to MKL, which on an AMD core with AVX-512 took twice as long as oneDNN for a small model's
+shapes (a forward and backward of 900 tokens of `model=tiny`: 0.149 s instead of 0.193 s, one thread, EPYC), and on one
+without it 10 to 30% less. Sums are float32
 in another order. `experiments/onednn_linear` measures both. Left out: attention, which does not go through these
 layers.
 """
@@ -32,6 +33,12 @@ def is_available() -> bool:
     return bool(torch._C._dispatch_has_kernel(_OPERATION))
 
 
+def pays() -> bool:
+    """Whether this processor multiplies faster so: with AVX-512, which MKL does not use on AMD's; with AVX2 alone MKL
+    is the faster of the two."""
+    return is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
 def _fits(layer: nn.Linear) -> bool:
     weight = layer.weight
     return layer.bias is None and weight.dtype == torch.float32 and weight.device.type == "cpu"
@@ -56,17 +63,18 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
         ctx.save_for_backward(x, w)
-        return _times_transposed(x, w)
+        return times_transposed(x, w)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
         (grad,) = grads
         x, w = ctx.saved_tensors
-        grad_x = _times_transposed(grad, w.t()) if ctx.needs_input_grad[0] else None
-        grad_w = _times_transposed(grad.flatten(0, -2).t(), x.flatten(0, -2).t()) if ctx.needs_input_grad[1] else None
+        grad_x = times_transposed(grad, w.t()) if ctx.needs_input_grad[0] else None
+        grad_w = times_transposed(grad.flatten(0, -2).t(), x.flatten(0, -2).t()) if ctx.needs_input_grad[1] else None
         return grad_x, grad_w
 
 
-def _times_transposed(a: Tensor, b: Tensor) -> Tensor:
+def times_transposed(a: Tensor, b: Tensor) -> Tensor:
+    """a [..., K] times the transpose of b [N, K], in float32 on the CPU; without a gradient."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
     return product

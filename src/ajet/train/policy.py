@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,10 @@ from torch import Tensor
 from ajet.train.algorithms.objective import certain, k3, objective
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.algorithms.tokens import SampledTokens
-from ajet.train.attention import pack_logits
-from ajet.train.exactness import measured_why_chains_only
 from ajet.train.lora import base_of, merged_state
 from ajet.train.optimizer import GuardedOptimizer, kl_factor
 from ajet.train.packing import Pack
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackOutput:
-    """What a forward pass says about a pack's entries."""
-
-    logp_E: Tensor
-    """log pi(target) at `rollout.temperature`, with gradient."""
-    entropy_E: Tensor
-    """Entropy of the predicting distribution; with gradient only where the loss pays for entropy."""
+from ajet.train.scoring import PackOutput, PackScorer
 
 
 class TrainablePolicy:
@@ -68,42 +56,22 @@ class TrainablePolicy:
         """
         self._tokenizer = tokenizer
         self._accelerator = accelerator
-        self._temperature = temperature
         self._rule = rule
         self._algorithm = rule.config
         self._total_steps = total_steps
         self._num_threads = num_threads
-        # Without dropout: the ratio of the new policy to the old must be 1 before the first update, and with it every
-        # pass would give other log-probabilities than those that were sampled with. Gradients flow all the same.
-        self.model = model.to(accelerator.device).eval()
-        self._reference = None if reference is None else reference.to(accelerator.device).eval()
-        self.why_chains_only = measured_why_chains_only(self.model, accelerator.device)
+        self._scorer = PackScorer(model, accelerator, temperature=temperature)
+        self.model = self._scorer.model
+        self._reference = None if reference is None else PackScorer(reference, accelerator, temperature=temperature)
+        self.why_chains_only = self._scorer.why_chains_only
         """Why packs must be plain rows for this model; None where they may branch."""
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._optimizer = GuardedOptimizer(self._trained, rule.config, accelerator, total_steps=total_steps)
 
-    def forward(self, pack: Pack, model: Any | None = None) -> PackOutput:
-        """Log-probabilities and entropies of a pack's entries; the head runs on distinct predictors only.
-
-        Raises:
-            ValueError: the pack branches and the model's packs must not.
-        """
-        if self.why_chains_only and not pack.is_chain:
-            raise ValueError(f"this pack branches, but {self.why_chains_only}: build packs with branches=False")
-        device = self._accelerator.device
-        distinct, entry = torch.unique(torch.from_numpy(pack.predictors), return_inverse=True)
-        with self._accelerator.autocast():
-            logits = pack_logits(model or self.model, pack, distinct.to(device))
-        # Tempered as sampling is: what is trained on must be the distribution that was sampled from, and the engine's
-        # log-probabilities, which these are compared with, are those after temperature. In float32, whatever the model
-        # computes in, since a ratio is the exponential of a small difference.
-        logp = torch.log_softmax(logits.float() / self._temperature, dim=-1)
-        # Without a bonus it is only reported, and its graph would hold more tensors of the logits' size.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self._algorithm.entropy_coef != 0):
-            entropy = -(logp.exp() * logp).sum(-1)
-        entry = entry.to(device)
-        targets = torch.from_numpy(pack.targets).to(device)
-        return PackOutput(logp_E=logp[entry, targets], entropy_E=entropy[entry])
+    def forward(self, pack: Pack) -> PackOutput:
+        """Log-probabilities and entropies of a pack's entries as the policy is now; errors as `PackScorer.score`."""
+        # Without a bonus the entropy is only reported.
+        return self._scorer.score(pack, entropy_gradient=self._algorithm.entropy_coef != 0)
 
     def train_batch(
         self, minibatches: Sequence[Sequence[Pack]], tags: Sequence[str], *, num_steps_done: int
@@ -188,7 +156,7 @@ class TrainablePolicy:
         reference_E = None
         if self._reference is not None:
             with torch.no_grad():
-                reference_E = self.forward(pack, self._reference).logp_E
+                reference_E = self._reference.score(pack).logp_E
         loss_E, clipped_E = self._rule.token_losses(tokens)
         loss_E = objective(loss_E, tokens, self._algorithm, kl_coef=kl_coef, logp_ref_E=reference_E)
         weight_E = torch.from_numpy(pack.weights).to(loss_E.device, torch.float32)

@@ -1,0 +1,83 @@
+"""A model that says how likely the sampled tokens of a pack are: the policy being trained, or the one it is held to.
+
+In: a transformers causal LM and packs. Out: a log-probability and an entropy for each entry of a pack, with gradients.
+The choice how stands here alone: all logits of a pack where they are few, else `head.score_pieces`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ajet.train.attention import pack_logits, run_pack
+from ajet.train.exactness import measured_head, measured_why_chains_only
+from ajet.train.head import PIECE, last_hidden, score_pieces, score_whole
+from ajet.train.lora import base_of
+from ajet.train.packing import Pack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackOutput:
+    """What a forward pass says about a pack's entries."""
+
+    logp_E: Tensor
+    """log pi(target) at `rollout.temperature`, with gradient."""
+    entropy_E: Tensor
+    """Entropy of the predicting distribution; with gradient where it was asked for, or costs nothing."""
+
+
+class PackScorer:
+    """A causal language model on its device, in the mode in which it was sampled from."""
+
+    def __init__(self, model: Any, accelerator: Accelerator, *, temperature: float, piece: int = PIECE) -> None:
+        """Move the model, and measure how it computes packs.
+
+        Args:
+            model: a transformers causal LM, with adapters or without.
+            accelerator: device and precision.
+            temperature: that rollouts are sampled at.
+            piece: how many logits may exist at once, where the model's head allows it.
+
+        Raises:
+            ConfigError: the model does not model text from left to right.
+        """
+        self._accelerator = accelerator
+        self._temperature = temperature
+        self._piece = piece
+        # Without dropout: the ratio of the new policy to the old must be 1 before the first update, and with it every
+        # pass would give other log-probabilities than those that were sampled with. Gradients flow all the same.
+        self.model = model.to(accelerator.device).eval()
+        self.why_chains_only = measured_why_chains_only(self.model, accelerator.device)
+        """Why packs must be plain rows for this model; None where they may branch."""
+        self._head = measured_head(self.model, accelerator.device)
+
+    def score(self, pack: Pack, *, entropy_gradient: bool = False) -> PackOutput:
+        """Log-probabilities and entropies of a pack's entries; the head runs on distinct predictors only.
+
+        Raises:
+            ValueError: the pack branches and the model's packs must not.
+        """
+        if self.why_chains_only and not pack.is_chain:
+            raise ValueError(f"this pack branches, but {self.why_chains_only}: build packs with branches=False")
+        device = self._accelerator.device
+        distinct_K, entry_E = torch.unique(torch.from_numpy(pack.predictors), return_inverse=True)
+        distinct_K, entry_E = distinct_K.to(device), entry_E.to(device)
+        target_E = torch.from_numpy(pack.targets).to(device)
+        head = self._head
+        with self._accelerator.autocast():
+            if head is not None and len(distinct_K) * head.linear.out_features > self._piece:
+                hidden_UH = last_hidden(run_pack(base_of(self.model).base_model, pack, device))
+                assert hidden_UH is not None, "a head was measured on it"
+                logp_E, entropy_E = score_pieces(
+                    head, hidden_UH[distinct_K], entry_E, target_E, temperature=self._temperature, piece=self._piece
+                )
+                return PackOutput(logp_E=logp_E, entropy_E=entropy_E)
+            logits_KV = pack_logits(self.model, pack, distinct_K)
+        logp_E, entropy_E = score_whole(
+            logits_KV, entry_E, target_E, temperature=self._temperature, entropy_gradient=entropy_gradient
+        )
+        return PackOutput(logp_E=logp_E, entropy_E=entropy_E)
