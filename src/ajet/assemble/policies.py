@@ -13,7 +13,7 @@ from ajet.engine.checkpoint import load_causal_lm
 from ajet.errors import ConfigError
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.lora import with_lora
-from ajet.train.onednn import with_onednn_linear
+from ajet.train.onednn import pays, with_onednn_linear
 from ajet.train.policy import TrainablePolicy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -59,4 +59,4 @@ def load_model(config: Config, model_path: str, dtype: torch.dtype | None = None
     hardware = config.hardware
     # Mixed precision is torch's to do, layer by layer.
     stays_float32 = hardware.device == "cpu" and hardware.mixed_precision == "no"
-    return with_onednn_linear(model) if stays_float32 else model
+    return with_onednn_linear(model) if stays_float32 and pays() else model
