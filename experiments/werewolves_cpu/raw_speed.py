@@ -139,7 +139,7 @@ def episode(task: str, repeat: int, calls: Sequence[Mapping[str, Any]]) -> Episo
 def update_seconds(packs: Sequence[Pack], config: Config, model_path: str) -> float:
     """Forward and backward over every pack, one after the other."""
     torch.set_num_threads(config.hardware.training_threads or torch.get_num_threads())
-    model = load_model(config, model_path, torch.float32)
+    model = load_model(config.model, config.hardware, model_path, torch.float32)
     started = time.perf_counter()
     for pack in packs:
         mask = None if pack.is_chain else torch.from_numpy(ancestor_mask(pack.parents))[None, None]

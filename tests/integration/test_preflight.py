@@ -32,6 +32,11 @@ def composed(model: Path, *overrides: str) -> Config:
     return compose(["workflow=signals", f"model.path={model}", *overrides], run_dir="outputs/here")
 
 
+def check(model: Path, *overrides: str) -> None:
+    config = composed(model, *overrides)
+    check_training(config.algorithm, config.model.lora, str(model))
+
+
 def train(cwd: Path, *overrides: str, **environment: str) -> str:
     """The last line that `python -m ajet.train` says, which neither runs nor waits."""
     done = subprocess.run(
@@ -73,25 +78,26 @@ def test_a_gpu_that_is_not_there_is_one_line(tmp_path: Path, qwen: Path) -> None
 
 def test_a_model_is_spread_over_no_more_gpus_than_there_are(qwen: Path) -> None:
     config = composed(qwen, "hardware=gpu1", "engine.tensor_parallel_size=2")
-    check_gpus(config, 2)
+    check_gpus(config.engine, config.hardware, 2)
     with pytest.raises(ConfigError, match="tensor_parallel_size=2 needs 2 GPUs, but this machine has 1"):
-        check_gpus(config, 1)
-    check_gpus(composed(qwen), 0)
+        check_gpus(config.engine, config.hardware, 1)
+    on_cpu = composed(qwen)
+    check_gpus(on_cpu.engine, on_cpu.hardware, 0)
 
 
 def test_min_entropy_is_below_what_the_vocabulary_allows(qwen: Path) -> None:
     most = math.log(VOCAB_SIZE)
-    check_training(composed(qwen, f"algorithm.min_entropy={most - 0.01}"), str(qwen))
+    check(qwen, f"algorithm.min_entropy={most - 0.01}")
     with pytest.raises(ConfigError, match=f"with a vocabulary of {VOCAB_SIZE} entropy is below 5.70 nats"):
-        check_training(composed(qwen, f"algorithm.min_entropy={most}"), str(qwen))
+        check(qwen, f"algorithm.min_entropy={most}")
 
 
 @pytest.mark.parametrize("target", ["c_attn", "self_attn", "lm_head", "q", "proj"])
 def test_adapters_are_for_layers_that_there_are(target: str, qwen: Path) -> None:
     adapters = ["model.lora.rank=2", "model.lora.alpha=4"]
-    check_training(composed(qwen, *adapters, "model.lora.targets=[q_proj,mlp.down_proj]"), str(qwen))
+    check(qwen, *adapters, "model.lora.targets=[q_proj,mlp.down_proj]")
     with pytest.raises(ConfigError) as caught:
-        check_training(composed(qwen, *adapters, f"model.lora.targets=[q_proj,{target}]"), str(qwen))
+        check(qwen, *adapters, f"model.lora.targets=[q_proj,{target}]")
     assert str(caught.value) == (
         f"model.lora.targets: {target} names no linear layer of qwen3 that adapters can train; "
         "choose from down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"

@@ -124,10 +124,15 @@ class One(BaseJudge):
         return 1.0
 
 
+def judge_usage(config: Config, judge: BaseJudge | None, lines: list[str]) -> JudgeUsage:
+    opponent, tags = config.opponent.name, config.workflow.target_tags
+    return JudgeUsage(config.judge, judge, opponent=opponent, target_tags=tags, say=lines.append)
+
+
 def test_a_judge_that_a_workflow_does_not_ask_is_named_once() -> None:
     config = compose(["workflow=signals", "judge=python", "judge.entry=package.module:One"], run_dir="x")
     lines: list[str] = []
-    unasked = JudgeUsage(config, One(config), lines.append)
+    unasked = judge_usage(config, One(config.judge), lines)
     episode = make_episode(0, {"P1": 1.0})
     unasked.episode(replace(episode, status="infra_error"))
     assert lines == []
@@ -135,12 +140,12 @@ def test_a_judge_that_a_workflow_does_not_ask_is_named_once() -> None:
         unasked.episode(episode)
     (line,) = lines
     assert line.startswith("warning: judge=python has no effect so far: the workflow returned a reward of its own")
-    asked = JudgeUsage(config, One(config), lines.append)
+    asked = judge_usage(config, One(config.judge), lines)
     assert asked.judge is not None
     assert asked.judge.compute_reward(WorkflowTask(task=episode.task), WorkflowOutput()) == 1.0
     asked.episode(episode)
     assert len(lines) == 1
-    JudgeUsage(config, None, lines.append).episode(episode)
+    judge_usage(config, None, lines).episode(episode)
     assert len(lines) == 1
 
 
@@ -149,8 +154,8 @@ def test_an_opponent_that_spoke_for_nobody_is_named_once() -> None:
     lines: list[str] = []
     config = compose([*own, "opponent=random"], run_dir="x")
     trained = make_call([1], [2])
-    JudgeUsage(config, None, lines.append).episode(make_episode(0, {}, trained, make_call([], [], trained=False)))
-    JudgeUsage(compose(own, run_dir="x"), None, lines.append).episode(make_episode(0, {"P1": 1.0}, trained))
+    judge_usage(config, None, lines).episode(make_episode(0, {}, trained, make_call([], [], trained=False)))
+    judge_usage(compose(own, run_dir="x"), None, lines).episode(make_episode(0, {"P1": 1.0}, trained))
     assert lines == []
-    JudgeUsage(config, None, lines.append).episode(make_episode(0, {"P1": 1.0}, trained))
+    judge_usage(config, None, lines).episode(make_episode(0, {"P1": 1.0}, trained))
     assert lines[0].startswith("warning: opponent=random has no effect so far: every agent that spoke is trained")

@@ -34,7 +34,7 @@ def build_evaluation(request: EvaluateConfig) -> MatrixEvaluation:
     entries = evaluation_entries(request)
     config = entries[0].config
     workflow = load_workflow(config.workflow.entry)
-    model_path = find_model(config)
+    model_path = find_model(config.model, config.engine, config.hardware)
     renderer = make_renderer(model_path)
     display = make_display(request.console)
     checkpoints = {entry.run: _checkpoint(entry.run, request.checkpoint) for entry in entries}
@@ -49,7 +49,7 @@ def build_evaluation(request: EvaluateConfig) -> MatrixEvaluation:
         def take_weights(entry: Entry) -> None:
             checkpoint = checkpoints[entry.run]
             path = model_path if checkpoint is None else str(checkpoint / "model")
-            engine.update_weights(merged_state(load_model(entry.config, path)).items(), 0)
+            engine.update_weights(merged_state(load_model(entry.config.model, entry.config.hardware, path)).items(), 0)
 
         def open_scheduler(entry: Entry, opened: ExitStack) -> RolloutScheduler:
             make_workflow = workflow_maker(workflow, entry.config)

@@ -28,7 +28,7 @@ def build_play(config: PlayConfig) -> PlayRun:
     tasks = make_task_source(config).train_tasks(0, config.num_episodes)
     run_dir = Path(config.run_dir)
     save(config, run_dir / "config.yaml")
-    model_path = find_model(config)
+    model_path = find_model(config.model, config.engine, config.hardware)
     renderer = make_renderer(model_path)
     print(f"loading {config.model.path} on {config.engine.name}", flush=True)
     with ExitStack() as opened:

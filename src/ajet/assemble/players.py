@@ -40,7 +40,13 @@ def make_scheduler(
     callbacks: RolloutCallbacks | None = None,
 ) -> RolloutScheduler:
     """The agents' models and the order of play; the endpoint and a frozen opponent's engine are added to `opened`."""
-    unasked = JudgeUsage(config, make_judge(config), print if display is None else display.say)
+    unasked = JudgeUsage(
+        config.judge,
+        make_judge(config),
+        opponent=config.opponent.name,
+        target_tags=config.workflow.target_tags,
+        say=print if display is None else display.say,
+    )
     endpoint = Endpoint(config.endpoint)
     opened.callback(endpoint.close)
     callbacks = callbacks or RolloutCallbacks()

@@ -8,7 +8,8 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoTokenizer
 
-from ajet.config.root import Config
+from ajet.config.hardware import HardwareConfig
+from ajet.config.model import ModelConfig
 from ajet.engine.checkpoint import load_causal_lm
 from ajet.errors import ConfigError
 from ajet.train.algorithms.rule import LearningRule
@@ -19,44 +20,64 @@ from ajet.train.policy import TrainablePolicy
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def make_policy(config: Config, model_path: str, accelerator: Accelerator, rule: LearningRule) -> TrainablePolicy:
-    """The model to train, its adapters, reference and optimizer."""
+def make_policy(
+    model: ModelConfig,
+    hardware: HardwareConfig,
+    model_path: str,
+    accelerator: Accelerator,
+    rule: LearningRule,
+    *,
+    temperature: float,
+    total_steps: int,
+    seed: int,
+) -> TrainablePolicy:
+    """The model to train, its adapters, reference and optimizer.
+
+    Args:
+        model: the group's settings.
+        hardware: likewise.
+        model_path: where the model is.
+        accelerator: on the configured device.
+        rule: what the algorithm group names.
+        temperature: that sampling has.
+        total_steps: of the whole run.
+        seed: of adapters.
+    """
     return TrainablePolicy(
-        _trained_model(config, model_path),
+        _trained_model(model, hardware, model_path, seed),
         tokenizer=AutoTokenizer.from_pretrained(model_path),
         accelerator=accelerator,
         rule=rule,
-        temperature=config.rollout.temperature,
-        total_steps=config.total_steps,
-        reference=load_model(config, model_path) if config.algorithm.kl_coef else None,
-        num_threads=config.hardware.training_threads,
+        temperature=temperature,
+        total_steps=total_steps,
+        reference=load_model(model, hardware, model_path) if rule.config.kl_coef else None,
+        num_threads=hardware.training_threads,
     )
 
 
-def _trained_model(config: Config, model_path: str) -> Any:
+def _trained_model(model: ModelConfig, hardware: HardwareConfig, model_path: str, seed: int) -> Any:
     """The model in float32, or as configured with adapters on it."""
-    lora = config.model.lora
+    lora = model.lora
     if not lora.rank:
         # Updates are small against the weights and would round away in bfloat16.
-        return load_model(config, model_path, torch.float32)
+        return load_model(model, hardware, model_path, torch.float32)
     assert lora.alpha is not None and lora.targets is not None
-    model = load_model(config, model_path)  # frozen, so it may be small; peft keeps the adapters in float32
+    frozen = load_model(model, hardware, model_path)  # frozen, so it may be small; peft keeps the adapters in float32
     with torch.random.fork_rng():  # peft draws the adapters from torch's global generator
-        torch.manual_seed(config.seed)
-        return with_lora(model, rank=lora.rank, alpha=lora.alpha, targets=lora.targets)
+        torch.manual_seed(seed)
+        return with_lora(frozen, rank=lora.rank, alpha=lora.alpha, targets=lora.targets)
 
 
-def load_model(config: Config, model_path: str, dtype: torch.dtype | None = None) -> Any:
+def load_model(model: ModelConfig, hardware: HardwareConfig, model_path: str, dtype: torch.dtype | None = None) -> Any:
     """The checkpoint in `dtype`, or in the configured one.
 
     Raises:
         ConfigError: there is no such checkpoint, its weights are not finite, or `model.max_context` does not fit it.
     """
-    model = load_causal_lm(model_path, dtype or DTYPES[config.model.dtype], max_context=config.model.max_context)
-    broken = [name for name, weight in model.named_parameters() if not bool(torch.isfinite(weight).all())]
+    loaded = load_causal_lm(model_path, dtype or DTYPES[model.dtype], max_context=model.max_context)
+    broken = [name for name, weight in loaded.named_parameters() if not bool(torch.isfinite(weight).all())]
     if broken:
-        raise ConfigError(f"model.path={config.model.path} holds weights that are not finite, e.g. {broken[0]}")
-    hardware = config.hardware
+        raise ConfigError(f"model.path={model.path} holds weights that are not finite, e.g. {broken[0]}")
     # Mixed precision is torch's to do, layer by layer.
     stays_float32 = hardware.device == "cpu" and hardware.mixed_precision == "no"
-    return with_onednn_linear(model) if stays_float32 and pays() else model
+    return with_onednn_linear(loaded) if stays_float32 and pays() else loaded

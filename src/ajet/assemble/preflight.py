@@ -15,9 +15,11 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from ajet.config.algorithm import AlgorithmConfig
 from ajet.config.fields import PACKAGED_PREFIX
-from ajet.config.model import resolve_model_path
-from ajet.config.root import Config
+from ajet.config.hardware import HardwareConfig
+from ajet.config.model import LoraConfig, ModelConfig, resolve_model_path
+from ajet.engine.base import EngineConfig
 from ajet.engine.checkpoint import check_context
 from ajet.engine.packaged import packaged_checkpoint
 from ajet.errors import ConfigError
@@ -27,38 +29,38 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 HUB_TIMEOUT_S = 10.0
 
 
-def find_model(config: Config) -> str:
+def find_model(model: ModelConfig, engine: EngineConfig, hardware: HardwareConfig) -> str:
     """`model.path` as transformers and vLLM take it, on a machine that has what the config names.
 
     Raises:
         ConfigError: GPUs that are not here, a hub id that is neither cached nor within reach, a context too long.
     """
-    check_gpus(config, torch.cuda.device_count() if torch.cuda.is_available() else 0)
-    path = resolve_model_path(config.model.path)
+    check_gpus(engine, hardware, torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    path = resolve_model_path(model.path)
     if path.startswith(PACKAGED_PREFIX):
         path = str(packaged_checkpoint(path.removeprefix(PACKAGED_PREFIX)))
     if not Path(path).is_dir():
         _check_hub(path)
-    check_context(_checkpoint_config(path), config.model.max_context)
+    check_context(_checkpoint_config(path), model.max_context)
     return path
 
 
-def check_gpus(config: Config, num_gpus: int) -> None:
+def check_gpus(engine: EngineConfig, hardware: HardwareConfig, num_gpus: int) -> None:
     """Refuse devices that a machine with `num_gpus` CUDA devices does not have.
 
     Raises:
         ConfigError: too few.
     """
-    if config.hardware.device != "cuda":
+    if hardware.device != "cuda":
         return
     if num_gpus == 0:
         raise ConfigError(
             f"hardware.device=cuda needs a CUDA GPU, but torch {torch.__version__} finds none here: choose hardware=cpu"
         )
-    config.engine.check_gpus(num_gpus)
+    engine.check_gpus(num_gpus)
 
 
-def check_training(config: Config, model_path: str) -> None:
+def check_training(algorithm: AlgorithmConfig, lora: LoraConfig, model_path: str) -> None:
     """Refuse settings of training that the checkpoint gives nothing to work on.
 
     Raises:
@@ -66,15 +68,15 @@ def check_training(config: Config, model_path: str) -> None:
     """
     checkpoint = _checkpoint_config(model_path)
     most = math.log(checkpoint.get_text_config().vocab_size)
-    if config.algorithm.min_entropy >= most:
+    if algorithm.min_entropy >= most:
         raise ConfigError(
-            f"algorithm.min_entropy={config.algorithm.min_entropy:g} gives no token credit: with a vocabulary of "
+            f"algorithm.min_entropy={algorithm.min_entropy:g} gives no token credit: with a vocabulary of "
             f"{checkpoint.get_text_config().vocab_size} entropy is below {most:.2f} nats, and seldom above 1"
         )
-    if config.model.lora.targets:
+    if lora.targets:
         auto_model: Any = AutoModelForCausalLM  # untyped
         with torch.device("meta"):  # names and shapes, no storage
-            check_targets(auto_model.from_config(checkpoint), config.model.lora.targets)
+            check_targets(auto_model.from_config(checkpoint), lora.targets)
 
 
 def _checkpoint_config(model_path: str) -> Any:

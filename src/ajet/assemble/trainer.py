@@ -14,6 +14,7 @@ from ajet.assemble.components import make_engine, make_logger, make_task_source
 from ajet.assemble.players import make_renderer, make_scheduler
 from ajet.assemble.policies import make_policy
 from ajet.assemble.preflight import check_training, find_model
+from ajet.config.hardware import HardwareConfig
 from ajet.config.root import Config
 from ajet.data.source import TaskSource
 from ajet.engine.base import Engine
@@ -25,7 +26,7 @@ from ajet.tracking.files.provenance import write_provenance
 from ajet.tracking.files.writing import writing
 from ajet.tracking.loggers import MetricLogger
 from ajet.tracking.store import TrajectoryStore
-from ajet.train.algorithms.rule import learning_rule
+from ajet.train.algorithms.rule import LearningRule, learning_rule
 from ajet.train.algorithms.weights import BatchTotals
 from ajet.train.checkpoint import CheckpointFolder
 from ajet.train.loop import Trainer
@@ -45,13 +46,13 @@ def build_trainer(config: Config) -> Trainer:
     workflow = load_workflow(config.workflow.entry)
     make_workflow = workflow_maker(workflow, config)
     rule = learning_rule(config.algorithm)
-    model_path = find_model(config)
-    check_training(config, model_path)
+    model_path = find_model(config.model, config.engine, config.hardware)
+    check_training(config.algorithm, config.model.lora, model_path)
     renderer = make_renderer(model_path)
     tasks = _tried_tasks(config)
     display = make_display(config.logger.console)
     display.say("loading the model and the engine")
-    accelerator = make_accelerator(config)
+    accelerator = make_accelerator(config.hardware)
     checkpoints, checkpoint = _open_run_dir(config, model_path, display)
     with ExitStack() as opened:
         engine = make_engine(config, model_path)
@@ -59,8 +60,7 @@ def build_trainer(config: Config) -> Trainer:
         scheduler = make_scheduler(
             config, workflow, make_workflow, model_path, engine, opened, renderer=renderer, display=display
         )
-        policy = make_policy(config, model_path, accelerator, rule)
-        _check_policy(config, policy, checkpoints, display)
+        policy = _checked_policy(config, model_path, accelerator, rule, checkpoints, display)
         state = _start_state(policy, checkpoints, checkpoint, engine)
         logger = _start_logger(config, state, opened)
         return Trainer(
@@ -136,9 +136,26 @@ def _keep_tokenizer(model_path: str, folder: Path) -> None:
         seal(folder)
 
 
-def _check_policy(config: Config, policy: TrainablePolicy, checkpoints: CheckpointFolder, display: Display) -> None:
-    """Say how its rows are trained, and refuse what the disk could not keep: the model as it is saved, what is trained
-    and its two moments, as often as they will lie there."""
+def _checked_policy(
+    config: Config,
+    model_path: str,
+    accelerator: Accelerator,
+    rule: LearningRule,
+    checkpoints: CheckpointFolder,
+    display: Display,
+) -> TrainablePolicy:
+    """The policy. Says how its rows are trained, and refuses what the disk could not keep: the model as it is saved,
+    what is trained and its two moments, as often as they will lie there."""
+    policy = make_policy(
+        config.model,
+        config.hardware,
+        model_path,
+        accelerator,
+        rule,
+        temperature=config.rollout.temperature,
+        total_steps=config.total_steps,
+        seed=config.seed,
+    )
     if policy.why_chains_only:
         display.say(f"rows are trained one by one, without sharing their prefixes: {policy.why_chains_only}")
     every, steps = config.checkpoint.every, config.total_steps
@@ -147,11 +164,12 @@ def _check_policy(config: Config, policy: TrainablePolicy, checkpoints: Checkpoi
     trained = (parameter for parameter in policy.model.parameters() if parameter.requires_grad)
     num_bytes += sum(3 * parameter.numel() * parameter.element_size() for parameter in trained)
     checkpoints.check_space(num_bytes, num_saves)
+    return policy
 
 
-def make_accelerator(config: Config) -> Accelerator:
+def make_accelerator(hardware: HardwareConfig) -> Accelerator:
     """Accelerate on the configured device."""
-    return Accelerator(cpu=config.hardware.device == "cpu", mixed_precision=config.hardware.mixed_precision)
+    return Accelerator(cpu=hardware.device == "cpu", mixed_precision=hardware.mixed_precision)
 
 
 def sum_over_ranks(accelerator: Accelerator, totals: BatchTotals) -> BatchTotals:

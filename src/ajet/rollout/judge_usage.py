@@ -5,19 +5,18 @@ Left out: what the configuration alone can tell, which is refused before anythin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ajet.config.root import Config
 from ajet.records import Episode
-from ajet.rollout.judges.base import BaseJudge
+from ajet.rollout.judges.base import BaseJudge, JudgeConfig
 from ajet.workflow import WorkflowOutput, WorkflowTask
 
 
 class _CountingJudge(BaseJudge):
     """Answers as another judge does, and counts how often."""
 
-    def __init__(self, config: Config, judge: BaseJudge) -> None:
+    def __init__(self, config: JudgeConfig, judge: BaseJudge) -> None:
         super().__init__(config)
         self._judge = judge
         self.num_asked = 0
@@ -30,9 +29,26 @@ class _CountingJudge(BaseJudge):
 class JudgeUsage:
     """Watches the first episode that comes to its end."""
 
-    def __init__(self, config: Config, judge: BaseJudge | None, say: Callable[[str], None]) -> None:
-        """`say` is called with a line for each part that was not asked."""
+    def __init__(
+        self,
+        config: JudgeConfig,
+        judge: BaseJudge | None,
+        *,
+        opponent: str,
+        target_tags: Sequence[str] | None,
+        say: Callable[[str], None],
+    ) -> None:
+        """Begin to watch.
+
+        Args:
+            config: the judge's.
+            judge: what it built.
+            opponent: the chosen option's name.
+            target_tags: the workflow's; None or none where they are not known.
+            say: is called with a line for each part that was not asked.
+        """
         self._config = config
+        self._opponent, self._target_tags = opponent, target_tags
         self._say = say
         self._seen = False
         self.judge = None if judge is None else _CountingJudge(config, judge)
@@ -45,14 +61,13 @@ class JudgeUsage:
         self._seen = True
         if self.judge is not None and not self.judge.num_asked:
             self._say(
-                f"warning: judge={self._config.judge.name} has no effect so far: the workflow returned a reward of its "
+                f"warning: judge={self._config.name} has no effect so far: the workflow returned a reward of its "
                 "own; return WorkflowOutput(reward=None) to ask the judge, or drop it"
             )
-        opponent, tags = self._config.opponent.name, self._config.workflow.target_tags
         # With tags the configuration knows who is not trained; without them the opponent is a wish, not a default.
         all_trained = bool(episode.calls) and all(call.trained for call in episode.calls)
-        if not tags and opponent != "workflow" and all_trained:
+        if not self._target_tags and self._opponent != "workflow" and all_trained:
             self._say(
-                f"warning: opponent={opponent} has no effect so far: every agent that spoke is trained; name "
+                f"warning: opponent={self._opponent} has no effect so far: every agent that spoke is trained; name "
                 "trainable_targets, or drop it"
             )
