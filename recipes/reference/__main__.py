@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from recipes.reference.pages import folders_table, imports_table, metrics_page, replaced, run_directory_page
+from recipes.reference.pages import (
+    folders_table,
+    imports_table,
+    metrics_page,
+    private_table,
+    replaced,
+    run_directory_page,
+)
 from recipes.reference.settings import settings_page
+from tests.private_apis import PRIVATE_APIS
 from tests.unit.test_import_table import TABLE
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -19,7 +27,8 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield DOCS / "reference" / "run-directory.md", run_directory_page()
     design = (DOCS / "design.md").read_text()
     design = replaced(design, "folders", folders_table())
-    yield DOCS / "design.md", replaced(design, "imports", imports_table(TABLE))
+    design = replaced(design, "imports", imports_table(TABLE))
+    yield DOCS / "design.md", replaced(design, "private", private_table(PRIVATE_APIS))
 
 
 def main() -> None:

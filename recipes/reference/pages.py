@@ -10,6 +10,7 @@ from pathlib import Path
 
 from recipes.reference.docstrings import field_docstrings, one_line
 from recipes.reference.markdown import code, prose, table
+from tests.private_apis import PrivateApi
 
 import ajet
 from ajet.config.sweeps.records import JobRecord, SweepPlan
@@ -126,6 +127,12 @@ def imports_table(rooms: Mapping[str, Collection[str]]) -> str:
         for room, allowed in rooms.items()
     ]
     return table(("module or folder", "may import"), rows)
+
+
+def private_table(apis: Sequence[PrivateApi]) -> str:
+    """What is private to other libraries and used all the same."""
+    rows = [(", ".join(map(code, one.names)), code(one.where), prose(one.why), code(one.test)) for one in apis]
+    return table(("what", "used in `src/ajet`", "why no public way serves", "the test that would notice"), rows)
 
 
 def replaced(page: str, mark: str, content: str) -> str:

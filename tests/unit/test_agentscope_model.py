@@ -63,6 +63,11 @@ def test_tools_and_choice_reach_the_model_and_calls_come_back_as_blocks() -> Non
     assert (call["type"], call["name"], call["input"]) == ("tool_use", "see", {"target": "Player1"})
 
 
+def test_a_response_says_how_many_tokens_it_took() -> None:
+    usage = ask(Replies(ChatReply(content="Hi.", num_prompt_tokens=7, num_sampled_tokens=2))).usage
+    assert (type(usage).__name__, usage.input_tokens, usage.output_tokens) == ("ChatUsage", 7, 2)
+
+
 def test_any_is_agentscopes_older_word_for_required() -> None:
     replies = Replies(ChatReply(content=""))
     ask(replies, tools=[TOOL], tool_choice="any")
@@ -70,8 +75,11 @@ def test_any_is_agentscopes_older_word_for_required() -> None:
 
 
 def test_an_unknown_tool_choice_is_refused_as_agentscope_does() -> None:
-    with pytest.raises(ValueError, match="Invalid tool_choice"):
+    with pytest.raises(ValueError) as theirs:
+        ChatModelBase._validate_tool_choice(AgentScopeModel(Replies(), name="P1"), "fly", [TOOL])
+    with pytest.raises(ValueError, match="Invalid tool_choice") as ours:
         ask(Replies(), tools=[TOOL], tool_choice="fly")
+    assert str(ours.value) == str(theirs.value)
 
 
 def test_a_structured_model_becomes_a_tool_and_fills_metadata_only_if_it_fits() -> None:

@@ -1,15 +1,6 @@
-"""All of Hydra that ajet uses and Hydra does not promise to keep, each with the reason why no public way serves.
+"""All of Hydra that ajet uses and Hydra does not promise to keep, apart from the rest.
 
-`tests/unit/test_hydra_private.py` notices when one of them goes. In: names and overrides. Out: what Hydra makes of
-them.
-
-| what | why |
-|---|---|
-| `hydra._internal.utils.get_args_parser` | flags must be told from overrides exactly as Hydra does |
-| `BasicSweeper.split_arguments` | every job of a sweep is checked before the first one starts: those that it will run |
-| `Hydra.run`, `Hydra.multirun` | `hydra.main` takes its arguments from `sys.argv`, which belongs to the whole process |
-| what Hydra's singletons hold | a program that is a Hydra application itself keeps its own state |
-| the beginning of a message, `AMBIGUOUS` | the exception has no type of its own |
+docs/design.md says of each part why no public way serves. In: names and overrides. Out: what Hydra makes of them.
 """
 
 from __future__ import annotations
@@ -17,11 +8,11 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from threading import RLock
 from typing import Any
 
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -32,6 +23,7 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig
 
 from ajet.config.store import conf_dir, register
+from ajet.errors import ConfigError
 
 VERSION_BASE = "1.3"
 AMBIGUOUS = "Ambiguous value"
@@ -56,10 +48,21 @@ def grid_jobs(sweeper: str, overrides: Sequence[Override]) -> list[list[str]] | 
 
     Returns:
         None where another sweeper than Hydra's own chooses values as it goes.
+
+    Raises:
+        ConfigError: a range without steps, which Hydra's own sweeper cannot run through.
     """
-    if not sweeper.endswith(BasicSweeper.__name__):
+    if not sweeper.endswith("BasicSweeper"):
         return None
-    return BasicSweeper.split_arguments(list(overrides), max_batch_size=None)[0]
+    values: dict[str, list[str]] = {}
+    for override in overrides:  # of a key that is said twice, the last
+        is_swept = override.is_sweep_override()
+        if is_swept and not override.is_discrete_sweep():
+            raise ConfigError(f"{override.input_line} lists no values to sweep: list them, or search with sweep=optuna")
+        said = override.sweep_string_iterator() if is_swept else [override.get_value_element_as_str()]
+        key = override.get_key_element()
+        values[key] = [f"{key}={value}" for value in said]
+    return [list(job) for job in product(*values.values())]
 
 
 def run_jobs(

@@ -15,8 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_OPERATION = "mkldnn::_linear_pointwise"
-
 
 def with_onednn_linear(model: nn.Module) -> nn.Module:
     """Exchange, in place, every float32 linear layer without bias on the CPU, if torch has oneDNN; returns `model`."""
@@ -30,7 +28,7 @@ def with_onednn_linear(model: nn.Module) -> nn.Module:
 
 def is_available() -> bool:
     """Whether this torch has oneDNN's product; it is not a public operation, and another version may have moved it."""
-    return bool(torch._C._dispatch_has_kernel(_OPERATION))
+    return hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def pays() -> bool:

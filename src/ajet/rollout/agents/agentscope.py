@@ -52,7 +52,7 @@ class AgentScopeModel(ChatModelBase):  # type: ignore[misc]
         stop = kwargs.pop("stop", None) or ()
         choice: ToolChoice = "auto"
         if tool_choice is not None:
-            choice = self._choice(tool_choice, tools or [])
+            choice = _choice(tool_choice, tools or [])
         if structured_model is not None:
             tools, choice = [_structured_tool(structured_model)], NamedTool(STRUCTURED_TOOL)
         reply = await self._model.chat(
@@ -66,17 +66,6 @@ class AgentScopeModel(ChatModelBase):  # type: ignore[misc]
             )
         )
         return self._response(reply, structured_model)
-
-    def _choice(self, tool_choice: str, tools: list[dict[str, Any]]) -> ToolChoice:
-        """Modes and tools' names are text alike in AgentScope, which reads a mode first; "any" is an older "required".
-
-        Raises:
-            ValueError: neither a mode nor one of the tools.
-        """
-        if tool_choice == "any":
-            return "required"
-        self._validate_tool_choice(tool_choice, tools)
-        return next((mode for mode in get_args(ToolChoiceMode) if mode == tool_choice), NamedTool(tool_choice))
 
     def _response(self, reply: ChatReply, structured_model: type[BaseModel] | None) -> ChatResponse:
         self._num_calls += 1
@@ -93,6 +82,21 @@ class AgentScopeModel(ChatModelBase):  # type: ignore[misc]
         if structured_model is not None and arguments:
             metadata = _validated(structured_model, arguments[0])
         return ChatResponse(id=reply_id, content=blocks, usage=usage, metadata=metadata)
+
+
+def _choice(tool_choice: str, tools: list[dict[str, Any]]) -> ToolChoice:
+    """Modes and tools' names are text alike in AgentScope, which reads a mode first; "any" is an older "required".
+
+    Raises:
+        ValueError: neither a mode nor one of the tools, in AgentScope's words.
+    """
+    if tool_choice == "any":
+        return "required"
+    modes, names = get_args(ToolChoiceMode), [tool["function"]["name"] for tool in tools]
+    if tool_choice not in (*modes, *names):
+        options = ", ".join(sorted([*modes, *names]))
+        raise ValueError(f"Invalid tool_choice '{tool_choice}'. Available options: {options}")
+    return next((mode for mode in modes if mode == tool_choice), NamedTool(tool_choice))
 
 
 def json_object(arguments: str) -> dict[str, Any]:

@@ -8,13 +8,12 @@ argument, and knows its model's name.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from openai import AsyncOpenAI
-from openai._base_client import get_platform
 from openai.resources.chat import AsyncChat, AsyncCompletions
 from openai.types.chat import ChatCompletionMessageParam
 
@@ -31,49 +30,57 @@ BASE_URL = "http://ajet.invalid/v1"
 class OpenAIClient(AsyncOpenAI):
     """What `tuner.as_raw_openai_sdk_client()` returns."""
 
-    def __init__(self, *, model: str, **arguments: Any) -> None:
+    def __init__(self, *, model: str = "", **arguments: Any) -> None:
         """`model` is the name used where a request gives none; `arguments` are the SDK's own."""
         super().__init__(**arguments)
         self.model = model
         # The SDK would find this out on a thread at the first request, and when that thread is done is up to the
         # machine: which requests meet in one batch would differ from run to run.
-        self._platform = get_platform()
+        self._platform = cast(Any, self.platform_headers()["X-Stainless-OS"])
 
     @cached_property
     def chat(self) -> AsyncChat:
         """As the SDK's, with the model's name filled in."""
         return _Chat(self)
 
-    def copy(self, *, _extra_kwargs: Mapping[str, Any] = {}, **changes: Any) -> OpenAIClient:
-        """As the SDK's."""
-        return super().copy(_extra_kwargs={"model": self.model, **_extra_kwargs}, **changes)
+    def copy(self, **changes: Any) -> OpenAIClient:
+        """As the SDK's, which makes another client of this class."""
+        copied = super().copy(**changes)
+        copied.model = self.model
+        return copied
 
     with_options = copy
 
 
 class _Chat(AsyncChat):
+    def __init__(self, client: OpenAIClient) -> None:
+        super().__init__(client)
+        self._openai_client = client
+
     @cached_property
     def completions(self) -> AsyncCompletions:
-        return _Completions(self._client)
+        return _Completions(self._openai_client)
 
 
 class _Completions(AsyncCompletions):
-    _client: OpenAIClient
+    def __init__(self, client: OpenAIClient) -> None:
+        super().__init__(client)
+        self._openai_client = client
 
     async def create(
         self, messages: Iterable[ChatCompletionMessageParam], *, model: str | None = None, **arguments: Any
     ) -> Any:
-        return await super().create(messages=messages, model=model or self._client.model, **arguments)
+        return await super().create(messages=messages, model=model or self._openai_client.model, **arguments)
 
     async def parse(
         self, messages: Iterable[ChatCompletionMessageParam], *, model: str | None = None, **arguments: Any
     ) -> Any:
-        return await super().parse(messages=messages, model=model or self._client.model, **arguments)
+        return await super().parse(messages=messages, model=model or self._openai_client.model, **arguments)
 
     def stream(
         self, messages: Iterable[ChatCompletionMessageParam], *, model: str | None = None, **arguments: Any
     ) -> Any:
-        return super().stream(messages=messages, model=model or self._client.model, **arguments)
+        return super().stream(messages=messages, model=model or self._openai_client.model, **arguments)
 
 
 class InProcessTransport(httpx.AsyncBaseTransport):

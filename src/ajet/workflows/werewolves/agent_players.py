@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from ajet.rollout.agents.agentscope_names import alias_mcp_names
 
@@ -24,22 +24,12 @@ from ajet.workflows.werewolves.decisions import Ask  # noqa: E402
 from ajet.workflows.werewolves.play import PlayerReply  # noqa: E402
 
 
-class _RememberingFormatter(OpenAIMultiAgentFormatter):  # type: ignore[misc]
-    """AgentScope's formatter, but every stretch of a conversation is formatted once.
+class _PlayerAgent(ReActAgent):  # type: ignore[misc]
+    """AgentScope's agent, which would turn a cancellation into a reply; the episode's timeout and Ctrl-C mean it."""
 
-    A player's memory only grows, and each of its calls asks for all of it again.
-    """
-
-    def __init__(self) -> None:
-        # Without the usual preface: it would cost tokens and say nothing.
-        super().__init__(conversation_history_prompt="")
-        self._formatted: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-
-    async def _format_tool_sequence(self, msgs: list[Msg]) -> list[dict[str, Any]]:
-        key = tuple(msg.id for msg in msgs)
-        if key not in self._formatted:
-            self._formatted[key] = await super()._format_tool_sequence(msgs)
-        return self._formatted[key]
+    async def handle_interrupt(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Let the cancellation through."""
+        raise asyncio.CancelledError
 
 
 class _GrowingMemory(InMemoryMemory):  # type: ignore[misc]
@@ -61,11 +51,12 @@ class _GrowingMemory(InMemoryMemory):  # type: ignore[misc]
 
 def make_agent(name: str, sys_prompt: str, model: Any, *, max_iters: int) -> ReActAgent:
     """An agent that speaks through `model`, an AgentScope model, and prints nothing."""
-    agent = ReActAgent(
+    agent = _PlayerAgent(
         name=name,
         sys_prompt=sys_prompt,
         model=model,
-        formatter=_RememberingFormatter(),
+        # Without the usual preface: it would cost tokens and say nothing.
+        formatter=OpenAIMultiAgentFormatter(conversation_history_prompt=""),
         memory=_GrowingMemory(),
         max_iters=max_iters,
     )
@@ -87,9 +78,6 @@ class AgentPlayers:
         message = Msg(prompts.MODERATOR, text, "user")
         reply = await agent(message, structured_model=ask.model())
         metadata = reply.metadata or {}
-        if metadata.get("_is_interrupted"):
-            # The agent turns a cancellation into a reply; the episode's timeout and Ctrl-C mean it.
-            raise asyncio.CancelledError
         added = (await agent.memory.get_memory())[num_before:]
         return PlayerReply(fields=metadata or None, num_calls=sum(turn.role == "assistant" for turn in added))
 
