@@ -31,12 +31,11 @@ from ajet.records import Episode, EpisodeGroup, Task
 from ajet.train.algorithms.rule import learning_rule
 from ajet.workflows.werewolves import prompts
 from ajet.workflows.werewolves.bare import BarePlayers
-from ajet.workflows.werewolves.game import Game, deal_roles
+from ajet.workflows.werewolves.game import Game, deal_roles, side_of
 from ajet.workflows.werewolves.params import scripted_params
 from ajet.workflows.werewolves.play import Moderator
 from ajet.workflows.werewolves.prompts import ATTACKED, CALLED_WEREWOLF, CLAIMED_SEER, PROPOSED, SEEN_WEREWOLF, Decision
 from ajet.workflows.werewolves.reading import Memory, read
-from ajet.workflows.werewolves.rewards import reward, trained_side
 from ajet.workflows.werewolves.scripted import ScriptedPlayer
 from ajet.workflows.werewolves.workflow import Werewolves
 
@@ -137,7 +136,7 @@ async def play(
         public_votes=workflow.public_votes,
         free_speech=workflow.free_speech,
     )
-    won = reward((await driver.play()).winner, trained_side(targets))
+    won = float((await driver.play()).winner == side_of(targets))
     tags = {prompts.player_name(seat): role for seat, role in enumerate(roles) if role in targets}
     rewards = dict.fromkeys(learners, won)
     return Episode(task=task, repeat=repeat, status="ok", rewards=rewards, agent_tags=tags, calls=()), learners

@@ -136,11 +136,11 @@ WEREWOLVES = ["workflow=werewolves", "trainable_targets=[seer,witch]"]
         ([*WEREWOLVES, "workflow.params.num_werewolves=8"], "workflow.params ... wolves"),
         (
             [*WEREWOLVES, "workflow.params.has_seer=false"],
-            "trainable_targets ... seer ... [werewolf]",
+            "trainable_targets ... seer ... werewolf, villager, witch, hunter",
         ),
         (
             ["workflow=werewolves", "workflow.params.trainable_targets=[werewolf,seer]", "workflow.opposing_sides=[]"],
-            "trainable_targets=[werewolf, seer] ... [werewolf] ... [villager, seer, witch, hunter]",
+            "trainable_targets=[werewolf,seer] ... [werewolf] ... [villager,seer,witch,hunter]",
         ),
         ([*WEREWOLVES, "opponent.params.foo=1"], "opponent.params.foo ... werewolves ... follow"),
         ([*WEREWOLVES, "opponent.params.sense=2"], "opponent.params.sense=2.0 ... 0 ... 1"),

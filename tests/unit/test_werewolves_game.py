@@ -16,9 +16,9 @@ from ajet.rollout.opponents.random import RandomPlayer
 from ajet.workflows.werewolves import prompts
 from ajet.workflows.werewolves.bare import BarePlayers
 from ajet.workflows.werewolves.decisions import NOTHING, Ask, Choice
-from ajet.workflows.werewolves.game import Death, Game, deal_roles, most_voted, speaking_order
+from ajet.workflows.werewolves.game import Death, Game, deal_roles, most_voted, side_of, speaking_order
 from ajet.workflows.werewolves.play import GameReport, Moderator, PlayerReply
-from ajet.workflows.werewolves.rewards import reward, trained_side
+from ajet.workflows.werewolves.workflow import Werewolves
 
 NINE = {"werewolf": 3, "villager": 3, "seer": 1, "witch": 1, "hunter": 1}
 SIX = {"werewolf": 2, "villager": 2, "seer": 1, "witch": 1}
@@ -237,17 +237,16 @@ def test_free_words_cannot_pass_for_another_players_line() -> None:
 @pytest.mark.parametrize(
     ("targets", "reason"),
     [
-        (None, "trains? opposing"),
+        (None, "opposing sides together"),
         ([], "trains no agent"),
         (["werewolf", "seer"], "opposing sides together"),
-        (["seer", "fool"], "has no fool"),
+        (["seer", "fool"], "fool"),
     ],
 )
 def test_targets_that_cannot_be_trained_are_refused(targets: list[str] | None, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
-        trained_side(targets)
+        Werewolves(trainable_targets=targets)
 
 
-def test_a_win_is_worth_one_and_a_loss_nothing() -> None:
-    assert trained_side(["seer", "witch"]) == "good" and trained_side(["werewolf"]) == "werewolves"
-    assert reward("good", "good") == 1.0 and reward("good", "werewolves") == 0.0
+def test_roles_play_for_a_side() -> None:
+    assert side_of(["seer", "witch"]) == "good" and side_of(["werewolf"]) == "werewolves"

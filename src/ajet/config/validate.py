@@ -21,6 +21,7 @@ from ajet.config.store import group_options
 from ajet.config.unused import untrained_tags
 from ajet.errors import ConfigError
 from ajet.workflows import builtin_workflows
+from ajet.workflows.targets import check_targets
 
 
 def validate(config: Config) -> None:
@@ -103,37 +104,10 @@ def _check_workflow(config: Config) -> None:
 
 
 def _check_targets(config: Config) -> None:
-    targets, tags = config.trainable_targets, config.workflow.target_tags or []
-    if targets is not None:
-        named = f"among {', '.join(tags)}" if tags else "that the workflow uses"
-        if not targets:
-            raise ConfigError(f"trainable_targets=[] trains no agent: name tags {named}, or null for every agent")
-        if len(set(targets)) < len(targets):
-            raise ConfigError(f"trainable_targets={_listed(targets)} names a tag twice")
-        unknown = [tag for tag in targets if tags and tag not in tags]
-        if unknown:
-            raise ConfigError(f"trainable_targets: unknown tag {', '.join(unknown)}; choose {named}")
-    check_sides(config.workflow.opposing_sides or [], tags, targets)
-
-
-def check_sides(opposing_sides: Sequence[Sequence[str]], tags: Sequence[str], targets: Sequence[str] | None) -> None:
-    """Refuse to train sides together that play against each other.
-
-    Args:
-        opposing_sides: those sides, with the tags of each.
-        tags: all that the workflow uses.
-        targets: those to train; None for all.
-
-    Raises:
-        ConfigError: which sides there are.
-    """
-    trained = set(tags if targets is None else targets)
-    sides = [side for side in opposing_sides if trained.intersection(side)]
-    if len(sides) > 1:
-        raise ConfigError(
-            f"trainable_targets={'null' if targets is None else _listed(targets)} trains opposing sides "
-            f"together; choose tags of one side: {' or '.join(_listed(side) for side in sides)}"
-        )
+    workflow = config.workflow
+    check_targets(
+        config.trainable_targets, tags=workflow.target_tags or [], opposing_sides=workflow.opposing_sides or []
+    )
 
 
 def _check_opponent(config: Config) -> None:

@@ -14,11 +14,11 @@ from ajet.config.algorithm import check_baseline
 from ajet.config.authors.importing import authors_code, load_object
 from ajet.config.fields import CODE, marked
 from ajet.config.root import Config
-from ajet.config.validate import check_sides
 from ajet.errors import ConfigError, require_extra
 from ajet.rollout.opponents.scripted import ScriptedPlayersConfig
 from ajet.workflow import Workflow
 from ajet.workflows.loading import load_workflow
+from ajet.workflows.targets import check_targets
 
 
 def check_parameters(config: Config) -> None:
@@ -56,7 +56,8 @@ def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Wor
     """Fresh workflow objects with the config's parameters; its targets win over the class's.
 
     Raises:
-        ConfigError: a parameter the workflow does not have or take, an unknown tag, or a common baseline of one tag.
+        ConfigError: a parameter the workflow does not have or take, tags that cannot be trained, or a common baseline
+            of one tag.
     """
     params = dict(config.workflow.params)
     unknown = sorted(set(params) - set(workflow.model_fields))
@@ -72,14 +73,9 @@ def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Wor
             made = workflow(**params)
         except ValueError as error:
             raise ConfigError(_complaint(error)) from error
-    known_tags = workflow.target_tags
-    for tag in made.trainable_targets or ():
-        if known_tags and tag not in known_tags:
-            raise ConfigError(
-                f"trainable_targets: {workflow.__name__} has no tag {tag!r}; it has {', '.join(known_tags)}"
-            )
-    if config.workflow.opposing_sides is None:
-        check_sides(workflow.opposing_sides, known_tags, made.trainable_targets)
+    # The class's own targets and, of a program of the user's, its tags and sides are known only now.
+    sides = workflow.opposing_sides if config.workflow.opposing_sides is None else ()
+    check_targets(made.trainable_targets, tags=workflow.target_tags, opposing_sides=sides)
     check_baseline(config.algorithm, made.trainable_targets)
     return lambda: workflow(**params)
 

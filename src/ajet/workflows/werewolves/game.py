@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,6 +40,11 @@ def deal_roles(counts: Mapping[str, int], random_number: int) -> tuple[str, ...]
             raise ValueError(f"a table has at most one {role}: {dict(counts)}")
     random.Random(random_number).shuffle(roles)
     return tuple(roles)
+
+
+def side_of(roles: Collection[str]) -> Side:
+    """The side that roles, all of one side, play for."""
+    return "werewolves" if WEREWOLF in roles else "good"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

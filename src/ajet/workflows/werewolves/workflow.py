@@ -14,14 +14,14 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from ajet.chat.types import ChatModel
-from ajet.errors import WorkflowError
+from ajet.errors import ConfigError, WorkflowError
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+from ajet.workflows.targets import check_targets
 from ajet.workflows.werewolves import prompts
-from ajet.workflows.werewolves.game import HUNTER, ROLES, SEER, VILLAGER, WEREWOLF, WITCH, Game, deal_roles
+from ajet.workflows.werewolves.game import HUNTER, ROLES, SEER, VILLAGER, WEREWOLF, WITCH, Game, deal_roles, side_of
 from ajet.workflows.werewolves.params import scripted_params
 from ajet.workflows.werewolves.play import Moderator, Players
-from ajet.workflows.werewolves.rewards import reward, trained_side
 from ajet.workflows.werewolves.scripted import ScriptedPlayer
 
 
@@ -53,7 +53,12 @@ class Werewolves(Workflow):
     def _check_table(self) -> Self:
         """ValueError for a table that cannot be played, ConfigError for targets that cannot be trained."""
         deal_roles(self.role_counts(), random_number=0)
-        trained_side(self.trainable_targets, [role for role, count in self.role_counts().items() if count])
+        # At the root, too; but the reward is a side's, so that an object which Python makes must not pass either.
+        check_targets(self.trainable_targets, tags=self.target_tags, opposing_sides=self.opposing_sides)
+        present = [role for role, count in self.role_counts().items() if count]
+        for role in self.trainable_targets or ():
+            if role not in present:
+                raise ConfigError(f"trainable_targets: this table has no {role}; it has {', '.join(present)}")
         return self
 
     def role_counts(self) -> dict[str, int]:
@@ -72,13 +77,13 @@ class Werewolves(Workflow):
         Raises:
             WorkflowError: the task has no `random_number`.
         """
-        side = trained_side(self.trainable_targets)
         number = workflow_task.task.metadata.get("random_number")
         if not isinstance(number, int):
             raise WorkflowError("A werewolves task needs metadata['random_number'], an integer that deals the roles.")
         roles = deal_roles(self.role_counts(), number)
         report = await self.moderator(roles, self._agent_players(roles, tuner), number).play()
-        won = reward(report.winner, side)
+        # Nothing between a win and a loss, so that nothing but winning is taught.
+        won = float(report.winner == side_of(self.trainable_targets or ()))
         return WorkflowOutput(
             reward=won,
             is_success=won == 1.0,
