@@ -98,7 +98,7 @@ def test_the_answer_comes_first_with_its_interval(tmp_path: Path) -> None:
     # Eight of ten pairs rose by 1; with a gain and a loss besides 2/3 +- t(.975, 9) * sqrt((10 - 12 * 4/9) / 11 / 12).
     assert page.lead[0].startswith(
         "seer: training raised the held-out score by +0.800, from 0.000 to 0.800 "
-        "(interval +0.241 to +1.000; 10 tasks, 1 run; p = 0.006)."
+        "(interval [+0.241, +1.000]; 10 tasks, 1 run; p 0.006)."
     )
     assert "another seed" in page.lead[1]
     text = report(tmp_path / "run").text

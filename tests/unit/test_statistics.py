@@ -12,10 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ajet.evaluate.statistics import (
+    Interval,
     best_at_k,
     crossed_mean,
+    estimate_text,
     holm,
+    interval_text,
     mean_interval,
+    p_value_text,
     paired_difference,
     paired_p_value,
     pairs_needed,
@@ -237,3 +241,11 @@ def test_pass_at_k_is_best_at_k_of_ones_and_zeros(num: int, data: st.DataObject)
 def test_impossible_counts_are_refused(num: int, successes: int, k: int) -> None:
     with pytest.raises(ValueError):
         pass_at_k(num, successes, k)
+
+
+def test_an_estimate_is_written_alike_everywhere() -> None:
+    found = Interval(mean=0.25, low=-0.0625, high=0.5, num=4)
+    assert estimate_text(found, signed=True) == "+0.250 [-0.062, +0.500]" and p_value_text(0.0004) == "<0.001"
+    # One value, equal values, and both as JSON has them say nothing about the spread.
+    for low, high in ((-math.inf, math.inf), (0.5, 0.5), (None, None)):
+        assert interval_text(low, high) == "[unknown]"

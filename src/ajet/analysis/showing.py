@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from ajet.evaluate.statistics import interval_text, number_text, p_value_text
+
 if TYPE_CHECKING:
     from ajet.analysis.runs import Run
 
@@ -63,16 +65,12 @@ def _held_out(run: Run) -> list[tuple[str, ...]]:
 def comparison_row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
     """One measure as `HELD_OUT` heads it."""
     difference = row["difference"]
-    ends = f"[{_signed(difference['low'])}, {_signed(difference['high'])}]"
-    shown = f"held-out {name}", f"{row['before']['mean']:.3f}", f"{row['after']['mean']:.3f}"
-    return *shown, _signed(difference["mean"]), ends, _p_value(row["p_value"]), str(difference["num"])
-
-
-def _p_value(value: float) -> str:
-    """To three digits; `<0.001` below."""
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _signed(value: float | None) -> str:
-    """Null where an interval has no ends."""
-    return "?" if value is None else f"{value:+.3f}"
+    return (
+        f"held-out {name}",
+        number_text(row["before"]["mean"]),
+        number_text(row["after"]["mean"]),
+        number_text(difference["mean"], signed=True),
+        interval_text(difference["low"], difference["high"], signed=True),
+        p_value_text(row["p_value"]),
+        str(difference["num"]),
+    )

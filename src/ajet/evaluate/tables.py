@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from ajet.evaluate.statistics import estimate_text, number_text, p_value_text
 from ajet.evaluate.summary import SEAT, Comparison
 
 if TYPE_CHECKING:
@@ -43,19 +44,14 @@ def _comparison_table(title: str, rows: Mapping[str, Comparison]) -> Table:
         difference = row.difference
         table.add_row(
             name,
-            f"{row.before.mean:.3f}",
-            f"{row.after.mean:.3f}",
-            f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]",
-            format_p_value(row.p_value),
+            number_text(row.before.mean),
+            number_text(row.after.mean),
+            estimate_text(difference, signed=True),
+            p_value_text(row.p_value),
             str(difference.num),
             "" if row.pairs_needed is None else str(row.pairs_needed),
         )
     return table
-
-
-def format_p_value(p_value: float) -> str:
-    """To three digits; `<0.001` below."""
-    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def times_table(seconds: Mapping[str, float]) -> Table:
@@ -105,22 +101,21 @@ def _by_opponent(title: str, cells: Sequence[Cell]) -> tuple[Table, list[dict[st
 def _score(cell: Cell | None) -> str:
     if cell is None:
         return ""
-    mean = cell.means["score"]
-    lines = [f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"]
+    lines = [estimate_text(cell.means["score"])]
     if cell.p_holm is not None:
         row = cell.comparisons["score"]
         found = row.difference
-        lines.append(f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]")
+        lines.append(estimate_text(found, signed=True))
         needed = "" if row.pairs_needed is None else f", needs {row.pairs_needed}"
-        lines += [f"p {format_p_value(cell.p_holm)}", f"{found.num} pairs{needed}"]
+        lines += [f"p {p_value_text(cell.p_holm)}", f"{found.num} pairs{needed}"]
     return "\n".join(lines)
 
 
 def _detail(cell: Cell | None, measure: str) -> str:
     if cell is None or measure not in cell.means:
         return ""
-    written = f"{cell.means[measure].mean:.3f}"
+    written = number_text(cell.means[measure].mean)
     if measure in cell.comparisons:
         found = cell.comparisons[measure].difference
-        written += f" {found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {found.num}"
+        written += f" {estimate_text(found, signed=True)}, {found.num}"
     return written

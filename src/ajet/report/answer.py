@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from ajet.analysis.effects import Effect, confidence_of, run_effect, sweep_contrasts, sweep_effects
 from ajet.analysis.plots import plot_forest, plot_scores
 from ajet.analysis.runs import Run, Sweep
-from ajet.evaluate.statistics import POWER, Interval
+from ajet.evaluate.statistics import POWER, Interval, estimate_text, interval_text, number_text, p_value_text
 from ajet.report.page import ReportTable, Section
 
 MOST_CONTRASTS = 15
@@ -81,10 +80,11 @@ def contrasts_section(sweep: Sweep) -> Section:
 def sentence(effect: Effect, *, label: str) -> str:
     """One effect in words, e.g. `seer: training raised the held-out score by +0.26, from 0.30 to 0.56 (…).`"""
     difference = effect.difference
-    ends = f"{difference.low:+.3f} to {difference.high:+.3f}" if _has_ends(difference) else "unknown"
+    ends = interval_text(difference.low, difference.high, signed=True)
     runs = "1 run" if effect.num_runs == 1 else f"{effect.num_runs} runs"
-    proof = f"interval {ends}; {difference.num} tasks, {runs}; p {p_value(effect.p_value)}"
-    moved = f"{difference.mean:+.3f}, from {effect.before.mean:.3f} to {effect.after.mean:.3f} ({proof})."
+    proof = f"interval {ends}; {difference.num} tasks, {runs}; p {p_value_text(effect.p_value)}"
+    before, after = number_text(effect.before.mean), number_text(effect.after.mean)
+    moved = f"{number_text(difference.mean, signed=True)}, from {before} to {after} ({proof})."
     if effect.helps is not None:
         return f"{label}: training {'raised' if effect.helps else 'lowered'} the held-out score by {moved}"
     text = f"{label}: no difference is shown: {moved}"
@@ -108,7 +108,7 @@ def effects_table(
             (
                 effect.label,
                 estimate(effect.difference, signed=True),
-                p_value(effect.p_value).removeprefix("= "),
+                p_value_text(effect.p_value),
                 estimate(effect.before, signed=signed),
                 estimate(effect.after, signed=signed),
                 str(effect.difference.num),
@@ -132,20 +132,8 @@ def _needs_seeds(effect: Effect) -> bool:
 
 
 def estimate(found: Interval, *, signed: bool = False) -> str:
-    """`0.245 [0.170, 0.320]`, or `0.245 [unknown]`; breaks over lines only between the two."""
-    sign = "+" if signed else ""
-    ends = f"{found.low:{sign}.3f},\N{NO-BREAK SPACE}{found.high:{sign}.3f}" if _has_ends(found) else "unknown"
-    return f"{found.mean:{sign}.3f} [{ends}]"
-
-
-def _has_ends(found: Interval) -> bool:
-    """Not where there is one value, or only equal ones: they say nothing about the spread."""
-    return math.isfinite(found.low) and found.low < found.high
-
-
-def p_value(value: float) -> str:
-    """`= 0.041`, or `< 0.001`."""
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+    """As `estimate_text`, but that a page breaks it over lines only between the number and its interval."""
+    return estimate_text(found, signed=signed).replace(", ", ",\N{NO-BREAK SPACE}")
 
 
 def _how(confidence: float) -> str:

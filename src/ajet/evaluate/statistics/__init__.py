@@ -17,6 +17,7 @@ from ajet.evaluate.statistics.pairs import (
     pairs_needed,
     student_interval,
 )
+from ajet.evaluate.statistics.text import estimate_text, interval_text, number_text, p_value_text
 
 __all__ = [
     "POWER",
@@ -26,8 +27,12 @@ __all__ = [
     "crossed_level",
     "crossed_mean",
     "difference_interval",
+    "estimate_text",
     "holm",
+    "interval_text",
     "mean_interval",
+    "number_text",
+    "p_value_text",
     "paired_difference",
     "paired_p_value",
     "paired_values",
