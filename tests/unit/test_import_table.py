@@ -42,7 +42,9 @@ TABLE: dict[str, set[str]] = {
     "chat": {"records"},
     "train.timeline": {"records"},
     "rollout.refusals": set(),
-    "rollout.agent_model": {"records", "chat", "engine.base", "data.randomness", "rollout.refusals"},
+    "rollout.answering": {"chat"},
+    "rollout.agent_model": {"records", "chat", "engine.base", "data.randomness", "rollout.refusals"}
+    | {"rollout.answering"},
     "rollout.endpoint": {"records", "chat"} | CALLS,
     "rollout.agents": {"chat", "rollout.endpoint"} | CALLS,
     "tuner": {"records", "chat", "rollout.endpoint", "rollout.agents"} | CALLS,

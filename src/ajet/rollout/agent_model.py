@@ -16,23 +16,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ajet.chat.renderer import ChatRenderer, Conversation, RecordedTurn
 from ajet.chat.tool_calls import reply_as_text
-from ajet.chat.types import ChatModel, ChatReply, ChatRequest, Delivery
+from ajet.chat.types import ChatModel, ChatReply, ChatRequest
 from ajet.data.randomness import derive_seed
 from ajet.engine.base import Engine, SamplingRequest
 from ajet.errors import ConfigError, ContextOverflowError, EpisodeOverError, WorkflowError
 from ajet.records import Call, Completion
+from ajet.rollout.answering import AnsweringLoop
 from ajet.rollout.refusals import Refusals
 
 OVERFLOW_REPLY = ChatReply(
     content="[The conversation no longer fits into the model's context.]", finish_reason="length"
 )
 """What an agent hears where `endpoint.on_overflow=reply`. Nothing was sampled, so it is not a call."""
-REFUSAL_S = 0.1
-"""Seconds before a request after the end of its episode is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +56,8 @@ class Agent:
 class RunningEpisode:
     """What becomes of one attempt at an episode while it runs: its agents, their conversations and calls.
 
-    Lives on the rollout's loop, as engines and renderers do; requests from other loops and threads are carried there.
+    Lives on the rollout's loop, as engines and renderers do; requests from other loops and threads come there by
+    `answers`.
     """
 
     def __init__(
@@ -75,19 +74,18 @@ class RunningEpisode:
         """In addresses, of which each attempt has its own; never in anything that is recorded."""
         self.on_own_thread = False
         """Whether its program may block its thread."""
-        self.is_over = False
+        self.answers = AnsweringLoop(loop)
+        """Where its agents' requests are answered; closed when it is over."""
         self.agent_tags: dict[str, str] = {}
         """target_tag by name of the trained agents, those that never spoke included."""
         self.context_overflows = 0
         """Requests whose prompt did not fit into the context."""
         self._key = tuple(key)
-        self._loop = loop
         self._on_call = on_call
         self._calls: list[Call] = []
         self._num_requests = self._num_refused = 0
         self._num_models: Counter[str] = Counter()
         self._conversations: dict[tuple[str, str], Conversation] = {}
-        self._answering: set[asyncio.Task[Any]] = set()
 
     def agent(self, name: str, target_tag: str, *, trained: bool) -> Agent:
         """An agent of the episode, with a seed of its own: two models of one name must not draw alike.
@@ -96,7 +94,7 @@ class RunningEpisode:
             EpisodeOverError: it gets no more models.
             ConfigError: one trained agent with two tags, whose rewards could not be told apart.
         """
-        if self.is_over:
+        if self.answers.is_closed:
             raise EpisodeOverError("The episode is over: it gets no more models.")
         known = self.agent_tags.setdefault(name, target_tag) if trained else target_tag
         if known != target_tag:
@@ -136,53 +134,6 @@ class RunningEpisode:
         except Exception:
             self._num_refused += 1
             raise
-
-    def close(self) -> None:
-        """End it: its models answer no more, and what they are answering is aborted. Call on the models' own loop."""
-        self.is_over = True
-        for task in self._answering:
-            task.cancel()
-
-    async def answer(self, ask: Callable[[ChatRequest], Any], request: ChatRequest) -> ChatReply:
-        """Await `ask(request)` on the models' loop. On that loop itself this adds nothing, not even a turn.
-
-        Raises:
-            EpisodeOverError: the episode ended before the reply was there.
-        """
-        if self.is_over:
-            # A program that was left behind may ask again and again, and must not keep its loop from all others.
-            await asyncio.sleep(REFUSAL_S)
-        self._check_running()
-        if self._loop in (None, asyncio.get_running_loop()):
-            return await self._answer_here(ask, request)
-        # Not anyio's BlockingPortal: it lets SystemExit and KeyboardInterrupt of one opponent through to its task
-        # group, which then cancels the calls of all, and it ends only once they have ended. Here each call is alone.
-        delivery = request.delivery or Delivery()
-        asked = self._answer_here(ask, replace(request, delivery=delivery))
-        assert self._loop is not None
-        reply = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, self._loop))
-        if request.delivery is None:
-            delivery.confirm()  # whoever awaits it here has not been cancelled meanwhile
-        return reply
-
-    async def _answer_here(self, ask: Callable[[ChatRequest], Any], request: ChatRequest) -> ChatReply:
-        self._check_running()
-        task = asyncio.current_task()
-        assert task is not None
-        self._answering.add(task)
-        try:
-            reply: ChatReply = await ask(request)
-            return reply
-        except asyncio.CancelledError:
-            # Whoever waits for the reply was not cancelled and must learn why there is none.
-            self._check_running()
-            raise
-        finally:
-            self._answering.discard(task)
-
-    def _check_running(self) -> None:
-        if self.is_over:
-            raise EpisodeOverError("The episode is over: its models answer no more requests.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,7 +201,7 @@ class AgentModel:
         """
         if self.agent.trained:
             self._refusals.check(request.settings, self.agent.target_tag)
-        return await self.episode.answer(self._answer, request)
+        return await self.episode.answers.answer(self._answer, request)
 
     async def _answer(self, request: ChatRequest) -> ChatReply:
         """On the models' loop."""

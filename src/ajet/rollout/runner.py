@@ -185,7 +185,7 @@ class EpisodeRunner:
     def _end(self, running: RunningEpisode) -> None:
         """Its keys open nothing more, and its models answer no more."""
         self.endpoint.end(running)
-        running.close()
+        running.answers.close()
 
     def _outcome(self, ended: ProgramResult[WorkflowOutput], task: Task, repeat: int) -> _AttemptResult:
         """What became of the program, whatever it raised.
