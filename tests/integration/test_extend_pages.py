@@ -21,7 +21,7 @@ STEP = [
 ]
 
 
-RULES = ("advantage", "loss")
+RULES = ("advantage", "aggregation", "loss")
 """Pages on functions, whose commands `test_extend_docs.py` runs."""
 
 

@@ -34,7 +34,7 @@ class AlgorithmConfig:
     """Settings of an advantage of one's own."""
     aggregation: str = "grpo"
     """How token losses add up: `grpo` mean over sequences of token means, `dapo` token mean over the global batch,
-    `dr_grpo` sum over sequences x `dr_grpo_max_length`, or code of one's own (docs/algorithms.md)."""
+    `dr_grpo` sum over sequences x `dr_grpo_max_length`, or code of one's own (docs/extend/aggregation.md)."""
     aggregation_args: dict[str, Any] = field(default_factory=dict)
     """Settings of an aggregation of one's own."""
     baseline_per: str = one_of("tag", "tag", "task")
