@@ -11,10 +11,11 @@ from tests.factories import make_call, make_episode
 from tests.sentences import names
 
 from ajet.config.compose import compose, save
+from ajet.config.fields import COMPARED, MAY_CHANGE, TRAINING_ONLY, marked_keys
 from ajet.config.options import keys
 from ajet.config.root import Config, EvaluateConfig
 from ajet.config.store import SCHEMAS
-from ajet.config.unused import TRAINING_ONLY, training_only_settings, untrained_tags, unused_settings
+from ajet.config.unused import training_only_settings, untrained_tags, unused_settings
 from ajet.errors import ConfigError
 from ajet.evaluate.entries import evaluation_entries
 from ajet.rollout.judge_usage import JudgeUsage
@@ -89,7 +90,19 @@ def test_a_finished_runs_opponent_is_held_to_the_same_rule(tmp_path: Path) -> No
 def test_training_commands_can_be_played_and_what_play_does_not_read_is_said() -> None:
     named = ["workflow=signals", "total_steps=3", "algorithm.kl_coef=0.1", "rollout.temperature=0.7", "eval=none"]
     assert training_only_settings(named) == ["total_steps=3", "algorithm.kl_coef=0.1", "eval=none"]
-    assert set(TRAINING_ONLY) <= set(keys(Config))
+
+
+def test_what_only_training_reads_what_a_resume_may_change_and_what_is_compared() -> None:
+    # Marked where each setting stands; a section that is marked stands for all in it.
+    assert set(marked_keys(Config(), TRAINING_ONLY)) == {
+        *("algorithm", "eval", "checkpoint", "logger", "total_steps", "rollout.num_tasks", "rollout.group_size"),
+        *("hardware.training_threads", "hardware.mixed_precision", "model.lora"),
+    }
+    assert set(marked_keys(Config(), MAY_CHANGE)) == {"total_steps", "logger", "checkpoint", "eval.every", "eval.last"}
+    assert set(marked_keys(Config(), COMPARED)) == {
+        *("workflow.entry", "workflow.params", "workflow.env", "own", "data", "judge", "model.path", "model.dtype"),
+        *("model.max_context", "rollout.temperature", "rollout.max_tokens"),
+    }
 
 
 READ_BY_CONFIG_ALONE = {
@@ -114,6 +127,8 @@ def test_no_setting_is_read_by_nothing() -> None:
     for schema in SCHEMAS.values():
         unknown = {key for key in keys(schema) if key.rpartition(".")[2] not in read and "." in key}
         assert unknown <= {*READ_BY_CONFIG_ALONE, *(f"algorithm.{name}" for name in READ_BY_NAME)}
+    known = {key for schema in SCHEMAS.values() for key in keys(schema)}
+    assert known >= {*READ_BY_CONFIG_ALONE, *(f"algorithm.{name}" for name in READ_BY_NAME)}
     assert [spec.metadata["rule"].choices for spec in fields(Config().engine) if spec.name == "placement"] == [
         ("colocated",)
     ]

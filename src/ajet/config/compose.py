@@ -23,7 +23,7 @@ from ajet.config.algorithm import check_own_code, own_code
 from ajet.config.authors.importing import split_entry
 from ajet.config.authors.known_code import require_known_code
 from ajet.config.explain import explain, explain_missing
-from ajet.config.fields import BUILTIN_PREFIX, CODE, PLACE, marked
+from ajet.config.fields import BUILTIN_PREFIX, CODE, MAY_CHANGE, PLACE, marked, marked_keys
 from ajet.config.hydra_private import TURN, own_hydra
 from ajet.config.logger import own_logger
 from ajet.config.model import resolve_model_path
@@ -39,8 +39,6 @@ from ajet.rollout.opponents.base import OwnModelsConfig
 from ajet.tracking.files.reading import read_yaml
 from ajet.tracking.files.writing import write_text
 
-CONTINUABLE = ("total_steps", "logger", "checkpoint", "eval.every", "eval.last")
-"""What a resumed run may change: none of it touches what was already computed."""
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 T = TypeVar("T")
 
@@ -207,13 +205,14 @@ def _continued(run: Path, tree: DictConfig, overrides: Sequence[str]) -> Config:
     trusted = bool(OmegaConf.select(tree, "trust_code"))
     require_known_code(found, run, setting=f"resume={run}", trusted=trusted, own_opponent=True, training=True)
     saved = _typed(asdict(found), Config)
+    changeable = tuple(marked_keys(Config(), MAY_CHANGE))
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group.replace("/", ".")
         if key in ("resume", "trust_code") or key.startswith("hydra."):
             continue
-        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in CONTINUABLE):
+        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in changeable):
             raise ConfigError(
-                f"resume continues a run as it was, so {key} cannot change; only {', '.join(CONTINUABLE)} can"
+                f"resume continues a run as it was, so {key} cannot change; only {', '.join(changeable)} can"
             )
         OmegaConf.update(saved, key, _literal(_resolved(tree, key)))
     if saved.logger.own is None:

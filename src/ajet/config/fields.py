@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from types import MappingProxyType
 from typing import Any
 
 from omegaconf import MISSING
@@ -22,6 +23,12 @@ NEEDED = "needed"
 CODE = "code"
 PLACE = "place"
 SENT_TO = "sent_to"
+MAY_CHANGE = "may_change"
+"""Mark of what a resumed run may change: it touches nothing that was already computed."""
+TRAINING_ONLY = "training_only"
+"""Mark of what `ajet.rollout` takes, so that a command to train can be played as it is, and does not read."""
+COMPARED = "compared"
+"""Mark of that in which compared runs must agree, or their scores would differ for another reason than training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +111,28 @@ def place(*, needed: str | None = None) -> Any:
 def key_variable(*, sent_to: str) -> Any:
     """A field that names the environment variable whose secret is sent to the address in the field `sent_to`."""
     return field(default=None, metadata={SENT_TO: sent_to})
+
+
+def marks(*names: str) -> Mapping[str, bool]:
+    """Metadata of a plain field or of a whole section: `field(default_factory=dict, metadata=marks(COMPARED))`."""
+    return dict.fromkeys(names, True)
+
+
+def with_marks(spec: Any, *names: str) -> Any:
+    """Likewise for a field with a rule: `with_marks(ruled(20, at_least=1), MAY_CHANGE)`."""
+    spec.metadata = MappingProxyType({**spec.metadata, **marks(*names)})
+    return spec
+
+
+def marked_keys(config: object, mark: str, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of the settings and sections that have a mark, whatever their values."""
+    assert is_dataclass(config)
+    for spec in fields(config):
+        value, key = getattr(config, spec.name), f"{prefix}{spec.name}"
+        if mark in spec.metadata:
+            yield key
+        elif is_dataclass(value):
+            yield from marked_keys(value, mark, f"{key}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

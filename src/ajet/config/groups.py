@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ajet.config.fields import one_of, ruled
+from ajet.config.fields import COMPARED, MAY_CHANGE, TRAINING_ONLY, marks, one_of, ruled, with_marks
 from ajet.tracking.files.finding import OUTPUT_ROOT
 
 SUBSET_KINDS = ("each", "leave_one_out", "powerset")
@@ -16,9 +16,9 @@ class RolloutConfig:
     """How episodes are played: how many, how many at once, for how long. Tokens are drawn by temperature alone, as
     filters would change the distribution."""
 
-    num_tasks: int = ruled(16, at_least=1)
+    num_tasks: int = with_marks(ruled(16, at_least=1), TRAINING_ONLY)
     """Tasks (groups) a step."""
-    group_size: int = ruled(8, at_least=2)
+    group_size: int = with_marks(ruled(8, at_least=2), TRAINING_ONLY)
     """Episodes of one task; the baseline is computed over them."""
     concurrency: int = ruled(64, at_least=1)
     """Episodes played at once."""
@@ -28,9 +28,9 @@ class RolloutConfig:
     """New attempts after an infrastructure failure or a timeout."""
     max_lost_fraction: float = ruled(0.5, at_least=0, at_most=1)
     """A training step that lost more of its episodes, retries included, stops the run."""
-    temperature: float = ruled(1.0, above=0)
+    temperature: float = with_marks(ruled(1.0, above=0), COMPARED)
     """Logits are divided by it; also in the trainer's log-probabilities."""
-    max_tokens: int = ruled(128, at_least=1)
+    max_tokens: int = with_marks(ruled(128, at_least=1), COMPARED)
     """Most tokens sampled a call."""
     policy_error_reward: float = 0.0
     """Reward of an episode that the workflow ended with `PolicyError`."""
@@ -40,13 +40,13 @@ class RolloutConfig:
 class EvalConfig:
     """Held-out play around and during training: when, on how many tasks, with which coverage of intervals."""
 
-    every: int = ruled(0, at_least=0)
+    every: int = with_marks(ruled(0, at_least=0), MAY_CHANGE)
     """Evaluate after every n-th step; 0: only first and last."""
     num_tasks: int = ruled(64, at_least=2)
     """Held-out tasks; an interval needs at least two."""
     first: bool = True
     """Evaluate before the first step."""
-    last: bool = True
+    last: bool = field(default=True, metadata=marks(MAY_CHANGE))
     """Evaluate after the last step."""
     seed_offset: int = ruled(1_000_000, at_least=1)
     """Held-out tasks are taken from this number on; another one gives other tasks."""

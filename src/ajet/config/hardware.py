@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from ajet.config.fields import one_of, ruled
+from ajet.config.fields import TRAINING_ONLY, one_of, ruled, with_marks
 
 
 @dataclass
@@ -16,9 +16,9 @@ class HardwareConfig:
     """Where sampling and training run."""
     sampling_threads: int | None = ruled(None, at_least=1)
     """CPU threads while sampling; null: every core."""
-    training_threads: int | None = ruled(None, at_least=1)
+    training_threads: int | None = with_marks(ruled(None, at_least=1), TRAINING_ONLY)
     """CPU threads while training; null: every core."""
-    mixed_precision: str = one_of("no", "no", "bf16")
+    mixed_precision: str = with_marks(one_of("no", "no", "bf16"), TRAINING_ONLY)
     """Accelerate's mixed precision in training."""
 
 

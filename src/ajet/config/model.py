@@ -8,7 +8,16 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from ajet.config.fields import BUILTIN_PREFIX, PACKAGED_PREFIX, one_of, ruled
+from ajet.config.fields import (
+    BUILTIN_PREFIX,
+    COMPARED,
+    PACKAGED_PREFIX,
+    TRAINING_ONLY,
+    marks,
+    one_of,
+    ruled,
+    with_marks,
+)
 from ajet.engine.packaged import check_packaged
 from ajet.errors import ConfigError
 
@@ -32,15 +41,15 @@ class LoraConfig:
 class ModelConfig:
     """Which model is trained, and in which number format."""
 
-    path: str = MISSING
+    path: str = field(default=MISSING, metadata=marks(COMPARED))
     """A directory in Hugging Face format, a hub id `owner/name`, `builtin:tiny`, or `package:smollm2`, which a Python
     package brings."""
-    lora: LoraConfig = field(default_factory=LoraConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig, metadata=marks(TRAINING_ONLY))
     """Adapters."""
-    dtype: str = one_of("float32", "float32", "bfloat16")
+    dtype: str = with_marks(one_of("float32", "float32", "bfloat16"), COMPARED)
     """Number format of the engine, and in training of the weights below adapters. Weights that are trained are kept in
     float32, where small updates do not round away; what they compute in is `hardware.mixed_precision`."""
-    max_context: int = ruled(4096, at_least=16)
+    max_context: int = with_marks(ruled(4096, at_least=16), COMPARED)
     """Most tokens of prompt and completion together."""
 
 

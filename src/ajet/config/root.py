@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from ajet.config.algorithm import AlgorithmConfig
-from ajet.config.fields import one_of, ruled
+from ajet.config.fields import COMPARED, MAY_CHANGE, TRAINING_ONLY, marks, one_of, ruled, with_marks
 from ajet.config.groups import CheckpointConfig, EvalConfig, PathsConfig, RolloutConfig, SweepConfig
 from ajet.config.hardware import HardwareConfig
 from ajet.config.logger import LoggerConfig
@@ -30,26 +30,26 @@ class Config:
 
     workflow: WorkflowConfig = field(default_factory=WorkflowConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig, metadata=marks(TRAINING_ONLY))
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    data: DataConfig = field(default_factory=DataConfig, metadata=marks(COMPARED))
+    judge: JudgeConfig = field(default_factory=JudgeConfig, metadata=marks(COMPARED))
     opponent: OpponentConfig = field(default_factory=OpponentConfig)
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig, metadata=marks(MAY_CHANGE, TRAINING_ONLY))
+    eval: EvalConfig = field(default_factory=EvalConfig, metadata=marks(TRAINING_ONLY))
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig, metadata=marks(MAY_CHANGE, TRAINING_ONLY))
     paths: PathsConfig = field(default_factory=PathsConfig)
-    own: dict[str, Any] = field(default_factory=dict)
+    own: dict[str, Any] = field(default_factory=dict, metadata=marks(COMPARED))
     """Sections of the user's own: `own.my_game.rounds=3` is `tuner.config.my_game.rounds` in a workflow."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
     trainable_targets: list[str] | None = None
     """Tags to train; null: every agent, or what the workflow's class says."""
     seed: int = ruled(0, at_least=0)
     """Every random stream of the run derives from it."""
-    total_steps: int = ruled(20, at_least=1)
+    total_steps: int = with_marks(ruled(20, at_least=1), MAY_CHANGE, TRAINING_ONLY)
     """Training steps of the whole run, those before a resume included."""
     resume: str | None = None
     """A run directory to resume; its config.yaml replaces everything but a few keys."""

@@ -13,21 +13,8 @@ from dataclasses import dataclass
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from ajet.config.fields import TRAINING_ONLY, marked_keys
 from ajet.config.root import Config
-
-TRAINING_ONLY = (
-    "algorithm",
-    "eval",
-    "checkpoint",
-    "logger",
-    "total_steps",
-    "rollout.num_tasks",
-    "rollout.group_size",
-    "hardware.training_threads",
-    "hardware.mixed_precision",
-    "model.lora",
-)
-"""What `ajet.rollout` takes, so that a command to train can be played as it is, and does not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +85,8 @@ def unused_settings(config: Config, overrides: Sequence[str], *, is_sweep: bool)
 
 def training_only_settings(overrides: Sequence[str]) -> list[str]:
     """The named settings that play without training does not read."""
-    return [override for key, override in _named(overrides).items() if _covered(key, TRAINING_ONLY)]
+    idle = tuple(marked_keys(Config(), TRAINING_ONLY))
+    return [override for key, override in _named(overrides).items() if _covered(key, idle)]
 
 
 def _named(overrides: Sequence[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from ajet.config.fields import code, ruled
+from ajet.config.fields import COMPARED, code, marks, ruled, with_marks
 from ajet.workflows import builtin_workflows
 
 
@@ -19,11 +19,11 @@ from ajet.workflows import builtin_workflows
 class WorkflowConfig:
     """Which program is played, with which parameters and facts."""
 
-    entry: str = code(MISSING)
+    entry: str = with_marks(code(MISSING), COMPARED)
     """A built-in name, `package.module:Class`, `package.module->Class` or `path/file.py->Class`."""
-    params: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict, metadata=marks(COMPARED))
     """The workflow's own fields (pydantic), by name."""
-    env: str | None = code()
+    env: str | None = with_marks(code(), COMPARED)
     """A function of the task, as `package.module:name` or `path/file.py->name`: what it returns or awaits is the
     episode's `workflow_task.gym_env`, and is closed after it if it has a `close`. Null: there is none."""
     target_tags: list[str] | None = None

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ajet.config.authors.known_code import require_known_code
 from ajet.config.compose import load, with_own_options
+from ajet.config.fields import COMPARED, marked_keys
 from ajet.config.options import option
 from ajet.config.root import BASE, Config, EvaluateConfig
 from ajet.config.sweeps.records import read_job
@@ -22,21 +23,6 @@ from ajet.config.validate import validate
 from ajet.errors import ConfigError
 from ajet.rollout.opponents.base import OpponentConfig
 from ajet.tracking.weights_and_biases import WandbConfig
-
-SHARED = (
-    "workflow.entry",
-    "workflow.params",
-    "workflow.env",
-    "own",
-    "data",
-    "judge",
-    "model.path",
-    "model.dtype",
-    "model.max_context",
-    "rollout.temperature",
-    "rollout.max_tokens",
-)
-"""In what compared runs must agree, or their scores would differ for another reason than training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +106,7 @@ def _opponents(request: EvaluateConfig, configs: Sequence[Config]) -> list[Oppon
 
 def _check_alike(runs: Sequence[str], configs: Sequence[Config]) -> None:
     for run, config in zip(runs, configs, strict=True):
-        for key in SHARED:
+        for key in marked_keys(configs[0], COMPARED):
             if attrgetter(key)(config) != attrgetter(key)(configs[0]):
                 raise ConfigError(
                     f"runs={run} and {runs[0]} differ in {key}, so their scores cannot be compared: "
