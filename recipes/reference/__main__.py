@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recipes.reference.pages import (
+    commands_table,
     folders_table,
     imports_table,
     metrics_page,
@@ -25,6 +26,8 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield DOCS / "reference" / "settings.md", settings_page()
     yield DOCS / "reference" / "metrics.md", metrics_page()
     yield DOCS / "reference" / "run-directory.md", run_directory_page()
+    readme = DOCS.parent / "README.md"
+    yield readme, replaced(readme.read_text(), "commands", commands_table())
     design = (DOCS / "design.md").read_text()
     design = replaced(design, "folders", folders_table())
     design = replaced(design, "imports", imports_table(TABLE))

@@ -13,6 +13,7 @@ from recipes.reference.markdown import code, prose, table
 from tests.private_apis import PrivateApi
 
 import ajet
+from ajet.config.cli.commands import COMMANDS
 from ajet.config.sweeps.records import JobRecord, SweepPlan
 from ajet.evaluate.matrix import Cell
 from ajet.evaluate.scores import Evaluation
@@ -82,6 +83,14 @@ def run_directory_page() -> str:
         _keys(JobRecord),
     ]
     return "\n".join(parts)
+
+
+def commands_table() -> str:
+    """The commands, for the README."""
+    rows = [
+        (code(f"ajet {name}"), prose(command.about), code(command.begin_with)) for name, command in COMMANDS.items()
+    ]
+    return table(("command", "what it does", "begin with"), rows)
 
 
 _SUMMARY = (

@@ -20,6 +20,7 @@ from pydantic_core import PydanticUndefined
 from recipes.reference.docstrings import class_docstring, field_docstrings, one_line
 from recipes.reference.markdown import code, prose, table
 
+from ajet.config.cli.commands import command_of
 from ajet.config.fields import RULE, Rule
 from ajet.config.options import GROUPS, options
 from ajet.config.store import SCHEMAS, conf_dir, group_options, groups
@@ -34,11 +35,6 @@ does not exist, a value out of its bounds and a setting that the chosen option w
 
 `python -m ajet.train --cfg job` prints what a command line comes to.
 """
-TITLES = {
-    "train": "python -m ajet.train",
-    "play": "python -m ajet.rollout",
-    "evaluate": "python -m ajet.evaluate",
-}
 _WORDS: dict[Any, str] = {int: "whole number", float: "number", bool: "true or false", str: "text", Any: "anything"}
 _HEAD = ("key", "type", "default", "meaning")
 
@@ -80,7 +76,7 @@ def settings_page() -> str:
     for name, schema in SCHEMAS.items():
         if name != "train":
             there = set() if name != "play" else {spec.name for spec in fields(train)}
-            parts += [f"### {TITLES[name]}\n", prose(class_docstring(schema)) + "\n"]
+            parts += [f"### python -m ajet.{command_of(name)}\n", prose(class_docstring(schema)) + "\n"]
             parts += [_rows([one for one in settings(schema) if one.key.partition(".")[0] not in there])]
     return "\n".join(part for part in parts if part)
 

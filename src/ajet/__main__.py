@@ -7,16 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-COMMANDS = {
-    "train": "train chosen roles of a workflow, or resume a run or a sweep: workflow=signals",
-    "rollout": "play a few episodes without training, told as they happen: workflow=signals num_episodes=2",
-    "evaluate": "play runs on held-out tasks, a run against its starting model: run=outputs/<date>/<time>",
-    "report": "write a run or a sweep up as one HTML file: outputs/<date>/<time>",
-    "view": "read episodes in a browser: outputs/<date>/<time>, or outputs to choose one",
-    "analysis.curves": "draw reward curves of runs: <run> <run> --out curves.png",
-    "completion": "print what a shell needs to complete all of this: bash, zsh or fish",
-}
-"""Name -> what it is for, with arguments to begin with."""
+from ajet.config.cli.commands import COMMANDS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _text() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  ajet {name:<{width}}  {about}" for name, about in COMMANDS.items()]
+    lines = [f"  ajet {name:<{width}}  {command.about}: {command.begin_with}" for name, command in COMMANDS.items()]
     return "\n".join(["ajet trains the language model behind chosen roles of a multi-agent program.", "", *lines])
 
 
@@ -56,7 +47,7 @@ def _completion(arguments: Sequence[str]) -> int:
     if list(arguments) == ["query"]:
         line = os.environ.get("COMP_LINE", "")
         place = int(os.environ.get("COMP_POINT") or len(line))
-        print("\n".join(completions(line[:place], list(COMMANDS))))
+        print("\n".join(completions(line[:place])))
         return 0
     if len(arguments) != 1 or arguments[0] not in SCRIPTS:
         print(f"error: name a shell: ajet completion {'|'.join(SCRIPTS)}", file=sys.stderr)
@@ -67,7 +58,8 @@ def _completion(arguments: Sequence[str]) -> int:
 
 def command() -> NoReturn:
     """Run the command and end the process with its exit code."""
-    if len(sys.argv) < 2 or sys.argv[1] not in ("train", "rollout", "evaluate"):
+    named = COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
+    if named is None or named.config_name is None:
         sys.exit(main())
     from ajet.config.cli.process import run_as_process
 

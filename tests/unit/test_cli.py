@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from tests.sentences import names
 
-from ajet.__main__ import COMMANDS
 from ajet.__main__ import main as commands_main
 from ajet.config.cli.arguments import quoted
+from ajet.config.cli.commands import COMMANDS
 from ajet.config.cli.completion import completions
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.latest import with_latest
@@ -267,7 +267,7 @@ def test_where_there_is_no_run_latest_says_so(arguments: list[str], tmp_path: Pa
     ],
 )
 def test_commands_flags_keys_options_and_runs_complete(line: str, words: list[str]) -> None:
-    assert completions(line, list(COMMANDS)) == words
+    assert completions(line) == words
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,12 @@ from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 
+from ajet.config.cli.commands import COMMANDS
 from ajet.config.cli.entry import show_completions
 from ajet.tracking.files.finding import LATEST, OUTPUT_ROOT, runs_below
 
-CONFIG_NAMES = {"train": "train", "rollout": "play", "evaluate": "evaluate"}
-"""Primary YAML file of each command that Hydra composes."""
 FLAGS = ("-m", "--multirun", "--cfg", "--resolve", "--config-dir", "--info", "--help", "--hydra-help")
-FLAGS_OF = {"report": ("--out", "--help"), "view": ("--port", "--help"), "analysis.curves": ("--out", "--help")}
+"""Of the commands that Hydra composes."""
 AFTER_FLAG = {"--cfg": ("job", "hydra", "all"), "-c": ("job", "hydra", "all")}
 RUN_KEYS = ("run", "resume")
 SCRIPTS = {
@@ -48,30 +47,31 @@ complete -c ajet -a '(COMP_LINE=(commandline -cp) COMP_POINT= ajet completion qu
 """Shell -> what it must run once."""
 
 
-def completions(line: str, commands: Sequence[str]) -> list[str]:
+def completions(line: str) -> list[str]:
     """What the last word of a line may become.
 
     Args:
         line: the command line up to the cursor, `ajet` included.
-        commands: all that there are.
     """
     _, *words = line.split(" ")
     words = [word for word in words[:-1] if word] + words[-1:]
     if len(words) < 2:
-        return [name for name in commands if name.startswith(words[0] if words else "")]
-    command, word = words[0], words[-1]
-    if command == "completion":
+        return [name for name in COMMANDS if name.startswith(words[0] if words else "")]
+    name, word = words[0], words[-1]
+    command = COMMANDS.get(name)
+    if name == "completion":
         return [shell for shell in SCRIPTS if shell.startswith(word)]
     if words[-2] in AFTER_FLAG:
         return [choice for choice in AFTER_FLAG[words[-2]] if choice.startswith(word)]
     if word.startswith("-"):
-        return [flag for flag in FLAGS_OF.get(command, FLAGS) if flag.startswith(word)]
+        flags = FLAGS if command is None or command.config_name is not None else command.flags
+        return [flag for flag in flags if flag.startswith(word)]
     key, equals, value = word.rpartition("=")
-    if command not in CONFIG_NAMES:
+    if command is None or command.config_name is None:
         return [run for run in _runs() if run.startswith(word)]
     if equals and key in RUN_KEYS:
         return [f"{key}={run}" for run in _runs() if run.startswith(value)]
-    return _hydras(CONFIG_NAMES[command], words[1:])
+    return _hydras(command.config_name, words[1:])
 
 
 def _runs() -> Iterator[str]:

@@ -29,6 +29,7 @@ from ajet.config.authors.lines import one_line
 from ajet.config.cli.arguments import read
 from ajet.config.cli.calling import alone
 from ajet.config.cli.checking import check_ahead
+from ajet.config.cli.commands import command_of
 from ajet.config.cli.ending import ending_signals
 from ajet.config.cli.latest import with_latest
 from ajet.config.cli.process import interrupt
@@ -43,8 +44,6 @@ from ajet.tracking.files.provenance import asked
 from ajet.tracking.files.writing import refusal
 
 C = TypeVar("C")
-COMMANDS = {"play": "rollout"}
-"""Commands by their primary YAML file, where that has another name."""
 
 
 def run_entry(
@@ -63,7 +62,7 @@ def run_entry(
         argv: the arguments without the program's name; None: those of this process.
     """
     prepare_process()
-    with ending_signals(interrupt), alone(f"python -m ajet.{COMMANDS.get(config_name, config_name)}"):
+    with ending_signals(interrupt), alone(f"python -m ajet.{command_of(config_name)}"):
         return _exit_code_of(config_name, load, action, sys.argv[1:] if argv is None else argv)
 
 
