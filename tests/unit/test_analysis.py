@@ -18,10 +18,11 @@ import pytest
 from pandas.testing import assert_frame_equal
 from tests.run_dirs import make_group, make_run
 
-from ajet.analysis import Run, Sweep, load_run, load_sweep
+from ajet.analysis import Run, Sweep, load_run, load_sweep, read_evaluation
 from ajet.analysis.effects import effects_frame, run_effect, sweep_contrasts, sweep_effects
 from ajet.errors import RunDirectoryError
-from ajet.evaluate.scores import score_groups
+from ajet.evaluate.scores import Evaluation, score_groups
+from ajet.evaluate.summary import comparison, write_summary
 from ajet.records import EpisodeGroup, Task
 from ajet.tracking.store import TrajectoryStore
 
@@ -286,3 +287,20 @@ def test_reading_a_run_loads_no_torch(tmp_path: Path) -> None:
     code = f"import sys; {read}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "False\n", done.stderr
+
+
+def test_a_runs_summary_and_an_evaluations_cells_are_read_alike(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    tasks = {"a": 0.0, "b": 1.0, "c": 0.0}
+    before = Evaluation(scores=tasks, rewards={}, num_lost_tasks=0, metrics={})
+    rows = comparison(before, replace(before, scores={**tasks, "a": 1.0}), confidence=0.95)
+    write_summary(folder / "summary.json", {"num_steps": 1, "comparison": rows})
+    cells = [{"name": "seer", "opponent": "scripted", "comparisons": rows}]
+    write_summary(tmp_path / "evaluation.json", {"cells": cells})
+    run, evaluation = load_run(folder), read_evaluation(tmp_path)
+    assert run.comparison.loc[0, ["measure", "before", "num_tasks"]].to_list() == ["score", 1 / 3, 3]
+    assert_frame_equal(run.comparison, evaluation.comparison.drop(columns=["policy", "opponent"]))
+    assert "held-out score 0.333 → 0.667 (+0.333 [" in repr(run)
+    (folder / "summary.json").write_text('{"comparison": {"score": 3}}')
+    with pytest.raises(RunDirectoryError, match=r"summary\.json"):
+        repr(load_run(folder))

@@ -1,4 +1,4 @@
-"""The directory of an evaluation -> what each policy reached on held-out tasks, as pandas frames."""
+"""What was compared on held-out tasks, by a run or by an evaluation of runs -> pandas frames."""
 
 from __future__ import annotations
 
@@ -14,6 +14,46 @@ from ajet.analysis.frames import episodes_of, read_calls
 from ajet.errors import RunDirectoryError
 from ajet.tracking.files.reading import damaged, read_json
 
+COMPARISON_COLUMNS = ["measure", "before", "after", "difference", "low", "high", "p_value", "num_tasks", "tasks_needed"]
+
+
+def comparison_frame(rows: Mapping[str, Any], path: Path) -> pd.DataFrame:
+    """What a run's first and last evaluation differ by.
+
+    Args:
+        rows: `comparison` of `summary.json`: by measure, `evaluate.summary.Comparison` as JSON has it.
+        path: the file, for errors.
+
+    Returns:
+        One row a measure: `measure`, `before` and `after` (means), `difference` (paired by task) with its interval
+        `low` to `high`, `p_value`, `num_tasks`, `tasks_needed`.
+
+    Raises:
+        RunDirectoryError: they are not what an evaluation writes.
+    """
+    return pd.DataFrame(_comparison_rows(rows, path), columns=COMPARISON_COLUMNS)
+
+
+def _comparison_rows(rows: Mapping[str, Any], path: Path) -> list[dict[str, object]]:
+    """The rows of a frame, of `summary.json` and of a cell of `evaluation.json` alike."""
+    try:
+        return [
+            {
+                "measure": measure,
+                "before": row["before"]["mean"],
+                "after": row["after"]["mean"],
+                "difference": row["difference"]["mean"],
+                "low": row["difference"]["low"],
+                "high": row["difference"]["high"],
+                "p_value": row["p_value"],
+                "num_tasks": row["difference"]["num"],
+                "tasks_needed": row["pairs_needed"],
+            }
+            for measure, row in rows.items()
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise damaged(path, error) from error
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class EvaluationResult:
@@ -28,31 +68,18 @@ class EvaluationResult:
     def comparison(self) -> pd.DataFrame:
         """One row a policy, an opponent and a measure that both it and its reference have.
 
-        Columns: `policy`, `opponent`, `measure`, `before` and `after` (means), `difference` (paired by task) with its
-        interval `low` to `high`, `p_value`, `num_tasks`, `tasks_needed`.
+        Columns: `policy`, `opponent`, and those of `comparison_frame`.
         """
+        path = self.run_dir / "evaluation.json"
         try:
-            return pd.DataFrame(
-                [
-                    {
-                        "policy": cell["name"],
-                        "opponent": cell["opponent"],
-                        "measure": measure,
-                        "before": row["before"]["mean"],
-                        "after": row["after"]["mean"],
-                        "difference": row["difference"]["mean"],
-                        "low": row["difference"]["low"],
-                        "high": row["difference"]["high"],
-                        "p_value": row["p_value"],
-                        "num_tasks": row["difference"]["num"],
-                        "tasks_needed": row["pairs_needed"],
-                    }
-                    for cell in self.summary["cells"]
-                    for measure, row in cell["comparisons"].items()
-                ]
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise damaged(self.run_dir / "evaluation.json", error) from error
+            rows = [
+                {"policy": cell["name"], "opponent": cell["opponent"], **row}
+                for cell in self.summary["cells"]
+                for row in _comparison_rows(cell["comparisons"], path)
+            ]
+        except (KeyError, TypeError) as error:
+            raise damaged(path, error) from error
+        return pd.DataFrame(rows, columns=["policy", "opponent", *COMPARISON_COLUMNS])
 
     @cached_property
     def episodes(self) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from ajet.analysis.checks import checked_config, checked_provenance, checked_summary
+from ajet.analysis.evaluations import comparison_frame
 from ajet.analysis.frames import KEY, episodes_of, read_calls, read_metrics, read_texts
 from ajet.analysis.showing import run_html, run_lines
 from ajet.config.sweeps.records import is_sweep
@@ -95,6 +96,11 @@ class Run:
     def episodes(self) -> pd.DataFrame:
         """One row an episode; see `frames.episodes_of`."""
         return episodes_of(self.calls)
+
+    @cached_property
+    def comparison(self) -> pd.DataFrame:
+        """What the first and the last evaluation differ by, one row a measure; see `evaluations.comparison_frame`."""
+        return comparison_frame(self.summary.get("comparison", {}), self.path / "summary.json")
 
     def texts(self, *, split: str, step: int, task: str, repeat: int) -> pd.DataFrame:
         """The calls of one episode with messages and replies; see `frames.read_texts`.

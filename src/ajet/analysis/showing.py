@@ -3,9 +3,9 @@ text or HTML."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ajet.evaluate.statistics import interval_text, number_text, p_value_text
 
@@ -58,19 +58,16 @@ def _progress(run: Run) -> str:
 
 def _held_out(run: Run) -> list[tuple[str, ...]]:
     """A row a measure that was taken before and after training: the score, and the reward of each tag."""
-    rows: Mapping[str, Any] = run.summary.get("comparison", {})
-    return [comparison_row(name, row) for name, row in rows.items() if name == "score" or name.startswith("reward/")]
-
-
-def comparison_row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
-    """One measure as `HELD_OUT` heads it."""
-    difference = row["difference"]
-    return (
-        f"held-out {name}",
-        number_text(row["before"]["mean"]),
-        number_text(row["after"]["mean"]),
-        number_text(difference["mean"], signed=True),
-        interval_text(difference["low"], difference["high"], signed=True),
-        p_value_text(row["p_value"]),
-        str(difference["num"]),
-    )
+    return [
+        (
+            f"held-out {row.measure}",
+            number_text(row.before),
+            number_text(row.after),
+            number_text(row.difference, signed=True),
+            interval_text(row.low, row.high, signed=True),
+            p_value_text(row.p_value),
+            str(row.num_tasks),
+        )
+        for row in run.comparison.itertuples()
+        if row.measure == "score" or row.measure.startswith("reward/")
+    ]
