@@ -42,12 +42,7 @@ def explain(error: Exception, schema: type, overrides: Sequence[str]) -> str:
     if isinstance(error, OverrideParseException):
         return _explain_unreadable(error.override)
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, chosen = str(error.missing_cfg_file).rpartition("/")
-        if group in ("hydra/launcher", "hydra/sweeper"):
-            return f"{group}={chosen} is a plugin that is not installed: pip install 'ajet[sweeps]'"
-        # A user's own, which another run of this process may have chosen, is not an option of everybody's.
-        known = sorted(name for name in error.options if not is_outside(name))
-        return f"{group}={chosen}: no such option; choose one of {', '.join(known)}"
+        return _explain_no_option(error.missing_cfg_file, error.options)
     # Hydra raises its own error from OmegaConf's where an override does not fit, and after it where a file does not.
     of_hydra = isinstance(error, ConfigCompositionException)
     cause = (error.__cause__ or error.__context__ or error) if of_hydra else error
@@ -103,6 +98,15 @@ def _explain_unreadable(override: str) -> str:
         return f"cannot read {override}: settings are written key=value"
     key, _, value = override.partition("=")
     return f"""cannot read {override}: close brackets, and quote special characters, as in '{key}="{value}"'"""
+
+
+def _explain_no_option(asked: str, options: Sequence[str]) -> str:
+    group, _, chosen = asked.rpartition("/")
+    if group in ("hydra/launcher", "hydra/sweeper"):
+        return f"{group}={chosen} is a plugin that is not installed: pip install 'ajet[sweeps]'"
+    # A user's own, which another run of this process may have chosen, is not an option of everybody's.
+    known = sorted(name for name in options if not is_outside(name))
+    return f"{group}={chosen}: no such option; choose one of {', '.join(known)}"
 
 
 def _as_written(full_key: str, overrides: Sequence[str]) -> str:
