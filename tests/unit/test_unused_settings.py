@@ -10,11 +10,15 @@ import pytest
 from tests.factories import make_call, make_episode
 from tests.sentences import names
 
+from ajet.analysis.runs import UNTELLING
+from ajet.config.cli.completion import RUN_KEYS
+from ajet.config.cli.latest import KEYS as LATEST_KEYS
 from ajet.config.compose import compose, save
 from ajet.config.fields import COMPARED, MAY_CHANGE, TRAINING_ONLY, marked_keys
 from ajet.config.options import keys
 from ajet.config.root import Config, EvaluateConfig
 from ajet.config.store import SCHEMAS
+from ajet.config.sweeps.records import HOW_TO_RUN
 from ajet.config.unused import training_only_settings, untrained_tags, unused_settings
 from ajet.errors import ConfigError
 from ajet.evaluate.entries import evaluation_entries
@@ -132,6 +136,13 @@ def test_no_setting_is_read_by_nothing() -> None:
     assert [spec.metadata["rule"].choices for spec in fields(Config().engine) if spec.name == "placement"] == [
         ("colocated",)
     ]
+
+
+def test_lists_of_settings_that_are_kept_by_hand_name_no_other() -> None:
+    known = {key for schema in SCHEMAS.values() for key in keys(schema)}
+    listed = {*LATEST_KEYS, *RUN_KEYS, *HOW_TO_RUN, *(name.rstrip(".") for name in UNTELLING)}
+    hydras = {"launcher", "hydra/launcher", "hydra.launcher"}
+    assert listed - hydras <= known
 
 
 class One(BaseJudge):

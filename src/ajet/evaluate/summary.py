@@ -75,7 +75,7 @@ def compare(before: Mapping[str, float], after: Mapping[str, float], *, confiden
 
 
 def write_summary(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `summary.json` whole or not at all."""
+    """Write `summary.json` or `evaluation.json`, whole or not at all."""
     write_json(path, _plain(content))
 
 
