@@ -180,7 +180,32 @@ def test_a_mistake_in_a_cell_is_a_config_error_in_one_sentence(tmp_path: Path) -
         ),
         tmp_path,
     )
-    assert "WORDS has changed since its cell was run" in shown and "did you mean group_size?" in shown
+    assert "WORDS is not what its cell makes" in shown and "did you mean group_size?" in shown
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+TOLD = "try:\n    {}\nexcept ConfigError as error:\n    print(error)"
+
+
+def test_a_notebook_whose_cells_would_make_another_program_is_told_so(tmp_path: Path) -> None:
+    cells = [
+        "import random\n\nimport ajet\nfrom ajet.errors import ConfigError",
+        HELPER,
+        f"get_ipython().run_cell_magic('time', '', {GAME!r})",
+        "1 / 0\ndef pick(rng):\n    return 'moon'",
+        TOLD.format("ajet.rollout(Guess)"),
+        HELPER,
+        TOLD.format("ajet.rollout(Guess, workflow='signals')"),
+        "bonus = 0\nclass Again(Guess):\n    extra: float = bonus",
+        TOLD.format("for bonus in (1, 2): ajet.rollout(Again)"),
+        TOLD.format("ajet.evaluate(Guess)"),
+    ]
+    content = notebook(*cells)
+    content.cells[3].metadata["tags"] = ["raises-exception"]
+    shown = execute(content, tmp_path)
+    assert "pick is not what its cell makes" in shown
+    assert "was given a workflow already" in shown and "leave workflow=signals out" in shown
+    assert "the cells that define Again cannot be run anew" in shown and "is not a run: give" in shown
     assert [path.name for path in tmp_path.iterdir()] == []
 
 

@@ -22,7 +22,13 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "ajet"
 # settings with, and `config` imports these; `engine.base` is the contract of engines, whose concrete ones are reached
 # through their configuration alone.
 BASE = {"errors", "tracking.files", "config.fields", "config.component"}
-BASE |= {"config.authors.lines", "config.authors.importing", "config.authors.cells", "config.cli.ending"}
+BASE |= {
+    "config.authors.lines",
+    "config.authors.importing",
+    "config.authors.cells",
+    "config.authors.sameness",
+    "config.cli.ending",
+}
 CALLS = {"rollout.agent_model", "rollout.refusals"}
 SPEAKING = CALLS | {"records", "config", "engine.base", "chat", "data.randomness", "rollout.endpoint"}
 SPEAKING |= {"workflow", "tuner"}

@@ -111,7 +111,7 @@ def test_a_class_of_a_notebook_is_kept_with_what_it_needs_and_no_more() -> None:
     assert namespace["n"] == 2 and namespace["WORDS"] == ["b"]
     assert "unused" not in source.text and "print" not in source.text and "start(" not in source.text
     assert "'''a\n  b'''" in source.text and "class Shape" in source.text
-    assert source.values == ("WORDS", "n")
+    assert source.names == ("Game", "Shape", "WORDS", "helper", "n", "rnd")
 
 
 def test_what_no_cell_defines_is_named() -> None:

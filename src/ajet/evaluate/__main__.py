@@ -15,6 +15,7 @@ from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import run_as_process
 from ajet.config.compose import load_evaluation
 from ajet.config.root import EvaluateConfig
+from ajet.errors import ConfigError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -83,10 +84,21 @@ def from_python(
     elif isinstance(run, str | PathLike):
         named = arguments_of([], {"run": run})
     else:
-        named = [] if run is None else arguments_of([], {"runs": list(run)})
+        named = [] if run is None else arguments_of([], {"runs": _runs(run)})
     asked = [_in_one_matrix(_in_tasks(argument)) for argument in (*named, *arguments_of(overrides, settings))]
     call = Invocation(name="ajet.evaluate", config_name="evaluate", overrides=asked)
     return read_evaluation(run_call(call, load, evaluate))
+
+
+def _runs(given: object) -> list[object]:
+    """Several runs of a call from Python.
+
+    Raises:
+        ConfigError: it is no list of runs.
+    """
+    if not isinstance(given, list | tuple):
+        raise ConfigError(f"{given!r} is not a run: give what ajet.train returned, a run directory, 'latest' or a list")
+    return list(given)
 
 
 def command() -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from ajet.config.cli.calling import Invocation, arguments_of, run_call
+from ajet.config.cli.calling import Invocation, alone, arguments_of, check_named_once, run_call
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import run_as_process
 from ajet.config.compose import load_play
@@ -50,8 +50,11 @@ def from_python(workflow: object, overrides: Sequence[str], settings: Mapping[st
     from ajet.analysis import load_run
     from ajet.workflows.naming import name_workflow
 
-    named = name_workflow(workflow)
-    asked = [*named.overrides, *arguments_of(overrides, settings)]
+    with alone("ajet.rollout"):  # a notebook's cells may be run anew
+        named = name_workflow(workflow)
+    arguments = arguments_of(overrides, settings)
+    check_named_once(named.overrides, arguments, name="ajet.rollout")
+    asked = [*named.overrides, *arguments]
     call = Invocation(name="ajet.rollout", config_name="play", overrides=asked, source=named.source)
     return load_run(run_call(call, load, play))
 

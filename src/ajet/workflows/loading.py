@@ -6,6 +6,7 @@ load without agentscope, torch or an engine.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 
@@ -55,6 +56,11 @@ def _builtin(name: str) -> type[Workflow]:
 
 
 def _check_playable(workflow: type[Workflow], entry: str) -> None:
+    if dataclasses.is_dataclass(workflow):
+        raise ConfigError(
+            f"workflow.entry={entry}: {workflow.__name__} has @dataclass, but a workflow's annotated fields are "
+            "pydantic's already: take the decorator away"
+        )
     if inspect.isabstract(workflow):
         missing = ", ".join(sorted(workflow.__abstractmethods__))
         raise ConfigError(f"workflow.entry={entry}: {workflow.__name__} is abstract, it has no {missing} of its own")

@@ -12,9 +12,9 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FunctionType
 
-from ajet.config.authors.cells import CellSource, KeptSource, source_from_cells
+from ajet.config.authors.cells import FILE, CellSource, KeptSource, source_from_cells
+from ajet.config.authors.sameness import is_same
 from ajet.errors import ConfigError
 from ajet.workflow import Workflow
 from ajet.workflows import builtin_workflows
@@ -98,28 +98,25 @@ def _kept(workflow: type[Workflow]) -> KeptSource:
     source = source_from_cells(list(held["In"]), name, frozenset(held))
     kept = KeptSource(text=source.text, name=name)
     with TemporaryDirectory() as folder:
+        entry = kept.write(Path(folder))
         try:
-            loaded = load_workflow(kept.write(Path(folder)))
+            loaded = load_workflow(entry)
         except ConfigError as error:
-            raise ConfigError(f"{name} cannot be kept with the run ({error}): {where}") from error
+            # The file is gone when this is read.
+            said = str(error).replace(f"workflow.entry={entry}: ", "").replace(entry.rpartition("->")[0], FILE)
+            raise ConfigError(
+                f"the cells that define {name} cannot be run anew ({said}): run them again in their order, or {where}"
+            ) from error
         made = vars(sys.modules[loaded.__module__])
     _check_same(source, held, made, where)
     return kept
 
 
 def _check_same(source: CellSource, held: dict[str, object], made: dict[str, object], where: str) -> None:
-    for name in source.values:
-        if name in held and not _alike(held[name], made.get(name)):
+    modules = frozenset({str(held["__name__"]), str(made["__name__"])})
+    for name in source.names:
+        if name in held and not is_same(held[name], made.get(name), modules=modules):
             raise ConfigError(
-                f"{name} has changed since its cell was run, so a later process would not know it: {where}"
+                f"{name} is not what its cell makes when it is run anew (it has been changed since, or a cell that "
+                f"defines it failed), so a later process would play something else: run its cell again, or {where}"
             )
-
-
-def _alike(held: object, made: object) -> bool:
-    """Whether two values are the same as far as they can be compared."""
-    if type(held).__name__ != type(made).__name__:
-        return False
-    if isinstance(held, FunctionType | type) or type(held).__eq__ is object.__eq__:
-        return True
-    same = held == made
-    return same if isinstance(same, bool) else True

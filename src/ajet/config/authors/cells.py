@@ -3,7 +3,7 @@
 A notebook has no file that a later process could import. Its class is kept as the statements that define it and, again
 and again, what these need: imports, functions, other classes, values. Whole cells would not do, for the cell with the
 class may start the training. Left out: statements that only act, such as `words.append("x")`; whoever calls compares
-the values that the module makes with those of the notebook.
+what the module makes with what the notebook holds.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ class _Statement:
     """Global names that it, or code within it, looks up."""
     is_future: bool
     """Whether it is `from __future__ import …`, which counts for its whole cell."""
-    is_value: bool
-    """Whether it makes values, rather than imports, functions or classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +43,8 @@ class CellSource:
 
     text: str
     """Of the module."""
-    values: tuple[str, ...]
-    """Names in it that hold values, which the notebook may have changed since."""
+    names: tuple[str, ...]
+    """That it defines, imports included; what the notebook has under them may have changed since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +101,37 @@ def source_from_cells(cells: Sequence[str], name: str, known: frozenset[str]) ->
     kept = [statements[i] for i in sorted(chosen)]
     futures = dict.fromkeys(statement.text for statement in statements if statement.is_future)
     lines = [f'"""What {name} {_HEADING}"""', *futures]
-    values = sorted({bound for statement in kept if statement.is_value for bound in statement.binds})
-    return CellSource(text="\n\n".join([*lines, *(s.text for s in kept)]) + "\n", values=tuple(values))
+    names = sorted({bound for statement in kept for bound in statement.binds} - {"*"})
+    return CellSource(text="\n\n".join([*lines, *(s.text for s in kept)]) + "\n", names=tuple(names))
+
+
+_MEASURING = {"capture", "prun", "time"}
+"""Cell magics that run their cell as if they were not there."""
+
+
+def _beneath_magic(parsed: ast.Module) -> str | None:
+    """The cell under `%%time` and its like, as IPython has translated it; None where there is none."""
+    match parsed.body:
+        case [
+            ast.Expr(
+                value=ast.Call(
+                    func=ast.Attribute(attr="run_cell_magic"),
+                    args=[ast.Constant(value=magic), _, ast.Constant(value=str(body))],
+                )
+            )
+        ] if magic in _MEASURING:
+            return body
+    return None
 
 
 def _statements(cell: str) -> Iterator[_Statement]:
     try:
         parsed = ast.parse(cell)
     except SyntaxError:  # it was not executed either
+        return
+    beneath = _beneath_magic(parsed)
+    if beneath is not None:
+        yield from _statements(beneath)
         return
     lines = cell.splitlines()
     for node in parsed.body:
@@ -126,9 +147,6 @@ def _statements(cell: str) -> Iterator[_Statement]:
             binds=frozenset(_bound(node)),
             needs=frozenset(_needed(ast.unparse(node))) | frozenset(_annotated(node)),
             is_future=isinstance(node, ast.ImportFrom) and node.module == "__future__",
-            is_value=not isinstance(
-                node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-            ),
         )
 
 

@@ -18,12 +18,15 @@ from types import ModuleType
 from typing import Any
 
 from ajet.config.authors.cells import is_kept
+from ajet.config.authors.helpers import helper_files
 from ajet.config.authors.lines import one_line
 from ajet.errors import AjetError, ConfigError, is_users
 
 FORMS = "package.module:name, package.module->name or path/file.py->name"
 _LAST_RUN: dict[str, str] = {}
-"""Module that was imported by its name -> SHA-256 of its file then."""
+"""Module that was imported by its name -> SHA-256 of its file and its helpers' then."""
+_HELPERS: dict[Path, str] = {}
+"""Author's file that an entry's file imports -> SHA-256 of what it said when the entry last ran."""
 
 
 @contextmanager
@@ -104,21 +107,36 @@ def _import_module(name: str, setting: str) -> ModuleType:
     module = importlib.import_module(name)
     if spec.origin is not None and spec.origin.endswith(".py"):
         content = Path(spec.origin).read_bytes()
-        digest = sha256(content).hexdigest()
+        digest = _digest_with_helpers(content, Path(spec.origin).resolve())
         if _LAST_RUN.setdefault(name, digest) != digest:
             _run(module, content, spec.origin)
             _LAST_RUN[name] = digest
     return module
 
 
+def _digest_with_helpers(content: bytes, file: Path) -> str:
+    """SHA-256 of a file and of the author's files that it imports. Where one of these has been edited since they were
+    last asked for, they are forgotten as modules, so that Python imports them anew."""
+    helpers = helper_files(file)
+    now = {helper: sha256(helper.read_bytes()).hexdigest() for helper in helpers}
+    if any(_HELPERS.get(helper, digest) != digest for helper, digest in now.items()):
+        files = {str(helper) for helper in helpers}
+        for name, module in list(sys.modules.items()):
+            if getattr(module, "__file__", None) in files:
+                del sys.modules[name]
+    _HELPERS.update(now)
+    return sha256(b" ".join([sha256(content).digest(), *(digest.encode() for digest in now.values())])).hexdigest()
+
+
 def _import_file(path: Path, setting: str) -> ModuleType:
-    """The file's module, one for each content: a workflow, a judge and tasks in one file share it, while an edited file
-    and a namesake in another folder have modules of their own."""
+    """The file's module, one for each content of it and of its helpers: a workflow, a judge and tasks in one file share
+    it, while an edited file and a namesake in another folder have modules of their own."""
     if not path.is_file():
         raise ConfigError(f"{setting}: there is no file {path}.")
     path = path.resolve()
     content = path.read_bytes()
-    name = f"ajet_user_{path.stem}_{sha256(os.fsencode(path) + bytes(1) + content).hexdigest()[:16]}"
+    digest = sha256(content).hexdigest() if is_kept(content) else _digest_with_helpers(content, path)
+    name = f"ajet_user_{path.stem}_{sha256(os.fsencode(path) + bytes(1) + digest.encode()).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -14,6 +14,7 @@ from pathlib import Path
 from ajet.config.algorithm import own_code
 from ajet.config.authors.cells import FILE, is_kept
 from ajet.config.authors.finding import files_of
+from ajet.config.authors.helpers import helper_files
 from ajet.config.fields import CODE, SENT_TO, marked
 from ajet.config.root import Config
 from ajet.errors import ConfigError, RunDirectoryError
@@ -75,7 +76,9 @@ def named_code(config: Config, *, opponent: bool = True, training: bool = True) 
     for setting, entry in entries.items():
         files = files_of(entry)
         if not files or not all(file.is_relative_to(_PACKAGE) for file in files):
-            found[f"{setting}={entry}"] = _digest(files)
+            # Of a notebook's class nothing that lies beside it is imported.
+            helpers = [] if not files or is_kept(files[-1].read_bytes()) else helper_files(files[-1])
+            found[f"{setting}={entry}"] = _digest([*files, *(file for file in helpers if file not in files)])
     for named in marked(config, SENT_TO):
         section = named.key.rpartition(".")[0]
         if section != "opponent" or opponent:

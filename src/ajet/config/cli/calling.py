@@ -69,6 +69,21 @@ def arguments_of(overrides: Sequence[object], settings: Mapping[str, object]) ->
     return [*map(str, overrides), *overrides_of(settings)]
 
 
+def check_named_once(named: Sequence[str], asked: Sequence[str], *, name: str) -> None:
+    """Refuse a second workflow among the overrides beside the one that the call was given.
+
+    Raises:
+        ConfigError: the second one.
+    """
+    keys = {override.partition("=")[0] for override in named}
+    for override in asked:
+        key = override.lstrip("+").partition("=")[0]
+        if named and (key in keys or key == "workflow"):
+            raise ConfigError(
+                f"{name} was given a workflow already, {named[-1].partition('=')[2]}: leave {override} out"
+            )
+
+
 def run_call(call: Invocation, load: Callable[[DictConfig, Sequence[str]], C], action: Callable[[C], object]) -> Path:
     """Do what the command would; returns the directory that it wrote.
 
@@ -89,11 +104,16 @@ def run_call(call: Invocation, load: Callable[[DictConfig, Sequence[str]], C], a
         with alone(call.name), ending_signals(interrupt):
             return _run(call, load, action)
 
+    return run_on_own_thread(work) if _has_loop() else work()
+
+
+def _has_loop() -> bool:
+    """Whether an event loop runs on this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return work()
-    return run_on_own_thread(work)
+        return False
+    return True
 
 
 @contextmanager
