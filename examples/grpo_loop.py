@@ -123,6 +123,7 @@ def train(*, steps: int, num_tasks: int = 16, group_size: int = 16, seed: int = 
         temperature=TEMPERATURE,
         total_steps=steps,
         reference=load_causal_lm(path, torch.float32, max_context=MAX_CONTEXT),
+        recompute_layers=False,
         num_threads=None,
     )
     player, rewards = Player(engine, renderer), []

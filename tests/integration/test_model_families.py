@@ -68,6 +68,7 @@ def policy_of(model: Any) -> TrainablePolicy:
         temperature=1.0,
         total_steps=1,
         reference=None,
+        recompute_layers=False,
         num_threads=None,
     )
 

@@ -46,6 +46,7 @@ def step(indices: range) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
         temperature=1.0,
         total_steps=1,
         reference=None,
+        recompute_layers=False,
         num_threads=1,
     )
     metrics = policy.train_batch([packs(indices)], TAGS, num_steps_done=0)

@@ -22,6 +22,7 @@ from tests.factories import make_sample, samples_strategy, tiny_qwen
 from transformers import AutoModelForCausalLM
 
 from ajet.config.algorithm import AlgorithmConfig
+from ajet.errors import ConfigError
 from ajet.records import TrainingSample
 from ajet.train.algorithms.aggregations.grpo import grpo
 from ajet.train.algorithms.rule import learning_rule
@@ -31,13 +32,19 @@ from ajet.train.lora import merged_state, with_lora
 from ajet.train.optimizer import kl_factor, rate_factor
 from ajet.train.packing import Pack, ancestor_mask, build_packs
 from ajet.train.policy import TrainablePolicy
+from ajet.train.recompute import recompute
 
 TAGS = ("seer", "witch")
 RULE = AlgorithmConfig(learning_rate=1e-2, max_grad_norm=1e9, clip_high=0.3)
 
 
 def make_policy(
-    model: Any, *, algorithm: AlgorithmConfig = RULE, total_steps: int = 100, reference: Any = None
+    model: Any,
+    *,
+    algorithm: AlgorithmConfig = RULE,
+    total_steps: int = 100,
+    reference: Any = None,
+    recompute_layers: bool = False,
 ) -> TrainablePolicy:
     return TrainablePolicy(
         model,
@@ -47,6 +54,7 @@ def make_policy(
         temperature=0.7,
         total_steps=total_steps,
         reference=reference,
+        recompute_layers=recompute_layers,
         num_threads=1,
     )
 
@@ -214,6 +222,47 @@ def test_the_second_optimizer_step_of_a_batch_is_clipped_against_the_sampler() -
     assert metrics["policy/seer/mismatch_kl"] == pytest.approx(0.0, abs=1e-12)  # of the first step only
     assert 0 < metrics["policy/seer/clip_fraction"] < 1
     assert policy.forward(one).logp_E.item() > same.logprobs.item() + math.log(1.3)
+
+
+def test_layers_that_are_computed_again_have_the_same_gradient() -> None:
+    (one,) = pack([make_sample((1, 2, 3, 4), (0, 1, 1, 1)), make_sample((1, 2, 5), (0, 0, 1), repeat=1)])
+    gradients = []
+    for recompute_layers in (False, True):
+        model = tiny_qwen()
+        policy = make_policy(model, recompute_layers=recompute_layers)
+        calls: list[int] = []
+        model.model.layers[0].mlp.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        policy.forward(one).logp_E.sum().backward()
+        assert len(calls) == 1 + recompute_layers
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name])
+
+
+def test_layers_that_are_not_known_cannot_be_computed_again() -> None:
+    model = tiny_qwen()
+    model.model.layers = torch.nn.ModuleList()
+    with pytest.raises(ConfigError, match=r"hardware\.gradient_checkpointing"):
+        recompute(model)
+
+
+def test_adapters_are_pulled_back_to_what_lies_beneath_them() -> None:
+    (one,) = pack([make_sample((1, 2, 3), (0, 0, 1), advantage=0.0)])
+    algorithm = dataclasses.replace(RULE, kl_coef=1.0)
+    found = []
+    for reference in (tiny_qwen(seed=1), None):
+        torch.manual_seed(0)
+        model = with_lora(tiny_qwen(seed=1), rank=2, alpha=4.0, targets=["q_proj", "v_proj"])
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(std=0.5)  # adapters begin at zero, where there is nothing to pull back
+        policy = make_policy(model, algorithm=algorithm, reference=reference)
+        metrics = policy.train_batch([[one]], TAGS, num_steps_done=0)
+        found.append((metrics, [p.detach().clone() for p in model.parameters() if p.requires_grad]))
+    assert found[0][0] == found[1][0] and found[0][0]["policy/seer/kl_ref"] > 1e-4
+    for with_second, alone in zip(found[0][1], found[1][1], strict=True):
+        assert torch.equal(with_second, alone)
 
 
 def test_the_penalty_pulls_back_to_the_reference() -> None:

@@ -50,7 +50,9 @@ def make_policy(
         rule=rule,
         temperature=temperature,
         total_steps=total_steps,
-        reference=load_model(model, hardware, model_path) if rule.config.kl_coef else None,
+        # Beneath adapters the starting model is left as it was: no second one is needed.
+        reference=load_model(model, hardware, model_path) if rule.config.kl_coef and not model.lora.rank else None,
+        recompute_layers=hardware.gradient_checkpointing,
         num_threads=hardware.training_threads,
     )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ajet.config.fields import TRAINING_ONLY, one_of, ruled, with_marks
+from ajet.config.fields import TRAINING_ONLY, marks, one_of, ruled, with_marks
 
 
 @dataclass
@@ -20,6 +20,9 @@ class HardwareConfig:
     """CPU threads while training; null: every core."""
     mixed_precision: str = with_marks(one_of("no", "no", "bf16"), TRAINING_ONLY)
     """Accelerate's mixed precision in training."""
+    gradient_checkpointing: bool = field(default=False, metadata=marks(TRAINING_ONLY))
+    """Keep of each layer its input alone for the backward pass and compute the layer again there: less memory for long
+    contexts, about a third more time."""
 
 
 PROCESS_ENVIRONMENT = {

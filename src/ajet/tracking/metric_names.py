@@ -163,6 +163,13 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_training("time/eval", "s", "Held-out play, in steps that evaluate."),
     _of_training("time/log", "s", "Writing trajectories."),
     _of_training("time/step", "s", "Sum of the phases above."),
+    _of_training(
+        "memory/peak_<phase>",
+        "GiB",
+        "Most memory that the process held while a phase ran; where Linux does not let it be measured anew, since the "
+        "start.",
+    ),
+    _of_training("memory/gpu_peak_<phase>", "GiB", "Most that torch had allocated on the GPU while a phase ran."),
 )
 """In the order of the page."""
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
-def peak_memory_gib() -> float:
-    """The most memory this process has held so far, in GiB (resident; the engine lives in it, GPU memory does not)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
+from ajet.train.memory import PhaseMemory
 
 
 class PhaseClock:
-    """Adds up seconds by phase, of the current step and of the whole run."""
+    """Adds up seconds by phase, of the current step and of the whole run; `memory` is what they held."""
 
     def __init__(self) -> None:
         """Everything at zero."""
@@ -23,26 +19,30 @@ class PhaseClock:
         """Seconds by phase since `next_step`."""
         self.run: dict[str, float] = defaultdict(float)
         """Seconds by phase since the start."""
+        self.memory = PhaseMemory()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time a block, also when it raises."""
         started = time.perf_counter()
         try:
-            yield
+            with self.memory.phase(name):
+                yield
         finally:
             elapsed = time.perf_counter() - started
             self.step[name] += elapsed
             self.run[name] += elapsed
 
     def step_metrics(self, *, num_episodes: int, num_sampled_tokens: float) -> dict[str, float]:
-        """`time/<phase>` and `time/step` of the current step, seconds, and `rate/*`, a second of its rollout."""
+        """`time/<phase>` and `time/step` of the current step, seconds, `rate/*`, a second of its rollout, and
+        `memory/*`."""
         metrics = {f"time/{phase}": seconds for phase, seconds in self.step.items()}
         metrics["time/step"] = sum(self.step.values())
         metrics["rate/episodes_per_s"] = num_episodes / self.step["rollout"]
         metrics["rate/sampled_tokens_per_s"] = num_sampled_tokens / self.step["rollout"]
-        return metrics
+        return metrics | self.memory.step
 
     def next_step(self) -> None:
         """Start the step's sums anew."""
         self.step = defaultdict(float)
+        self.memory.step = {}

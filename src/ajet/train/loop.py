@@ -238,6 +238,7 @@ class Trainer:
         summary = RunSummary(
             num_steps=self.state.num_steps_done,
             wall_time_s=dict(self.state.clock.run),
+            peak_memory_gib=self.state.clock.memory.peak_gib(),
             before=self.state.before,
             after=after,
             confidence=self.config.eval.confidence,

@@ -58,7 +58,13 @@ class GuardedOptimizer:
         self._algorithm = algorithm
         self._accelerator = accelerator
         self._total_steps = total_steps
-        adam = AdamW(trained, lr=algorithm.learning_rate, betas=ADAM_BETAS, weight_decay=algorithm.weight_decay)
+        adam = AdamW(
+            trained,
+            lr=algorithm.learning_rate,
+            betas=ADAM_BETAS,
+            weight_decay=algorithm.weight_decay,
+            fused=True if accelerator.device.type == "cuda" else None,  # one kernel for all weights
+        )
         self._adam: Any = accelerator.prepare(adam)
 
     def rate(self, step: int) -> float:

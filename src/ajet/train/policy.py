@@ -22,6 +22,7 @@ from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.lora import base_of, merged_state
 from ajet.train.optimizer import GuardedOptimizer, kl_factor
 from ajet.train.packing import Pack
+from ajet.train.recompute import recompute
 from ajet.train.scoring import PackOutput, PackScorer
 
 
@@ -38,6 +39,7 @@ class TrainablePolicy:
         temperature: float,
         total_steps: int,
         reference: Any | None,
+        recompute_layers: bool,
         num_threads: int | None,
     ) -> None:
         """A policy whose weights are `model`'s.
@@ -48,11 +50,13 @@ class TrainablePolicy:
             accelerator, rule: devices, precision and ranks; loss, corrections and optimizer.
             temperature: that rollouts are sampled at.
             total_steps: training steps of the whole run, for the schedules.
-            reference: what the KL penalty pulls to, of the model's architecture; needed where there is a penalty.
+            reference: what the KL penalty pulls to, of the model's architecture; None without a penalty, and for
+                adapters, beneath which the starting model is left as it was.
+            recompute_layers: whether backward computes layers again instead of keeping what they computed.
             num_threads: of torch while it trains; None leaves them.
 
         Raises:
-            ConfigError: the model does not model text from left to right.
+            ConfigError: the model does not model text from left to right, or its layers cannot be told apart.
         """
         self._tokenizer = tokenizer
         self._accelerator = accelerator
@@ -60,6 +64,8 @@ class TrainablePolicy:
         self._algorithm = rule.config
         self._total_steps = total_steps
         self._num_threads = num_threads
+        if recompute_layers:
+            recompute(model)
         self._scorer = PackScorer(model, accelerator, temperature=temperature)
         self.model = self._scorer.model
         self._reference = None if reference is None else PackScorer(reference, accelerator, temperature=temperature)
@@ -151,12 +157,10 @@ class TrainablePolicy:
     def _pack_loss(
         self, pack: Pack, old_E: Tensor | None, kl_coef: float, sums: _TagSums, *, on_policy: bool
     ) -> Tensor:
+        # Before the policy: adapters are switched off for it.
+        reference_E = self._reference_logps(pack)
         output = self.forward(pack)
         tokens = self._tokens(pack, output, old_E)
-        reference_E = None
-        if self._reference is not None:
-            with torch.no_grad():
-                reference_E = self._reference.score(pack).logp_E
         loss_E, clipped_E = self._rule.token_losses(tokens)
         loss_E = objective(loss_E, tokens, self._algorithm, kl_coef=kl_coef, logp_ref_E=reference_E)
         weight_E = torch.from_numpy(pack.weights).to(loss_E.device, torch.float32)
@@ -176,6 +180,16 @@ class TrainablePolicy:
                 loss=(weight_E * loss_E).detach(),
             )
         return (weight_E * loss_E).sum()
+
+    @torch.no_grad()
+    def _reference_logps(self, pack: Pack) -> Tensor | None:
+        """Log-probabilities under the starting model; None without a penalty that asks for them."""
+        if self._algorithm.kl_coef == 0:
+            return None
+        if self._reference is not None:
+            return self._reference.score(pack).logp_E
+        with self.model.disable_adapter():
+            return self._scorer.score(pack).logp_E
 
     def _tokens(self, pack: Pack, output: PackOutput, old_E: Tensor | None) -> SampledTokens:
         """The pack's entries as a loss is told them."""

@@ -11,7 +11,6 @@ from ajet.evaluate.scores import Evaluation
 from ajet.evaluate.summary import comparison, write_summary
 from ajet.evaluate.tables import results_table, times_table
 from ajet.tracking.console import Display
-from ajet.train.clock import peak_memory_gib
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +20,8 @@ class RunSummary:
     num_steps: int
     wall_time_s: Mapping[str, float]
     """Seconds by phase, of the whole run."""
+    peak_memory_gib: float
+    """The most that the process held; GPU memory is not counted."""
     before: Evaluation | None
     """Of the starting policy."""
     after: Evaluation | None
@@ -30,11 +31,10 @@ class RunSummary:
 
     def write(self, run_dir: Path, display: Display) -> None:
         """Write `summary.json` and show its tables; `StorageError` where it cannot be written."""
-        memory = peak_memory_gib()
         content: dict[str, Any] = {
             "num_steps": self.num_steps,
             "wall_time_s": dict(self.wall_time_s),
-            "peak_memory_gib": memory,
+            "peak_memory_gib": self.peak_memory_gib,
         }
         if self.after is not None:
             content["after"] = self.after.to_json()
@@ -44,5 +44,5 @@ class RunSummary:
             display.table(results_table(rows, confidence=self.confidence))
         display.table(times_table(self.wall_time_s))
         write_summary(run_dir / "summary.json", content)
-        display.say(f"peak memory {memory:.1f} GiB")
+        display.say(f"peak memory {self.peak_memory_gib:.1f} GiB")
         display.say(f"run directory: {run_dir}")

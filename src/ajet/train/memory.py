@@ -1,0 +1,61 @@
+"""How much memory a block of a run has taken, of the process and of its GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"
+"""What makes Linux start its record of the process's largest resident size anew (proc_pid_clear_refs(5))."""
+
+
+def peak_memory_gib() -> float:
+    """The most memory that this process has held since `reset_peak`, in GiB: resident, engine and data included."""
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 2**20  # in KiB
+
+
+def peak_gpu_memory_gib() -> float:
+    """The most that torch has allocated on the GPU since `reset_peak`, in GiB; 0 where there is none."""
+    return torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
+
+
+def reset_peak() -> None:
+    """Start both records anew; where Linux does not allow it, the process's own goes on from the start."""
+    with suppress(OSError):
+        _RESET.write_text(_RESET_PEAK)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+class PhaseMemory:
+    """The most memory by phase of the current step, and of the whole run."""
+
+    def __init__(self) -> None:
+        """Nothing of phases yet."""
+        self.step: dict[str, float] = {}
+        """`memory/peak_<phase>`, and on a GPU `memory/gpu_peak_<phase>`, GiB."""
+        self._peak_gib = peak_memory_gib()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure a block; phases follow each other, and one may come several times in a step."""
+        self._peak_gib = self.peak_gib()
+        reset_peak()
+        try:
+            yield
+        finally:
+            self._keep(f"memory/peak_{name}", peak_memory_gib())
+            if torch.cuda.is_available():
+                self._keep(f"memory/gpu_peak_{name}", peak_gpu_memory_gib())
+
+    def peak_gib(self) -> float:
+        """The most that the process has held in the whole run so far; GPU memory is not counted."""
+        return max(self._peak_gib, peak_memory_gib())
+
+    def _keep(self, name: str, gib: float) -> None:
+        self.step[name] = max(self.step.get(name, 0.0), gib)
