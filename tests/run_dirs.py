@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ajet.config.compose import compose, save
+from ajet.config.compose import compose
+from ajet.config.saved import save
 from ajet.records import Call, Episode, EpisodeGroup, Task
 from ajet.tracking.loggers import JsonlLogger
 from ajet.tracking.store import TrajectoryStore

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ajet.config.compose import load
+from ajet.config.saved import load
 from ajet.config.sweeps.records import read_jobs
 from ajet.tracking.weights_and_biases import WandbConfig
 
@@ -21,7 +21,8 @@ ENTRY = """
 import os, signal, sys
 from pathlib import Path
 from ajet.config.cli.entry import run_entry
-from ajet.config.compose import load_training, save
+from ajet.config.compose import load_training
+from ajet.config.saved import save
 from ajet.errors import EngineError, RunInterruptedError
 from ajet.tracking.files.checkpoints import seal
 

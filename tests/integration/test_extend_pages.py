@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ajet.config.cli.entry import run_entry
-from ajet.config.compose import load, load_training
+from ajet.config.compose import load_training
+from ajet.config.saved import load
 from ajet.train.__main__ import train
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "extend"

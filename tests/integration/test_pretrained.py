@@ -16,7 +16,8 @@ from transformers import AutoTokenizer
 from ajet.assemble import build_trainer
 from ajet.chat.renderer import ChatRenderer, Conversation
 from ajet.chat.types import ChatRequest
-from ajet.config.compose import compose, save
+from ajet.config.compose import compose
+from ajet.config.saved import save
 from ajet.engine.base import SamplingRequest
 from ajet.engine.checkpoint import load_causal_lm
 from ajet.engine.packaged import PACKAGED, check_packaged, packaged_checkpoint

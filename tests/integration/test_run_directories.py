@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from ajet.assemble import build_trainer
-from ajet.config.compose import compose, save
+from ajet.config.compose import compose
+from ajet.config.saved import save
 from ajet.errors import AjetError, EngineError, TrainingError
 from ajet.evaluate.__main__ import main as evaluate_main
 from ajet.rollout.runtime import Interrupted

@@ -18,8 +18,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ajet.assemble import build_evaluation, build_trainer
 from ajet.config.cli.entry import run_entry
-from ajet.config.compose import compose, load_evaluation, load_training, save
+from ajet.config.compose import compose, load_evaluation, load_training
 from ajet.config.root import Config
+from ajet.config.saved import save
 from ajet.evaluate.__main__ import main as evaluate_main
 from ajet.tracking.files.layout import RUN_FILES
 from ajet.tracking.metric_names import explanation

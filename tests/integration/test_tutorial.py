@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ajet.assemble import build_trainer
-from ajet.config.compose import compose, save
+from ajet.config.compose import compose
+from ajet.config.saved import save
 
 HERE = Path(__file__).parent
 ROLES = {"werewolf", "villager", "seer", "witch", "hunter"}

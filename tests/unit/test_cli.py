@@ -17,8 +17,9 @@ from ajet.config.cli.commands import COMMANDS
 from ajet.config.cli.completion import completions
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.latest import with_latest
-from ajet.config.compose import compose, load_evaluation, load_training, save
+from ajet.config.compose import compose, load_evaluation, load_training
 from ajet.config.root import Config, EvaluateConfig
+from ajet.config.saved import save
 from ajet.evaluate.__main__ import main as evaluate_main
 from ajet.tracking.files.finding import newest_run
 from ajet.train.__main__ import main as train_main
@@ -33,7 +34,8 @@ from ajet.config.cli.arguments import quoted
 from ajet.config.cli.completion import completions
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.latest import with_latest
-from ajet.config.compose import load_training, save
+from ajet.config.compose import load_training
+from ajet.config.saved import save
 from ajet.errors import EngineError
 
 def record(config):
@@ -102,6 +104,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["workflow=signals", "--verbose"], "flag --verbose"),
         (["workflow=signals", "--cfg", "everything"], "'everything'"),
         (["workflow=signals", "--config-name", "mine"], "--config-dir"),
+        (["workflow=signals", "--experimental-rerun", "config.pickle"], "--experimental-rerun ... resume="),
         (["workflow=signals", "engine=null"], "engine=null ... scripted, transformers"),
         (["workflow=custom", "workflow.entry=nowhere.py->Game"], "workflow.entry=nowhere.py->Game ... nowhere.py"),
         (["resume=nowhere"], "nowhere ... run directory"),

@@ -13,13 +13,14 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from tests.sentences import names
 
-from ajet.config.compose import compose, load, save
+from ajet.config.compose import compose
 from ajet.config.explain import explain, suggest_key
 from ajet.config.fields import Rule
 from ajet.config.model import resolve_model_path
 from ajet.config.options import GROUPS, field_types, keys, options
 from ajet.config.plan import plan
 from ajet.config.root import Config, EvaluateConfig
+from ajet.config.saved import load, save
 from ajet.config.store import SCHEMAS, conf_dir, group_options, groups
 from ajet.config.words import FILTERS, all_synonyms, our_keys
 from ajet.engine.vllm import VllmConfig

@@ -17,8 +17,9 @@ from ajet.config.authors.cells import KeptSource, source_from_cells
 from ajet.config.authors.importing import load_object
 from ajet.config.authors.known_code import named_code, record_code, require_known_code
 from ajet.config.cli.entry import run_entry
-from ajet.config.compose import compose, load, load_training, save
+from ajet.config.compose import compose, load_training
 from ajet.config.root import Config
+from ajet.config.saved import load, save
 from ajet.config.sweeps.records import SweepPlan, read_job, read_plan, write_plan
 from ajet.errors import AjetError, ConfigError, RunDirectoryError
 from ajet.evaluate.__main__ import main as evaluate_main

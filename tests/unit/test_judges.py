@@ -18,9 +18,10 @@ from tests.episodes import Run
 from transformers import PreTrainedTokenizerBase
 
 from ajet.assemble.components import make_judge
-from ajet.config.compose import compose, load, save
+from ajet.config.compose import compose
 from ajet.config.options import option
 from ajet.config.root import Config, EvaluateConfig
+from ajet.config.saved import load, save
 from ajet.errors import ConfigError, WorkflowError
 from ajet.evaluate.entries import evaluation_entries
 from ajet.records import Task

@@ -9,9 +9,10 @@ from recipes.small_models.tokenizer import train_tokenizer
 from rich.console import Console
 from tests.episodes import Program, Run, by_agentscope
 
-from ajet.config.compose import compose, save
+from ajet.config.compose import compose
 from ajet.config.options import option
 from ajet.config.root import Config, EvaluateConfig
+from ajet.config.saved import save
 from ajet.config.sweeps.records import JobRecord, write_job
 from ajet.errors import ConfigError
 from ajet.evaluate.__main__ import main

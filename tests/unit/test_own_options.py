@@ -12,8 +12,9 @@ import pytest
 from ajet.config.authors.importing import load_object
 from ajet.config.authors.known_code import named_code
 from ajet.config.cli.entry import run_entry
-from ajet.config.compose import compose, load, load_training, save, with_own_options
+from ajet.config.compose import compose, load_training
 from ajet.config.root import Config
+from ajet.config.saved import load, save, with_own_options
 from ajet.errors import ConfigError
 
 ENGINES = """

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from ajet.config.algorithm import AlgorithmConfig
-from ajet.config.compose import compose, load, save
+from ajet.config.compose import compose
 from ajet.config.renamed import RENAMED, renamed_sections, understand_old_loss, with_new_keys
+from ajet.config.saved import load, save
 from ajet.errors import ConfigError
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask

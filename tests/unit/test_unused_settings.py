@@ -13,10 +13,11 @@ from tests.sentences import names
 from ajet.analysis.runs import UNTELLING
 from ajet.config.cli.completion import RUN_KEYS
 from ajet.config.cli.latest import KEYS as LATEST_KEYS
-from ajet.config.compose import compose, save
+from ajet.config.compose import compose
 from ajet.config.fields import COMPARED, MAY_CHANGE, TRAINING_ONLY, marked_keys
 from ajet.config.options import keys
 from ajet.config.root import Config, EvaluateConfig
+from ajet.config.saved import save
 from ajet.config.store import SCHEMAS
 from ajet.config.sweeps.records import HOW_TO_RUN
 from ajet.config.unused import training_only_settings, untrained_tags, unused_settings

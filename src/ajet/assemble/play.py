@@ -8,8 +8,8 @@ from pathlib import Path
 from ajet.assemble.components import make_engine, make_task_source
 from ajet.assemble.players import make_renderer, make_scheduler
 from ajet.assemble.preflight import find_model
-from ajet.config.compose import save
 from ajet.config.root import PlayConfig
+from ajet.config.saved import save
 from ajet.rollout.play import PlayRun
 from ajet.rollout.runner import RolloutCallbacks
 from ajet.rollout.runtime import RolloutRuntime

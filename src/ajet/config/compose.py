@@ -1,4 +1,4 @@
-"""Overrides in, typed configuration out; and the resolved configuration to a file and back.
+"""Overrides in, typed configuration out.
 
 `compose` is Hydra's, over ajet's YAML files. What leaves this module is either Hydra's own tree, for the
 entry points, or a plain `Config`.
@@ -6,40 +6,34 @@ entry points, or a plain `Config`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import yaml
 from hydra import compose as hydra_compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ajet.config.algorithm import check_own_code, own_code
-from ajet.config.authors.importing import split_entry
 from ajet.config.authors.known_code import require_known_code
 from ajet.config.explain import explain, explain_missing
 from ajet.config.fields import BUILTIN_PREFIX, CODE, MAY_CHANGE, PLACE, marked, marked_keys
 from ajet.config.hydra_private import TURN, own_hydra
 from ajet.config.logger import own_logger
 from ajet.config.model import resolve_model_path
-from ajet.config.options import GROUPS, choosing, field_types, is_nullable, option, options, owners
-from ajet.config.outside import is_outside, unloaded_option
-from ajet.config.renamed import renamed_sections, understand_old_loss, with_new_keys
+from ajet.config.options import GROUPS, choosing, options
+from ajet.config.renamed import understand_old_loss, with_new_keys
 from ajet.config.root import Config, EvaluateConfig, PlayConfig
+from ajet.config.saved import literal, load, typed
 from ajet.config.store import SCHEMAS
 from ajet.config.validate import validate, validate_evaluation
 from ajet.config.workflow import ask_class
 from ajet.errors import ConfigError
-from ajet.rollout.opponents.base import OwnModelsConfig
-from ajet.tracking.files.reading import read_yaml
-from ajet.tracking.files.writing import write_text
 
-_INTERPOLATION = re.compile(r"(\\*)\$\{")
 T = TypeVar("T")
 
 
@@ -60,6 +54,15 @@ def compose_tree(overrides: Sequence[str], *, config_name: str = "train", config
             return hydra_compose(config_name, with_folder(overrides, config_dir), return_hydra_config=True)
         except (TypeError, ValueError) as error:
             raise ConfigError(explain(error, SCHEMAS[config_name], overrides)) from error
+
+
+def parsed(overrides: Sequence[str]) -> list[Override]:
+    """The overrides as Hydra's grammar reads them.
+
+    Raises:
+        HydraException: one cannot be read.
+    """
+    return OverridesParser.create().parse_overrides(list(overrides))
 
 
 def with_folder(overrides: Sequence[str], config_dir: str | None) -> list[str]:
@@ -96,7 +99,7 @@ def to_config(tree: DictConfig, schema: type[T]) -> T:
         raise ConfigError(explain_missing(sorted(missing)[0], tree))
     _check_names(tree)
     # Merged anew into the schema: `+key=value` slips past the one that Hydra composed with.
-    return cast(T, OmegaConf.to_object(_typed(OmegaConf.to_container(tree, resolve=True), schema)))
+    return cast(T, OmegaConf.to_object(typed(OmegaConf.to_container(tree, resolve=True), schema)))
 
 
 def _check_names(tree: DictConfig) -> None:
@@ -107,58 +110,6 @@ def _check_names(tree: DictConfig) -> None:
         given = tree[group][about.key] if names else None
         if names and given != names[0]:
             raise ConfigError(f"{group}.{about.key} must be {names[0]}, not {given}: write {group}={given}")
-
-
-def _typed(content: Any, schema: type, *, run_code: bool = True) -> DictConfig:
-    """Plain data in a schema with the dataclasses of its options; texts are what they are, whatever they look like.
-
-    Args:
-        content: read from a file, or composed.
-        schema: the root dataclass.
-        run_code: whether options of a user's own are imported, and their settings checked.
-
-    Raises:
-        ConfigError: there is no option of that name.
-        OmegaConfBaseException: a key is unknown or a value has the wrong type.
-    """
-    tree = OmegaConf.structured(schema)
-    for group, about in GROUPS.items():
-        if isinstance(content, dict) and isinstance(content.get(group), dict):
-            name = content[group].get(about.key)
-            unloaded = is_outside(name) and not run_code
-            kind = unloaded_option(group, name, about.key, content[group]) if unloaded else option(group, name)
-            tree[group] = OmegaConf.structured(kind)
-    return cast(DictConfig, OmegaConf.merge(tree, _literal(content)))
-
-
-def _without_idle(content: Any) -> Any:
-    """A run directory's configuration by today's keys, without what earlier versions wrote for options that were not
-    chosen: there, all options of a group had their settings side by side, null or as they are by default."""
-    if not isinstance(content, dict):
-        return content
-    kept = renamed_sections(content)
-    for group in GROUPS:
-        if isinstance(content.get(group), dict) and not is_outside(content[group].get(GROUPS[group].key)):
-            chosen = option(group, content[group].get(GROUPS[group].key))
-            kept[group] = {key: value for key, value in content[group].items() if not _idle(group, chosen, key, value)}
-    return kept
-
-
-def _idle(group: str, chosen: type[Any], key: str, value: Any) -> bool:
-    if key in field_types(chosen):
-        return value is None and not is_nullable(chosen, key)
-    others = [option(group, name)() for name in owners(group, key)]
-    return bool(others) and (value is None or any(value == getattr(other, key) for other in others))
-
-
-def _literal(value: Any) -> Any:
-    """The value with its interpolations escaped: they are resolved once, when the command line is read, and never in
-    what a file says, which may be a stranger's."""
-    if isinstance(value, str):
-        return _INTERPOLATION.sub(lambda found: found[1] * 2 + r"\${", value)
-    if isinstance(value, dict):
-        return {key: _literal(entry) for key, entry in value.items()}
-    return [_literal(entry) for entry in value] if isinstance(value, list) else value
 
 
 def load_training(tree: DictConfig, overrides: Sequence[str]) -> Config:
@@ -204,9 +155,9 @@ def _continued(run: Path, tree: DictConfig, overrides: Sequence[str]) -> Config:
     found = load(run)
     trusted = bool(OmegaConf.select(tree, "trust_code"))
     require_known_code(found, run, setting=f"resume={run}", trusted=trusted, own_opponent=True, training=True)
-    saved = _typed(asdict(found), Config)
+    saved = typed(asdict(found), Config)
     changeable = tuple(marked_keys(Config(), MAY_CHANGE))
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    for override in parsed(overrides):
         key = override.key_or_group.replace("/", ".")
         if key in ("resume", "trust_code") or key.startswith("hydra."):
             continue
@@ -214,10 +165,10 @@ def _continued(run: Path, tree: DictConfig, overrides: Sequence[str]) -> Config:
             raise ConfigError(
                 f"resume continues a run as it was, so {key} cannot change; only {', '.join(changeable)} can"
             )
-        OmegaConf.update(saved, key, _literal(_resolved(tree, key)))
+        OmegaConf.update(saved, key, literal(_resolved(tree, key)))
     if saved.logger.own is None:
         saved.logger.own_args = {}  # of the logger that the run is resumed without
-    saved.resume, saved.run_dir = _literal(str(run)), _literal(str(tree.run_dir))
+    saved.resume, saved.run_dir = literal(str(run)), literal(str(tree.run_dir))
     saved.trust_code = trusted
     return to_config(saved, Config)
 
@@ -225,63 +176,6 @@ def _continued(run: Path, tree: DictConfig, overrides: Sequence[str]) -> Config:
 def _resolved(tree: DictConfig, key: str) -> Any:
     value = OmegaConf.select(tree, key)
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-
-def save(config: Config, path: Path) -> None:
-    """Write the resolved configuration as YAML; `StorageError` where it cannot be."""
-    write_text(path, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
-
-
-def load(run: Path) -> Config:
-    """The resolved configuration of a run directory, not validated again. Nothing in it is resolved or run.
-
-    Its `run_dir` is where the run is now.
-
-    Raises:
-        ConfigError: no such run directory, or its config.yaml does not fit this version of ajet.
-        RunDirectoryError: its config.yaml is damaged.
-    """
-    path = run / "config.yaml"
-    if not path.is_file():
-        raise ConfigError(f"{run} is not a run directory: it holds no config.yaml")
-    try:
-        config = cast(Config, OmegaConf.to_object(_typed(_without_idle(read_yaml(path)), Config, run_code=False)))
-    except (OmegaConfBaseException, TypeError, ValueError) as error:
-        raise ConfigError(f"{path} is damaged, or of another version of ajet: {explain(error, Config, [])}") from error
-    understand_old_loss(config.algorithm)
-    config.workflow.entry = _entry_now(config, run)
-    config.run_dir = str(run.absolute())  # a run may be moved; its file says where it was made
-    return config
-
-
-def _entry_now(config: Config, run: Path) -> str:
-    """The workflow's entry: one that lies in the run directory, as a notebook's class does, has moved with it."""
-    place, name = split_entry(config.workflow.entry)
-    made_in = Path(config.run_dir).resolve()
-    if not (Path(place).is_absolute() and Path(place).is_relative_to(made_in)):
-        return config.workflow.entry
-    moved = run.resolve() / Path(place).relative_to(made_in)
-    return f"{moved}->{name}" if moved.is_file() else config.workflow.entry
-
-
-def with_own_options(config: Config, *, opponent: bool = True) -> Config:
-    """A loaded configuration whose options of a user's own are imported, after `require_known_code`.
-
-    Args:
-        config: as `load` gives it.
-        opponent: whether the opponent's, too; else it stays as it is, for another one takes its place.
-
-    Raises:
-        ConfigError: they cannot be, or no longer have the settings that the run has.
-    """
-    plain = asdict(config)
-    if not opponent:
-        plain["opponent"] = asdict(OwnModelsConfig())
-    try:
-        loaded = cast(Config, OmegaConf.to_object(_typed(plain, type(config))))
-    except OmegaConfBaseException as error:
-        raise ConfigError(explain(error, Config, [])) from error
-    return loaded if opponent else replace(loaded, opponent=config.opponent)
 
 
 def load_play(tree: DictConfig) -> PlayConfig:

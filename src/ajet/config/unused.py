@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
+from ajet.config.compose import parsed
 from ajet.config.fields import TRAINING_ONLY, marked_keys
 from ajet.config.root import Config
 
@@ -90,10 +89,8 @@ def training_only_settings(overrides: Sequence[str]) -> list[str]:
 
 
 def _named(overrides: Sequence[str]) -> dict[str, str]:
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return {
-        item.key_or_group.replace("/", "."): str(item.input_line).lstrip("+") for item in parsed if not item.is_delete()
-    }
+    named = (item for item in parsed(overrides) if not item.is_delete())
+    return {item.key_or_group.replace("/", "."): str(item.input_line).lstrip("+") for item in named}
 
 
 def _covered(key: str, keys: Sequence[str]) -> bool:

@@ -13,10 +13,10 @@ from operator import attrgetter
 from pathlib import Path
 
 from ajet.config.authors.known_code import require_known_code
-from ajet.config.compose import load, with_own_options
 from ajet.config.fields import COMPARED, marked_keys
 from ajet.config.options import option
 from ajet.config.root import BASE, Config, EvaluateConfig
+from ajet.config.saved import load, with_own_options
 from ajet.config.sweeps.records import read_job
 from ajet.config.unused import why_no_opponent
 from ajet.config.validate import validate

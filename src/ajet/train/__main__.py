@@ -10,9 +10,10 @@ from ajet.config.authors.known_code import record_code
 from ajet.config.cli.calling import Invocation, alone, arguments_of, check_named_once, run_call
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import run_as_process
-from ajet.config.compose import load_training, save
+from ajet.config.compose import load_training
 from ajet.config.plan import plan
 from ajet.config.root import Config
+from ajet.config.saved import save
 from ajet.tracking.files.attempts import check_resumable, set_aside
 from ajet.tracking.files.lock import locked
 

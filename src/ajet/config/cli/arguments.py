@@ -57,6 +57,8 @@ def read(argv: Sequence[str]) -> Command:
         )
     if parsed.config_name is not None or parsed.config_path is not None:
         raise ConfigError("--config-name and --config-path are fixed: add YAML files of your own with --config-dir")
+    if parsed.experimental_rerun is not None:
+        raise ConfigError("--experimental-rerun would run unchecked what a file holds: resume=<run> continues a run")
     flag_arguments = list(argv)
     for override in parsed.overrides:
         flag_arguments.remove(override)

@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ajet.config.cli.arguments import Command, quoted
 from ajet.config.cli.placing import place_run, place_sweep
-from ajet.config.compose import compose_tree, with_folder
+from ajet.config.compose import compose_tree, parsed, with_folder
 from ajet.config.hydra_private import grid_jobs
 from ajet.config.root import Config, PlayConfig
 from ajet.config.sweeps.axis import expand_axis
@@ -40,7 +38,7 @@ def check_ahead(
 ) -> tuple[list[str], Path | None]:
     """Validate every job of the command line; returns Hydra's overrides, and the sweep's directory if it is one."""
     overrides, flags = command.overrides, command.flags
-    fixed = [str(item.input_line) for item in _parsed(overrides) if not item.is_sweep_override()]
+    fixed = [str(item.input_line) for item in parsed(overrides) if not item.is_sweep_override()]
     tree = compose_tree(fixed if flags.multirun else overrides, config_name=config_name, config_dir=flags.config_dir)
     if not flags.multirun and tree.hydra.mode != RunMode.MULTIRUN:
         _refuse_unused([load(_job_tree(tree), overrides)], [overrides], is_sweep=False)
@@ -54,7 +52,7 @@ def check_ahead(
     overrides = expand_axis(tree, overrides)
     swept = [*(f"{key}={value}" for key, value in (tree.hydra.sweeper.params or {}).items()), *overrides]
     # Other sweepers choose their values as they go; their jobs are validated when they start.
-    jobs = grid_jobs(str(tree.hydra.sweeper._target_), _parsed(swept))
+    jobs = grid_jobs(str(tree.hydra.sweeper._target_), parsed(swept))
     if jobs is not None:
         trees = (compose_tree(job, config_name=config_name, config_dir=flags.config_dir) for job in jobs)
         loaded = [load(_job_tree(tree), job) for tree, job in zip(trees, jobs, strict=True)]
@@ -93,10 +91,6 @@ def _refuse_unused(configs: Sequence[object], overrides: Sequence[Sequence[str]]
         ignored = training_only_settings(overrides[0])
         if ignored:
             print(f"note: playing without training does not read {', '.join(ignored)}", file=sys.stderr, flush=True)
-
-
-def _parsed(overrides: Sequence[str]) -> list[Override]:
-    return OverridesParser.create().parse_overrides(list(overrides))
 
 
 def _job_tree(tree: DictConfig) -> DictConfig:

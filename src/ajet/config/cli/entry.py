@@ -84,7 +84,8 @@ def _exit_code_of(
                 print(_help_text(config_name), flush=True)
             return 0
         if not _starts_jobs(command.flags):
-            return _show(config_name, load, action, command.arguments)
+            _show(config_name, command.arguments)
+            return 0
         sweep = sweep_to_resume(overrides)
         if sweep is not None:
             command = read(repeated_arguments(sweep, overrides, config_name))
@@ -127,8 +128,7 @@ def _help_text(config_name: str) -> str:
 
 
 def _starts_jobs(flags: Namespace) -> bool:
-    only_shows = flags.hydra_help or flags.cfg or flags.info or flags.shell_completion
-    return not only_shows and flags.experimental_rerun is None
+    return not (flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
 
 
 def _run_sweep(
@@ -179,32 +179,26 @@ class _Job(Generic[C]):
         return None
 
 
-def _show(
-    config_name: str,
-    load: Callable[[DictConfig, Sequence[str]], C],
-    action: Callable[[C], float | None],
-    arguments: Sequence[str],
-) -> int:
+def _show(config_name: str, arguments: Sequence[str]) -> None:
     """What Hydra does by flags of its own, `--cfg`, `--info`, completion and the like. It reads `sys.argv`."""
     # Hydra would otherwise print its errors itself, over several lines, and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    kept, job = sys.argv, _Job(load, action)
-
-    def shown(tree: DictConfig) -> float | None:  # Hydra asks a function for its module
-        return job(tree)
-
+    kept = sys.argv
     register()
     sys.argv = [kept[0], *arguments]
     try:
-        hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=config_name)(shown)()
+        hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=config_name)(_no_job)()
     finally:
         sys.argv = kept
-    return job.exit_code
+
+
+def _no_job(tree: DictConfig) -> None:
+    """Stands for the job where Hydra starts none, and only asks whose module it is."""
 
 
 def show_completions(config_name: str) -> None:
     """Print what the line in COMP_LINE may become, as Hydra's own completion of a shell asks for it."""
-    _show(config_name, lambda tree, overrides: None, lambda config: None, ["--shell-completion", "query=bash"])
+    _show(config_name, ["--shell-completion", "query=bash"])
 
 
 def _sweep_job(overrides: list[str]) -> SweepJob:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
 from ajet.config.cli.arguments import overrides_of
-from ajet.config.compose import compose_tree
+from ajet.config.compose import compose_tree, parsed
 from ajet.tracking.files.finding import LATEST, newest_run
 
 KEYS = ("run", "runs", "resume")
@@ -31,8 +29,8 @@ def with_latest(overrides: Sequence[str], config_dir: str | None = None) -> list
 
 
 def _spelled_out(override: str, overrides: Sequence[str], config_dir: str | None) -> str:
-    parsed = OverridesParser.create().parse_override(override)
-    value = parsed.value() if parsed.key_or_group in KEYS and not parsed.is_sweep_override() else None
+    (read,) = parsed([override])
+    value = read.value() if read.key_or_group in KEYS and not read.is_sweep_override() else None
     named = value if isinstance(value, list) else [value]
     if LATEST not in named:
         return override
@@ -40,4 +38,4 @@ def _spelled_out(override: str, overrides: Sequence[str], config_dir: str | None
     newest = newest_run(compose_tree(paths, config_dir=config_dir).paths.output_root)
     print(f"{LATEST} is {newest}", file=sys.stderr, flush=True)
     found = [str(newest) if item == LATEST else item for item in named]
-    return overrides_of({parsed.key_or_group: found if isinstance(value, list) else found[0]})[0]
+    return overrides_of({read.key_or_group: found if isinstance(value, list) else found[0]})[0]

@@ -9,17 +9,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from ajet.config.compose import parsed
 from ajet.config.sweeps.records import HOW_TO_RUN, JobRecord, SweepPlan, is_sweep, read_jobs, read_plan, says_how_to_run
 from ajet.errors import ConfigError
 
 
 def sweep_to_resume(overrides: Sequence[str]) -> Path | None:
     """The sweep's directory that `resume` names; None where it names a run, or is not given."""
-    named = [Path(str(override.value())) for override in _parsed(overrides) if override.key_or_group == "resume"]
+    named = [Path(str(override.value())) for override in parsed(overrides) if override.key_or_group == "resume"]
     return next(filter(is_sweep, named), None)
 
 
@@ -41,7 +40,7 @@ def repeated_arguments(sweep: Path, overrides: Sequence[str], config_name: str) 
         )
     if Path(plan.directory) != Path.cwd():
         raise ConfigError(f"{sweep} was started in {plan.directory}: resume it from there")
-    changed = [override for override in _parsed(overrides) if override.key_or_group != "resume"]
+    changed = [override for override in parsed(overrides) if override.key_or_group != "resume"]
     if not plan.is_own and not any(item.key_or_group == "trust_code" and item.value() is True for item in changed):
         raise ConfigError(
             f"resume={sweep} would run python -m ajet.{config_name} {' '.join(plan.arguments)}, and it is not recorded "
@@ -87,7 +86,7 @@ def check_repeatable(tree: DictConfig) -> None:
 
 def swept_keys(overrides: Sequence[str]) -> list[str]:
     """Keys that get more than one value."""
-    return [override.key_or_group for override in _parsed(overrides) if override.is_sweep_override()]
+    return [override.key_or_group for override in parsed(overrides) if override.is_sweep_override()]
 
 
 def outcome(sweep: Path) -> tuple[list[str], bool]:
@@ -129,7 +128,3 @@ def plan_of(
 
 def _line(job: JobRecord) -> str:
     return f"job {job.number} ({job.name}): {job.state}" + (f": {job.error}" if job.error else "")
-
-
-def _parsed(overrides: Sequence[str]) -> list[Override]:
-    return OverridesParser.create().parse_overrides(list(overrides))
