@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from hydra import compose as hydra_compose
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -25,7 +23,7 @@ from ajet.config.fields import BUILTIN_PREFIX, CODE, MAY_CHANGE, PLACE, marked, 
 from ajet.config.hydra_private import TURN, own_hydra
 from ajet.config.logger import own_logger
 from ajet.config.model import resolve_model_path
-from ajet.config.options import GROUPS, choosing, options
+from ajet.config.options import GROUPS, choosing, options, parsed
 from ajet.config.renamed import understand_old_loss, with_new_keys
 from ajet.config.root import Config, EvaluateConfig, PlayConfig
 from ajet.config.saved import literal, load, typed
@@ -54,15 +52,6 @@ def compose_tree(overrides: Sequence[str], *, config_name: str = "train", config
             return hydra_compose(config_name, with_folder(overrides, config_dir), return_hydra_config=True)
         except (TypeError, ValueError) as error:
             raise ConfigError(explain(error, SCHEMAS[config_name], overrides)) from error
-
-
-def parsed(overrides: Sequence[str]) -> list[Override]:
-    """The overrides as Hydra's grammar reads them.
-
-    Raises:
-        HydraException: one cannot be read.
-    """
-    return OverridesParser.create().parse_overrides(list(overrides))
 
 
 def with_folder(overrides: Sequence[str], config_dir: str | None) -> list[str]:

@@ -17,6 +17,8 @@ from types import ModuleType, NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import MISSING
 
 from ajet.config.outside import is_outside, outside_option
@@ -103,6 +105,15 @@ def register_outside(group: str, entry: str) -> None:
     # Hydra takes what is before a slash for groups.
     place = "/".join([group, *filter(None, folder.split("/"))])
     ConfigStore.instance().store(group=place, name=name, node=option(group, entry), package=group)
+
+
+def parsed(overrides: Sequence[str]) -> list[Override]:
+    """The overrides as Hydra's grammar reads them.
+
+    Raises:
+        HydraException: one cannot be read.
+    """
+    return OverridesParser.create().parse_overrides(list(overrides))
 
 
 def choosing(overrides: Sequence[str]) -> list[str]:

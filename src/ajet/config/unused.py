@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ajet.config.compose import parsed
 from ajet.config.fields import TRAINING_ONLY, marked_keys
+from ajet.config.options import parsed
 from ajet.config.root import Config
 
 

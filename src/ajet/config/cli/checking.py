@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ajet.config.cli.arguments import Command, quoted
 from ajet.config.cli.placing import place_run, place_sweep
-from ajet.config.compose import compose_tree, parsed, with_folder
+from ajet.config.compose import compose_tree, with_folder
 from ajet.config.hydra_private import grid_jobs
+from ajet.config.options import parsed
 from ajet.config.root import Config, PlayConfig
 from ajet.config.sweeps.axis import expand_axis
 from ajet.config.sweeps.command import check_repeatable, check_search, plan_of

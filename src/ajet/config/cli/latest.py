@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from ajet.config.cli.arguments import overrides_of
-from ajet.config.compose import compose_tree, parsed
+from ajet.config.compose import compose_tree
+from ajet.config.options import parsed
 from ajet.tracking.files.finding import LATEST, newest_run
 
 KEYS = ("run", "runs", "resume")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from ajet.config.compose import parsed
+from ajet.config.options import parsed
 from ajet.config.sweeps.records import HOW_TO_RUN, JobRecord, SweepPlan, is_sweep, read_jobs, read_plan, says_how_to_run
 from ajet.errors import ConfigError
 
