@@ -12,7 +12,7 @@ from ajet.errors import ConfigError
 from ajet.workflows.hints.game import (
     CATEGORIES,
     NUM_CHOICES,
-    ScriptedPlayer,
+    ScriptedHinter,
     held_out_words,
     is_legal_hint,
     read_guess,
@@ -72,7 +72,7 @@ def test_scripted_players_understand_each_other_and_nobody_else() -> None:
         tasks = list(held_out_words())
         for number, task in enumerate(tasks):
             word, choices = str(task["word"]), list(task["choices"])  # type: ignore[call-overload]
-            player = ScriptedPlayer(rng=random.Random(number), sense=sense)
+            player = ScriptedHinter(rng=random.Random(number), sense=sense)
             hint = (await player.chat(ChatRequest(messages=teacher_messages(word)))).content
             assert is_legal_hint(hint, word)
             guess = (await player.chat(ChatRequest(messages=student_messages(hint, choices)))).content

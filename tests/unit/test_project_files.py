@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,9 @@ def test_no_docstring_says_nothing() -> None:
     documented = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
     told = [(node.name, ast.get_docstring(node)) for node in documented]
     assert [name for name, text in told if text is not None and text.strip(" .") in ("", "Nothing")] == []
+
+
+def test_no_class_name_is_used_twice() -> None:
+    nodes = [node for path in (ROOT / "src").rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    names = Counter(node.name for node in nodes if isinstance(node, ast.ClassDef))
+    assert [name for name, num in names.items() if num > 1] == []

@@ -1,6 +1,7 @@
 """Config -> a run that is ready to start. The only place where all parts meet.
 
-In: a validated config. Out: a `Trainer`, or an evaluation. Everything heavy (torch, vLLM, AgentScope) loads from here.
+In: a validated config. Out: a `Trainer`, an evaluation, or episodes to look at. Everything heavy (torch, vLLM,
+AgentScope) loads from here.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def build_trainer(config: Config) -> Trainer:
     """Everything a training run needs, the state of the resumed run included.
 
     In this order: what can be refused within a second; the engine and who plays on it; the policy, and the state that
-    it goes on from; the loggers.
+    it starts from; the loggers.
     """
     workflow = load_workflow(config.workflow.entry)
     make_workflow = workflow_maker(workflow, config)

@@ -1,4 +1,4 @@
-"""Settings that contradict each other, and knobs that nothing would read: a `Config` in, one error out.
+"""Settings that contradict each other, and settings that nothing would read: a `Config` in, one error out.
 
 Every message is one sentence that names the setting and what to choose instead. Nothing here imports a
 model, a workflow or torch, so that a mistake shows within a second. Rules on single values are in
@@ -172,14 +172,12 @@ def _check_groups(config: Config) -> None:
 
 def _check_model(config: Config) -> None:
     model = config.model
-    for knob in ("alpha", "targets"):
-        value = getattr(model.lora, knob)
+    for key in ("alpha", "targets"):
+        value = getattr(model.lora, key)
         if model.lora.rank == 0 and value is not None:
-            raise ConfigError(
-                f"model.lora.{knob} has no effect with model.lora.rank=0: set a rank, e.g. 32, or drop it"
-            )
+            raise ConfigError(f"model.lora.{key} has no effect with model.lora.rank=0: set a rank, e.g. 32, or drop it")
         if model.lora.rank > 0 and not value:
-            raise ConfigError(f"model.lora.rank={model.lora.rank} needs model.lora.{knob}")
+            raise ConfigError(f"model.lora.rank={model.lora.rank} needs model.lora.{key}")
     hardware = config.hardware
     if model.dtype == "bfloat16" and model.lora.rank == 0 and hardware.mixed_precision == "no":
         raise ConfigError(

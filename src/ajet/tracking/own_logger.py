@@ -36,7 +36,7 @@ class OwnLoggerConfig:
         Args:
             run_config: the whole run's configuration by attributes.
             run_dir: of the run.
-            earlier: the lines of `metrics.jsonl` that a resumed run goes on from; empty for a new run.
+            earlier: the lines of `metrics.jsonl` that a resumed run starts from; empty for a new run.
 
         Raises:
             ConfigError: what its `__init__` raised.

@@ -1,7 +1,7 @@
 """Metrics to Weights & Biases, which may be slow, away or broken without a run's noticing more than a warning.
 
 `metrics.jsonl` is the truth: what it has and W&B has not, because a process was killed before it was sent or the run
-goes on offline, is logged again on resume. W&B's own environment variables hold where the configuration is silent.
+continued offline, is logged again on resume. W&B's own environment variables hold where the configuration is silent.
 """
 
 from __future__ import annotations

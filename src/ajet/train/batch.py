@@ -54,8 +54,8 @@ def build_batch(
     with clock.phase("advantage"):
         credited = [rule.group_advantages(group) for group in groups]
     with clock.phase("pack"):
-        chunks = _chunks(list(zip(groups, credited, strict=True)), rule.config.num_minibatches)
-        samples = [[row for group, credit in chunk for row in _rows(group, credit)] for chunk in chunks]
+        divided = _split_into_minibatches(list(zip(groups, credited, strict=True)), rule.config.num_minibatches)
+        samples = [[row for group, credit in part for row in _rows(group, credit)] for part in divided]
         tags = tuple(sorted({row.target_tag for rows in samples for row in rows}))
         totals = [sum_over_ranks(batch_totals(rows)) for rows in samples]
         minibatches = [
@@ -71,7 +71,7 @@ def build_batch(
     return TrainingBatch(minibatches=minibatches, tags=tags, advantages=advantages, metrics=metrics)
 
 
-def _chunks(items: list[T], num: int) -> list[list[T]]:
+def _split_into_minibatches(items: list[T], num: int) -> list[list[T]]:
     size = -(-len(items) // num)
     return [items[i * size : (i + 1) * size] for i in range(num)]
 

@@ -124,7 +124,7 @@ class Trainer:
         metrics |= episode_metrics(groups) | token_metrics(groups) | batch.metrics
         try:
             self._sync_weights()
-        except Exception as died:  # the step is done, and part of what a resumed run goes on from
+        except Exception as died:  # the step is done, and part of what a resumed run starts from
             try:
                 self._log(step, metrics, groups, batch)
             except StorageError as unlogged:

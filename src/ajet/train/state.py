@@ -1,4 +1,4 @@
-"""What a run goes on from: the steps it has done, its policy, clock and first evaluation, and what is not logged yet.
+"""What a resumed run starts from: the steps done, its policy, clock and first evaluation, and what is not logged yet.
 
 In: a policy and a folder of checkpoints. Out: `trainer.pt` of a checkpoint, and all of it again on resume. The weights
 of the engine are left out: they are the policy's.

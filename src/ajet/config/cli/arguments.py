@@ -1,4 +1,4 @@
-"""Arguments in, a `Command` out: overrides and flags apart, as Hydra reads them, with its traps removed."""
+"""Arguments in, a `CommandLine` out: overrides and flags apart, as Hydra reads them, with its traps removed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NO_TEXTS = ("null", "true", "false", "nan", "inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class CommandLine:
     """A command line as Hydra reads it."""
 
     overrides: list[str]
@@ -36,7 +36,7 @@ class Command:
         return [*self.overrides, *self.flag_arguments]
 
 
-def read(argv: Sequence[str]) -> Command:
+def read(argv: Sequence[str]) -> CommandLine:
     """Read the arguments behind the program's name.
 
     Raises:
@@ -62,7 +62,7 @@ def read(argv: Sequence[str]) -> Command:
     flag_arguments = list(argv)
     for override in parsed.overrides:
         flag_arguments.remove(override)
-    return Command(overrides=parsed.overrides, flag_arguments=flag_arguments, flags=parsed)
+    return CommandLine(overrides=parsed.overrides, flag_arguments=flag_arguments, flags=parsed)
 
 
 def _as_hydra_reads(argument: str, free: Collection[str]) -> str:

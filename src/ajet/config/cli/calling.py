@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ajet.config.authors.cells import KeptSource
 from ajet.config.authors.lines import one_line
-from ajet.config.cli.arguments import Command, overrides_of, quoted, read
+from ajet.config.cli.arguments import CommandLine, overrides_of, quoted, read
 from ajet.config.cli.checking import check_ahead
 from ajet.config.cli.ending import ending_signals, run_on_own_thread
 from ajet.config.cli.latest import with_latest
@@ -196,14 +196,14 @@ def _check_ours(overrides: Sequence[str], name: str) -> None:
         raise ConfigError(f"{sweep} is a sweep: python -m {name} resume={sweep}")
 
 
-def _placed(call: Invocation, command: Command, load: Callable[[DictConfig, Sequence[str]], C]) -> list[str]:
+def _placed(call: Invocation, command: CommandLine, load: Callable[[DictConfig, Sequence[str]], C]) -> list[str]:
     """Overrides that name everything, checked; a source without a file is written where the run will be."""
     if call.source is None:
-        return check_ahead(call.config_name, command, load, going_on=None)[0]
+        return check_ahead(call.config_name, command, load, resumed_sweep=None)[0]
     with TemporaryDirectory() as folder:
         entry = f"workflow.entry={quoted(call.source.write(Path(folder)))}"
         checked = replace(command, overrides=[*command.overrides, entry])
-        placed, _ = check_ahead(call.config_name, checked, load, going_on=None)
+        placed, _ = check_ahead(call.config_name, checked, load, resumed_sweep=None)
     run_dir = Path(compose_tree(placed, config_name=call.config_name).hydra.run.dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     written = f"workflow.entry={quoted(call.source.write(run_dir))}"

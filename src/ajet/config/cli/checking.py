@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ajet.config.cli.arguments import Command, quoted
+from ajet.config.cli.arguments import CommandLine, quoted
 from ajet.config.cli.placing import place_run, place_sweep
 from ajet.config.compose import compose_tree, with_folder
 from ajet.config.hydra_private import grid_jobs
@@ -33,9 +33,9 @@ C = TypeVar("C")
 
 def check_ahead(
     config_name: str,
-    command: Command,
+    command: CommandLine,
     load: Callable[[DictConfig, Sequence[str]], C],
-    going_on: Path | None,
+    resumed_sweep: Path | None,
 ) -> tuple[list[str], Path | None]:
     """Validate every job of the command line; returns Hydra's overrides, and the sweep's directory if it is one."""
     overrides, flags = command.overrides, command.flags
@@ -59,8 +59,8 @@ def check_ahead(
         loaded = [load(_job_tree(tree), job) for tree, job in zip(trees, jobs, strict=True)]
         _refuse_unused(loaded, jobs, is_sweep=True)
     # Absolute, for a job's workflow may change the directory of the process.
-    sweep = (going_on or place_sweep(tree, overrides)).absolute()
-    if going_on is None:
+    sweep = (resumed_sweep or place_sweep(tree, overrides)).absolute()
+    if resumed_sweep is None:
         write_plan(sweep, plan_of(config_name, command.arguments, swept, jobs))
     else:
         check_repeatable(tree)

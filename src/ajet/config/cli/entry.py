@@ -90,7 +90,7 @@ def _exit_code_of(
         if sweep is not None:
             command = read(repeated_arguments(sweep, overrides, config_name))
             overrides = command.overrides
-        placed, sweep = check_ahead(config_name, command, load, going_on=sweep)
+        placed, sweep = check_ahead(config_name, command, load, resumed_sweep=sweep)
         asked.set([sys.argv[0], *placed, *command.flag_arguments])
         if sweep is None:
             job = _Job(load, action)

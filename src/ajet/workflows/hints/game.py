@@ -125,7 +125,7 @@ def read_guess(reply: str, choices: list[str]) -> str | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScriptedPlayer(SensiblePlayer):
+class ScriptedHinter(SensiblePlayer):
     """Hints at a word by its category, and guesses by the categories that a hint names."""
 
     def replies(self, request: ChatRequest) -> tuple[list[ChatReply], list[ChatReply]]:

@@ -15,7 +15,7 @@ from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 from ajet.workflows.asking import text_of
 from ajet.workflows.hints.game import (
-    ScriptedPlayer,
+    ScriptedHinter,
     is_legal_hint,
     read_guess,
     student_messages,
@@ -55,7 +55,7 @@ class Hints(Workflow):
         cls, *, agent_name: str, target_tag: str, rng: random.Random, params: Mapping[str, float]
     ) -> ChatModel:
         """A partner that hints by categories and knows them, with probability `sense`; errors as `SensiblePlayer`."""
-        return ScriptedPlayer.of(rng, params)
+        return ScriptedHinter.of(rng, params)
 
 
 async def _ask(model: Any, messages: list[dict[str, str]]) -> str:
