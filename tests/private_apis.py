@@ -121,13 +121,13 @@ PRIVATE_APIS = (
         names=("sys._current_frames",),
         where="rollout/watchdog.py",
         why="documented by Python in spite of its name: where another thread is",
-        test="tests/unit/test_authors_code.py::test_a_call_that_blocks_the_loop_for_good_is_ended_and_named",
+        test="tests/unit/test_user_code.py::test_a_call_that_blocks_the_loop_for_good_is_ended_and_named",
     ),
     PrivateApi(
         names=("os._exit",),
         where="rollout/boundary.py",
         why="documented by Python in spite of its name: how a forked child ends",
-        test="tests/unit/test_authors_code.py::test_a_child_that_a_program_forks_never_goes_through_the_rest_of_the_run",
+        test="tests/unit/test_user_code.py::test_a_child_that_a_program_forks_never_goes_through_the_rest_of_the_run",
     ),
     PrivateApi(
         names=("os._exit",),

@@ -10,13 +10,14 @@ from recipes.reference.pages import (
     folders_table,
     imports_table,
     metrics_page,
+    open_sentence,
     private_table,
     replaced,
     run_directory_page,
 )
 from recipes.reference.settings import settings_page
 from tests.private_apis import PRIVATE_APIS
-from tests.unit.test_import_table import TABLE
+from tests.unit.test_import_table import BASE, TABLE
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -30,6 +31,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield readme, replaced(readme.read_text(), "commands", commands_table())
     design = (DOCS / "design.md").read_text()
     design = replaced(design, "folders", folders_table())
+    design = replaced(design, "open", open_sentence(BASE))
     design = replaced(design, "imports", imports_table(TABLE))
     yield DOCS / "design.md", replaced(design, "private", private_table(PRIVATE_APIS))
 

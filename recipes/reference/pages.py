@@ -129,13 +129,19 @@ def _first_sentence(text: str) -> str:
     return re.split(r"(?<=\.) (?=[A-Z`])", text, maxsplit=1)[0]
 
 
-def imports_table(rooms: Mapping[str, Collection[str]]) -> str:
+def imports_table(rows_of: Mapping[str, Collection[str]]) -> str:
     """Who may import whom, as `tests/unit/test_import_table.py` enforces it."""
     rows = [
-        (code(f"ajet.{room}" if room else "ajet"), ", ".join(code(name) for name in sorted(allowed)) or "nothing")
-        for room, allowed in rooms.items()
+        (code(f"ajet.{row}" if row else "ajet"), ", ".join(code(name) for name in sorted(allowed)) or "nothing")
+        for row, allowed in rows_of.items()
     ]
     return table(("module or folder", "may import"), rows)
+
+
+def open_sentence(base: Sequence[str]) -> str:
+    """What all rows below may import, beside what the table says."""
+    names = [code(f"ajet.{name}") for name in base]
+    return f"{', '.join(names[:-1])} and {names[-1]} are open to all rows below theirs.\n"
 
 
 def private_table(apis: Sequence[PrivateApi]) -> str:

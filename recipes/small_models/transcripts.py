@@ -22,7 +22,7 @@ from recipes.small_models.slips import Slips
 from ajet.chat.renderer import ChatRenderer, Conversation
 from ajet.chat.tool_calls import reply_as_text
 from ajet.chat.types import ChatReply, ChatRequest
-from ajet.config.view import author_view
+from ajet.config.view import user_view
 from ajet.data.randomness import derive_rng
 from ajet.errors import PolicyError
 from ajet.records import Call, Episode, Task, TrainingSample
@@ -214,7 +214,7 @@ def play_transcripts(
                 key=(stream, game),
             )
             tuner = AjetTuner(
-                config=author_view(config),
+                config=user_view(config),
                 trainable_targets=workflow.trainable_targets,
                 reply_source=teachers.teacher,
             )

@@ -3,7 +3,7 @@
     run = ajet.train(MyWorkflow, "trainable_targets=[solver]", total_steps=20)
     ajet.evaluate(run, opponent="random")
 
-The commands, which are packages that can be called, and the names that a workflow author touches are exported here, and
+The commands, which are packages that can be called, and the names that a user touches are exported here, and
 loaded only when asked for, so that `import ajet` and `--help` stay fast.
 """
 

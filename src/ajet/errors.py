@@ -122,9 +122,8 @@ def is_users(error: BaseException) -> bool:
 
     Where Python's own handler is in place, as in a notebook, the two cannot be told apart: it counts as the user's.
     """
-    kind = type(
-        error
-    )  # `isinstance` would also ask the exception for its `__class__`, which its author may have written
+    # `isinstance` would also ask the exception for its `__class__`, which a user may have written.
+    kind = type(error)
     if issubclass(kind, UserInterrupt):
         return True
     return issubclass(kind, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -67,7 +67,7 @@ class AjetTuner:
             refusals: what trained agents may not ask for; None: what cannot be trained on at temperature 1.
         """
         self.config = config
-        """The whole resolved config by attributes (`ajet.config.view`), sections of the author's own included."""
+        """The whole resolved config by attributes (`ajet.config.view`), sections of the user's own included."""
         self.trainable_targets = trainable_targets
         self._reply_source = reply_source
         self._episode = episode or RunningEpisode()

@@ -1,4 +1,4 @@
-"""What a workflow author writes: a `Workflow` subclass whose `execute` plays one episode.
+"""What a user writes: a `Workflow` subclass whose `execute` plays one episode.
 
 In: a `WorkflowTask` and the episode's `AjetTuner`, which hands out models for agents.
 Out: a `WorkflowOutput`. No base class beyond pydantic's, no registration.
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from ajet.config.authors.lines import escape_control_characters
 from ajet.records import Task
+from ajet.tracking.files.legible import escape_control_characters
 
 if TYPE_CHECKING:
     import random
@@ -141,7 +141,7 @@ class Workflow(BaseModel):
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
 
     name: str = "workflow"
-    """For the author's own use."""
+    """For the user's own use."""
     trainable_targets: list[str] | None = None
     """Tags to train; None trains every agent. The config's `trainable_targets` wins."""
     own_thread: bool | None = None

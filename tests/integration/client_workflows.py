@@ -1,4 +1,4 @@
-"""One tool-using agent a client: the same sums, brought to ajet by whatever their authors write agents with.
+"""One tool-using agent a client: the same sums, brought to ajet by whatever their users write agents with.
 
 Each imports its own client where it is used, as installations have some of them. The reward is the share of
 calls to the tool whose sum is even, so that it differs from episode to episode whatever the model says.

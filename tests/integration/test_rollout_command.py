@@ -1,4 +1,4 @@
-"""`python -m ajet.rollout`: calls as they happen, failures at the author's line, everything kept."""
+"""`python -m ajet.rollout`: calls as they happen, failures at the user's line, everything kept."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def test_it_tells_each_call_and_keeps_the_episodes(tmp_path: Path, model_path: s
     assert [row["reward"] for row in rows] == [0.5, 0.5] and all(row["sampled_ids"] for row in rows)
 
 
-def test_a_failure_points_at_the_authors_line(tmp_path: Path, model_path: str) -> None:
+def test_a_failure_points_at_the_users_line(tmp_path: Path, model_path: str) -> None:
     code, said, error = rollout(tmp_path, model_path, "Breaks")
     line = 1 + PROGRAM.splitlines().index('        return nothing["the word"]')
     assert code == 1 and "error: 1 of 1 episodes failed: train-0" in error
     assert f"at {tmp_path}/my_agent.py:{line}: return nothing" in said and "KeyError: 'the word'" in said
-    # Only the author's frames: nothing of ajet's or asyncio's above them.
+    # Only the user's frames: nothing of ajet's or asyncio's above them.
     assert "src/ajet" not in said.partition("Traceback")[2].partition("KeyError")[0]
 
 

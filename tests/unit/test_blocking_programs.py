@@ -1,4 +1,4 @@
-"""Programs by URL: they may block, hang, break and hang up; keys end with their episode, and strangers stay out."""
+"""Programs by URL: they may block, hang, break and hang up; keys end with their episode, and others stay out."""
 
 from __future__ import annotations
 
@@ -151,14 +151,14 @@ def test_a_client_that_hangs_up_leaves_no_call_behind(tokenizer: Any) -> None:
     assert episode.metadata["said"] is True, episode.error
 
 
-def test_a_body_over_the_bound_and_a_stranger_are_turned_away(tokenizer: Any) -> None:
+def test_a_body_over_the_bound_and_a_wrong_key_are_turned_away(tokenizer: Any) -> None:
     made = Run(tokenizer, endpoint=EndpointConfig(max_body_mib=1000 / 2**20))
 
     def program(tuner: AjetTuner) -> list[int]:
         address = tuner.as_oai_baseurl_apikey()
-        stranger = OpenAIAddress(base_url=address.base_url, api_key="sk-ajet-0-0", model="x")
+        unknown = OpenAIAddress(base_url=address.base_url, api_key="sk-ajet-0-0", model="x")
         long = "x" * 2000
-        return [post(address, user=long).status_code, post(stranger).status_code, post(address).status_code]
+        return [post(address, user=long).status_code, post(unknown).status_code, post(address).status_code]
 
     episode = made.one(program)
     made.endpoint.close()

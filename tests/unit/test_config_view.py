@@ -1,4 +1,4 @@
-"""The config as workflows and judges read it: attributes to any depth, the author's own sections, AgentJet's names."""
+"""The config as workflows and judges read it: attributes to any depth, the user's own sections, AgentJet's names."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from omegaconf import open_dict
 
 from ajet.config.compose import compose, compose_tree, load_training
-from ajet.config.view import ConfigView, author_view
+from ajet.config.view import ConfigView, user_view
 
 
 def view(*overrides: str) -> ConfigView:
-    return author_view(compose(["workflow=signals", *overrides], run_dir=Path("outputs/here")))
+    return user_view(compose(["workflow=signals", *overrides], run_dir=Path("outputs/here")))
 
 
 def test_every_setting_is_an_attribute() -> None:
@@ -58,7 +58,7 @@ def test_sections_may_stand_in_a_file_of_ones_own(tmp_path: Path) -> None:
     with open_dict(tree):
         del tree["hydra"]
     tree.run_dir = "outputs/here"
-    config = author_view(load_training(tree, []))
+    config = user_view(load_training(tree, []))
     assert (config.frozen_lake.size, config.frozen_lake.holes) == (5, [1, 2])
     assert config.ajet.rollout.multi_turn.max_steps == 9
 

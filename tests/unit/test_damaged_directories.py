@@ -135,7 +135,7 @@ def test_a_metric_whose_name_no_table_takes_is_read_with_escapes(tmp_path: Path)
     assert report_main([str(run)]) == 0
 
 
-def test_view_says_it_too_and_a_file_without_rows_or_of_a_stranger_is_no_harm(
+def test_view_says_it_too_and_a_file_without_rows_or_of_another_user_is_no_harm(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run(tmp_path / "seed=3" / "step=9")  # names that look like columns

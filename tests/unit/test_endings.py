@@ -14,8 +14,8 @@ import pytest
 from tests.sentences import names
 from tests.sweep_entry import SIGNALS, act, command, states
 
-from ajet.config.authors.importing import load_module
 from ajet.config.sweeps.records import read_jobs
+from ajet.config.user_code.importing import load_module
 from ajet.data.python import PythonConfig
 from ajet.errors import ConfigError, UserInterrupt
 from ajet.tracking.files.writing import refusal

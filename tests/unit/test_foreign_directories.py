@@ -1,4 +1,4 @@
-"""Run and sweep directories of strangers: nothing that they name is run, read from the environment or sent unasked."""
+"""Run and sweep directories of others: nothing that they name is run, read from the environment or sent unasked."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ajet.config.authors.cells import KeptSource, source_from_cells
-from ajet.config.authors.importing import load_object
-from ajet.config.authors.known_code import named_code, record_code, require_known_code
 from ajet.config.cli.entry import run_entry
 from ajet.config.compose import compose, load_training
+from ajet.config.known_code import named_code, record_code, require_known_code
 from ajet.config.root import Config
 from ajet.config.saved import load, save
 from ajet.config.sweeps.records import SweepPlan, read_job, read_plan, write_plan
+from ajet.config.user_code.cells import KeptSource, source_from_cells
+from ajet.config.user_code.importing import load_object
 from ajet.errors import AjetError, ConfigError, RunDirectoryError
 from ajet.evaluate.__main__ import main as evaluate_main
 from ajet.tracking.files.signing import is_own, signature
@@ -79,7 +79,7 @@ def test_code_of_a_run_is_run_again_only_as_it_was_recorded_or_with_leave(
     assert resume(run, "trust_code=true") == 0
 
 
-def test_a_strangers_record_does_not_count_even_if_its_hashes_are_right(
+def test_another_users_record_does_not_count_even_if_its_hashes_are_right(
     tmp_path: Path, program: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, ran = tmp_path / "run", program.with_suffix(".ran")
@@ -110,7 +110,7 @@ def test_a_strangers_record_does_not_count_even_if_its_hashes_are_right(
         {"opponent": {"name": "openai", "base_url": "http://evil.example", "model": "m", "api_key_env": "HOME"}},
     ],
 )
-def test_whatever_a_strangers_config_names_is_asked_about_and_not_looked_for_by_running_it(
+def test_whatever_another_users_config_names_is_asked_about_and_not_looked_for_by_running_it(
     tmp_path: Path,
     changes: dict[str, dict[str, str]],
     capsys: pytest.CaptureFixture[str],
@@ -132,7 +132,7 @@ def test_whatever_a_strangers_config_names_is_asked_about_and_not_looked_for_by_
 
 
 @pytest.mark.parametrize("place", ["seed", "model", "own"])
-def test_interpolations_in_a_strangers_config_are_texts(tmp_path: Path, place: str) -> None:
+def test_interpolations_in_another_users_config_are_texts(tmp_path: Path, place: str) -> None:
     run = tmp_path / "run"
     own_run(run, *SIGNALS)
     content = yaml.safe_load((run / "config.yaml").read_text())

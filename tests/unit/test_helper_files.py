@@ -1,4 +1,4 @@
-"""An author's helper files are part of the program: edited, they run anew, and what was recorded of them is another."""
+"""A user's helper files are part of the program: edited, they run anew, and what was recorded of them is another."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ajet.config.authors.helpers import helper_files
-from ajet.config.authors.importing import load_object
-from ajet.config.authors.known_code import named_code
 from ajet.config.compose import compose
+from ajet.config.known_code import named_code
+from ajet.config.user_code.helpers import helper_files
+from ajet.config.user_code.importing import load_object
 
 
 def write(folder: Path, **files: str) -> None:

@@ -1,4 +1,4 @@
-"""The rooms of src/ajet and who may import whom, enforced over the source; and what stays unloaded."""
+"""The rows of src/ajet and who may import whom, enforced over the source; and what stays unloaded."""
 
 from __future__ import annotations
 
@@ -17,18 +17,12 @@ from ajet.errors import EXTRAS
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "ajet"
 
-# Room -> rooms it may import besides itself, what lies within it, and BASE. A row of a folder or module within another
-# counts for it alone. A room imports only from rows above its own. `config.fields` is what components declare their
-# settings with, and `config` imports these; `engine.base` is the contract of engines, whose concrete ones are reached
-# through their configuration alone.
-BASE = {"errors", "tracking.files", "config.fields", "config.component"}
-BASE |= {
-    "config.authors.lines",
-    "config.authors.importing",
-    "config.authors.cells",
-    "config.authors.sameness",
-    "config.cli.ending",
-}
+# Module or folder -> what it may import besides itself, what lies within it, and BASE. A row of a folder or module
+# within another counts for it alone. A row imports only from rows above its own. `config.fields` is what components
+# declare their settings with, and `config` imports these; `engine.base` is the contract of engines, whose concrete ones
+# are reached through their configuration alone.
+BASE = ("errors", "tracking.files", "config.user_code", "config.cli.ending", "config.fields", "config.component")
+"""Open to all rows below their own."""
 CALLS = {"rollout.agent_model", "rollout.refusals"}
 SPEAKING = CALLS | {"records", "config", "engine.base", "chat", "data.randomness", "rollout.endpoint"}
 SPEAKING |= {"workflow", "tuner"}
@@ -39,11 +33,13 @@ OPTIONS = {"engine.base", "engine.packaged", "rollout.endpoint", "rollout.oppone
 TABLE: dict[str, set[str]] = {
     "errors": set(),
     "tracking.files": set(),
+    "config.user_code": set(),
+    "config.cli.ending": set(),
+    "config.fields": set(),
+    "config.component": set(),
     "records": set(),
     "evaluate.statistics": set(),
     "data.randomness": set(),
-    "config.fields": set(),
-    "config.component": set(),
     "engine": {"records"},
     "chat": {"records"},
     "train.timeline": {"records"},
@@ -107,7 +103,7 @@ TABLE: dict[str, set[str]] = {
     # ajet/__init__.py, for its lazy exports
     "": {"records", "workflow", "tuner", "rollout.__init__", "train.__init__", "evaluate.__init__"},
 }
-# Heavy package -> the rooms that may import it, at any depth.
+# Heavy package -> the rows that may import it, at any depth.
 HEAVY: dict[str, set[str]] = {
     "torch": {"train.algorithms", "engine", "train", "assemble"},
     "vllm": {"engine"},
@@ -148,22 +144,23 @@ def module_of(path: Path) -> str:
     return name.removesuffix("__init__").rstrip(".")
 
 
-def room_of(module: str) -> str | None:
+def row_of(module: str) -> str | None:
     """The row that counts for a module: the longest that it lies in."""
     rows = [row for row in TABLE if module == row or (row and module.startswith(f"{row}."))]
     return max(rows, key=len, default=None)
 
 
-def is_allowed(room: str, module: str) -> bool:
-    """Whether a room may import an ajet module."""
+def is_allowed(row: str, module: str) -> bool:
+    """Whether a row may import an ajet module."""
     target = module.removeprefix("ajet").removeprefix(".")
-    if any(target == base or target.startswith(f"{base}.") for base in BASE):
+    rows = list(TABLE)
+    if row_of(target) in BASE and rows.index(row_of(target) or "") < rows.index(row):
         return True
-    if room_of(target) == room or f"{target}.__init__" in TABLE[room]:
+    if row_of(target) == row or f"{target}.__init__" in TABLE[row]:
         return True
-    # A part of a room may be allowed alone; a room that is allowed lends what lies within it unless that has a row.
-    allowed = [name for name in TABLE[room] if target == name or target.startswith(f"{name}.")]
-    return any(len(name) >= len(room_of(target) or "") for name in allowed)
+    # A part of a row may be allowed alone; a row that is allowed lends what lies within it unless that has a row.
+    allowed = [name for name in TABLE[row] if target == name or target.startswith(f"{name}.")]
+    return any(len(name) >= len(row_of(target) or "") for name in allowed)
 
 
 SOURCES = sorted(SOURCE.rglob("*.py"))
@@ -171,27 +168,27 @@ IDS = [str(path.relative_to(SOURCE)) for path in SOURCES]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=IDS)
-def test_a_module_imports_only_from_the_rooms_above_its_own(path: Path) -> None:
-    room = room_of(module_of(path))
-    assert room is not None, f"{path} is in no room of the table"
+def test_a_module_imports_only_from_the_rows_above_its_own(path: Path) -> None:
+    row = row_of(module_of(path))
+    assert row is not None, f"{path} is in no row of the table"
     ours = [module for module in imported_modules(path) if module.partition(".")[0] == "ajet"]
-    assert [module for module in ours if not is_allowed(room, module)] == []
+    assert [module for module in ours if not is_allowed(row, module)] == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=IDS)
-def test_heavy_packages_stay_in_their_rooms(path: Path) -> None:
+def test_heavy_packages_stay_in_their_rows(path: Path) -> None:
     heavy = {module.partition(".")[0] for module in imported_modules(path)} & set(HEAVY)
-    assert [package for package in sorted(heavy) if room_of(module_of(path)) not in HEAVY[package]] == []
+    assert [package for package in sorted(heavy) if row_of(module_of(path)) not in HEAVY[package]] == []
 
 
 def test_the_table_points_upwards_only() -> None:
     rows = list(TABLE)
-    for room, allowed in TABLE.items():
-        above = {room_of(name) for name in allowed}
-        assert all(name in rows[: rows.index(room)] for name in above), room
+    for row, allowed in TABLE.items():
+        above = {row_of(name) for name in allowed}
+        assert all(name in rows[: rows.index(row)] for name in above), row
 
 
-def test_there_are_few_rooms() -> None:
+def test_the_folder_has_few_entries() -> None:
     # A folder with nothing but caches is what another version left behind.
     entries = [path for path in SOURCE.iterdir() if path.is_file() or any(path.rglob("*.py"))]
     assert len(entries) <= 20

@@ -94,7 +94,7 @@ def test_what_cannot_be_kept_is_refused_by_its_place(value: Any, words: str) -> 
         kept(value)
 
 
-def test_what_an_author_changes_afterwards_changes_nothing_that_is_kept() -> None:
+def test_what_a_user_changes_afterwards_changes_nothing_that_is_kept() -> None:
     votes = [1]
     output = WorkflowOutput(reward=1.0, metadata={"votes": votes})
     plain = kept_output(output)

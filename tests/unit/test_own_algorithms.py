@@ -12,9 +12,9 @@ import yaml
 from tests.factories import make_call, make_episode
 
 from ajet.config.algorithm import AlgorithmConfig
-from ajet.config.authors.known_code import record_code
 from ajet.config.cli.entry import run_entry
 from ajet.config.compose import compose, load_training
+from ajet.config.known_code import record_code
 from ajet.config.saved import load, save
 from ajet.errors import AlgorithmError, ConfigError
 from ajet.records import EpisodeGroup, Task

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ajet.config.authors.known_code import named_code
 from ajet.config.cli.entry import run_entry
 from ajet.config.compose import compose, load_training
+from ajet.config.known_code import named_code
 from ajet.config.logger import LoggerConfig, own_logger
 from ajet.errors import ConfigError, LoggerError
 from ajet.train.__main__ import train

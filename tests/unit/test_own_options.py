@@ -9,12 +9,12 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from ajet.config.authors.importing import load_object
-from ajet.config.authors.known_code import named_code
 from ajet.config.cli.entry import run_entry
 from ajet.config.compose import compose, load_training
+from ajet.config.known_code import named_code
 from ajet.config.root import Config
-from ajet.config.saved import load, save, with_own_options
+from ajet.config.saved import load, save, with_user_options
+from ajet.config.user_code.importing import load_object
 from ajet.errors import ConfigError
 
 ENGINES = """
@@ -142,7 +142,7 @@ def test_a_run_directory_is_read_without_running_the_code_that_it_names(file: Pa
     read = load(file.parent)
     assert not elsewhere.with_suffix(".ran").exists()
     assert list(named_code(read)) == [f"engine.name={elsewhere}->Mine"]
-    assert built(with_own_options(read)).config.words == ["a"] and elsewhere.with_suffix(".ran").exists()
+    assert built(with_user_options(read)).config.words == ["a"] and elsewhere.with_suffix(".ran").exists()
 
 
 def test_a_name_alone_chooses_an_option_of_ones_own_too(file: Path) -> None:

@@ -28,7 +28,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 
 class Helper:
-    """An agent of the author's own, asked for a URL three steps away from `execute`."""
+    """An agent of the user's own, asked for a URL three steps away from `execute`."""
 
     def run(self, tuner: AjetTuner) -> str:
         return self._ask(tuner)
@@ -121,7 +121,7 @@ def test_a_url_that_nothing_announced_is_refused_with_what_to_write(tokenizer: A
     run.endpoint.close()
 
 
-def test_what_an_author_says_wins_over_what_the_code_names() -> None:
+def test_what_a_user_says_wins_over_what_the_code_names() -> None:
     assert needs_own_thread(Program(program=by_url), {}) and not needs_own_thread(Program(program=by_sdk), {})
     assert not needs_own_thread(Program(program=by_url, own_thread=False), {})
     assert needs_own_thread(Program(program=by_sdk, own_thread=True), {Program: False})
@@ -131,7 +131,7 @@ class Team(Program):
     agents: tuple[Any, ...] = ()
 
 
-def test_code_is_read_once_a_run_and_what_an_author_says_each_time() -> None:
+def test_code_is_read_once_a_run_and_what_a_user_says_each_time() -> None:
     known: dict[type[Workflow], bool] = {}
     assert needs_own_thread(Team(program=by_sdk, agents=(by_url,)), known) and known == {Team: True}
     assert needs_own_thread(Team(program=by_sdk), known)

@@ -57,3 +57,10 @@ def test_no_class_name_is_used_twice() -> None:
     nodes = [node for path in (ROOT / "src").rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
     names = Counter(node.name for node in nodes if isinstance(node, ast.ClassDef))
     assert [name for name, num in names.items() if num > 1] == []
+
+
+def test_source_and_documents_leave_the_glossarys_rejected_words_out() -> None:
+    rejected = re.compile(r"\b(authors?|strangers?|knobs?)\b", re.IGNORECASE)
+    documents = [path for path in (ROOT / "docs").rglob("*.md") if path.name != "glossary.md"]
+    found = [path for path in [*(ROOT / "src").rglob("*.py"), *documents] if rejected.search(path.read_text())]
+    assert found == []

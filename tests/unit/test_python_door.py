@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ajet
-from ajet.config.authors.cells import source_from_cells
 from ajet.config.cli.arguments import overrides_of, quoted
 from ajet.config.cli.ending import ending_signals, run_on_own_thread
 from ajet.config.cli.process import interrupt
+from ajet.config.user_code.cells import source_from_cells
 from ajet.errors import ConfigError, UserInterrupt
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask

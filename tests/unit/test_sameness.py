@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from ajet.config.authors.sameness import is_same
+from ajet.config.user_code.sameness import is_same
 
 CELLS = """
 import abc, collections, dataclasses, enum, functools, random, re, threading, typing

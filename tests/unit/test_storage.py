@@ -1,4 +1,4 @@
-"""Files written whole, locks, checksums: what a full disk, a kill or a stranger can and cannot do to a run."""
+"""Files written whole, locks, checksums: what a full disk, a kill or another user can and cannot do to a run."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(
     assert folder.newest().name == "step_2"
 
 
-def test_folders_of_strangers_are_neither_read_nor_removed(tmp_path: Path) -> None:
+def test_folders_of_others_are_neither_read_nor_removed(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path, keep=1)
     for name in ("step_99", "step_abc", "step_", "step_007", ".step_8", "step_1e3", "step_99999999999999999999"):
         (tmp_path / "checkpoints" / name / "model").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What an author reads of an episode."""
+"""What a user reads of an episode."""
 
 from __future__ import annotations
 

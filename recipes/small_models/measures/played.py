@@ -14,7 +14,7 @@ from ajet.chat.types import ChatModel
 from ajet.config.compose import compose
 from ajet.config.model import resolve_model_path
 from ajet.config.root import Config
-from ajet.config.view import author_view
+from ajet.config.view import user_view
 from ajet.data.randomness import derive_rng
 from ajet.evaluate.scores import play_held_out
 from ajet.records import EpisodeGroup, Task
@@ -65,7 +65,7 @@ def teachers_success(overrides: Sequence[str], num_games: int, *, sense: float, 
                 key=("gates", task.task_id, repeat),
             )
             tuner = AjetTuner(
-                config=author_view(config),
+                config=user_view(config),
                 trainable_targets=made.trainable_targets,
                 reply_source=players.player,
             )

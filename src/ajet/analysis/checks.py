@@ -1,6 +1,6 @@
 """Whether what a run directory says of itself is of the kinds that readers of runs rely on: plain data in and out.
 
-A run directory may be damaged, or a stranger's. What is not calculated with is not looked at.
+A run directory may be damaged, or another user's. What is not calculated with is not looked at.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ajet.config.logger import own_logger
 from ajet.config.root import Config
-from ajet.config.view import author_view
+from ajet.config.view import user_view
 from ajet.data.source import TaskSource
 from ajet.engine.base import Engine
 from ajet.rollout.judges.base import BaseJudge
@@ -35,7 +35,7 @@ def make_task_source(config: Config) -> TaskSource:
 
 def make_judge(config: Config) -> BaseJudge | None:
     """The run's judge; None where the workflow has to say its rewards itself."""
-    return config.judge.build(run_config=author_view(config), run_dir=Path(config.run_dir))
+    return config.judge.build(run_config=user_view(config), run_dir=Path(config.run_dir))
 
 
 def make_logger(config: Config, *, resumed_at: int | None) -> MetricLogger:
@@ -50,5 +50,5 @@ def make_logger(config: Config, *, resumed_at: int | None) -> MetricLogger:
         loggers.append(wandb)
     own = own_logger(config.logger)
     if own is not None:
-        loggers.append(own.build(run_config=author_view(config), run_dir=run_dir, earlier=earlier))
+        loggers.append(own.build(run_config=user_view(config), run_dir=run_dir, earlier=earlier))
     return CompositeLogger(loggers)

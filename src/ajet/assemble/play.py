@@ -1,4 +1,4 @@
-"""A validated config -> episodes that are played for their author."""
+"""A validated config -> episodes that are played to be looked at."""
 
 from __future__ import annotations
 

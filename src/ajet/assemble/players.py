@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from ajet.assemble.components import make_engine, make_judge
 from ajet.chat.renderer import ChatRenderer
-from ajet.config.authors.importing import load_object
 from ajet.config.root import Config
+from ajet.config.user_code.importing import load_object
 from ajet.engine.base import Engine
 from ajet.errors import ConfigError
 from ajet.records import Episode

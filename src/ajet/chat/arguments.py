@@ -1,6 +1,6 @@
 """Do a tool call's arguments fit the JSON schema that the request gave for the tool?
 
-Only said, never enforced: what becomes of such a call is the agent program's business. Schemas are strangers' and some
+Only said, never enforced: what becomes of such a call is the agent program's business. Schemas are others' and some
 cannot be followed: invalid ones, references into the void or in a circle, patterns of another language. Such a check
 is given up and holds nothing against the reply. No check takes long: patterns run in linear time on Rust's engine,
 which pydantic brings, and everything else counts its steps.
@@ -51,7 +51,7 @@ def schema_violation(arguments: object, parameters: Mapping[str, object]) -> str
         if validator is None:
             raise UncheckableError
         error = _first_error(validator, arguments, MOST_STEPS)
-    except Exception as tripped:  # the boundary to schemas that strangers write
+    except Exception as tripped:  # the boundary to schemas that others write
         raise UncheckableError from tripped
     if error is None:
         return None

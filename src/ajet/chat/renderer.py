@@ -204,7 +204,7 @@ class ChatRenderer:
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
             )
-        except Exception as error:  # the boundary to templates that strangers write, in a language of their own
+        except Exception as error:  # the boundary to templates that others write, in a language of their own
             raise WorkflowError(f"The model's chat template refuses the messages: {error}") from error
         return str(rendered)
 

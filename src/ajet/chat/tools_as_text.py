@@ -28,7 +28,7 @@ def template_shows_tools(tokenizer: PreTrainedTokenizerBase) -> bool:
         shown = tokenizer.apply_chat_template(
             [{"role": "user", "content": "x"}], tools=[tool], tokenize=False, add_generation_prompt=True
         )
-    except Exception:  # the boundary to templates that strangers write; the request itself will say what is wrong
+    except Exception:  # the boundary to templates that others write; the request itself will say what is wrong
         return True
     return _PROBE in str(shown)
 

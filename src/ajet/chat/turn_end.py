@@ -74,7 +74,7 @@ def _behind_reply(tokenizer: PreTrainedTokenizerBase, *, followed: bool) -> str:
     messages = [*_ANSWERED, *_ASKED] if followed else _ANSWERED
     try:
         rendered = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False))
-    except Exception as error:  # the boundary to templates that strangers write, in a language of their own
+    except Exception as error:  # the boundary to templates that others write, in a language of their own
         raise ConfigError(
             f"The chat template of {_name(tokenizer)} refuses a conversation of a user and an assistant: {error}"
         ) from error

@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ajet.config.authors.finding import check_entry
-from ajet.config.authors.importing import split_entry
 from ajet.config.fields import one_of, ruled
+from ajet.config.user_code.finding import check_entry
+from ajet.config.user_code.importing import split_entry
 from ajet.errors import ConfigError
 
 OPTION_FOLDERS = {"loss": "losses", "advantage": "advantages", "aggregation": "aggregations"}
@@ -138,7 +138,7 @@ def is_built_in(kind: str, name: str) -> bool:
     return name in built_in(kind)
 
 
-def own_code(algorithm: AlgorithmConfig) -> Iterator[tuple[str, str]]:
+def user_functions(algorithm: AlgorithmConfig) -> Iterator[tuple[str, str]]:
     """(setting, entry) of each option that is code of the user's, e.g. `("algorithm.loss", "my_file.py->my_loss")`."""
     for kind in OPTION_FOLDERS:
         name = getattr(algorithm, kind)
@@ -146,13 +146,13 @@ def own_code(algorithm: AlgorithmConfig) -> Iterator[tuple[str, str]]:
             yield f"algorithm.{kind}", name
 
 
-def check_own_code(algorithm: AlgorithmConfig) -> None:
+def check_user_functions(algorithm: AlgorithmConfig) -> None:
     """Refuse code of the user's that is not there. Nothing is run: it would load torch.
 
     Raises:
         ConfigError: no such file or module, or nothing of that name in it.
     """
-    for setting, entry in own_code(algorithm):
+    for setting, entry in user_functions(algorithm):
         check_entry(entry, setting=setting)
 
 

@@ -1,4 +1,4 @@
-"""From a configuration to the component that it is of, where that is a class of an author's.
+"""From a configuration to the component that it is of, where that is a class of a user's.
 
 A component takes its own configuration first and, by name, what it needs of the run: of what a group offers, a class
 is given what its `__init__` names. In: the two. Out: the object, or one sentence on what cannot be given.
@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from ajet.config.authors.importing import authors_code
+from ajet.config.user_code.importing import running_user_code
 from ajet.errors import ConfigError
 
 
@@ -23,10 +23,10 @@ def construct(config: Any, setting: str, **offered: Any) -> Any:
         offered: what it may ask for.
 
     Raises:
-        ConfigError: what the author's code raised.
+        ConfigError: what the user's code raised.
     """
     asked = {name: offered[name] for name in _asked(config.component) if name in offered}
-    with authors_code(setting):
+    with running_user_code(setting):
         return config.component(config, **asked)
 
 

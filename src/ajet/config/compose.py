@@ -16,11 +16,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ajet.config.algorithm import check_own_code, own_code
-from ajet.config.authors.known_code import require_known_code
+from ajet.config.algorithm import check_user_functions, user_functions
 from ajet.config.explain import explain, explain_missing
 from ajet.config.fields import BUILTIN_PREFIX, CODE, MAY_CHANGE, PLACE, marked, marked_keys
 from ajet.config.hydra_private import TURN, own_hydra
+from ajet.config.known_code import require_known_code
 from ajet.config.logger import own_logger
 from ajet.config.model import resolve_model_path
 from ajet.config.options import GROUPS, choosing, options, parsed
@@ -116,7 +116,7 @@ def load_training(tree: DictConfig, overrides: Sequence[str]) -> Config:
     config.workflow = ask_class(config.workflow)
     understand_old_loss(config.algorithm)
     validate(config)
-    check_own_code(config.algorithm)
+    check_user_functions(config.algorithm)
     own_logger(config.logger)
     _anchor_paths(config)
     return config
@@ -130,7 +130,7 @@ def _anchor_paths(config: Config) -> None:
         config.model.path = resolve_model_path(config.model.path)
     for named in (*marked(config, CODE), *marked(config, PLACE)):
         setattr(named.section, named.name, _anchored(named.value))
-    for setting, entry in own_code(config.algorithm):
+    for setting, entry in user_functions(config.algorithm):
         setattr(config.algorithm, setting.rpartition(".")[2], _anchored(entry))
 
 

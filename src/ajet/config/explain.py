@@ -13,9 +13,9 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 
 from ajet.config.fields import NEEDED
 from ajet.config.hydra_private import AMBIGUOUS
-from ajet.config.options import GROUPS, field_types, group_of, leaves, option, own_options, owners
-from ajet.config.outside import is_outside
+from ajet.config.options import GROUPS, field_types, group_of, leaves, option, owners, user_options
 from ajet.config.store import group_options, groups
+from ajet.config.user_options import is_user_entry
 from ajet.config.words import FILTERS, WHY_NO_FILTERS, our_keys
 from ajet.errors import AjetError
 
@@ -60,7 +60,7 @@ def explain(error: Exception, schema: type, overrides: Sequence[str]) -> str:
         return f"{key} has several values: write {key.replace('=', '=[', 1)}] for a list, or add -m for a sweep"
     for override in overrides:
         group, _, chosen = override.partition("=")
-        if group in groups() and chosen not in group_options(group) and not is_outside(chosen):
+        if group in groups() and chosen not in group_options(group) and not is_user_entry(chosen):
             return f"{override}: no such option; choose one of {', '.join(group_options(group))}"
     if full_key:
         return f"{full_key}: {str(cause).partition(chr(10))[0]}"
@@ -105,7 +105,7 @@ def _explain_no_option(asked: str, options: Sequence[str]) -> str:
     if group in ("hydra/launcher", "hydra/sweeper"):
         return f"{group}={chosen} is a plugin that is not installed: pip install 'ajet[sweeps]'"
     # A user's own, which another run of this process may have chosen, is not an option of everybody's.
-    known = sorted(name for name in options if not is_outside(name))
+    known = sorted(name for name in options if not is_user_entry(name))
     return f"{group}={chosen}: no such option; choose one of {', '.join(known)}"
 
 
@@ -135,7 +135,7 @@ def _option_name(group: str | None, holder: Any) -> str | None:
 
 def _explain_unknown_key(full_key: str, schema: type, holder: Any, overrides: Sequence[str]) -> str:
     """Name what was meant, and the keys of the deepest node that exists; `holder` is the dataclass without the key."""
-    node, path, own = schema, "", dict(own_options(overrides))
+    node, path, own = schema, "", dict(user_options(overrides))
     for part in full_key.split("."):
         group = group_of(node)
         hints = field_types(holder if _option_name(group, holder) is not None else own.get(group or "", node))

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from ajet.config.fields import broken_rules, code, one_of, ruled
-from ajet.config.outside import outside_option
+from ajet.config.user_options import user_option
 from ajet.errors import ConfigError
 from ajet.tracking.own_logger import OwnLoggerConfig
 from ajet.tracking.weights_and_biases import WandbConfig
@@ -44,7 +44,7 @@ def own_logger(logger: LoggerConfig) -> OwnLoggerConfig | None:
                 "a logger of your own that has such a setting"
             )
         return None
-    kind = outside_option("logger.own", logger.own, "own")
+    kind = user_option("logger.own", logger.own, "own")
     named = [spec.name for spec in fields(kind) if spec.name != "own"]
     for name in logger.own_args:
         if name not in named:

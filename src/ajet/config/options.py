@@ -21,7 +21,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import MISSING
 
-from ajet.config.outside import is_outside, outside_option
+from ajet.config.user_options import is_user_entry, user_option
 from ajet.data.source import DataConfig
 from ajet.engine.base import EngineConfig
 from ajet.errors import ConfigError
@@ -90,16 +90,16 @@ def option(group: str, name: object) -> type[Any]:
     known = options(group)
     if name in known:
         return known[str(name)]
-    if is_outside(name):
-        return outside_option(group, str(name), GROUPS[group].key)
+    if is_user_entry(name):
+        return user_option(group, str(name), GROUPS[group].key)
     raise ConfigError(f"{group}.{GROUPS[group].key} must be one of {', '.join(known)}, not {name}")
 
 
-def register_outside(group: str, entry: str) -> None:
+def register_user_option(group: str, entry: str) -> None:
     """Make a user's own option known to Hydra under its import path.
 
     Raises:
-        ConfigError: as `outside_option`.
+        ConfigError: as `user_option`.
     """
     folder, _, name = entry.rpartition("/")
     # Hydra takes what is before a slash for groups.
@@ -132,24 +132,24 @@ def choosing(overrides: Sequence[str]) -> list[str]:
         f"{meant[key]}={value}" if equals and key in meant else override
         for (key, equals, value), override in zip(parts, overrides, strict=True)
     ]
-    return [_with_outside(override) for override in chosen]
+    return [_with_user_options(override) for override in chosen]
 
 
-def _with_outside(override: str) -> str:
-    group, entries = _chosen_outside(override)
+def _with_user_options(override: str) -> str:
+    group, entries = _chosen_user_options(override)
     for entry in entries:
-        register_outside(group, entry)
+        register_user_option(group, entry)
     values = [value.strip("'\"") for value in values_of(override.partition("=")[2])]
     written = [f'"{value}"' if value in entries else value for value in values]
     return f"{group}={','.join(written)}" if entries else override
 
 
-def _chosen_outside(override: str) -> tuple[str, list[str]]:
+def _chosen_user_options(override: str) -> tuple[str, list[str]]:
     """(group, the user's own options among those that it chooses), several for a sweep."""
     group, _, value = override.partition("=")
     if group not in GROUPS or value.startswith(("[", "{")):
         return group, []
-    return group, [entry for entry in (each.strip("'\"") for each in values_of(value)) if is_outside(entry)]
+    return group, [entry for entry in (each.strip("'\"") for each in values_of(value)) if is_user_entry(entry)]
 
 
 def values_of(value: str) -> list[str]:
@@ -160,13 +160,13 @@ def values_of(value: str) -> list[str]:
     return [value] if value.startswith(("[", "{")) else [each.strip() for each in _VALUE.findall(value)]
 
 
-def own_options(overrides: Sequence[str]) -> list[tuple[str, type[Any]]]:
+def user_options(overrides: Sequence[str]) -> list[tuple[str, type[Any]]]:
     """(group, dataclass) of each option of a user's own that is chosen.
 
     Raises:
-        ConfigError: as `outside_option`.
+        ConfigError: as `user_option`.
     """
-    chosen = [_chosen_outside(override) for override in overrides]
+    chosen = [_chosen_user_options(override) for override in overrides]
     return [(group, option(group, entry)) for group, entries in chosen for entry in entries]
 
 

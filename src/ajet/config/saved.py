@@ -1,6 +1,6 @@
 """The configuration of a run directory: the resolved one to its `config.yaml`, and back as a plain `Config`.
 
-Nothing in a file is resolved or run as it is read, for the directory may be a stranger's.
+Nothing in a file is resolved or run as it is read, for the directory may be another user's.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ajet.config.authors.importing import split_entry
 from ajet.config.explain import explain
 from ajet.config.options import GROUPS, field_types, is_nullable, option, owners
-from ajet.config.outside import is_outside, unloaded_option
 from ajet.config.renamed import renamed_sections, understand_old_loss
 from ajet.config.root import Config
+from ajet.config.user_code.importing import split_entry
+from ajet.config.user_options import is_user_entry, unloaded_option
 from ajet.errors import ConfigError
 from ajet.rollout.opponents.base import OwnModelsConfig
 from ajet.tracking.files.reading import read_yaml
@@ -65,7 +65,7 @@ def _entry_now(config: Config, run: Path) -> str:
     return f"{moved}->{name}" if moved.is_file() else config.workflow.entry
 
 
-def with_own_options(config: Config, *, opponent: bool = True) -> Config:
+def with_user_options(config: Config, *, opponent: bool = True) -> Config:
     """A loaded configuration whose options of a user's own are imported, after `require_known_code`.
 
     Args:
@@ -92,7 +92,7 @@ def _without_idle(content: Any) -> Any:
         return content
     kept = renamed_sections(content)
     for group in GROUPS:
-        if isinstance(content.get(group), dict) and not is_outside(content[group].get(GROUPS[group].key)):
+        if isinstance(content.get(group), dict) and not is_user_entry(content[group].get(GROUPS[group].key)):
             chosen = option(group, content[group].get(GROUPS[group].key))
             kept[group] = {key: value for key, value in content[group].items() if not _idle(group, chosen, key, value)}
     return kept
@@ -121,7 +121,7 @@ def typed(content: Any, schema: type, *, run_code: bool = True) -> DictConfig:
     for group, about in GROUPS.items():
         if isinstance(content, dict) and isinstance(content.get(group), dict):
             name = content[group].get(about.key)
-            unloaded = is_outside(name) and not run_code
+            unloaded = is_user_entry(name) and not run_code
             kind = unloaded_option(group, name, about.key, content[group]) if unloaded else option(group, name)
             tree[group] = OmegaConf.structured(kind)
     return cast(DictConfig, OmegaConf.merge(tree, literal(content)))
@@ -129,7 +129,7 @@ def typed(content: Any, schema: type, *, run_code: bool = True) -> DictConfig:
 
 def literal(value: Any) -> Any:
     """The value with its interpolations escaped: they are resolved once, when the command line is read, and never in
-    what a file says, which may be a stranger's."""
+    what a file says, which may be another user's."""
     if isinstance(value, str):
         return _INTERPOLATION.sub(lambda found: found[1] * 2 + r"\${", value)
     if isinstance(value, dict):

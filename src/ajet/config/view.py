@@ -1,6 +1,6 @@
-"""The config as a workflow's author reads it: dots all the way down, sections of the author's own included.
+"""The config as users' workflows and judges read it: dots all the way down, sections of the user's own included.
 
-`tuner.config.rollout.temperature` is ajet's. `tuner.config.frozen_lake.size` is the author's, set by
+`tuner.config.rollout.temperature` is ajet's. `tuner.config.frozen_lake.size` is the user's, set by
 `own.frozen_lake.size=4`. `tuner.config.ajet` holds both again, under the name and with the defaults that AgentJet's
 workflows rely on.
 """
@@ -68,7 +68,7 @@ class ConfigView:
         return f"ConfigView({', '.join(self)})"
 
 
-def author_view(config: Config) -> ConfigView:
+def user_view(config: Config) -> ConfigView:
     """What workflows and judges are given."""
     own = dict(config.own)
     agentjet = own.pop("ajet", {})

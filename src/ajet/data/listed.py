@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ajet.config.authors.importing import authors_code
 from ajet.config.component import construct
 from ajet.config.fields import needed, place, ruled
+from ajet.config.user_code.importing import running_user_code
 from ajet.data.content import content_key
 from ajet.data.randomness import derive_seed
 from ajet.data.rows import TaskRow, checked_rows, rows_of
@@ -74,7 +74,7 @@ class ListConfig(DataConfig):
         """
         setting = f"data={self.reader}"
         reader = construct(self, setting)
-        with authors_code(setting):
+        with running_user_code(setting):
             return rows_of(reader.held_out() if held_out else reader.train(), self.reader, setting)
 
     def check(self, *, num_train_tasks: int | None) -> None:

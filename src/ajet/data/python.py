@@ -1,12 +1,12 @@
-"""`data=python`: a function of an author's that yields tasks -> rows."""
+"""`data=python`: a function of a user's that yields tasks -> rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ajet.config.authors.importing import authors_code, load_object
 from ajet.config.fields import code, named
+from ajet.config.user_code.importing import load_object, running_user_code
 from ajet.data.listed import PathConfig
 from ajet.data.rows import TaskRow, rows_of
 
@@ -24,5 +24,5 @@ class PythonConfig(PathConfig):
     def rows(self, path: str, *, held_out: bool, setting: str) -> Sequence[TaskRow]:
         """See `PathConfig`."""
         function = load_object(path, setting=setting)
-        with authors_code(f"{setting}={path}"):
+        with running_user_code(f"{setting}={path}"):
             return rows_of(function(), path, f"{setting}={path}")

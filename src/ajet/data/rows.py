@@ -20,7 +20,7 @@ class TaskRow:
 
 
 def rows_of(made: object, source: str, setting: str) -> Sequence[TaskRow]:
-    """The rows that an author's code made, the code running as they are taken.
+    """The rows that a user's code made, the code running as they are taken.
 
     Args:
         made: what it returned.

@@ -1,4 +1,4 @@
-"""A checkpoint -> a transformers model that computes attention as the checkpoint's authors did.
+"""A checkpoint -> a transformers model that computes attention as the checkpoint's makers did.
 
 In: a path and a number format. Out: the model, the same in the trainer and in the transformers engine, so that both
 give a token the same probability. Left out: devices, adapters, what a pack is.

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
-from ajet.config.authors.known_code import require_known_code
 from ajet.config.fields import COMPARED, marked_keys
+from ajet.config.known_code import require_known_code
 from ajet.config.options import option
 from ajet.config.root import BASE, Config, EvaluateConfig
-from ajet.config.saved import load, with_own_options
+from ajet.config.saved import load, with_user_options
 from ajet.config.sweeps.records import read_job
 from ajet.config.unused import why_no_opponent
 from ajet.config.validate import validate
@@ -81,7 +81,7 @@ def _run_config(request: EvaluateConfig, run: str) -> Config:
     keeps_opponent = request.opponent is None and config.opponent.name in (request.opponents or [config.opponent.name])
     setting = f"{'runs' if request.run is None else 'run'}={run}"
     require_known_code(config, Path(run), setting=setting, trusted=request.trust_code, own_opponent=keeps_opponent)
-    config = with_own_options(config, opponent=keeps_opponent)
+    config = with_user_options(config, opponent=keeps_opponent)
     if request.trainable_targets is not None:
         config.trainable_targets = request.trainable_targets
     return config

@@ -1,8 +1,8 @@
-"""The boundary to code that authors write: whatever it raises, swallows or blocks on stays on its own side.
+"""The boundary to code that users write: whatever it raises, swallows or blocks on stays on its own side.
 
 In: a program as a coroutine function, and its deadline. Out: how it ended, as data. Nothing but the user's own
 interrupt and the cancellation of whoever waits comes out as an exception: asyncio would let `SystemExit` and
-`KeyboardInterrupt` end the whole loop, and would take an author's `CancelledError` for its own.
+`KeyboardInterrupt` end the whole loop, and would take a user's `CancelledError` for its own.
 """
 
 from __future__ import annotations

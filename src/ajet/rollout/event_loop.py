@@ -1,4 +1,4 @@
-"""Event loops that outlive what authors' code raises in them: the rollouts', on which they repeat exactly, and that of
+"""Event loops that outlive what users' code raises in them: the rollouts', on which they repeat exactly, and that of
 an episode on a thread of its own.
 
 Agents and the engine share one thread, so the order of everything is that of the loop's ready queue, and depends
@@ -26,7 +26,7 @@ class IsolatedEventLoop(asyncio.SelectorEventLoop):
     """A selector loop that no code running on it can end.
 
     asyncio lets `SystemExit` and `KeyboardInterrupt` of any task or callback fall through the loop and end the run,
-    even of a task that an author's program has started beside itself. The task keeps the exception for whoever awaits
+    even of a task that a user's program has started beside itself. The task keeps the exception for whoever awaits
     it, so nothing is lost when the loop simply keeps running; only the user's own interrupt passes.
     """
 

@@ -1,7 +1,7 @@
-"""What an author's `execute` returned -> what an episode keeps: checked whole, and plain data from there on.
+"""What a user's `execute` returned -> what an episode keeps: checked whole, and plain data from there on.
 
 In: a `WorkflowOutput`, whose fields may have been assigned anything since it was made. Out: another one that shares no
-object with it, holds nothing but JSON's types, and can be logged, stored and read again whatever the author does next.
+object with it, holds nothing but JSON's types, and can be logged, stored and read again whatever the user does next.
 """
 
 from __future__ import annotations

@@ -34,14 +34,14 @@ MOST_ITEMS = 1000
 MOST_HELD = 20_000
 """Items of all lists and mappings together that one look takes, about 20 ms."""
 _LIBRARIES = (*sysconfig.get_paths().values(), str(Path(__file__).resolve().parents[1]))
-"""Where code lies that is not the author's: Python's, installed packages', ajet's."""
+"""Where code lies that is not the user's: Python's, installed packages', ajet's."""
 
 
 def needs_own_thread(workflow: Workflow, known: dict[type[Workflow], bool]) -> bool:
     """Whether an episode of this workflow may block its thread, on which otherwise all others run, too.
 
     A plain function may, and so may one that asks for a URL, since most clients of a URL block. It must be known before
-    `execute` begins, which can neither be moved to another thread half-way nor begun twice: its author says it
+    `execute` begins, which can neither be moved to another thread half-way nor begun twice: who writes it says it
     (`Workflow.own_thread`), or it is read from the code without running any.
 
     Args:
@@ -65,17 +65,17 @@ def _class_asks(workflow: type[Workflow]) -> bool:
 
 
 def names_asking(beginnings: Iterable[Any], *, package: str = "") -> bool:
-    """Whether these functions and classes, or others of the author's that they name, name `as_oai_baseurl_apikey`.
+    """Whether these functions and classes, or others of the user's that they name, name `as_oai_baseurl_apikey`.
 
     What lies nearest is looked at first. Lists and mappings are opened up to `MOST_HELD` items in all: behind these
     there is data, while functions and classes, of which there are as many as were written, are all looked at.
 
     Args:
         beginnings: where to look first; any other values are looked at for what they are instances of.
-        package: the top-level package that is the author's even where it is installed.
+        package: the top-level package that is the user's even where it is installed.
     """
     left, num_held = deque(beginnings), 0
-    # An author's values may have no hash, so that they are known by their ids, and `seen` keeps them alive.
+    # A user's values may have no hash, so that they are known by their ids, and `seen` keeps them alive.
     seen, known = list[Any](), set[int]()
     while left:
         value = left.popleft()
@@ -83,7 +83,7 @@ def names_asking(beginnings: Iterable[Any], *, package: str = "") -> bool:
             continue
         known.add(id(value))
         seen.append(value)
-        # By exact types: `isinstance` would ask an author's objects for their `__class__`, which may do anything.
+        # By exact types: `isinstance` would ask a user's objects for their `__class__`, which may do anything.
         kind = type(value)
         if kind is str:
             if value == ASKING:

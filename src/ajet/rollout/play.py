@@ -1,4 +1,4 @@
-"""A few episodes for their author: no training, no retries; told as they happen and kept."""
+"""A few episodes to look at: no training, no retries; told as they happen and kept."""
 
 from __future__ import annotations
 

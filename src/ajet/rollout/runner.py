@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ajet.config.authors.lines import one_line
-from ajet.config.view import author_view
+from ajet.config.user_code.lines import one_line
+from ajet.config.view import user_view
 from ajet.errors import ConfigError, PolicyError, WorkflowError
 from ajet.records import Call, Episode, EpisodeStatus, Task
 from ajet.rollout.agent_model import Agent, ReplySource, RunningEpisode
@@ -161,18 +161,18 @@ class EpisodeRunner:
             self._end(running)
 
     async def _play(self, task: Task, repeat: int, uuid: str, running: RunningEpisode) -> WorkflowOutput:
-        """Everything of an attempt that runs an author's code, from making the workflow to closing the environment."""
+        """Everything of an attempt that runs a user's code, from making the workflow to closing the environment."""
         workflow = self.make_workflow()
         running.on_own_thread = needs_own_thread(workflow, self.on_own_thread)
         tuner = AjetTuner(
-            config=author_view(self.config),
+            config=user_view(self.config),
             trainable_targets=workflow.trainable_targets,
             reply_source=self.reply_source,
             episode=running,
             endpoint=self.endpoint,
             refusals=self.refusals,
         )
-        output: Any  # of a type that the author chose
+        output: Any  # of a type that the user chose
         async with task_with_environment(self.make_env, task, repeat, uuid) as workflow_task:
             if running.on_own_thread:
                 output = await run_on_own_thread(lambda: workflow.execute(workflow_task, tuner))
@@ -199,7 +199,7 @@ class EpisodeRunner:
                 f"{self.grace_s:g} s after it was cancelled and is left behind; its models answer no more"
             )
         error = ended.error
-        kind = type(error)  # `isinstance` would also ask it for its `__class__`, which its author may have written
+        kind = type(error)  # `isinstance` would also ask it for its `__class__`, which a user may have written
         if error is not None and issubclass(kind, ConfigError):
             raise error
         if error is not None:

@@ -97,7 +97,7 @@ class RolloutRuntime:
 
         Raises:
             Interrupted: Ctrl-C came first.
-            WorkflowError: an author's program cancelled the play of all.
+            WorkflowError: a user's program cancelled the play of all.
         """
         if self._signum is not None:
             play.close()

@@ -112,7 +112,7 @@ def require_trained_play(groups: Sequence[EpisodeGroup], *, max_lost_fraction: f
 
 
 def uncalled_agents_text(episodes: Sequence[Episode]) -> str:
-    """Why trained agents may have been handed out and got no call, for the author of the workflow."""
+    """Why trained agents may have been handed out and got no call, for the user who wrote the workflow."""
     num_overflows = sum(episode.num_context_overflows for episode in episodes)
     if num_overflows:
         return (

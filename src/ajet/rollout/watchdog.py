@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ajet.config.authors.lines import own_place
+from ajet.config.user_code.lines import user_place
 
 SIGNAL = signal.SIGRTMIN + 11
 """One that nothing else is known to use."""
@@ -84,7 +84,7 @@ def _watch(
             frame = sys._current_frames()[main]
             say(
                 f"warning: a blocking call held up all episodes for {patience_s:g} s and is ended: "
-                f"{own_place(traceback.extract_stack(frame))}; write execute as a plain function, which runs on a "
+                f"{user_place(traceback.extract_stack(frame))}; write execute as a plain function, which runs on a "
                 "thread of its own"
             )
             stuck.set()

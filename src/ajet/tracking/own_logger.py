@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ajet.config.authors.lines import one_line
 from ajet.config.component import construct
 from ajet.config.fields import needed
+from ajet.config.user_code.lines import one_line
 from ajet.errors import LoggerError, is_users
 from ajet.records import EpisodeGroup
 from ajet.tracking.loggers import MetricLogger

@@ -1,4 +1,4 @@
-"""Episodes as text for the author of a workflow: each call as it happens, rewards, failures with their own lines.
+"""Episodes as text for who wrote the workflow: each call as it happens, rewards, failures with their own lines.
 
 Written to the terminal and to a file at once; plain lines without a live display, so that a debugger can talk there.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ajet.config.authors.lines import own_traceback
+from ajet.config.user_code.lines import user_traceback
 from ajet.records import Call, Episode, Task
 from ajet.tracking.files.writing import writing
 from ajet.tracking.text import last_message_text, rewards_text
@@ -45,9 +45,9 @@ class Transcript:
             self._tell(f"  format error: {call.format_error}")
 
     def failure(self, task: Task, repeat: int, error: BaseException) -> None:
-        """The traceback, from the author's code on."""
+        """The traceback, from the user's code on."""
         self._tell(f"\n[{_name(task, repeat)}] failed")
-        self._tell(_indented(own_traceback(error), "  "))
+        self._tell(_indented(user_traceback(error), "  "))
 
     def episode(self, episode: Episode) -> None:
         """Tell how an episode ended: status, reward, calls and seconds, and what of it deserves a word."""

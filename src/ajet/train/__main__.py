@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from ajet.config.authors.known_code import record_code
 from ajet.config.cli.calling import Invocation, alone, arguments_of, check_named_once, run_call
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import run_as_process
 from ajet.config.compose import load_training
+from ajet.config.known_code import record_code
 from ajet.config.plan import plan
 from ajet.config.root import Config
 from ajet.config.saved import save

@@ -1,7 +1,7 @@
 """Arithmetic as text, read without running it: for the calculator of `math` and the verifier of `countdown`.
 
 In: an expression of numbers, + - * / and parentheses. Out: its exact value and the numbers that stand in it, or one
-sentence on what is wrong with it, in words that its author can act on. Left out on purpose: signs, powers, names and
+sentence on what is wrong with it, in words that its writer can act on. Left out on purpose: signs, powers, names and
 everything else that Python would understand; nothing is ever evaluated but a tree of the four operators.
 """
 

@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 import inspect
 
-from ajet.config.authors.importing import FORMS, load_module
+from ajet.config.user_code.importing import FORMS, load_module
 from ajet.errors import ConfigError, require_extra
 from ajet.rollout.agents.agentscope_names import alias_mcp_names
 from ajet.workflow import Workflow

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ajet.config.authors.cells import FILE, CellSource, KeptSource, source_from_cells
-from ajet.config.authors.sameness import is_same
+from ajet.config.user_code.cells import FILE, CellSource, KeptSource, source_from_cells
+from ajet.config.user_code.sameness import is_same
 from ajet.errors import ConfigError
 from ajet.workflow import Workflow
 from ajet.workflows import builtin_workflows

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pydantic import ValidationError
 
 from ajet.config.algorithm import check_baseline
-from ajet.config.authors.importing import authors_code, load_object
 from ajet.config.fields import CODE, marked
 from ajet.config.root import Config
+from ajet.config.user_code.importing import load_object, running_user_code
 from ajet.errors import ConfigError, require_extra
 from ajet.rollout.opponents.scripted import ScriptedPlayersConfig
 from ajet.workflow import Workflow
@@ -35,7 +35,7 @@ def check_parameters(config: Config) -> None:
             load_object(named.value, setting=named.key)
     if isinstance(config.opponent, ScriptedPlayersConfig):
         for tag in workflow.target_tags:
-            with authors_code(f"workflow.entry={config.workflow.entry}"):
+            with running_user_code(f"workflow.entry={config.workflow.entry}"):
                 workflow.scripted_player(
                     agent_name=tag, target_tag=tag, rng=random.Random(0), params=config.opponent.params
                 )
@@ -68,7 +68,7 @@ def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Wor
         )
     if config.trainable_targets is not None:
         params["trainable_targets"] = list(config.trainable_targets)
-    with authors_code(f"workflow.entry={config.workflow.entry}"):
+    with running_user_code(f"workflow.entry={config.workflow.entry}"):
         try:
             made = workflow(**params)
         except ValueError as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ajet.config.explain import suggest_key
 from ajet.config.hydra_private import flag_parser
-from ajet.config.options import choosing, mappings, own_options, values_of
+from ajet.config.options import choosing, mappings, user_options, values_of
 from ajet.config.renamed import with_new_keys
 from ajet.config.root import Config
 from ajet.errors import ConfigError
@@ -43,7 +43,7 @@ def read(argv: Sequence[str]) -> CommandLine:
         ConfigError: a flag that does not exist or is fixed.
     """
     argv = choosing(with_new_keys(argv))
-    free = {*mappings(Config), *(key for group, kind in own_options(argv) for key in mappings(kind, f"{group}."))}
+    free = {*mappings(Config), *(key for group, kind in user_options(argv) for key in mappings(kind, f"{group}."))}
     argv = [_as_hydra_reads(argument, free) for argument in argv]
     parser = flag_parser()
     try:

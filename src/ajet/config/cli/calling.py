@@ -22,8 +22,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ajet.config.authors.cells import KeptSource
-from ajet.config.authors.lines import one_line
 from ajet.config.cli.arguments import CommandLine, overrides_of, quoted, read
 from ajet.config.cli.checking import check_ahead
 from ajet.config.cli.ending import ending_signals, run_on_own_thread
@@ -35,6 +33,8 @@ from ajet.config.hardware import prepare_process
 from ajet.config.hydra_private import TURN, kept_hydra, run_jobs
 from ajet.config.store import SCHEMAS
 from ajet.config.sweeps.command import sweep_to_resume
+from ajet.config.user_code.cells import KeptSource
+from ajet.config.user_code.lines import one_line
 from ajet.errors import AjetError, ConfigError, WorkflowError, is_users
 from ajet.tracking.files.provenance import asked
 

@@ -25,7 +25,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ajet.config.authors.lines import one_line
 from ajet.config.cli.arguments import read
 from ajet.config.cli.calling import alone
 from ajet.config.cli.checking import check_ahead
@@ -39,6 +38,7 @@ from ajet.config.hydra_private import VERSION_BASE, run_jobs
 from ajet.config.store import SCHEMAS, conf_dir, group_options, groups, register
 from ajet.config.sweeps.command import outcome, repeated_arguments, resume_command, sweep_to_resume
 from ajet.config.sweeps.job import SweepJob, run_sweep_job
+from ajet.config.user_code.lines import one_line
 from ajet.errors import AjetError, ConfigError, RunInterruptedError, UserInterrupt, is_users
 from ajet.tracking.files.provenance import asked
 from ajet.tracking.files.writing import refusal

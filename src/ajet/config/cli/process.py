@@ -37,7 +37,7 @@ def interrupt(signum: int) -> None:
 
 
 def run_as_process(main: Callable[[], int]) -> NoReturn:
-    """Run a command and end the process with its exit code, whatever an author's program has left running.
+    """Run a command and end the process with its exit code, whatever a user's program has left running.
 
     Threads are given `LEAVING_S` and left where they are. Processes of `multiprocessing` are given as long and then
     ended, with a word: Python would wait for them for good, and nothing else knows of them. Those of `subprocess`

@@ -39,7 +39,7 @@ class JudgeConfig:
         """The judge; None where the workflow has to say its rewards itself.
 
         Args:
-            run_config: the whole run's configuration by attributes, for judges that authors write.
+            run_config: the whole run's configuration by attributes, for judges that users write.
             run_dir: where a judge may keep what it was told.
 
         Raises:

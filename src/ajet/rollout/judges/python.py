@@ -1,4 +1,4 @@
-"""`judge=python`: code of an author's as the judge, a class with `compute_reward` or a function."""
+"""`judge=python`: code of a user's as the judge, a class with `compute_reward` or a function."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ajet.config.authors.importing import authors_code, load_object
 from ajet.config.fields import code, named
+from ajet.config.user_code.importing import load_object, running_user_code
 from ajet.errors import ConfigError
 from ajet.rollout.judges.base import BaseJudge, ScoreConfig
 from ajet.rollout.own_thread import run_on_own_thread
@@ -36,7 +36,7 @@ class PythonJudgeConfig(ScoreConfig):
         """
         loaded = load_object(self.entry, setting="judge.entry")
         if isinstance(loaded, type):
-            with authors_code(f"judge.entry={self.entry}"):
+            with running_user_code(f"judge.entry={self.entry}"):
                 made: Any = loaded(run_config)
             if not hasattr(made, "compute_reward"):
                 raise ConfigError(f"judge.entry={self.entry}: {loaded.__name__} has no compute_reward")
@@ -47,7 +47,7 @@ class PythonJudgeConfig(ScoreConfig):
 
 
 class FunctionJudge(BaseJudge):
-    """Asks an author's function where the episode runs."""
+    """Asks a user's function where the episode runs."""
 
     def __init__(self, config: PythonJudgeConfig, compute_reward: Any) -> None:
         """`compute_reward`: as `BaseJudge.compute_reward`."""

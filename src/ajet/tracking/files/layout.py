@@ -34,7 +34,7 @@ RUN_FILES: tuple[RunFile, ...] = (
     RunFile(
         path="code.json",
         meaning="Which code and keys outside ajet the run used, signed with the user's own key, so that `resume` and "
-        "`evaluate` run nothing of a stranger's unasked.",
+        "`evaluate` run nothing of another user's unasked.",
     ),
     RunFile(
         path="metrics.jsonl",

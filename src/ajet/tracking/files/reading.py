@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from ajet.config.authors.lines import escape_control_characters
 from ajet.errors import RunDirectoryError
+from ajet.tracking.files.legible import escape_control_characters
 
 T = TypeVar("T")
 LARGEST = 64 * 2**20
@@ -117,7 +117,7 @@ def _metric_line(path: Path, number: int, text: bytes) -> dict[str, float]:
     is_step = isinstance(line, dict) and isinstance(line.get("step"), int) and line["step"] >= 0
     if not is_step or any(isinstance(value, bool) or not _is_number(value) for value in line.values()):
         raise damaged(path, f"line {number} is not a step and its numbers")
-    # Earlier versions wrote names as authors gave them, which a table need not take.
+    # Earlier versions wrote names as users gave them, which a table need not take.
     return {escape_control_characters(name): value for name, value in line.items()}
 
 

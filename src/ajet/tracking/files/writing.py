@@ -65,8 +65,8 @@ def writing(path: Path | str) -> Iterator[None]:
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make the file under another name, and put it in place.
 
-    A device or a pipe (`/dev/stdout`) is written to and stays. A link to a file is replaced and not followed, for a
-    stranger's run directory may hold links to anything.
+    A device or a pipe (`/dev/stdout`) is written to and stays. A link to a file is replaced and not followed, for
+    another user's run directory may hold links to anything.
 
     Raises:
         StorageError: it cannot be written; what was there before still is.

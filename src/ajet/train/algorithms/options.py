@@ -20,8 +20,8 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from ajet.config.algorithm import OPTION_FOLDERS, AlgorithmConfig, is_built_in
-from ajet.config.authors.importing import authors_code, load_object
-from ajet.config.authors.lines import one_line
+from ajet.config.user_code.importing import load_object, running_user_code
+from ajet.config.user_code.lines import one_line
 from ajet.errors import AlgorithmError, ConfigError, is_users
 
 _READ_BY = {"clip_low": "loss", "clip_high": "loss", "dr_grpo_max_length": "aggregation"}
@@ -73,7 +73,7 @@ def find_option(kind: str, algorithm: AlgorithmConfig, *, num_given: int) -> Opt
         found = load_object(name, setting=f"algorithm.{kind}")
     else:
         found = getattr(importlib.import_module(f"ajet.train.algorithms.{OPTION_FOLDERS[kind]}.{name}"), name)
-    with authors_code(setting):
+    with running_user_code(setting):
         if not callable(found):
             raise ConfigError(f"{setting} is neither a function nor a class")
         settings = _settings(kind, found, algorithm)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-from ajet.config.authors.importing import FORMS, authors_code, split_entry
+from ajet.config.user_code.importing import FORMS, running_user_code, split_entry
 from ajet.errors import ConfigError
 
 
@@ -31,7 +31,7 @@ def check_entry(entry: str, *, setting: str) -> None:
         raise ConfigError(f"{setting}={entry}: there is no {kind} {place}")
     if files[-1].suffix != ".py":
         return  # compiled: only running it would tell
-    with authors_code(f"{setting}={entry}"):
+    with running_user_code(f"{setting}={entry}"):
         names = list(_names_in(ast.parse(files[-1].read_bytes(), filename=str(files[-1]))))
     if name not in names and "*" not in names and "__getattr__" not in names:
         public = [known for known in names if not known.startswith("_")]

@@ -1,7 +1,7 @@
 """`package.module:name`, `package.module->name`, `package.module.name` or `path/file.py->name` -> that object.
 
-Code of authors runs here for the first time, and again where its file was edited since, as notebooks do between two
-runs: what runs is what the file says now. What it raises becomes one sentence that names the author's line.
+Code of users runs here for the first time, and again where its file was edited since, as notebooks do between two
+runs: what runs is what the file says now. What it raises becomes one sentence that names the user's line.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ajet.config.authors.cells import is_kept
-from ajet.config.authors.helpers import helper_files
-from ajet.config.authors.lines import one_line
+from ajet.config.user_code.cells import is_kept
+from ajet.config.user_code.helpers import helper_files
+from ajet.config.user_code.lines import one_line
 from ajet.errors import AjetError, ConfigError, is_users
 
 FORMS = "package.module:name, package.module->name or path/file.py->name"
 _LAST_RUN: dict[str, str] = {}
 """Module that was imported by its name -> SHA-256 of its file and its helpers' then."""
 _HELPERS: dict[Path, str] = {}
-"""Author's file that an entry's file imports -> SHA-256 of what it said when the entry last ran."""
+"""User's file that an entry's file imports -> SHA-256 of what it said when the entry last ran."""
 
 
 @contextmanager
-def authors_code(setting: str) -> Iterator[None]:
-    """Around code of an author's that runs before any episode does.
+def running_user_code(setting: str) -> Iterator[None]:
+    """Around code of a user's that runs before any episode does.
 
     Args:
         setting: the setting that named it, with its value, for errors.
 
     Raises:
-        ConfigError: the code raised, were it `SystemExit`; the message names the author's line.
+        ConfigError: the code raised, were it `SystemExit`; the message names the user's line.
     """
     try:
         yield
@@ -75,7 +75,7 @@ def load_module(entry: str, *, setting: str) -> tuple[ModuleType, str]:
     place, name = split_entry(entry)
     if not place or not name:
         raise ConfigError(f"{setting}={entry} names nothing that can be loaded: give {FORMS}")
-    with authors_code(f"{setting}={entry}"):
+    with running_user_code(f"{setting}={entry}"):
         module = _import_file(Path(place), setting) if place.endswith(".py") else _import_module(place, setting)
     return module, name
 
@@ -115,7 +115,7 @@ def _import_module(name: str, setting: str) -> ModuleType:
 
 
 def _digest_with_helpers(content: bytes, file: Path) -> str:
-    """SHA-256 of a file and of the author's files that it imports. Where one of these has been edited since they were
+    """SHA-256 of a file and of the user's files that it imports. Where one of these has been edited since they were
     last asked for, they are forgotten as modules, so that Python imports them anew."""
     helpers = helper_files(file)
     now = {helper: sha256(helper.read_bytes()).hexdigest() for helper in helpers}
@@ -144,7 +144,7 @@ def _import_file(path: Path, setting: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # Registered before it runs: dataclasses and pydantic look a class's module up by name.
     sys.modules[name] = module
-    # What a notebook's class imports lies elsewhere, and the run directory that it is kept in may be a stranger's.
+    # What a notebook's class imports lies elsewhere, and the run directory that it is kept in may be another user's.
     if str(path.parent) not in sys.path and not is_kept(content):
         sys.path.insert(0, str(path.parent))
     try:

@@ -15,9 +15,9 @@ from functools import cache, partial
 from inspect import signature
 from typing import Any, get_type_hints
 
-from ajet.config.authors.importing import load_object
 from ajet.config.component import check_component
 from ajet.config.fields import CODE, RULE, Rule, needed
+from ajet.config.user_code.importing import load_object
 from ajet.data.listed import ListConfig
 from ajet.engine.base import EngineConfig
 from ajet.errors import ConfigError
@@ -52,12 +52,12 @@ INTERFACES: Mapping[str, Interface] = {
 }
 
 
-def is_outside(name: object) -> bool:
+def is_user_entry(name: object) -> bool:
     """Whether an option's name is an import path."""
     return isinstance(name, str) and any(mark in name for mark in ("->", ":", "."))
 
 
-def outside_option(group: str, entry: str, key: str) -> type[Any]:
+def user_option(group: str, entry: str, key: str) -> type[Any]:
     """The configuration of a user's class.
 
     Args:

@@ -62,7 +62,7 @@ def _equal(held: object, made: object) -> bool:
         return False
     try:
         return (held == made) is True
-    except Exception:  # as above: `==` is the author's, too
+    except Exception:  # as above: `==` is the user's, too
         return False
 
 

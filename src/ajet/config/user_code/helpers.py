@@ -1,4 +1,4 @@
-"""The author's other files that a file imports, found by reading it: they are part of the program that it is.
+"""The user's other files that a file imports, found by reading it: they are part of the program that it is.
 
 In: a file. Out: files, without running any. Left out: what is installed, for nobody edits it between two runs, and
 imports whose names are only made when the code runs.
@@ -12,12 +12,14 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from ajet.config.user_code.lines import PACKAGE
+
 _INSTALLED = tuple(
     Path(place)
     for place in (
         *(str(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
         *site.getsitepackages(),
-        str(Path(__file__).resolve().parents[2]),
+        str(PACKAGE),
     )
 )
 

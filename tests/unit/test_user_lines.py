@@ -1,4 +1,4 @@
-"""Whose line an exception is shown at: the author's, not ajet's before it nor a library's behind it."""
+"""Whose line an exception is shown at: the user's, not ajet's before it nor a library's behind it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ajet.config.authors.importing import load_object
-from ajet.config.authors.lines import one_line, own_traceback
+from ajet.config.user_code.importing import load_object
+from ajet.config.user_code.lines import one_line, user_traceback
 from ajet.errors import ConfigError
 from ajet.workflows.signals.game import speaker_prompt
 
@@ -43,24 +43,24 @@ async def in_a_group() -> None:
         group.create_task(fails())
 
 
-def test_the_line_is_the_authors_though_a_library_raised() -> None:
+def test_the_line_is_the_users_though_a_library_raised() -> None:
     line = reads_no_json.__code__.co_firstlineno + 1
     assert one_line(raised(reads_no_json)).startswith("JSONDecodeError: ")
     assert one_line(raised(reads_no_json)).endswith(f"({HERE}:{line})")
-    told = own_traceback(raised(reads_no_json))
+    told = user_traceback(raised(reads_no_json))
     # The library's lines stay in between, for whoever wants to know why.
     assert "json/decoder.py" in told and told.endswith(f'at {HERE}:{line}: json.loads("{{")')
 
 
 def test_causes_are_told_with_their_own_lines_first() -> None:
-    told = own_traceback(raised(wraps))
+    told = user_traceback(raised(wraps))
     assert told.index("JSONDecodeError: ") < told.index("direct cause") < told.index("RuntimeError: no task")
     assert told.endswith('raise RuntimeError("no task") from error')
 
 
 def test_what_a_task_group_collected_is_told_one_by_one() -> None:
     error = raised(lambda: asyncio.run(in_a_group()))
-    told = own_traceback(error)
+    told = user_traceback(error)
     assert "create_task" not in told and told.index("TaskGroup()") < told.index("JSONDecodeError")
     assert told.endswith('json.loads("{")') and one_line(error).startswith("JSONDecodeError")
 
@@ -70,14 +70,14 @@ def test_a_workflow_that_ships_with_ajet_has_lines_of_its_own() -> None:
     assert "signals/game.py" in one_line(error)
 
 
-def test_where_nobody_is_the_author_the_innermost_line_is_named() -> None:
+def test_where_nobody_is_the_user_the_innermost_line_is_named() -> None:
     with pytest.raises(ConfigError) as caught:
         load_object("nothing", setting="here")
     error = caught.value
     assert error.__traceback__ is not None
     ajets = error.with_traceback(error.__traceback__.tb_next)
-    here = "ajet/config/authors/importing.py"
-    assert here in one_line(ajets) and here in own_traceback(ajets)
+    here = "ajet/config/user_code/importing.py"
+    assert here in one_line(ajets) and here in user_traceback(ajets)
 
 
 @pytest.mark.parametrize(

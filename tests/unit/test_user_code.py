@@ -1,4 +1,4 @@
-"""Whatever an author's code raises, returns, swallows or blocks on stays inside its episode."""
+"""Whatever a user's code raises, returns, swallows or blocks on stays inside its episode."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import Run, by_sdk, by_url
 from transformers import PreTrainedTokenizerBase
 
-from ajet.config.authors.lines import one_line, own_traceback
 from ajet.config.root import Config
+from ajet.config.user_code.lines import one_line, user_traceback
 from ajet.errors import WorkflowError
 from ajet.records import Episode
 from ajet.rollout.judges.base import BaseJudge
@@ -170,7 +170,7 @@ def test_an_exception_that_raises_when_it_is_read_is_a_failure_of_its_episode(
     lost, other = play(Run(tokenizer), lambda: Odd(act=raises(error), by_thread=by_thread))
     assert lost.status == "infra_error" and str(lost.error).startswith(words)
     assert other.status == "ok"
-    assert "Traceback" in own_traceback(error) or own_traceback(error) == one_line(error)
+    assert "Traceback" in user_traceback(error) or user_traceback(error) == one_line(error)
 
 
 def test_a_chain_of_causes_longer_than_python_recurses_is_told() -> None:
@@ -178,7 +178,7 @@ def test_a_chain_of_causes_longer_than_python_recurses_is_told() -> None:
     for number in range(1, 3000):
         cause, error = error, ValueError(number)
         error.__cause__ = cause
-    assert own_traceback(error).endswith("ValueError: 2999\n") and one_line(error) == "ValueError: 2999"
+    assert user_traceback(error).endswith("ValueError: 2999\n") and one_line(error) == "ValueError: 2999"
 
 
 @pytest.mark.parametrize("by_thread", [False, True])
@@ -203,7 +203,7 @@ def test_whatever_a_program_raises_is_a_failure_of_its_episode(
 ) -> None:
     lost, other = play(Run(tokenizer), lambda: Odd(act=act, by_thread=by_thread))
     assert lost.status == "infra_error" and not lost.rewards
-    assert words in str(lost.error) and "test_authors_code.py" in str(lost.error)
+    assert words in str(lost.error) and "test_user_code.py" in str(lost.error)
     assert other.status == "ok" and other.rewards == {"P1": 1.0}
 
 

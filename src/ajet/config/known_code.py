@@ -11,12 +11,13 @@ import hashlib
 import sys
 from pathlib import Path
 
-from ajet.config.algorithm import own_code
-from ajet.config.authors.cells import FILE, is_kept
-from ajet.config.authors.finding import files_of
-from ajet.config.authors.helpers import helper_files
+from ajet.config.algorithm import user_functions
 from ajet.config.fields import CODE, SENT_TO, marked
 from ajet.config.root import Config
+from ajet.config.user_code.cells import FILE, is_kept
+from ajet.config.user_code.finding import files_of
+from ajet.config.user_code.helpers import helper_files
+from ajet.config.user_code.lines import PACKAGE
 from ajet.errors import ConfigError, RunDirectoryError
 from ajet.tracking.files.reading import read_json
 from ajet.tracking.files.signing import is_own, signature
@@ -24,7 +25,6 @@ from ajet.tracking.files.writing import write_json
 from ajet.workflows import builtin_workflows
 
 RECORD = "code.json"
-_PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def record_code(config: Config, run_dir: Path) -> None:
@@ -67,7 +67,7 @@ def named_code(config: Config, *, opponent: bool = True, training: bool = True) 
 
     Example: `{"workflow.entry=/home/ann/game.py->Game": "9f86d0…"}`.
     """
-    entries = dict(own_code(config.algorithm)) if training else {}
+    entries = dict(user_functions(config.algorithm)) if training else {}
     for named in marked(config, CODE):
         unused = (named.key.startswith("opponent.") and not opponent) or (named.key == "logger.own" and not training)
         if not unused and not (named.key == "workflow.entry" and named.value in builtin_workflows()):
@@ -75,7 +75,7 @@ def named_code(config: Config, *, opponent: bool = True, training: bool = True) 
     found: dict[str, str] = {}
     for setting, entry in entries.items():
         files = files_of(entry)
-        if not files or not all(file.is_relative_to(_PACKAGE) for file in files):
+        if not files or not all(file.is_relative_to(PACKAGE) for file in files):
             # Of a notebook's class nothing that lies beside it is imported.
             helpers = [] if not files or is_kept(files[-1].read_bytes()) else helper_files(files[-1])
             found[f"{setting}={entry}"] = _digest([*files, *(file for file in helpers if file not in files)])

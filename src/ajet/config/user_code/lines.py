@@ -1,40 +1,32 @@
-"""Exceptions as the author of a workflow, a judge or tasks reads them: from their own lines on, without ajet's.
+"""Exceptions as the user who wrote a workflow, a judge or tasks reads them: from their own lines on, without ajet's.
 
-In: an exception with its traceback. Out: text. Lines of libraries stay where the author's code called them. An
-exception's class, its `__str__` and all its attributes are author's code, too: nothing that they raise comes out.
+In: an exception with its traceback. Out: text. Lines of libraries stay where the user's code called them. An
+exception's class, its `__str__` and all its attributes are the user's code, too: nothing that they raise comes out.
 """
 
 from __future__ import annotations
 
-import re
 import sysconfig
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from ajet.errors import UserInterrupt
+from ajet.tracking.files.legible import escape_control_characters
 
-_PACKAGE = Path(__file__).resolve().parents[2]
-_NOT_OWN = tuple(f"{place}/" for place in (_PACKAGE, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")))
-_WORKFLOWS = f"{_PACKAGE / 'workflows'}/"
-"""Workflows that ship with ajet have authors, too."""
+PACKAGE = Path(__file__).resolve().parents[2]
+"""Where ajet lies."""
+_NOT_OWN = tuple(f"{place}/" for place in (PACKAGE, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")))
+_WORKFLOWS = f"{PACKAGE / 'workflows'}/"
+"""Workflows that ship with ajet are shown like a user's."""
 MOST_CHARACTERS = 2000
 """Of a message: some libraries put whole documents into theirs."""
-_ILLEGIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NAME = type.__dict__["__name__"]
 """Of a class, past whatever its metaclass answers."""
 
 
-def escape_control_characters(text: str) -> str:
-    """A name or a line as any terminal, file and table takes it: control characters, line ends and half surrogate
-    pairs become escapes, a line end the two characters of `\\n`. What is legible stays as it is."""
-    if text.isprintable():
-        return text
-    return _ILLEGIBLE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
-
-
 def one_line(error: BaseException) -> str:
-    """`Type: message (file:line)`: the innermost line of the author's; of any code's, where none is theirs.
+    """`Type: message (file:line)`: the innermost line of the user's; of any code's, where none is theirs.
 
     Of a group it is the first exception's, for the group says nothing.
     Example: `KeyError: 'word' (/home/me/my_agent.py:12)`, also where the KeyError came up in a library below.
@@ -60,17 +52,17 @@ def _one_line(error: BaseException) -> str:
     return f"{_class_name(error)}{': ' if said else ''}{said}{escape_control_characters(where)}"
 
 
-def own_traceback(error: BaseException) -> str:
-    """The traceback from the author's first line on, causes first; the author's innermost line stands at the end."""
+def user_traceback(error: BaseException) -> str:
+    """The traceback from the user's first line on, causes first; the user's innermost line stands at the end."""
     try:
-        return _own_traceback(error)
+        return _user_traceback(error)
     except UserInterrupt:
         raise
     except BaseException:  # as above
         return one_line(error)
 
 
-def _own_traceback(error: BaseException) -> str:
+def _user_traceback(error: BaseException) -> str:
     told = traceback.TracebackException.from_exception(error)
     own = [frame for frame in traceback.extract_tb(_first(error).__traceback__) if _is_own(frame)]
     _shorten(told)
@@ -79,7 +71,7 @@ def _own_traceback(error: BaseException) -> str:
 
 
 def _message(error: BaseException) -> str:
-    """What it says, on one line; authors write `__str__`, too."""
+    """What it says, on one line; users write `__str__`, too."""
     try:
         said = str.__str__(str(error))  # of a subclass of str, a plain one
     except UserInterrupt:
@@ -117,7 +109,7 @@ def _is_own(frame: traceback.FrameSummary) -> bool:
     return not (name.startswith(("<frozen", *_NOT_OWN)) or "/site-packages/" in name)
 
 
-def own_place(frames: Sequence[traceback.FrameSummary]) -> str:
-    """`file:line` of the innermost frame that is an author's; of any code's, where none is theirs."""
+def user_place(frames: Sequence[traceback.FrameSummary]) -> str:
+    """`file:line` of the innermost frame that is a user's; of any code's, where none is theirs."""
     frame = next((frame for frame in reversed(frames) if _is_own(frame)), frames[-1])
     return f"{frame.filename}:{frame.lineno}"
