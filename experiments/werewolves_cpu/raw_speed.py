@@ -106,7 +106,6 @@ def packs_of(calls: Sequence[Mapping[str, Any]], config: Config) -> list[Pack]:
         learning_rule(config.algorithm),
         PhaseClock(),
         branching_packs=True,
-        sum_over_ranks=lambda totals: totals,
     )
     return [pack for minibatch in batch.minibatches for pack in minibatch]
 

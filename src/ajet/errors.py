@@ -89,6 +89,10 @@ class TrainingError(AjetError):
     names the last sound state. Exit code 1."""
 
 
+class RankError(AjetError):
+    """Another process of the same run has ended, so that this one cannot go on. What is its own is saved."""
+
+
 class StorageError(AjetError):
     """A file cannot be written: the disk is full, there is no permission, its directory is gone. What was there
     before is kept."""

@@ -83,7 +83,7 @@ TABLE: dict[str, set[str]] = {
     | {"engine", "workflows", "workflows.parameters", "tracking", "evaluate"}
     | {"train.timeline", "train.algorithms", "train"},
     "rollout.__main__": MAINS,
-    "train.__main__": MAINS,
+    "train.__main__": MAINS | {"train"},
     "evaluate.__main__": {
         "config.cli",
         "config",

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 from transformers import AutoTokenizer
 
@@ -24,21 +23,25 @@ from ajet.tracking.console import Display, make_display
 from ajet.tracking.files.checkpoints import TOKENIZER, damage, seal
 from ajet.tracking.files.provenance import write_provenance
 from ajet.tracking.files.writing import writing
-from ajet.tracking.loggers import MetricLogger
+from ajet.tracking.loggers import CompositeLogger, MetricLogger
 from ajet.tracking.store import TrajectoryStore
 from ajet.train.algorithms.rule import LearningRule, learning_rule
-from ajet.train.algorithms.weights import BatchTotals
 from ajet.train.checkpoint import CheckpointFolder
 from ajet.train.loop import Trainer
 from ajet.train.model_card import model_card
 from ajet.train.policy import TrainablePolicy
+from ajet.train.ranks import ALONE, Ranks
 from ajet.train.state import RunState
 from ajet.workflows.loading import load_workflow
 from ajet.workflows.parameters import workflow_maker
 
 
-def build_trainer(config: Config) -> Trainer:
+def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
     """Everything a training run needs, the state of the resumed run included.
+
+    Args:
+        config: the same on every rank.
+        ranks: this process among those that run together.
 
     In this order: what can be refused within a second; the engine and who plays on it; the policy, and the state that
     it starts from; the loggers.
@@ -50,10 +53,10 @@ def build_trainer(config: Config) -> Trainer:
     check_training(config.algorithm, config.model.lora, model_path)
     renderer = make_renderer(model_path)
     tasks = _tried_tasks(config)
-    display = make_display(config.logger.console)
+    display = make_display(config.logger.console if ranks.is_first else "none")
     display.say("loading the model and the engine")
     accelerator = make_accelerator(config.hardware)
-    checkpoints, checkpoint = _open_run_dir(config, model_path, display)
+    checkpoints, checkpoint = _open_run_dir(config, model_path, display, ranks)
     with ExitStack() as opened:
         engine = make_engine(config, model_path)
         opened.callback(engine.close)
@@ -61,8 +64,8 @@ def build_trainer(config: Config) -> Trainer:
             config, workflow, make_workflow, model_path, engine, opened, renderer=renderer, display=display
         )
         policy = _checked_policy(config, model_path, accelerator, rule, checkpoints, display)
-        state = _start_state(policy, checkpoints, checkpoint, engine)
-        logger = _start_logger(config, state, opened)
+        state = _start_state(policy, checkpoints, checkpoint, engine, ranks)
+        logger = _start_logger(config, state, opened) if ranks.is_first else CompositeLogger([])
         return Trainer(
             config=config,
             state=state,
@@ -72,7 +75,7 @@ def build_trainer(config: Config) -> Trainer:
             engine=engine,
             policy=policy,
             rule=rule,
-            sum_over_ranks=partial(sum_over_ranks, accelerator),
+            ranks=ranks,
             store=TrajectoryStore(Path(config.run_dir) / "trajectories"),
             logger=logger,
             display=display,
@@ -89,29 +92,40 @@ def _tried_tasks(config: Config) -> TaskSource:
     return tasks
 
 
-def _open_run_dir(config: Config, model_path: str, display: Display) -> tuple[CheckpointFolder, Path | None]:
+def _open_run_dir(
+    config: Config, model_path: str, display: Display, ranks: Ranks
+) -> tuple[CheckpointFolder, Path | None]:
     """The run's checkpoints, and the one that is resumed; none of a run that was killed before its first.
 
     Raises:
         RunDirectoryError: there are checkpoints, and none can be resumed.
     """
     run_dir = Path(config.run_dir)
+    folder = CheckpointFolder(run_dir, keep=config.checkpoint.keep, describe=partial(model_card, config))
+    if not ranks.is_first:
+        return folder, ranks.of_the_first(None)
+    return folder, ranks.of_the_first(_prepared(config, run_dir, model_path, folder, display))
+
+
+def _prepared(
+    config: Config, run_dir: Path, model_path: str, folder: CheckpointFolder, display: Display
+) -> Path | None:
+    """What a run directory holds from the start; returns the checkpoint that is resumed."""
     write_provenance(run_dir)
     _keep_tokenizer(model_path, run_dir / TOKENIZER)
-    folder = CheckpointFolder(run_dir, keep=config.checkpoint.keep, describe=partial(model_card, config))
     if config.resume is None:
-        return folder, None
+        return None
     if not folder.are_there():
         display.say("the run has no checkpoint yet: it begins again")
-        return folder, None
-    return folder, folder.newest()
+        return None
+    return folder.newest()
 
 
 def _start_state(
-    policy: TrainablePolicy, checkpoints: CheckpointFolder, checkpoint: Path | None, engine: Engine
+    policy: TrainablePolicy, checkpoints: CheckpointFolder, checkpoint: Path | None, engine: Engine, ranks: Ranks
 ) -> RunState:
     """The state that the run starts from; the engine has its weights already, unless it is a checkpoint's."""
-    state = RunState(policy=policy, checkpoints=checkpoints)
+    state = RunState(policy=policy, checkpoints=checkpoints, is_written=ranks.is_first)
     if checkpoint is not None:
         state.restore(checkpoint)
         engine.update_weights(policy.merged_weights(), state.num_steps_done)
@@ -170,10 +184,3 @@ def _checked_policy(
 def make_accelerator(hardware: HardwareConfig) -> Accelerator:
     """Accelerate on the configured device."""
     return Accelerator(cpu=hardware.device == "cpu", mixed_precision=hardware.mixed_precision)
-
-
-def sum_over_ranks(accelerator: Accelerator, totals: BatchTotals) -> BatchTotals:
-    """This rank's totals and those of all others, added up."""
-    pair = torch.tensor([totals.num_sequences, totals.num_tokens], device=accelerator.device)
-    num_sequences, num_tokens = accelerator.reduce(pair, reduction="sum").tolist()
-    return BatchTotals(num_sequences=num_sequences, num_tokens=num_tokens)

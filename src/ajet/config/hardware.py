@@ -1,4 +1,4 @@
-"""The machine: device, threads, number format of the arithmetic. One process; several are not supported yet."""
+"""The machine: device, threads, number format of the arithmetic, of each process that trains."""
 
 from __future__ import annotations
 
@@ -37,6 +37,12 @@ PROCESS_ENVIRONMENT = {
     "LRU_CACHE_CAPACITY": "32",
 }
 """What torch and the libraries below it read from the environment when they are loaded."""
+
+
+def rank_and_size() -> tuple[int, int]:
+    """This process's number among those of its run, and how many they are, as torchrun and `accelerate launch` say it;
+    (0, 1) where nothing does."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def prepare_process() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ajet.config.root import Config
 
 
-def plan(config: Config) -> list[str]:
+def plan(config: Config, *, num_processes: int = 1) -> list[str]:
     """One line a topic: who is trained against whom, on what, how much, and where it goes."""
     rollout, algorithm, hardware, evaluation = config.rollout, config.algorithm, config.hardware, config.eval
     episodes = rollout.num_tasks * rollout.group_size
@@ -29,9 +29,12 @@ def plan(config: Config) -> list[str]:
         "rollout": f"{config.total_steps} steps of {rollout.num_tasks} tasks x {rollout.group_size} episodes "
         f"({config.total_steps * episodes} in all), {min(rollout.concurrency, episodes)} at once",
         "engine": f"{config.engine.name} on {hardware.device}" + (f", {threads}" if hardware.device == "cpu" else ""),
+        "processes": f"{num_processes}, which share out episodes and updates",
         "eval": evaluated,
         "run": config.run_dir if config.resume is None else f"{config.run_dir} (resumed)",
     }
+    if num_processes == 1:
+        del lines["processes"]
     return [f"{topic:<10} {line}" for topic, line in lines.items()]
 
 

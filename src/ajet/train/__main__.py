@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ajet.config.cli.calling import Invocation, alone, arguments_of, check_named_once, run_call
+from ajet.config.cli.ending import ending_signals
 from ajet.config.cli.entry import run_entry
-from ajet.config.cli.process import run_as_process
+from ajet.config.cli.process import interrupt, run_as_process
 from ajet.config.compose import load_training
+from ajet.config.hardware import prepare_process, rank_and_size
 from ajet.config.known_code import record_code
 from ajet.config.plan import plan
 from ajet.config.root import Config
-from ajet.config.saved import save
+from ajet.config.saved import load as load_run
+from ajet.config.saved import save, with_user_options
+from ajet.errors import AjetError, RunInterruptedError, UserInterrupt
 from ajet.tracking.files.attempts import check_resumable, set_aside
 from ajet.tracking.files.lock import locked
 
@@ -48,24 +53,59 @@ def train(config: Config) -> float | None:
         if config.resume is not None:
             check_resumable(run_dir)
         set_aside(run_dir)
-        print("\n".join(plan(config)), flush=True)
+        print("\n".join(plan(config, num_processes=rank_and_size()[1])), flush=True)
         record_code(config, run_dir)
         save(config, run_dir / "config.yaml")
         # Loads torch, vLLM and AgentScope: only once the configuration is known to work.
         from ajet.assemble.trainer import build_trainer
+        from ajet.train.ranks import joined
 
-        return build_trainer(config).run()
+        with joined() as ranks:
+            ranks.of_the_first(config.run_dir)
+            return build_trainer(config, ranks).run()
+
+
+def train_beside_the_first() -> int:
+    """Train as another process of the run does that the first one leads; returns the exit code.
+
+    It takes the configuration that the first has saved, writes nothing, and says nothing: what the run ends with, the
+    first one says.
+    """
+    from ajet.assemble.trainer import build_trainer
+    from ajet.train.ranks import joined
+
+    prepare_process()
+    try:
+        # Until all have joined a signal ends this process at once: nothing is lost, and the launcher waits for it.
+        with joined() as ranks, ending_signals(interrupt):
+            config = with_user_options(load_run(Path(ranks.of_the_first(""))))
+            build_trainer(config, ranks).run()
+    except RunInterruptedError as stop:
+        return 128 + stop.signum
+    except AjetError:
+        return 1
+    except UserInterrupt as stop:
+        return 128 + stop.signum
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Entry point; returns the exit code. Under a launcher of several processes the first one leads."""
+    rank, size = rank_and_size()
+    if rank > 0:
+        return train_beside_the_first()
+    arguments = sys.argv[1:] if argv is None else argv
+    if size > 1 and {"-m", "--multirun"} & set(arguments):
+        told = "a sweep cannot be run by several processes together: start it without torchrun or accelerate launch"
+        print(f"error: {told}", file=sys.stderr, flush=True)
+        return 2
     return run_entry("train", load, train, argv)
 
 
 def from_python(workflow: object, overrides: Sequence[str], settings: Mapping[str, object]) -> Run:
     """`ajet.train(...)`, which says what it takes and raises."""
     # Load pydantic, and pandas.
-    from ajet.analysis import load_run
+    from ajet.analysis import load_run as read_run
     from ajet.workflows.naming import name_workflow
 
     with alone("ajet.train"):  # a notebook's cells may be run anew
@@ -74,7 +114,7 @@ def from_python(workflow: object, overrides: Sequence[str], settings: Mapping[st
     check_named_once(named.overrides, arguments, name="ajet.train")
     asked = [*named.overrides, *arguments]
     call = Invocation(name="ajet.train", config_name="train", overrides=asked, source=named.source)
-    return load_run(run_call(call, load, train))
+    return read_run(run_call(call, load, train))
 
 
 def command() -> NoReturn:

@@ -6,7 +6,7 @@ In: the groups of one step. Out: a `TrainingBatch`. In the order of docs/design.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -40,16 +40,14 @@ def build_batch(
     clock: PhaseClock,
     *,
     branching_packs: bool,
-    sum_over_ranks: Callable[[BatchTotals], BatchTotals],
 ) -> TrainingBatch:
     """Credit, cut and pack one step's groups.
 
     Args:
-        groups: this rank's, in the order in which they are cut into minibatches.
+        groups: of all ranks, in the order in which they are cut into minibatches.
         rule: baselines, aggregation, minibatches and packs.
         clock: takes the time.
         branching_packs: whether the model computes packs that branch exactly (`train/attention.py`).
-        sum_over_ranks: adds this rank's totals up with the others'.
     """
     with clock.phase("advantage"):
         credited = [rule.group_advantages(group) for group in groups]
@@ -57,11 +55,7 @@ def build_batch(
         divided = _split_into_minibatches(list(zip(groups, credited, strict=True)), rule.config.num_minibatches)
         samples = [[row for group, credit in part for row in _rows(group, credit)] for part in divided]
         tags = tuple(sorted({row.target_tag for rows in samples for row in rows}))
-        totals = [sum_over_ranks(batch_totals(rows)) for rows in samples]
-        minibatches = [
-            _packs(rows, tags, rule, total, branches=branching_packs)
-            for rows, total in zip(samples, totals, strict=True)
-        ]
+        minibatches = [_packs(rows, tags, rule, batch_totals(rows), branches=branching_packs) for rows in samples]
     advantages = {
         (group.task.task_id, repeat, call): value
         for group, credit in zip(groups, credited, strict=True)

@@ -6,7 +6,7 @@ A line of `metrics.jsonl` with step s holds what was measured with the policy af
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -18,24 +18,25 @@ from ajet.errors import (
     AlgorithmError,
     EngineError,
     LoggerError,
+    RankError,
     RunInterruptedError,
     StorageError,
     TrainingError,
     WorkflowError,
 )
-from ajet.evaluate.scores import Evaluation, play_held_out
-from ajet.records import EpisodeGroup
+from ajet.evaluate.scores import Evaluation, score_groups
+from ajet.records import EpisodeGroup, Task
 from ajet.rollout.runtime import Interrupted, RolloutRuntime
-from ajet.rollout.scheduler import RolloutScheduler, require_trained_play
+from ajet.rollout.scheduler import RolloutScheduler, require_trained_play, require_usable_play
 from ajet.tracking.console import Display
 from ajet.tracking.files.writing import refusal
 from ajet.tracking.loggers import MetricLogger
 from ajet.tracking.metrics import Metrics, episode_metrics, token_metrics
 from ajet.tracking.store import TrajectoryStore
 from ajet.train.algorithms.rule import LearningRule
-from ajet.train.algorithms.weights import BatchTotals
 from ajet.train.batch import TrainingBatch, build_batch
 from ajet.train.policy import TrainablePolicy
+from ajet.train.ranks import Ranks, hearing_of_the_lost
 from ajet.train.state import RunState
 from ajet.train.summary import RunSummary
 
@@ -55,8 +56,8 @@ class Trainer:
     engine: Engine
     policy: TrainablePolicy
     rule: LearningRule
-    sum_over_ranks: Callable[[BatchTotals], BatchTotals]
-    """Adds this process's sizes of a batch up with those of all others."""
+    ranks: Ranks
+    """The processes that play and train together; every one of them runs this loop."""
     store: TrajectoryStore
     logger: MetricLogger
     display: Display
@@ -91,7 +92,7 @@ class Trainer:
         try:
             while self.state.num_steps_done < self.config.total_steps:
                 self._step()
-                self.runtime.check()
+                self.ranks.agree(self.runtime.check)
                 if self.num_skipped_in_a_row >= MOST_SKIPPED:
                     self._stop_unsound_run()
                 if self._save_due():
@@ -105,7 +106,7 @@ class Trainer:
             ) from None
         except StorageError as error:
             raise self.state.save_if_possible(error) from error
-        except (WorkflowError, AlgorithmError, EngineError, LoggerError, OSError) as error:
+        except (WorkflowError, AlgorithmError, EngineError, LoggerError, RankError, OSError) as error:
             # Raised around updates, never within one: the weights are those after `num_steps_done` steps.
             said = refusal(error) if isinstance(error, OSError) else str(error)
             if not self.state.num_steps_done or said is None:
@@ -144,29 +145,33 @@ class Trainer:
     def _evaluate(self) -> Evaluation:
         settings = self.config.eval
         tasks = self.tasks.held_out_tasks(settings.num_tasks, offset=settings.seed_offset)
-        self.display.phase("eval", len(tasks) * settings.repeats)
         with self.state.clock.phase("eval"):
-            evaluation, groups = self.runtime.run(
-                play_held_out(
-                    self.scheduler, tasks, repeats=settings.repeats, collection=f"eval/{self.state.num_steps_done}"
-                )
-            )
-        if self.config.logger.trajectories_every:
+            groups = self._play("eval", tasks, settings.repeats, "eval", f"eval/{self.state.num_steps_done}")
+        require_usable_play(groups)
+        if self.config.logger.trajectories_every and self.ranks.is_first:
             self.store.write(groups, {}, step=self.state.num_steps_done, split="eval")
-        return evaluation
+        return score_groups(groups)
 
     def _collect(self) -> list[EpisodeGroup]:
         settings = self.config.rollout
         tasks = self.tasks.train_tasks(self.state.num_steps_done, settings.num_tasks)
-        self.display.phase("rollout", len(tasks) * settings.group_size)
+        stream = f"train/{self.state.num_steps_done}"
         with self.state.clock.phase("rollout"):
-            groups = self.runtime.run(
-                self.scheduler.collect(
-                    tasks, group_size=settings.group_size, stream=f"train/{self.state.num_steps_done}"
-                )
-            )
+            groups = self._play("rollout", tasks, settings.group_size, stream, stream)
         require_trained_play(groups, max_lost_fraction=settings.max_lost_fraction)
         return groups
+
+    def _play(
+        self, phase: str, tasks: Sequence[Task], num_episodes: int, stream: str, collection: str
+    ) -> list[EpisodeGroup]:
+        """A group of episodes a task, shared out among the ranks; all groups, in the order of the tasks, on each."""
+        mine = self.ranks.share(tasks)
+        self.display.phase(phase, len(mine) * num_episodes)
+        return self.ranks.together(
+            lambda: self.runtime.run(
+                self.scheduler.collect(mine, group_size=num_episodes, stream=stream, collection=collection)
+            )
+        )
 
     def _credit_and_pack(self, groups: list[EpisodeGroup]) -> TrainingBatch:
         self.display.phase("packing")
@@ -175,17 +180,22 @@ class Trainer:
             self.rule,
             self.state.clock,
             branching_packs=self.policy.why_chains_only is None,
-            sum_over_ranks=self.sum_over_ranks,
         )
 
     def _update(self, batch: TrainingBatch) -> Metrics:
         self.display.phase("update")
         with self.state.clock.phase("update"):
             try:
-                metrics = self.policy.train_batch(
-                    batch.minibatches, batch.tags, num_steps_done=self.state.num_steps_done
-                )
-            except AlgorithmError as error:  # after an earlier minibatch's step, maybe: these weights are of no step
+                with hearing_of_the_lost():
+                    metrics = self.policy.train_batch(
+                        [self.ranks.share(packs) for packs in batch.minibatches],
+                        batch.tags,
+                        num_steps_done=self.state.num_steps_done,
+                    )
+            except (
+                AlgorithmError,
+                RankError,
+            ) as error:  # after an earlier minibatch's step, maybe: these weights are of no step
                 raise TrainingError(f"{error}; {self.state.last_sound_state()}") from error
             if not self.policy.is_finite():
                 raise TrainingError(
@@ -211,6 +221,8 @@ class Trainer:
             self.engine.update_weights(self.policy.merged_weights(), self.state.num_steps_done)
 
     def _log(self, step: int, metrics: Metrics, groups: list[EpisodeGroup], batch: TrainingBatch) -> None:
+        if not self.ranks.is_first:
+            return
         every, failure = self.config.logger.trajectories_every, None
         with self.state.clock.phase("log"):
             if every and step % every == 0:
@@ -233,6 +245,9 @@ class Trainer:
 
     def _conclude(self, after: Evaluation | None) -> float | None:
         """Log the final evaluation, write `summary.json`, show the closing tables."""
+        score = None if after is None or not after.scores else fmean(after.scores.values())
+        if not self.ranks.is_first:
+            return score
         if after is not None:
             self.logger.log(self.state.num_steps_done, _eval_metrics(after))
         summary = RunSummary(
@@ -244,7 +259,7 @@ class Trainer:
             confidence=self.config.eval.confidence,
         )
         summary.write(Path(self.config.run_dir), self.display)
-        return None if after is None or not after.scores else fmean(after.scores.values())
+        return score
 
 
 def _eval_metrics(evaluation: Evaluation) -> Metrics:

@@ -29,6 +29,8 @@ class RunState:
 
     policy: TrainablePolicy
     checkpoints: CheckpointFolder
+    is_written: bool = True
+    """Whether this process writes the state; of several that run together one does."""
     clock: PhaseClock = field(default_factory=PhaseClock)
     num_steps_done: int = 0
     """Training steps done so far, those of the run that is being resumed included."""
@@ -46,6 +48,9 @@ class RunState:
             StorageError: it cannot be written; earlier checkpoints stay as they are.
         """
         if self.num_steps_done == self.saved_at:
+            return
+        if not self.is_written:
+            self.saved_at = self.num_steps_done
             return
         with self.clock.phase("save"):
             self.checkpoints.save(
