@@ -79,6 +79,17 @@ def test_code_of_a_run_is_run_again_only_as_it_was_recorded_or_with_leave(
     assert resume(run, "trust_code=true") == 0
 
 
+def test_code_that_is_not_to_be_found_is_not_said_to_have_changed(
+    tmp_path: Path, program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    own_run(run, "workflow=custom", f'workflow.entry="{program}->Game"')
+    program.unlink()
+    assert resume(run) == 2
+    said = capsys.readouterr().err
+    assert "there is no such file or module here" in said and "trust_code" not in said
+
+
 def test_another_users_record_does_not_count_even_if_its_hashes_are_right(
     tmp_path: Path, program: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,6 +74,16 @@ class OfFrozen(Mine):
     def __init__(self, config: Frozen) -> None: ...
 
 
+@dataclass
+class NoDefault:
+    words: dict = None
+    size: int = "big"
+
+
+class OfNoDefault(Mine):
+    def __init__(self, config: NoDefault) -> None: ...
+
+
 number = 3
 """
 
@@ -121,6 +131,7 @@ def test_a_class_is_given_its_settings_and_what_it_names_of_the_run(file: Path) 
         ("Half", [], r"Half has no update_weights; it needs generate, update_weights, close"),
         ("Bare", [], "__init__ of Bare takes no configuration"),
         ("OfFrozen", [], r"Frozen cannot hold settings: cannot inherit non-frozen dataclass"),
+        ("OfNoDefault", [], r"engine=.*OfNoDefault: NoDefault cannot hold settings: .*words"),
         ("number", [], "is not a class"),
     ],
 )

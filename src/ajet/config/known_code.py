@@ -57,6 +57,8 @@ def require_known_code(
         return
     known = _recorded(run_dir)
     for what, digest in named_code(config, opponent=own_opponent, training=training).items():
+        if not digest and known.get(what):
+            raise ConfigError(f"{setting} needs {what}, and there is no such file or module here: start where there is")
         if known.get(what) != digest and not (digest in known.values() and _is_kept(what, run_dir)):
             why = "has changed since the run was made" if what in known else "is not recorded as yours"
             raise ConfigError(f"{setting} would use {what}, which {why}: look at it, and allow it with trust_code=true")

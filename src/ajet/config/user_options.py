@@ -15,6 +15,9 @@ from functools import cache, partial
 from inspect import signature
 from typing import Any, get_type_hints
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
 from ajet.config.component import check_component
 from ajet.config.fields import CODE, RULE, Rule, needed
 from ajet.config.user_code.importing import load_object
@@ -83,14 +86,17 @@ def _option_of(component: type[Any], group: str, entry: str, key: str) -> type[A
     # A field without a default would have to stand before those of the group, which have one.
     required = [(spec.name, spec.type, needed()) for spec in fields(own) if _is_required(spec)]
     try:
-        return make_dataclass(
+        made = make_dataclass(
             f"{component.__name__}Option",
             [(key, str, _entry(entry)), *required],
             bases=bases,
             namespace={"component": component, "__module__": own.__module__, "__doc__": component.__doc__},
         )
-    except TypeError as error:
-        raise ConfigError(f"{setting}: {own.__name__} cannot hold settings: {error}") from error
+        OmegaConf.structured(made)  # a default that its field cannot have, or a type that no setting has
+    except (TypeError, ValueError, OmegaConfBaseException) as error:
+        said = str(error).partition("\n")[0]
+        raise ConfigError(f"{setting}: {own.__name__} cannot hold settings: {said}") from error
+    return made
 
 
 def unloaded_option(group: str, entry: str, key: str, content: Mapping[str, Any]) -> type[Any]:
