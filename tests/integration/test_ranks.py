@@ -30,9 +30,9 @@ ENDS_WITHIN_S = 30
 @contextmanager
 def started(num: int, run: Path, *overrides: str) -> Iterator[subprocess.Popen[str]]:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num}"] if num > 1 else []
-    command = [sys.executable, *launcher, "-m", "ajet.train", *overrides]
-    if not any(override.startswith("resume=") for override in overrides):
-        command += [*SMALL, f"run_dir={run}"]
+    begun = any(override.startswith("resume=") for override in overrides)
+    placed = [] if begun else [*SMALL, f"run_dir={run}"]
+    command = [sys.executable, *launcher, "-m", "ajet.train", *placed, *overrides]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
