@@ -24,8 +24,8 @@ from ajet.config.model import resolve_model_path
 from ajet.data.randomness import derive_rng, derive_seed
 from ajet.engine.base import Engine, SamplingRequest
 from ajet.engine.checkpoint import load_causal_lm
-from ajet.engine.decoding import TransformersEngine
 from ajet.engine.transformers import TransformersConfig
+from ajet.engine.transformers_engine import TransformersEngine
 from ajet.records import Call, Episode, EpisodeGroup, Task
 from ajet.train.algorithms.rule import LearningRule, learning_rule
 from ajet.train.algorithms.weights import batch_totals

@@ -34,7 +34,7 @@ __version__ = "0.1.0"
 # AgentJet's workflows import `ajet.schema.task` and the like; those modules live together in one folder.
 __path__.append(str(Path(__file__).parent / "rollout" / "agents" / "agentjet"))
 
-_HOMES = {
+_EXPORTS = {
     "AjetTuner": "ajet.tuner",
     "OpenAIAddress": "ajet.tuner",
     "PolicyError": "ajet.errors",
@@ -66,6 +66,6 @@ def __getattr__(name: str) -> Any:
 
     if name in _MODULES:
         return import_module(f"ajet.{name}")
-    if name not in _HOMES:
+    if name not in _EXPORTS:
         raise AttributeError(f"module 'ajet' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_EXPORTS[name]), name)

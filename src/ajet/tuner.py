@@ -162,8 +162,8 @@ class AjetTuner:
             return AgentModel(agent, source, episode=self._episode, refusals=self._refusals)
         if not has_own:
             raise ConfigError(
-                f"Agent {name!r} with target_tag {tag!r} is not trained and has no debug_model: set "
-                "opponent=scripted, random, frozen or openai, or train it too."
+                f"Agent {name!r} with target_tag {tag!r} is not trained and has no debug_model: choose an "
+                "opponent (`--help` lists those of opponent=...), or train it too."
             )
         return None
 

@@ -9,8 +9,8 @@ import pytest
 from tests.engine_contract import ModelEngineContract, ModelSubject, make_request
 from tests.integration.tiny_model import MAX_CONTEXT, build_tiny_model, save_tiny_model
 
-from ajet.engine.decoding import TransformersEngine
 from ajet.engine.transformers import TransformersConfig
+from ajet.engine.transformers_engine import TransformersEngine
 
 
 @pytest.fixture(scope="module")

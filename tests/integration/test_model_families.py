@@ -20,9 +20,9 @@ from tests.model_families import VOCAB_SIZE, tiny_model
 from ajet.config.algorithm import AlgorithmConfig
 from ajet.engine.base import SamplingRequest
 from ajet.engine.checkpoint import attention_implementation, load_causal_lm
-from ajet.engine.decoding import TransformersEngine
 from ajet.engine.families import TREE_FAMILIES
 from ajet.engine.transformers import TransformersConfig
+from ajet.engine.transformers_engine import TransformersEngine
 from ajet.errors import ConfigError
 from ajet.records import TrainingSample
 from ajet.train.algorithms.rule import learning_rule

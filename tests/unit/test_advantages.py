@@ -28,22 +28,22 @@ rewards_lists = st.lists(st.floats(-5, 5), min_size=2, max_size=6)
 
 def test_grpo_divides_by_the_sample_deviation_plus_epsilon() -> None:
     # Rewards 0, 0, 1: mean 1/3, std sqrt(1/3) = 0.57735.
-    values = group_advantages(make_group(0, 0, 1), "grpo").values
+    values = group_advantages(make_group(0, 0, 1), "grpo").of_agents
     assert values[2, "P1"] == pytest.approx((2 / 3) / (math.sqrt(1 / 3) + 1e-4))
     assert values[0, "P1"] == pytest.approx((-1 / 3) / (math.sqrt(1 / 3) + 1e-4))
 
 
 def test_dr_grpo_only_centres_and_rloo_leaves_the_episode_itself_out() -> None:
-    assert group_advantages(make_group(0, 0, 1), "dr_grpo").values[2, "P1"] == pytest.approx(2 / 3)
-    rloo = group_advantages(make_group(0, 0, 1), "rloo").values
+    assert group_advantages(make_group(0, 0, 1), "dr_grpo").of_agents[2, "P1"] == pytest.approx(2 / 3)
+    rloo = group_advantages(make_group(0, 0, 1), "rloo").of_agents
     assert rloo[2, "P1"] == 1.0 and rloo[0, "P1"] == -0.5
 
 
 def test_a_flat_group_and_a_singleton_contribute_zero_and_are_named() -> None:
     flat = group_advantages(make_group(1, 1, 1), "grpo")
-    assert set(flat.values.values()) == {0.0} and flat.zero_std_tags == {"seer"} and not flat.singleton_tags
+    assert set(flat.of_agents.values()) == {0.0} and flat.zero_std_tags == {"seer"} and not flat.singleton_tags
     single = group_advantages(make_group(1), "rloo")
-    assert single.values == {(0, "P1"): 0.0} and single.singleton_tags == {"seer"}
+    assert single.of_agents == {(0, "P1"): 0.0} and single.singleton_tags == {"seer"}
 
 
 def test_every_tag_has_a_baseline_of_its_own() -> None:
@@ -56,8 +56,8 @@ def test_every_tag_has_a_baseline_of_its_own() -> None:
         ),
     )
     result = group_advantages(group, "dr_grpo")
-    assert result.values == {(0, "P1"): -1.0, (1, "P1"): 1.0, (0, "P2"): 0.0, (1, "P2"): 0.0}
-    assert result.zero_std_tags == {"witch"} and result.by_tag["seer"] == [-1.0, 1.0]
+    assert result.of_agents == {(0, "P1"): -1.0, (1, "P1"): 1.0, (0, "P2"): 0.0, (1, "P2"): 0.0}
+    assert result.zero_std_tags == {"witch"} and result.of_tags["seer"] == [-1.0, 1.0]
 
 
 def test_opponents_under_one_baseline_are_measured_against_half_a_win() -> None:
@@ -68,10 +68,10 @@ def test_opponents_under_one_baseline_are_measured_against_half_a_win() -> None:
         episodes=tuple(make_episode(i, {"P1": won, "P2": 1 - won}, tags=tags) for i, won in enumerate(seer_wins)),
     )
     by_task = group_advantages(group, "dr_grpo", baseline_per="task")
-    assert [by_task.values[i, "P1"] for i in range(4)] == [0.5, -0.5, -0.5, -0.5]
+    assert [by_task.of_agents[i, "P1"] for i in range(4)] == [0.5, -0.5, -0.5, -0.5]
     # Leaving one out leaves the whole episode out, so both sides' baseline stays half a win.
-    assert group_advantages(group, "rloo", baseline_per="task").values == by_task.values
-    assert [group_advantages(group, "dr_grpo").values[i, "P1"] for i in range(4)] == [0.75, -0.25, -0.25, -0.25]
+    assert group_advantages(group, "rloo", baseline_per="task").of_agents == by_task.of_agents
+    assert [group_advantages(group, "dr_grpo").of_agents[i, "P1"] for i in range(4)] == [0.75, -0.25, -0.25, -0.25]
 
 
 def test_one_episode_has_no_baseline_however_many_tags_it_has() -> None:
@@ -79,7 +79,7 @@ def test_one_episode_has_no_baseline_however_many_tags_it_has() -> None:
         task=TASK, episodes=(make_episode(0, {"P1": 1.0, "P2": 0.0}, tags={"P1": "seer", "P2": "wolf"}),)
     )
     result = group_advantages(group, "grpo", baseline_per="task")
-    assert set(result.values.values()) == {0.0} and result.singleton_tags == {"seer", "wolf"}
+    assert set(result.of_agents.values()) == {0.0} and result.singleton_tags == {"seer", "wolf"}
 
 
 def test_agents_of_one_tag_count_as_one_value_an_episode() -> None:
@@ -92,7 +92,7 @@ def test_agents_of_one_tag_count_as_one_value_an_episode() -> None:
         ),
     )
     # Episode means .5 and 1: baseline .75, though three agents average .67.
-    assert group_advantages(group, "dr_grpo").values[0, "P2"] == -0.75
+    assert group_advantages(group, "dr_grpo").of_agents[0, "P2"] == -0.75
 
 
 def test_a_malformed_reply_costs_the_agent_who_gave_it() -> None:
@@ -107,8 +107,8 @@ def test_a_malformed_reply_costs_the_agent_who_gave_it() -> None:
         ),
     )
     result = group_advantages(group, "dr_grpo", format_penalty=0.5)
-    assert result.values == {(0, "P1"): -0.5, (1, "P1"): 0.5, (0, "P2"): 0.0, (1, "P2"): 0.0}
-    assert set(group_advantages(group, "dr_grpo").values.values()) == {0.0}
+    assert result.of_agents == {(0, "P1"): -0.5, (1, "P1"): 0.5, (0, "P2"): 0.0, (1, "P2"): 0.0}
+    assert set(group_advantages(group, "dr_grpo").of_agents.values()) == {0.0}
     assert group.episodes[0].rewards["P1"] == 1.0
 
 
@@ -121,13 +121,15 @@ def test_teammates_who_differ_are_credited_also_where_their_mean_never_changes(k
     episodes = tuple(make_episode(i, {"P1": 1.0, "P2": 0.0}, tags=tags) for i in range(3))
     result = group_advantages(EpisodeGroup(task=TASK, episodes=episodes), kind)
     assert not result.zero_std_tags
-    assert result.values[0, "P1"] == pytest.approx(expected) and result.values[0, "P2"] == pytest.approx(-expected)
+    assert result.of_agents[0, "P1"] == pytest.approx(expected) and result.of_agents[0, "P2"] == pytest.approx(
+        -expected
+    )
 
 
 def test_teammates_with_opposite_rewards_learn_by_turns() -> None:
     tags = {"P1": "wolf", "P2": "wolf"}
     episodes = tuple(make_episode(i, {"P1": i % 2, "P2": 1 - i % 2}, tags=tags) for i in range(8))
-    values = group_advantages(EpisodeGroup(task=TASK, episodes=episodes), "rloo").values
+    values = group_advantages(EpisodeGroup(task=TASK, episodes=episodes), "rloo").of_agents
     assert [values[i, "P1"] for i in range(4)] == [-0.5, 0.5, -0.5, 0.5]
     assert all(values[i, "P2"] == -values[i, "P1"] for i in range(8))
 
@@ -136,12 +138,12 @@ def test_a_lost_episode_is_no_part_of_the_baseline() -> None:
     lost = make_episode(2, {}, tags={"P1": "seer"}, status="timeout")
     group = EpisodeGroup(task=TASK, episodes=(*make_group(0, 1).episodes, lost))
     result = group_advantages(group, "dr_grpo")
-    assert result.values == {(0, "P1"): -0.5, (1, "P1"): 0.5}
+    assert result.of_agents == {(0, "P1"): -0.5, (1, "P1"): 0.5}
 
 
 @given(rewards_lists, st.sampled_from(["grpo", "dr_grpo", "rloo"]))
 def test_advantages_of_a_group_sum_to_zero(rewards: list[float], kind: str) -> None:
-    values = group_advantages(make_group(*rewards), kind).values
+    values = group_advantages(make_group(*rewards), kind).of_agents
     assert sum(values.values()) == pytest.approx(0.0, abs=1e-6)
 
 
@@ -154,7 +156,7 @@ def test_how_many_calls_an_episode_made_changes_nothing(rewards: list[float], da
             for i, r in enumerate(rewards)
         ),
     )
-    assert group_advantages(talkative, "grpo").values == group_advantages(make_group(*rewards), "grpo").values
+    assert group_advantages(talkative, "grpo").of_agents == group_advantages(make_group(*rewards), "grpo").of_agents
 
 
 @st.composite
@@ -180,7 +182,7 @@ def test_no_advantage_exceeds_what_as_many_plain_values_can_reach(
 ) -> None:
     result = group_advantages(group, "grpo", format_penalty=penalty, baseline_per=per)
     n = len(group.episodes) * max(len(episode.rewards) for episode in group.episodes)
-    assert all(abs(value) <= (n - 1) / math.sqrt(n) + 1e-9 for value in result.values.values())
+    assert all(abs(value) <= (n - 1) / math.sqrt(n) + 1e-9 for value in result.of_agents.values())
 
 
 @given(teams(), st.sampled_from([0.0, 0.01, 0.25, 7.0]), st.sampled_from(["grpo", "dr_grpo", "rloo"]))
@@ -194,8 +196,8 @@ def test_a_tag_is_silent_only_where_all_of_its_totals_are_the_same(
     ]
     differ = max(totals) - min(totals) > 1e-12 * max(1, *map(abs, totals))
     result = group_advantages(group, kind, format_penalty=penalty)
-    assert any(result.values.values()) == differ
-    assert bool(result.zero_std_tags) != differ and all(map(math.isfinite, result.values.values()))
+    assert any(result.of_agents.values()) == differ
+    assert bool(result.zero_std_tags) != differ and all(map(math.isfinite, result.of_agents.values()))
 
 
 def malformed_once(*, group_size: int, team: int, reward: float = 1.0) -> EpisodeGroup:
@@ -216,15 +218,15 @@ def test_a_penalty_among_equal_rewards_is_its_share_of_a_lost_game(group_size: i
     group = malformed_once(group_size=group_size, team=team)
     first = group.episodes[0]
     lost = replace(group, episodes=(replace(first, rewards={**first.rewards, "P0": 0.0}), *group.episodes[1:]))
-    loss = group_advantages(lost, "grpo").values
+    loss = group_advantages(lost, "grpo").of_agents
     for penalty in (0.01, 0.25, 1.0):
-        found = group_advantages(group, "grpo", format_penalty=penalty).values
+        found = group_advantages(group, "grpo", format_penalty=penalty).of_agents
         assert found == pytest.approx({key: penalty * value for key, value in loss.items()})
 
 
 def test_one_malformed_reply_of_eight_costs_a_hundredth_of_a_lost_game_at_one_hundredth() -> None:
     # Lost: T = 0 among seven 1: (0 - 7/8) / sqrt(1/8) = -2.4749.
-    values = group_advantages(malformed_once(group_size=8, team=1), "grpo", format_penalty=0.01).values
+    values = group_advantages(malformed_once(group_size=8, team=1), "grpo", format_penalty=0.01).of_agents
     assert values[0, "P0"] == pytest.approx(-0.024749, rel=1e-3)
 
 
@@ -234,7 +236,7 @@ def test_where_rewards_differ_they_set_the_scale_of_a_penalty() -> None:
     group = EpisodeGroup(
         task=TASK, episodes=(make_episode(0, {"P1": 1.0}, spoilt), *make_group(9, 1, 0, 0).episodes[1:])
     )
-    values = group_advantages(group, "grpo", format_penalty=0.25).values
+    values = group_advantages(group, "grpo", format_penalty=0.25).of_agents
     assert values[0, "P1"] == pytest.approx(0.3125 / (math.sqrt(0.796875 / 3) + 1e-4))
 
 
@@ -246,4 +248,4 @@ def test_rounding_apart_rewards_are_the_same_however_large_they_are() -> None:
     odd = EpisodeGroup(
         task=TASK, episodes=(make_episode(0, {"P1": 5.0}, spoilt), make_episode(1, {"P1": 5 + 4e-12}, spoilt))
     )
-    assert all(abs(v) < 1e-6 for v in group_advantages(odd, "grpo", format_penalty=5.0).values.values())
+    assert all(abs(v) < 1e-6 for v in group_advantages(odd, "grpo", format_penalty=5.0).of_agents.values())

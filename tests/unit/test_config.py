@@ -63,7 +63,7 @@ def test_every_option_of_every_group_gives_a_valid_config(group: str, option: st
     checkpoint.mkdir()
     (checkpoint / "config.json").write_text("{}")
     needs = {
-        "workflow=custom": ["workflow.entry=package.module:Class"],
+        "workflow=custom": ["workflow.entry=ajet.workflows.signals.workflow:Signals"],
         "opponent=openai": ["opponent.base_url=http://localhost:1/v1", "opponent.model=any"],
         "opponent=workflow": ["workflow.has_own_models=true"],
         "engine=vllm_gpu": ["hardware=gpu1"],
@@ -368,7 +368,7 @@ def test_a_model_path_is_a_directory_a_hub_id_or_an_error(checkpoint: Path, tmp_
 
 
 def test_local_paths_become_absolute_so_that_a_run_can_go_on_from_elsewhere(checkpoint: Path) -> None:
-    (checkpoint / "game.py").touch()
+    (checkpoint / "game.py").write_text("class Game: ...")
     here = Path.cwd()
     away = Path(*[".."] * (len(here.parts) - 1))
     relative = away / checkpoint.relative_to(checkpoint.anchor)

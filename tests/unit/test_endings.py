@@ -78,7 +78,7 @@ def test_a_class_that_cannot_be_played_is_one_line(
 def test_an_import_that_ends_the_process_is_one_line(
     code: str, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "odd_import.py").write_text(code)
+    (tmp_path / "odd_import.py").write_text(f"{code}\nclass X: ...")
     assert main(["workflow=custom", f"workflow.entry={tmp_path}/odd_import.py->X", f"model.path={checkpoint}"]) == 2
     said = capsys.readouterr().err
     assert "odd_import.py:1)" in said and said.count("\n") == 1

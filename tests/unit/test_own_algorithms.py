@@ -162,10 +162,10 @@ def test_an_advantage_is_a_value_an_agent_a_call_or_a_token(file: Path) -> None:
     def credited(name: str) -> Any:
         return learning_rule(AlgorithmConfig(advantage=f"{file}->{name}")).group_advantages(group())
 
-    assert credited("twice").values == {(0, "P1"): 0.0, (1, "P1"): 2.0}
+    assert credited("twice").of_agents == {(0, "P1"): 0.0, (1, "P1"): 2.0}
     assert credited("twice").of_tokens == {0: {0: (0.0, 0.0), 1: (0.0,)}, 1: {0: (2.0, 2.0), 1: (2.0,)}}
     assert credited("by_call").of_tokens[1] == {0: (1.0, 1.0), 1: (0.5,)}
-    assert credited("by_call").of_calls[1, 1] == 0.5 and credited("by_call").values[1, "P1"] == 0.75
+    assert credited("by_call").of_calls[1, 1] == 0.5 and credited("by_call").of_agents[1, "P1"] == 0.75
     assert credited("by_token").of_tokens[0] == {0: (1.0, 1.0), 1: (1.0,)}
     with pytest.raises(AlgorithmError, match="too_few must give each of 2 agents a number, one a call"):
         credited("too_few")

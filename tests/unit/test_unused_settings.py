@@ -10,7 +10,7 @@ import pytest
 from tests.factories import make_call, make_episode
 from tests.sentences import names
 
-from ajet.analysis.runs import UNTELLING
+from ajet.analysis.runs import NOT_COMPARED
 from ajet.config.cli.completion import RUN_KEYS
 from ajet.config.cli.latest import KEYS as LATEST_KEYS
 from ajet.config.compose import compose
@@ -23,9 +23,9 @@ from ajet.config.sweeps.records import HOW_TO_RUN
 from ajet.config.unused import training_only_settings, untrained_tags, unused_settings
 from ajet.errors import ConfigError
 from ajet.evaluate.entries import evaluation_entries
-from ajet.rollout.judge_usage import JudgeUsage
 from ajet.rollout.judges.base import BaseJudge
 from ajet.rollout.opponents.random import RandomConfig
+from ajet.rollout.unused_parts import UnusedParts
 from ajet.train.__main__ import main as train_main
 from ajet.workflow import WorkflowOutput, WorkflowTask
 
@@ -46,7 +46,7 @@ def test_an_opponent_whom_nobody_would_meet_is_refused_where_it_was_named() -> N
     assert names(said("++opponent.params.sense=1"), "opponent.params.sense=1 ... no effect")
     assert said("opponent=random", "trainable_targets=[speaker]") == ""
     # Of a program that does not say its tags only play can tell.
-    own = ["workflow=custom", "workflow.entry=package.module:Class", "opponent=random"]
+    own = ["workflow=custom", "workflow.entry=ajet.workflows.signals.workflow:Signals", "opponent=random"]
     config = compose(own, run_dir="x")
     assert unused_settings(config, own, is_sweep=False) == {} and untrained_tags(config) is None
 
@@ -101,7 +101,7 @@ def test_what_only_training_reads_what_a_resume_may_change_and_what_is_compared(
     # Marked where each setting stands; a section that is marked stands for all in it.
     assert set(marked_keys(Config(), TRAINING_ONLY)) == {
         *("algorithm", "eval", "checkpoint", "logger", "total_steps", "rollout.num_tasks", "rollout.group_size"),
-        *("hardware.training_threads", "hardware.mixed_precision", "model.lora"),
+        *("hardware.training_threads", "hardware.mixed_precision", "hardware.gradient_checkpointing", "model.lora"),
     }
     assert set(marked_keys(Config(), MAY_CHANGE)) == {"total_steps", "logger", "checkpoint", "eval.every", "eval.last"}
     assert set(marked_keys(Config(), COMPARED)) == {
@@ -141,7 +141,7 @@ def test_no_setting_is_read_by_nothing() -> None:
 
 def test_lists_of_settings_that_are_kept_by_hand_name_no_other() -> None:
     known = {key for schema in SCHEMAS.values() for key in keys(schema)}
-    listed = {*LATEST_KEYS, *RUN_KEYS, *HOW_TO_RUN, *(name.rstrip(".") for name in UNTELLING)}
+    listed = {*LATEST_KEYS, *RUN_KEYS, *HOW_TO_RUN, *(name.rstrip(".") for name in NOT_COMPARED)}
     hydras = {"launcher", "hydra/launcher", "hydra.launcher"}
     assert listed - hydras <= known
 
@@ -151,15 +151,15 @@ class One(BaseJudge):
         return 1.0
 
 
-def judge_usage(config: Config, judge: BaseJudge | None, lines: list[str]) -> JudgeUsage:
+def unused_parts(config: Config, judge: BaseJudge | None, lines: list[str]) -> UnusedParts:
     opponent, tags = config.opponent.name, config.workflow.target_tags
-    return JudgeUsage(config.judge, judge, opponent=opponent, target_tags=tags, say=lines.append)
+    return UnusedParts(config.judge, judge, opponent=opponent, target_tags=tags, say=lines.append)
 
 
 def test_a_judge_that_a_workflow_does_not_ask_is_named_once() -> None:
     config = compose(["workflow=signals", "judge=python", "judge.entry=package.module:One"], run_dir="x")
     lines: list[str] = []
-    unasked = judge_usage(config, One(config.judge), lines)
+    unasked = unused_parts(config, One(config.judge), lines)
     episode = make_episode(0, {"P1": 1.0})
     unasked.episode(replace(episode, status="infra_error"))
     assert lines == []
@@ -167,22 +167,22 @@ def test_a_judge_that_a_workflow_does_not_ask_is_named_once() -> None:
         unasked.episode(episode)
     (line,) = lines
     assert line.startswith("warning: judge=python has no effect so far: the workflow returned a reward of its own")
-    asked = judge_usage(config, One(config.judge), lines)
+    asked = unused_parts(config, One(config.judge), lines)
     assert asked.judge is not None
     assert asked.judge.compute_reward(WorkflowTask(task=episode.task), WorkflowOutput()) == 1.0
     asked.episode(episode)
     assert len(lines) == 1
-    judge_usage(config, None, lines).episode(episode)
+    unused_parts(config, None, lines).episode(episode)
     assert len(lines) == 1
 
 
 def test_an_opponent_that_spoke_for_nobody_is_named_once() -> None:
-    own = ["workflow=custom", "workflow.entry=package.module:Class"]
+    own = ["workflow=custom", "workflow.entry=ajet.workflows.signals.workflow:Signals"]
     lines: list[str] = []
     config = compose([*own, "opponent=random"], run_dir="x")
     trained = make_call([1], [2])
-    judge_usage(config, None, lines).episode(make_episode(0, {}, trained, make_call([], [], trained=False)))
-    judge_usage(compose(own, run_dir="x"), None, lines).episode(make_episode(0, {"P1": 1.0}, trained))
+    unused_parts(config, None, lines).episode(make_episode(0, {}, trained, make_call([], [], trained=False)))
+    unused_parts(compose(own, run_dir="x"), None, lines).episode(make_episode(0, {"P1": 1.0}, trained))
     assert lines == []
-    judge_usage(config, None, lines).episode(make_episode(0, {"P1": 1.0}, trained))
+    unused_parts(config, None, lines).episode(make_episode(0, {"P1": 1.0}, trained))
     assert lines[0].startswith("warning: opponent=random has no effect so far: every agent that spoke is trained")

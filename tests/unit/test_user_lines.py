@@ -76,7 +76,7 @@ def test_where_nobody_is_the_user_the_innermost_line_is_named() -> None:
     error = caught.value
     assert error.__traceback__ is not None
     ajets = error.with_traceback(error.__traceback__.tb_next)
-    here = "ajet/config/user_code/importing.py"
+    here = "ajet/config/user_code/finding.py"
     assert here in one_line(ajets) and here in user_traceback(ajets)
 
 

@@ -24,7 +24,7 @@ from ajet.errors import RunDirectoryError
 from ajet.tracking.files.finding import config_files, is_run, named_run
 from ajet.tracking.files.reading import read_json, read_yaml
 
-UNTELLING = ("run_dir", "resume", "logger.", "paths.", "hardware.", "checkpoint.")
+NOT_COMPARED = ("run_dir", "resume", "logger.", "paths.", "hardware.", "checkpoint.")
 """Settings whose difference makes no two experiments."""
 TARGETS = "trainable_targets"
 _NAME = re.compile(r"[a-z]+_[0-9]{1,9}\.parquet")
@@ -162,7 +162,7 @@ class Sweep:
         A setting that some of the runs do not know, since an earlier version made them, is left out.
         """
         known = set.intersection(*(set(run.config) for run in self.runs)) if self.runs else set()
-        keys = sorted(key for key in known if not key.startswith(UNTELLING))
+        keys = sorted(key for key in known if not key.startswith(NOT_COMPARED))
         rows = {run.name: [_format_value(key, run.config[key]) for key in keys] for run in self.runs}
         table = pd.DataFrame.from_dict(rows, orient="index", columns=keys)
         return table.loc[:, table.nunique() > 1]

@@ -17,12 +17,12 @@ from ajet.engine.base import Engine
 from ajet.errors import ConfigError
 from ajet.records import Episode
 from ajet.rollout.agent_model import Agent, EngineReplies, ReplySource
-from ajet.rollout.descriptors import fitting_concurrency
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import EnvironmentMaker
-from ajet.rollout.judge_usage import JudgeUsage
+from ajet.rollout.open_files import fitting_concurrency
 from ajet.rollout.runner import EpisodeRunner, RolloutCallbacks
 from ajet.rollout.scheduler import RolloutScheduler
+from ajet.rollout.unused_parts import UnusedParts
 from ajet.tracking.console import Display
 from ajet.workflow import Workflow
 
@@ -40,7 +40,7 @@ def make_scheduler(
     callbacks: RolloutCallbacks | None = None,
 ) -> RolloutScheduler:
     """The agents' models and the order of play; the endpoint and a frozen opponent's engine are added to `opened`."""
-    unasked = JudgeUsage(
+    unused = UnusedParts(
         config.judge,
         make_judge(config),
         opponent=config.opponent.name,
@@ -55,13 +55,13 @@ def make_scheduler(
         make_workflow=make_workflow,
         reply_source=make_reply_source(config, workflow, model_path, engine, opened, renderer=renderer),
         endpoint=endpoint,
-        judge=unasked.judge,
+        judge=unused.judge,
         make_env=environment_maker(config),
         callbacks=callbacks,
     )
 
     def on_episode(episode: Episode) -> None:
-        unasked.episode(episode)
+        unused.episode(episode)
         if display is not None:
             display.advance()
         callbacks.on_episode(episode)

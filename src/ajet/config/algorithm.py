@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ajet.config.fields import one_of, ruled
-from ajet.config.user_code.finding import check_entry
-from ajet.config.user_code.importing import split_entry
+from ajet.config.user_code.finding import FORMS, check_entry, split_entry
 from ajet.errors import ConfigError
 
 OPTION_FOLDERS = {"loss": "losses", "advantage": "advantages", "aggregation": "aggregations"}
@@ -121,8 +120,7 @@ def _check_option(algorithm: AlgorithmConfig, kind: str) -> None:
             )
     elif not all(split_entry(name)):
         raise ConfigError(
-            f"algorithm.{kind} must be one of {', '.join(built_in(kind))}, or code of your own as path/file.py->name "
-            f"or package.module:name, not {name}"
+            f"algorithm.{kind} must be one of {', '.join(built_in(kind))}, or code of your own as {FORMS}, not {name}"
         )
 
 

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from ajet.config.user_code.importing import running_user_code
+from ajet.config.user_code.running import running_user_code
 from ajet.errors import ConfigError
 
 

@@ -18,7 +18,7 @@ from ajet.config.explain import explain
 from ajet.config.options import GROUPS, field_types, is_nullable, option, owners
 from ajet.config.renamed import renamed_sections, understand_old_loss
 from ajet.config.root import Config
-from ajet.config.user_code.importing import split_entry
+from ajet.config.user_code.finding import split_entry
 from ajet.config.user_options import is_user_entry, unloaded_option
 from ajet.errors import ConfigError
 from ajet.rollout.opponents.base import OwnModelsConfig

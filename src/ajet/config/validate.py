@@ -19,6 +19,7 @@ from ajet.config.options import options
 from ajet.config.root import BASE, Config, EvaluateConfig
 from ajet.config.store import group_options
 from ajet.config.unused import untrained_tags
+from ajet.config.user_code.finding import check_entry
 from ajet.errors import ConfigError
 from ajet.workflows import builtin_workflows
 from ajet.workflows.targets import check_targets
@@ -93,14 +94,7 @@ def _check_workflow(config: Config) -> None:
             f"workflow.entry={entry}: the shell took > for itself and wrote to a file; quote the setting: "
             f"'workflow.entry={entry}>MyWorkflow'"
         )
-    if "->" not in entry and ":" not in entry:
-        raise ConfigError(
-            f"workflow.entry={entry} is neither built in ({', '.join(builtin_workflows())}) nor of the form "
-            "path/file.py->Class, package.module->Class or package.module:Class"
-        )
-    source = entry.partition("->")[0]
-    if source.endswith(".py") and not Path(source).is_file():
-        raise ConfigError(f"workflow.entry={entry}: no file {source}")
+    check_entry(entry, setting="workflow.entry", choices=builtin_workflows())
 
 
 def _check_targets(config: Config) -> None:

@@ -20,11 +20,12 @@ class WorkflowConfig:
     """Which program is played, with which parameters and facts."""
 
     entry: str = with_marks(code(MISSING), COMPARED)
-    """A built-in name, `package.module:Class`, `package.module->Class` or `path/file.py->Class`."""
+    """A built-in name, `package.module:Class`, `package.module->Class`, `package.module.Class` or
+    `path/file.py->Class`."""
     params: dict[str, Any] = field(default_factory=dict, metadata=marks(COMPARED))
     """The workflow's own fields (pydantic), by name."""
     env: str | None = with_marks(code(), COMPARED)
-    """A function of the task, as `package.module:name` or `path/file.py->name`: what it returns or awaits is the
+    """A function of the task, named by an entry as above: what it returns or awaits is the
     episode's `workflow_task.gym_env`, and is closed after it if it has a `close`. Null: there is none."""
     target_tags: list[str] | None = None
     """Every tag that the workflow uses; null: as its class says, empty if that cannot say."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ajet.config.component import construct
 from ajet.config.fields import needed, place, ruled
-from ajet.config.user_code.importing import running_user_code
+from ajet.config.user_code.running import running_user_code
 from ajet.data.content import content_key
 from ajet.data.randomness import derive_seed
 from ajet.data.rows import TaskRow, checked_rows, rows_of

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ajet.config.fields import code, named
-from ajet.config.user_code.importing import load_object, running_user_code
+from ajet.config.user_code.importing import load_object
+from ajet.config.user_code.running import running_user_code
 from ajet.data.listed import PathConfig
 from ajet.data.rows import TaskRow, rows_of
 

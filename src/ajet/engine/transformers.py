@@ -9,7 +9,7 @@ from ajet.config.fields import named, ruled
 from ajet.engine.base import EngineConfig
 
 if TYPE_CHECKING:
-    from ajet.engine.decoding import TransformersEngine
+    from ajet.engine.transformers_engine import TransformersEngine
 
 
 @dataclass
@@ -24,7 +24,7 @@ class TransformersConfig(EngineConfig):
         self, *, model_path: str, max_context: int, dtype: str, device: str, num_threads: int | None
     ) -> TransformersEngine:
         """See `EngineConfig`."""
-        from ajet.engine.decoding import TransformersEngine
+        from ajet.engine.transformers_engine import TransformersEngine
 
         return TransformersEngine(
             self, model_path, max_context=max_context, dtype=dtype, device=device, num_threads=num_threads

@@ -96,7 +96,7 @@ class EpisodeRunner:
     """The second deadline: so long after the first a program may take to end."""
     refusals: Refusals = field(init=False)
     """What trained agents may not ask for; one for the run, since it warns once."""
-    on_own_thread: dict[type[Workflow], bool] = field(default_factory=dict, init=False)
+    needs_thread_by_class: dict[type[Workflow], bool] = field(default_factory=dict, init=False)
     """Which classes' episodes need a thread of their own, as far as their code had to be read."""
 
     def __post_init__(self) -> None:
@@ -163,7 +163,7 @@ class EpisodeRunner:
     async def _play(self, task: Task, repeat: int, uuid: str, running: RunningEpisode) -> WorkflowOutput:
         """Everything of an attempt that runs a user's code, from making the workflow to closing the environment."""
         workflow = self.make_workflow()
-        running.on_own_thread = needs_own_thread(workflow, self.on_own_thread)
+        running.on_own_thread = needs_own_thread(workflow, self.needs_thread_by_class)
         tuner = AjetTuner(
             config=user_view(self.config),
             trainable_targets=workflow.trainable_targets,
@@ -247,8 +247,8 @@ def rewards_by_agent(reward: float | Mapping[str, float] | None, trained_agents:
     """
     if reward is None:
         raise WorkflowError(
-            "The workflow returned no reward and no judge is configured: return a number, or choose "
-            "judge=exact_match, contains, boxed_math, python or llm."
+            "The workflow returned no reward and no judge is configured: return a number, or choose a judge "
+            "(`--help` lists those of judge=...)."
         )
     rewards: dict[str, float] = {}
     for name, tag in trained_agents.items():

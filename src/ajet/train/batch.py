@@ -98,9 +98,9 @@ def _packs(
 def _credit_metrics(credited: Sequence[GroupAdvantages]) -> dict[str, float]:
     """`advantage/<tag>/abs_mean` over agents and episodes, and shares of groups that teach nothing."""
     metrics: dict[str, float] = {}
-    for tag in sorted({tag for credit in credited for tag in credit.by_tag}):
-        having = [credit for credit in credited if tag in credit.by_tag]
-        values = [abs(value) for credit in having for value in credit.by_tag[tag]]
+    for tag in sorted({tag for credit in credited for tag in credit.of_tags}):
+        having = [credit for credit in credited if tag in credit.of_tags]
+        values = [abs(value) for credit in having for value in credit.of_tags[tag]]
         mean = sum(values) / len(values)
         if math.isfinite(mean):  # what is not is counted where its update is skipped
             metrics[f"advantage/{tag}/abs_mean"] = mean

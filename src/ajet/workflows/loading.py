@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 import inspect
 
-from ajet.config.user_code.importing import FORMS, load_module
+from ajet.config.user_code.importing import load_module
 from ajet.errors import ConfigError, require_extra
 from ajet.rollout.agents.agentscope_names import alias_mcp_names
 from ajet.workflow import Workflow
@@ -21,7 +21,7 @@ def load_workflow(entry: str) -> type[Workflow]:
     """Import the class that `entry` names.
 
     Args:
-        entry: a built-in name, `package.module:Class`, `package.module->Class` or `path/file.py->Class`.
+        entry: a built-in name, or of a form of `FORMS`.
 
     Raises:
         ConfigError: nothing of that name, or it is not a `Workflow` that can be played.
@@ -29,9 +29,7 @@ def load_workflow(entry: str) -> type[Workflow]:
     if entry in builtin_workflows():
         return _builtin(entry)
     alias_mcp_names()
-    if "->" not in entry and ":" not in entry:
-        raise ConfigError(f"workflow.entry={entry} names no workflow: give {', '.join(builtin_workflows())}, {FORMS}.")
-    module, class_name = load_module(entry, setting="workflow.entry")
+    module, class_name = load_module(entry, setting="workflow.entry", choices=builtin_workflows())
     loaded = vars(module).get(class_name)
     if not (isinstance(loaded, type) and issubclass(loaded, Workflow)):
         names = [

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from ajet.config.algorithm import check_baseline
 from ajet.config.fields import CODE, marked
 from ajet.config.root import Config
-from ajet.config.user_code.importing import load_object, running_user_code
+from ajet.config.user_code.importing import load_object
+from ajet.config.user_code.running import running_user_code
 from ajet.errors import ConfigError, require_extra
 from ajet.rollout.opponents.scripted import ScriptedPlayersConfig
 from ajet.workflow import Workflow

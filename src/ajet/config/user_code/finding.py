@@ -1,6 +1,6 @@
 """Where code that users name is, and whether it defines what they name: found as Python would, without running it.
 
-In: `package.module:name`, `package.module->name` or `path/file.py->name`. Out: files, or one sentence.
+In: an entry, which has a form of `FORMS`. Out: files, or one sentence.
 """
 
 from __future__ import annotations
@@ -8,34 +8,83 @@ from __future__ import annotations
 import ast
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-from ajet.config.user_code.importing import FORMS, running_user_code, split_entry
+from ajet.config.user_code.running import running_user_code
 from ajet.errors import ConfigError
 
+FORMS = "package.module:name, package.module->name, package.module.name or path/file.py->name"
 
-def check_entry(entry: str, *, setting: str) -> None:
+
+def split_entry(entry: str) -> tuple[str, str]:
+    """(module or file, name in it); one of them is empty where the entry has none of the forms.
+
+    Example: `pkg.engines.Mine` and `pkg.engines:Mine` are both `("pkg.engines", "Mine")`.
+    """
+    if "->" not in entry and ":" not in entry and not entry.endswith(".py"):
+        place, _, name = entry.rpartition(".")
+    else:
+        place, _, name = entry.partition("->" if "->" in entry else ":")
+    return place, name
+
+
+def require_place(entry: str, *, setting: str, choices: Sequence[str] = ()) -> Path | None:
+    """The file that an entry names; None where its module was made without one, as `__main__` of a notebook.
+
+    Args:
+        entry: as the user wrote it.
+        setting: that it stands in.
+        choices: short names that the setting may have instead.
+
+    Raises:
+        ConfigError: another form, or no such file or module.
+    """
+    place, name = split_entry(entry)
+    if not place or not name:
+        given = ", ".join([*choices, FORMS])
+        raise ConfigError(f"{setting}={entry} names nothing that can be loaded: give {given}")
+    files = files_of(entry)
+    if not files and place in sys.modules:
+        return None
+    if not files:
+        kind = "file" if place.endswith(".py") else "module"
+        raise ConfigError(f"{setting}={entry}: there is no {kind} {place}")
+    return files[-1]
+
+
+def no_such_name(setting: str, name: str, names: Sequence[str]) -> ConfigError:
+    """The error of a module that does not have what an entry names.
+
+    Args:
+        setting: with its value.
+        name: that the module lacks.
+        names: those that it has.
+    """
+    public = [known for known in names if not known.startswith("_")]
+    return ConfigError(f"{setting}: there is no {name!r}; there is {', '.join(public) or 'nothing'}")
+
+
+def check_entry(entry: str, *, setting: str, choices: Sequence[str] = ()) -> None:
     """Refuse an entry that names nothing.
+
+    Args:
+        entry: as the user wrote it.
+        setting: that it stands in.
+        choices: short names that the setting may have instead.
 
     Raises:
         ConfigError: another form, no such file or module, one that is not Python, or none of that name in it.
     """
-    place, name = split_entry(entry)
-    if not place or not name:
-        raise ConfigError(f"{setting}={entry} names nothing that can be loaded: give {FORMS}")
-    files = files_of(entry)
-    if not files:
-        kind = "file" if place.endswith(".py") else "module"
-        raise ConfigError(f"{setting}={entry}: there is no {kind} {place}")
-    if files[-1].suffix != ".py":
-        return  # compiled: only running it would tell
+    file = require_place(entry, setting=setting, choices=choices)
+    if file is None or file.suffix != ".py":
+        return  # only running it would tell
     with running_user_code(f"{setting}={entry}"):
-        names = list(_names_in(ast.parse(files[-1].read_bytes(), filename=str(files[-1]))))
+        names = list(_names_in(ast.parse(file.read_bytes(), filename=str(file))))
+    _, name = split_entry(entry)
     if name not in names and "*" not in names and "__getattr__" not in names:
-        public = [known for known in names if not known.startswith("_")]
-        raise ConfigError(f"{setting}={entry}: there is no {name!r}; there is {', '.join(public) or 'nothing'}")
+        raise no_such_name(f"{setting}={entry}", name, names)
 
 
 def _names_in(module: ast.Module) -> Iterator[str]:

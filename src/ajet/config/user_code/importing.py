@@ -10,50 +10,28 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ajet.config.user_code.cells import is_kept
+from ajet.config.user_code.finding import no_such_name, require_place, split_entry
 from ajet.config.user_code.helpers import helper_files
-from ajet.config.user_code.lines import one_line
-from ajet.errors import AjetError, ConfigError, is_users
+from ajet.config.user_code.running import running_user_code
 
-FORMS = "package.module:name, package.module->name or path/file.py->name"
 _LAST_RUN: dict[str, str] = {}
 """Module that was imported by its name -> SHA-256 of its file and its helpers' then."""
 _HELPERS: dict[Path, str] = {}
 """User's file that an entry's file imports -> SHA-256 of what it said when the entry last ran."""
 
 
-@contextmanager
-def running_user_code(setting: str) -> Iterator[None]:
-    """Around code of a user's that runs before any episode does.
-
-    Args:
-        setting: the setting that named it, with its value, for errors.
-
-    Raises:
-        ConfigError: the code raised, were it `SystemExit`; the message names the user's line.
-    """
-    try:
-        yield
-    except AjetError:
-        raise
-    except BaseException as error:  # the boundary to code that users write
-        if is_users(error):
-            raise
-        raise ConfigError(f"{setting}: {one_line(error)}") from error
-
-
 def load_object(entry: str, *, setting: str) -> Any:
     """Import what `entry` names.
 
     Args:
-        entry: one of the three forms.
+        entry: of a form of `FORMS`.
         setting: the setting that it stands in, for errors.
 
     Raises:
@@ -62,50 +40,30 @@ def load_object(entry: str, *, setting: str) -> Any:
     module, name = load_module(entry, setting=setting)
     if name not in vars(module):
         names = [known for known, value in vars(module).items() if callable(value) and not known.startswith("_")]
-        raise ConfigError(f"{setting}={entry}: there is no {name!r}; there is {', '.join(names) or 'nothing to call'}")
+        raise no_such_name(f"{setting}={entry}", name, names)
     return vars(module)[name]
 
 
-def load_module(entry: str, *, setting: str) -> tuple[ModuleType, str]:
-    """The module that `entry` names, and the name that is to be looked up in it.
+def load_module(entry: str, *, setting: str, choices: Sequence[str] = ()) -> tuple[ModuleType, str]:
+    """The module that `entry` names, and the name that is to be looked up in it; arguments as `check_entry`.
 
     Raises:
         ConfigError: another form, no such module or file, or one that cannot be imported.
     """
+    require_place(entry, setting=setting, choices=choices)
     place, name = split_entry(entry)
-    if not place or not name:
-        raise ConfigError(f"{setting}={entry} names nothing that can be loaded: give {FORMS}")
     with running_user_code(f"{setting}={entry}"):
-        module = _import_file(Path(place), setting) if place.endswith(".py") else _import_module(place, setting)
+        module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
     return module, name
 
 
-def split_entry(entry: str) -> tuple[str, str]:
-    """(module or file, name in it); one of them is empty where the entry has none of the forms.
-
-    Example: `pkg.engines.Mine` and `pkg.engines:Mine` are both `("pkg.engines", "Mine")`.
-    """
-    if "->" not in entry and ":" not in entry and not entry.endswith(".py"):
-        place, _, name = entry.rpartition(".")
-    else:
-        place, _, name = entry.partition("->" if "->" in entry else ":")
-    return place, name
-
-
-def _import_module(name: str, setting: str) -> ModuleType:
+def _import_module(name: str) -> ModuleType:
     # `python -m` looks for modules where it is started; installed commands would not.
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not name.startswith(error.name):
-            raise  # one that the module's package asks for
-        spec = None
-    if spec is None:
-        raise ConfigError(f"{setting}: there is no module {name}; is it installed, and spelled so?")
     module = importlib.import_module(name)
-    if spec.origin is not None and spec.origin.endswith(".py"):
+    spec = module.__spec__
+    if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
         content = Path(spec.origin).read_bytes()
         digest = _digest_with_helpers(content, Path(spec.origin).resolve())
         if _LAST_RUN.setdefault(name, digest) != digest:
@@ -128,11 +86,9 @@ def _digest_with_helpers(content: bytes, file: Path) -> str:
     return sha256(b" ".join([sha256(content).digest(), *(digest.encode() for digest in now.values())])).hexdigest()
 
 
-def _import_file(path: Path, setting: str) -> ModuleType:
+def _import_file(path: Path) -> ModuleType:
     """The file's module, one for each content of it and of its helpers: a workflow, a judge and tasks in one file share
     it, while an edited file and a namesake in another folder have modules of their own."""
-    if not path.is_file():
-        raise ConfigError(f"{setting}: there is no file {path}.")
     path = path.resolve()
     content = path.read_bytes()
     digest = sha256(content).hexdigest() if is_kept(content) else _digest_with_helpers(content, path)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ajet.config.fields import code, named
-from ajet.config.user_code.importing import load_object, running_user_code
+from ajet.config.user_code.importing import load_object
+from ajet.config.user_code.running import running_user_code
 from ajet.errors import ConfigError
 from ajet.rollout.judges.base import BaseJudge, ScoreConfig
 from ajet.rollout.own_thread import run_on_own_thread

@@ -32,7 +32,8 @@ class ScriptedPlayersConfig(OpponentConfig):
             )
             if player is None:
                 raise ConfigError(
-                    f"{workflow.__name__} has no scripted players: choose opponent=random, frozen, openai or workflow"
+                    f"{workflow.__name__} has no scripted players: choose another opponent "
+                    "(`--help` lists those of opponent=...)"
                 )
             return player
 

@@ -29,13 +29,13 @@ Advantage = Callable[[Outcomes], Iterable[Credit]]
 class GroupAdvantages:
     """What one group teaches; usable episodes only."""
 
-    values: dict[tuple[int, str], float] = field(default_factory=dict)
+    of_agents: dict[tuple[int, str], float] = field(default_factory=dict)
     """Advantage by (repeat, agent name); the mean over its calls where these differ."""
     of_calls: dict[tuple[int, int], float] = field(default_factory=dict)
     """Advantage by (repeat, index of the call); the mean over its tokens where these differ."""
     of_tokens: dict[int, dict[int, tuple[float, ...]]] = field(default_factory=lambda: defaultdict(dict))
     """Advantages of a call's sampled tokens by repeat and index of the call."""
-    by_tag: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    of_tags: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """The agents' advantages by tag, for metrics."""
     zero_std_tags: set[str] = field(default_factory=set)
     """Tags whose agents all had the same total in all episodes: they contribute zero."""
@@ -57,7 +57,7 @@ class GroupAdvantages:
             mean = float(value) if isinstance(value, int | float | np.number) else fmean(of_call or (0.0,))
             self.of_calls[repeat, call.index] = mean
             of_calls.append(mean)
-        self.values[repeat, outcome.agent] = (
+        self.of_agents[repeat, outcome.agent] = (
             float(credit) if isinstance(credit, int | float | np.number) else fmean(of_calls or (0.0,))
         )
 
@@ -108,7 +108,7 @@ def group_advantages(group: EpisodeGroup, rule: Advantage, algorithm: AlgorithmC
                 f"or one a token: {error}"
             ) from error
     for outcome in outcomes:
-        result.by_tag[outcome.tag].append(result.values[outcome.repeat, outcome.agent])
+        result.of_tags[outcome.tag].append(result.of_agents[outcome.repeat, outcome.agent])
     return result
 
 

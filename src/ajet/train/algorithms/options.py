@@ -20,8 +20,9 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from ajet.config.algorithm import OPTION_FOLDERS, AlgorithmConfig, is_built_in
-from ajet.config.user_code.importing import load_object, running_user_code
+from ajet.config.user_code.importing import load_object
 from ajet.config.user_code.lines import one_line
+from ajet.config.user_code.running import running_user_code
 from ajet.errors import AlgorithmError, ConfigError, is_users
 
 _READ_BY = {"clip_low": "loss", "clip_high": "loss", "dr_grpo_max_length": "aggregation"}

@@ -26,7 +26,7 @@ class _CountingJudge(BaseJudge):
         return self._judge.compute_reward(workflow_task, workflow_output)
 
 
-class JudgeUsage:
+class UnusedParts:
     """Watches the first episode that comes to its end."""
 
     def __init__(

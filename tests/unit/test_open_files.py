@@ -20,15 +20,15 @@ from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import Program, Run, post
 
 from ajet.errors import ConfigError
-from ajet.rollout.descriptors import PER_EPISODE
 from ajet.rollout.endpoint.endpoint import Endpoint
+from ajet.rollout.open_files import PER_EPISODE
 from ajet.rollout.own_thread import run_on_own_thread
 from ajet.tuner import AjetTuner
 
 ASKED = """
 import logging, resource
 from ajet.errors import ConfigError
-from ajet.rollout.descriptors import fitting_concurrency
+from ajet.rollout.open_files import fitting_concurrency
 logging.basicConfig(format="%(message)s")
 try:
     print(fitting_concurrency(512), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
