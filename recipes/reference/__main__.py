@@ -14,6 +14,7 @@ from recipes.reference.pages import (
     private_table,
     replaced,
     run_directory_page,
+    subfolders_table,
 )
 from recipes.reference.settings import settings_page
 from tests.private_apis import PRIVATE_APIS
@@ -31,6 +32,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield readme, replaced(readme.read_text(), "commands", commands_table())
     design = (DOCS / "design.md").read_text()
     design = replaced(design, "folders", folders_table())
+    design = replaced(design, "subfolders", subfolders_table())
     design = replaced(design, "open", open_sentence(BASE))
     design = replaced(design, "imports", imports_table(TABLE))
     yield DOCS / "design.md", replaced(design, "private", private_table(PRIVATE_APIS))

@@ -120,9 +120,21 @@ def folders_table() -> str:
         source = path / "__init__.py" if path.is_dir() else path
         if source.suffix != ".py" or not source.is_file():
             continue
-        text = (ast.get_docstring(ast.parse(source.read_text())) or "").partition("\n\n")[0]
-        rows.append((code(f"{path.name}/" if path.is_dir() else path.name), prose(_first_sentence(one_line(text)))))
+        rows.append((code(f"{path.name}/" if path.is_dir() else path.name), _what_it_holds(source)))
     return table(("in `src/ajet`", "what"), rows)
+
+
+def subfolders_table() -> str:
+    """What lies one or two folders further down, but for the workflows, which the README lists."""
+    found = sorted(source.parent.relative_to(PACKAGE) for source in PACKAGE.rglob("*/*/__init__.py"))
+    kept = [path for path in found if path.parts[0] != "workflows" and "agentjet" not in path.parts[:-1]]
+    rows = [(code(f"{path}/"), _what_it_holds(PACKAGE / path / "__init__.py")) for path in kept]
+    return table(("in `src/ajet`", "what"), rows)
+
+
+def _what_it_holds(source: Path) -> str:
+    text = (ast.get_docstring(ast.parse(source.read_text())) or "").partition("\n\n")[0]
+    return prose(_first_sentence(one_line(text)))
 
 
 def _first_sentence(text: str) -> str:
