@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from ajet.config.fields import BUILTIN_PREFIX, named, place
 from ajet.data.listed import PathConfig
 from ajet.data.rows import TaskRow
@@ -23,8 +25,8 @@ class FileConfig(PathConfig):
     path: str = place(needed="the file of training tasks")
     """The training tasks: a file, or `builtin:<workflow>/<file>` for one that ships with a workflow."""
 
+    @override
     def rows(self, path: str, *, held_out: bool, setting: str) -> list[TaskRow]:
-        """See `PathConfig`."""
         file = Path(resolve_data_path(path))
         if not file.is_file():
             raise ConfigError(f"{setting}: there is no file {file}")
@@ -41,8 +43,8 @@ class FileConfig(PathConfig):
         """
         raise NotImplementedError
 
+    @override
     def check(self, *, num_train_tasks: int | None) -> None:
-        """See `DataConfig`."""
         super().check(num_train_tasks=num_train_tasks)
         for name, path in (("path", self.path), ("held_out_path", self.held_out_path)):
             if path is not None and not Path(resolve_data_path(path)).is_file():
@@ -55,8 +57,8 @@ class JsonlConfig(FileConfig):
 
     reader: str = named("jsonl")
 
+    @override
     def parse(self, file: Path) -> Iterable[tuple[str, Any]]:
-        """See `FileConfig`."""
         # Not splitlines: JSON may hold the other characters that it takes for ends of lines.
         for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
             if line.strip():
@@ -69,8 +71,8 @@ class JsonConfig(FileConfig):
 
     reader: str = named("json")
 
+    @override
     def parse(self, file: Path) -> Iterable[tuple[str, Any]]:
-        """See `FileConfig`."""
         loaded = _parsed(file.read_text(encoding="utf-8-sig"), file.name)
         if not isinstance(loaded, list):
             raise ConfigError(f"{file.name}: a JSON file of tasks is a list of objects, not {type(loaded).__name__}")
@@ -83,8 +85,8 @@ class CsvConfig(FileConfig):
 
     reader: str = named("csv")
 
+    @override
     def parse(self, file: Path) -> Iterable[tuple[str, Any]]:
-        """See `FileConfig`."""
         from pyarrow import ArrowInvalid, csv, string
 
         parsing = csv.ParseOptions(newlines_in_values=True)
@@ -107,8 +109,8 @@ class ParquetConfig(FileConfig):
 
     reader: str = named("parquet")
 
+    @override
     def parse(self, file: Path) -> Iterable[tuple[str, Any]]:
-        """See `FileConfig`."""
         from pyarrow import ArrowInvalid, parquet
 
         try:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from typing_extensions import override
+
 from ajet.config.fields import named, place
 from ajet.data.listed import PathConfig
 from ajet.data.rows import TaskRow
@@ -29,17 +31,17 @@ class HuggingFaceConfig(PathConfig):
 
     needs_extras: ClassVar[tuple[str, ...]] = ("datasets",)
 
+    @override
     def rows(self, path: str, *, held_out: bool, setting: str) -> list[TaskRow]:
-        """See `PathConfig`."""
         split = self.held_out_split or self.split if held_out else self.split
         return _from_dataset(path, self.subset, split, setting)
 
+    @override
     def holds_out_a_part(self) -> bool:
-        """See `PathConfig`."""
         return self.held_out_path is None and self.held_out_split is None
 
+    @override
     def check(self, *, num_train_tasks: int | None) -> None:
-        """See `DataConfig`."""
         super().check(num_train_tasks=num_train_tasks)
         if self.held_out_split is not None and self.held_out_fraction is not None:
             raise ConfigError("data.held_out_fraction has no effect with data.held_out_split: set one of them")

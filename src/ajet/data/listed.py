@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from typing_extensions import override
+
 from ajet.config.component import construct
 from ajet.config.fields import needed, place, ruled
 from ajet.config.user_code.running import running_user_code
@@ -52,8 +54,8 @@ class ListConfig(DataConfig):
     component: ClassVar[Any] = None
     """The reader's class where a user wrote it (docs/extend/data.md)."""
 
+    @override
     def build(self, *, run_seed: int, num_distinct: int | None, check_task: TaskCheck) -> ListedTasks:
-        """See `DataConfig`."""
         read = self._read(check_task, held_out=False)
         if self.holds_out_a_part():
             train, held_out = hold_out(read.tasks, self.held_out_fraction or DEFAULT_FRACTION, self.content)
@@ -77,8 +79,8 @@ class ListConfig(DataConfig):
         with running_user_code(setting):
             return rows_of(reader.held_out() if held_out else reader.train(), self.reader, setting)
 
+    @override
     def check(self, *, num_train_tasks: int | None) -> None:
-        """See `DataConfig`."""
         if num_train_tasks is not None:
             raise ConfigError(f"workflow.num_train_tasks has no effect with data={self.reader}: set it to null")
 
@@ -114,19 +116,19 @@ class PathConfig(ListConfig):
         """
         raise NotImplementedError
 
+    @override
     def holds_out_a_part(self) -> bool:
-        """See `ListConfig`."""
         return self.held_out_path is None
 
+    @override
     def read_rows(self, *, held_out: bool = False) -> Sequence[TaskRow]:
-        """See `ListConfig`."""
         is_apart = held_out and self.held_out_path is not None
         path, setting = (self.held_out_path, "data.held_out_path") if is_apart else (self.path, "data.path")
         assert path is not None
         return checked_rows(self.rows(path, held_out=held_out, setting=setting), f"{setting}={path}")
 
+    @override
     def check(self, *, num_train_tasks: int | None) -> None:
-        """See `DataConfig`."""
         super().check(num_train_tasks=num_train_tasks)
         if self.held_out_path is not None and self.held_out_fraction is not None:
             raise ConfigError("data.held_out_fraction has no effect with data.held_out_path: set one of them")

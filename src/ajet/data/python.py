@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from ajet.config.fields import code, named
 from ajet.config.user_code.importing import load_object
 from ajet.config.user_code.running import running_user_code
@@ -22,8 +24,8 @@ class PythonConfig(PathConfig):
     held_out_path: str | None = code()
     """That of the held-out tasks; null: a part of the training tasks is held out."""
 
+    @override
     def rows(self, path: str, *, held_out: bool, setting: str) -> Sequence[TaskRow]:
-        """See `PathConfig`."""
         function = load_object(path, setting=setting)
         with running_user_code(f"{setting}={path}"):
             return rows_of(function(), path, f"{setting}={path}")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from ajet.config.fields import named
 from ajet.data.randomness import derive_seed
 from ajet.data.source import DataConfig, TaskCheck
@@ -25,8 +27,9 @@ class SeedsConfig(DataConfig):
 
     has_answers: ClassVar[bool] = False
 
+    @override
     def build(self, *, run_seed: int, num_distinct: int | None, check_task: TaskCheck) -> SeedTasks:
-        """See `DataConfig`; numbers are not checked."""
+        """Numbers are not checked."""
         return SeedTasks(run_seed=run_seed, num_distinct=num_distinct)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from ajet.config.fields import named, ruled
 from ajet.engine.base import EngineConfig
 
@@ -20,10 +22,10 @@ class TransformersConfig(EngineConfig):
     max_concurrency: int = ruled(64, at_least=1)
     """Most requests sampled in one batch; further ones wait."""
 
+    @override
     def build(
         self, *, model_path: str, max_context: int, dtype: str, device: str, num_threads: int | None
     ) -> TransformersEngine:
-        """See `EngineConfig`."""
         from ajet.engine.transformers_engine import TransformersEngine
 
         return TransformersEngine(

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from typing_extensions import override
+
 from ajet.config.fields import named, ruled
 from ajet.engine.base import EngineConfig, SamplingRequest, checked_weights
 from ajet.engine.stepped import SteppedEngine, torch_threads
@@ -72,14 +74,15 @@ class VllmConfig(EngineConfig):
 
     needs_extras: ClassVar[tuple[str, ...]] = ("cpu", "gpu")
 
+    @override
     def build(
         self, *, model_path: str, max_context: int, dtype: str, device: str, num_threads: int | None
     ) -> VllmEngine:
-        """See `EngineConfig`; vLLM finds its device itself."""
+        """vLLM finds its device itself."""
         return VllmEngine(self, model_path, max_context=max_context, dtype=dtype, num_threads=num_threads)
 
+    @override
     def check(self, *, device: str, temperature: float) -> None:
-        """See `EngineConfig`."""
         # vLLM takes a lower one for .01, with a warning, while the trainer would divide by the one that was asked for.
         if temperature < MIN_TEMPERATURE:
             raise ConfigError(
@@ -91,8 +94,8 @@ class VllmConfig(EngineConfig):
         else:
             self._check_on_gpu()
 
+    @override
     def check_gpus(self, num_gpus: int) -> None:
-        """See `EngineConfig`."""
         wanted = self.tensor_parallel_size or 1
         if wanted > num_gpus:
             raise ConfigError(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from typing_extensions import override
+
 from ajet.config.fields import named
 from ajet.errors import ConfigError, WorkflowError, require_extra
 from ajet.records import Task
@@ -35,8 +37,8 @@ class ComparisonConfig(AnswerConfig):
 
     needs_reference: ClassVar[bool] = True
 
+    @override
     def check_task(self, task: Task, place: str) -> None:
-        """See `JudgeConfig`."""
         value = task.metadata.get(self.reference)
         if value is None or not str(value).strip():
             raise ConfigError(
@@ -59,8 +61,8 @@ class ExactMatchConfig(TextComparisonConfig):
 
     name: str = named("exact_match")
 
+    @override
     def build(self, *, run_config: object, run_dir: Path) -> ExactMatch:
-        """See `JudgeConfig`."""
         return ExactMatch(self)
 
 
@@ -70,8 +72,8 @@ class ContainsConfig(TextComparisonConfig):
 
     name: str = named("contains")
 
+    @override
     def build(self, *, run_config: object, run_dir: Path) -> Contains:
-        """See `JudgeConfig`."""
         return Contains(self)
 
 
@@ -83,8 +85,8 @@ class BoxedMathConfig(ComparisonConfig):
 
     needs_extras: ClassVar[tuple[str, ...]] = ("math",)
 
+    @override
     def build(self, *, run_config: object, run_dir: Path) -> BoxedMath:
-        """See `JudgeConfig`."""
         return BoxedMath(self)
 
 
@@ -145,16 +147,16 @@ class TextJudge(AnswerJudge):
 class ExactMatch(TextJudge):
     """The same text, white space aside."""
 
+    @override
     def agree(self, given: str, right: str) -> bool:
-        """See `AnswerJudge`."""
         return self.normal(given) == self.normal(right)
 
 
 class Contains(TextJudge):
     """The right answer stands somewhere in the given one, as a word or number: 4 stands in no 14, 2.4, -4 or 1/4."""
 
+    @override
     def agree(self, given: str, right: str) -> bool:
-        """See `AnswerJudge`."""
         wanted, said = (self.normal(text).replace("\u2212", "-") for text in (right, given))
         before = _NOT_AFTER if wanted[0] in _ALPHANUMERIC or re.match("-[0-9]", wanted) else ""
         behind = _NOT_BEFORE if wanted[-1] in _ALPHANUMERIC else ""
@@ -181,8 +183,8 @@ class BoxedMath(AnswerJudge):
         require_extra("math", needed_by="judge=boxed_math")
         super().__init__(*args, **kwargs)
 
+    @override
     def agree(self, given: str, right: str) -> bool:
-        """See `AnswerJudge`."""
         from math_verify import LatexExtractionConfig, verify
 
         boxes = [LatexExtractionConfig(boxed_match_priority=0)]

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, SupportsFloat
 
+from typing_extensions import override
+
 from ajet.config.component import construct
 from ajet.config.fields import named, needed, ruled
 from ajet.errors import ConfigError, WorkflowError
@@ -72,8 +74,8 @@ class NoJudgeConfig(JudgeConfig):
 
     name: str = named("none")
 
+    @override
     def build(self, *, run_config: object, run_dir: Path) -> None:
-        """See `JudgeConfig`."""
         return None
 
 
@@ -96,8 +98,8 @@ class ScoreConfig(AnswerConfig):
     success_score: float = ruled(10.0, above=0)
     """From this score on an episode is a success."""
 
+    @override
     def check(self, *, episode_timeout_s: float) -> None:
-        """See `JudgeConfig`."""
         if self.success_score > self.max_score:
             raise ConfigError(f"judge.success_score={self.success_score:g} is above judge.max_score={self.max_score:g}")
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from ajet.config.fields import key_variable, named, needed, ruled
 from ajet.errors import ConfigError, WorkflowError
 from ajet.rollout.judges.answers import given_answer
@@ -57,12 +59,12 @@ class LlmJudgeConfig(ScoreConfig):
     max_retries: int = ruled(2, at_least=0)
     """Requests after the first, be it that one failed or that a reply had no score."""
 
+    @override
     def build(self, *, run_config: object, run_dir: Path) -> LlmJudge:
-        """See `JudgeConfig`."""
         return LlmJudge(self, run_dir=run_dir)
 
+    @override
     def check(self, *, episode_timeout_s: float) -> None:
-        """See `JudgeConfig`."""
         super().check(episode_timeout_s=episode_timeout_s)
         longest_s = self.timeout_s * (self.max_retries + 1)
         if longest_s >= episode_timeout_s:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from ajet.config.fields import code, named
 from ajet.config.user_code.importing import load_object
 from ajet.config.user_code.running import running_user_code
@@ -29,6 +31,7 @@ class PythonJudgeConfig(ScoreConfig):
     """Whether each call runs on a thread, for a judge that waits for others or starts an event loop. Without, runs of
     one seed are alike. An async judge needs none."""
 
+    @override
     def build(self, *, run_config: object, run_dir: Path) -> BaseJudge:
         """See `JudgeConfig`.
 
@@ -55,14 +58,14 @@ class FunctionJudge(BaseJudge):
         super().__init__(config)
         self._compute_reward = compute_reward
 
+    @override
     def compute_reward(self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput) -> Any:
-        """See `BaseJudge`."""
         return self._compute_reward(workflow_task, workflow_output)
 
 
 class ThreadJudge(FunctionJudge):
     """Asks it on a thread, so that it may block there."""
 
+    @override
     async def compute_reward(self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput) -> Any:
-        """See `BaseJudge`."""
         return await run_on_own_thread(lambda: self._compute_reward(workflow_task, workflow_output))

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from typing_extensions import override
+
 from ajet.config.component import construct
 from ajet.config.fields import named, needed
 
@@ -73,6 +75,6 @@ class OwnModelsConfig(OpponentConfig):
 
     name: str = named("workflow")
 
+    @override
     def lacks(self, *, scripted: bool, has_own_models: bool) -> str | None:
-        """See `OpponentConfig`."""
         return None if has_own_models else "models of its own"

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from ajet.chat.messages import results_in_call_order
 from ajet.chat.strict_json import NotJsonError, checked_arguments, read_json
 from ajet.chat.types import ChatReply, ChatRequest, Message, NamedTool, ToolCall, ToolChoice
@@ -53,8 +55,8 @@ class OpenAIConfig(OpponentConfig):
         player = OpenAIPlayer(self, AsyncOpenAI(base_url=self.base_url, api_key=key, timeout=self.timeout_s))
         return lambda agent: player
 
+    @override
     def check(self) -> None:
-        """See `OpponentConfig`."""
         if self.api_key_env is not None and self.api_key_env not in os.environ:
             raise ConfigError(
                 f"opponent.api_key_env={self.api_key_env} is not set in the environment: export it, "

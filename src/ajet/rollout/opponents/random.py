@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from ajet.chat.types import ChatReply, ChatRequest, NamedTool, ToolCall
 from ajet.config.fields import named
 from ajet.rollout.opponents.base import OpponentConfig, OpponentMaker
@@ -30,8 +32,8 @@ class RandomConfig(OpponentConfig):
 
     name: str = named("random")
 
+    @override
     def build(self, *, workflow: type[Workflow]) -> OpponentMaker:
-        """See `OpponentConfig`."""
         return lambda agent: RandomPlayer(agent.rng)
 
 

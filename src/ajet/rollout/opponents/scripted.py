@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from ajet.config.fields import named
 from ajet.errors import ConfigError
 from ajet.rollout.opponents.base import OpponentConfig, OpponentMaker
@@ -39,6 +41,6 @@ class ScriptedPlayersConfig(OpponentConfig):
 
         return make
 
+    @override
     def lacks(self, *, scripted: bool, has_own_models: bool) -> str | None:
-        """See `OpponentConfig`."""
         return None if scripted else "scripted players"

@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from ajet.chat.types import ChatReply, ChatRequest
 from ajet.workflows.sensible import SensiblePlayer
 
@@ -66,8 +68,9 @@ def parse_guess(reply: str) -> int | None:
 class ScriptedGuesser(SensiblePlayer):
     """Guesses the middle of what is left, of two the lower, or anything that is left; teacher of the small model."""
 
+    @override
     def replies(self, request: ChatRequest) -> tuple[Sequence[ChatReply], Sequence[ChatReply]]:
-        """See `SensiblePlayer`; reads the range in the last message."""
+        """Reads the range in the last message."""
         low, high = _read_range(str(request.messages[-1]["content"]))
         legal = [ChatReply(content=str(guess)) for guess in range(low, high + 1)]
         return [legal[(high - low) // 2]], legal

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from ajet.chat.types import ChatReply, ChatRequest
 from ajet.workflows.sensible import SensiblePlayer
 
@@ -128,8 +130,9 @@ def read_guess(reply: str, choices: list[str]) -> str | None:
 class ScriptedHinter(SensiblePlayer):
     """Hints at a word by its category, and guesses by the categories that a hint names."""
 
+    @override
     def replies(self, request: ChatRequest) -> tuple[list[ChatReply], list[ChatReply]]:
-        """See `SensiblePlayer`; a senseless hint says nothing, a senseless guess is any choice."""
+        """A senseless hint says nothing, a senseless guess is any choice."""
         asked = str(request.messages[-1]["content"])
         if asked.startswith("Word: "):
             category = _CATEGORY_OF.get(asked.removeprefix("Word: ").partition(".")[0], "thing")

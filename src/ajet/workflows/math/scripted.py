@@ -10,6 +10,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from ajet.chat.types import ChatReply, ChatRequest, ToolCall
 from ajet.errors import WorkflowError
 from ajet.workflows.math.problems import attempts, solution
@@ -20,6 +22,7 @@ from ajet.workflows.sensible import SensiblePlayer
 class ScriptedSolver(SensiblePlayer):
     """Calls the calculator until it gives a result, then answers."""
 
+    @override
     def replies(self, request: ChatRequest) -> tuple[Sequence[ChatReply], Sequence[ChatReply]]:
         """See `SensiblePlayer`.
 
