@@ -1,7 +1,7 @@
 """The records that flow through one training step: tasks in, calls and episodes out, samples to train on.
 
-All are frozen, slotted and keyword-only. A record holds what happened; nothing here computes.
-Left out on purpose: tensors (training makes its own) and configuration.
+All are frozen, slotted and keyword-only. A record holds what happened; what it computes are readings that everybody
+shares. Left out on purpose: tensors (training makes its own) and configuration.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Literal
 
-EpisodeStatus = Literal["ok", "policy_error", "infra_error", "timeout", "cancelled"]
-EPISODE_STATUSES: tuple[EpisodeStatus, ...] = ("ok", "policy_error", "infra_error", "timeout", "cancelled")
+EpisodeStatus = Literal["ok", "policy_error", "infra_error", "timeout"]
+EPISODE_STATUSES: tuple[EpisodeStatus, ...] = ("ok", "policy_error", "infra_error", "timeout")
 FinishReason = Literal["stop", "length"]
 
 

@@ -18,7 +18,7 @@ from ajet.evaluate.statistics import (
     paired_difference,
     paired_p_value,
     pairs_needed,
-    student_interval,
+    score_scale,
     tasks_needed,
 )
 
@@ -88,7 +88,7 @@ def test_pairs_that_all_tie_still_leave_room_for_what_was_not_seen() -> None:
     found = difference_interval([0.0] * 300, confidence=0.95)
     assert (found.low, found.high) == pytest.approx((-0.009231, 0.009231), abs=1e-6)
     # Rewards of -1 and 1 differ by 2.
-    assert student_interval(by_task([1.0, -1.0]), by_task([1.0, -1.0])) == 2.0
+    assert score_scale(by_task([1.0, -1.0]), by_task([1.0, -1.0])) == 2.0
     twice = paired_difference(by_task([1.0, -1.0] * 150), by_task([1.0, -1.0] * 150), confidence=0.95)
     assert twice.high == pytest.approx(2 * found.high)
 

@@ -24,7 +24,7 @@ from ajet.rollout.agent_model import Agent, EngineReplies, ReplySource
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.event_loop import RolloutLoop
 from ajet.rollout.opponents.random import RandomPlayer
-from ajet.rollout.runner import EpisodeRunner, rewards_by_agent
+from ajet.rollout.runner import EpisodeRunner, RolloutCallbacks, rewards_by_agent
 from ajet.rollout.scheduler import RolloutScheduler, require_trained_play, require_usable_play
 from ajet.tracking.metrics import episode_metrics
 from ajet.tuner import AjetTuner
@@ -179,8 +179,10 @@ def test_a_file_that_cannot_be_written_stops_the_run_with_its_sentence(tokenizer
     def full(episode: Episode) -> None:
         raise StorageError("transcript.txt cannot be written: the disk is full")
 
+    played = scheduler(tokenizer, Chatter)
+    told = replace(played.runner, callbacks=RolloutCallbacks(on_episode=full))
     with pytest.raises(StorageError, match="the disk is full"):
-        collect(replace(scheduler(tokenizer, Chatter), on_episode=full), group_size=4)
+        collect(replace(played, runner=told), group_size=4)
 
 
 def test_a_workflows_own_model_speaks_where_no_opponent_is_set(tokenizer: Any) -> None:

@@ -25,7 +25,7 @@ from ajet.evaluate.statistics import (
     paired_values,
     pairs_needed,
     score_interval,
-    student_interval,
+    score_scale,
     tasks_needed,
 )
 
@@ -195,7 +195,7 @@ def _effect(
     else:
         levels = [several_runs(side, confidence=confidence) for side in (before, after)]
         changes = [{task: new[task] - old[task] for task in tasks} for old, new in zip(before, after, strict=True)]
-        scale = max(student_interval(old, new) for old, new in zip(before, after, strict=True))
+        scale = max(score_scale(old, new) for old, new in zip(before, after, strict=True))
         crossed = crossed_mean(changes, confidence=confidence, scale=scale)
         difference, p_value = crossed.interval, crossed.p_value
         needed = tasks_needed(changes, confidence=confidence, power=POWER)

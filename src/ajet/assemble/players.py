@@ -50,6 +50,14 @@ def make_scheduler(
     endpoint = Endpoint(config.endpoint)
     opened.callback(endpoint.close)
     callbacks = callbacks or RolloutCallbacks()
+    tell = callbacks.on_episode
+
+    def on_episode(episode: Episode) -> None:
+        unused.episode(episode)
+        if display is not None:
+            display.advance()
+        tell(episode)
+
     runner = EpisodeRunner(
         config=config,
         make_workflow=make_workflow,
@@ -57,20 +65,13 @@ def make_scheduler(
         endpoint=endpoint,
         judge=unused.judge,
         make_env=environment_maker(config),
-        callbacks=callbacks,
+        callbacks=replace(callbacks, on_episode=on_episode),
     )
-
-    def on_episode(episode: Episode) -> None:
-        unused.episode(episode)
-        if display is not None:
-            display.advance()
-        callbacks.on_episode(episode)
 
     return RolloutScheduler(
         runner=runner,
         concurrency=fitting_concurrency(config.rollout.concurrency),
         max_retries=config.rollout.max_retries,
-        on_episode=on_episode,
     )
 
 

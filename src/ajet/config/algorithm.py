@@ -98,7 +98,11 @@ def check_algorithm(algorithm: AlgorithmConfig) -> None:
     aggregation = algorithm.aggregation
     if aggregation == "dr_grpo" and algorithm.dr_grpo_max_length is None:
         raise ConfigError("algorithm.aggregation=dr_grpo needs algorithm.dr_grpo_max_length, e.g. 512")
-    if aggregation in ("grpo", "dapo") and algorithm.dr_grpo_max_length is not None:
+    if (
+        is_built_in("aggregation", aggregation)
+        and aggregation != "dr_grpo"
+        and algorithm.dr_grpo_max_length is not None
+    ):
         raise ConfigError(
             f"algorithm.dr_grpo_max_length has no effect with algorithm.aggregation={aggregation}: "
             "set it to null or choose algorithm.aggregation=dr_grpo"
@@ -111,14 +115,8 @@ def check_algorithm(algorithm: AlgorithmConfig) -> None:
 
 
 def _check_option(algorithm: AlgorithmConfig, kind: str) -> None:
-    name, args = getattr(algorithm, kind), getattr(algorithm, f"{kind}_args")
-    if is_built_in(kind, name):
-        if args:
-            raise ConfigError(
-                f"algorithm.{kind}_args.{next(iter(args))} has no effect with algorithm.{kind}={name}: drop it, or "
-                "name code of your own that has such a setting"
-            )
-    elif not all(split_entry(name)):
+    name = getattr(algorithm, kind)
+    if not is_built_in(kind, name) and not all(split_entry(name)):
         raise ConfigError(
             f"algorithm.{kind} must be one of {', '.join(built_in(kind))}, or code of your own as {FORMS}, not {name}"
         )

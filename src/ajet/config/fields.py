@@ -8,12 +8,15 @@ rules on one value live here: those that relate settings of one option are its o
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any
 
 from omegaconf import MISSING
+
+from ajet.errors import ConfigError
 
 BUILTIN_PREFIX = "builtin:"
 PACKAGED_PREFIX = "package:"
@@ -111,6 +114,25 @@ def place(*, needed: str | None = None) -> Any:
 def key_variable(*, sent_to: str) -> Any:
     """A field that names the environment variable whose secret is sent to the address in the field `sent_to`."""
     return field(default=None, metadata={SENT_TO: sent_to})
+
+
+def read_key(setting: str, variable: str | None) -> str:
+    """The secret that an environment variable holds; "none" where none is named, as servers without keys take it.
+
+    Args:
+        setting: e.g. `judge.api_key_env`, for the message.
+        variable: its value.
+
+    Raises:
+        ConfigError: the variable is not set.
+    """
+    key = "none" if variable is None else os.environ.get(variable)
+    if key is None:
+        raise ConfigError(
+            f"{setting}={variable} is not set in the environment: export it, or set {setting}=null for a server "
+            "without keys"
+        )
+    return key
 
 
 def marks(*names: str) -> Mapping[str, bool]:

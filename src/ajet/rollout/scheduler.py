@@ -6,8 +6,8 @@ In: tasks. Out: one `EpisodeGroup` a task, in the order of the tasks, with all i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ajet.errors import AjetError, ConfigError, WorkflowError
 from ajet.records import Episode, EpisodeGroup, Task
@@ -26,8 +26,6 @@ class RolloutScheduler:
     """Episodes at once."""
     max_retries: int
     """Further attempts at an episode that failed for no fault of the policy."""
-    on_episode: Callable[[Episode], None] = field(default=lambda episode: None)
-    """Called as each episode ends, for progress displays."""
 
     async def collect(
         self, tasks: Sequence[Task], *, group_size: int, stream: str, collection: str | None = None
@@ -68,7 +66,7 @@ class RolloutScheduler:
                 )
                 if episode.status not in RETRIED:
                     break
-        self.on_episode(episode)
+        self.runner.callbacks.on_episode(episode)
         return episode
 
 

@@ -54,7 +54,6 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_play("episode/policy_error", "episodes", "Ended by `PolicyError`: the policy's own fault, scored and trained."),
     _of_play("episode/infra_error", "episodes", "Lost to an error of code or infrastructure after every retry."),
     _of_play("episode/timeout", "episodes", "Lost to `rollout.timeout_s` after every retry."),
-    _of_play("episode/cancelled", "episodes", "Cancelled, as the run was ending."),
     _of_play("episode/retries", "attempts", "Attempts beyond the first of each episode."),
     _of_play("episode/context_overflows", "requests", "Did not fit into the model's context (`model.max_context`)."),
     _of_play(
@@ -97,7 +96,11 @@ METRIC_NAMES: tuple[MetricName, ...] = (
         "advantage",
         "Mean of the absolute advantages over agents and episodes: how much there is to learn from.",
     ),
-    _of_training("group/<tag>/zero_std_fraction", "share", "Groups whose rewards are all equal: they teach nothing."),
+    _of_training(
+        "group/<tag>/zero_std_fraction",
+        "share",
+        "Groups whose rewards, penalties included, are all equal: they teach nothing.",
+    ),
     _of_training(
         "group/<tag>/singleton_fraction", "share", "Groups with a single usable episode, which has no baseline."
     ),
@@ -106,7 +109,9 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_training("tokens/rows", "tokens", "In the rows to train on, before shared prefixes are merged."),
     _of_training("tokens/unique", "tokens", "Computed in a forward pass, after shared prefixes were merged."),
     _of_training("tokens/merge_ratio", "ratio", "`tokens/rows` / `tokens/unique`: what the prefix tree saves."),
-    _of_training("tokens/trained", "tokens", "Sampled tokens with a place in the loss, after merging."),
+    _of_training(
+        "tokens/trained", "tokens", "Sampled tokens with a place in the loss, those that rows share counted once a row."
+    ),
     _of_training(
         "tokens/zero_advantage", "tokens", "Sampled tokens whose advantage is 0: only a KL penalty moves them."
     ),
@@ -156,8 +161,8 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_training("rate/episodes_per_s", "episodes/s", "Episodes of the step by the seconds that playing took."),
     _of_training("rate/sampled_tokens_per_s", "tokens/s", "`tokens/sampled` by the seconds that playing took."),
     _of_training("time/rollout", "s", "Playing the step's episodes."),
-    _of_training("time/advantage", "s", "Rewards to advantages and rows."),
-    _of_training("time/pack", "s", "Rows to packs."),
+    _of_training("time/advantage", "s", "Rewards to advantages."),
+    _of_training("time/pack", "s", "Episodes and advantages to rows, and rows to packs."),
     _of_training("time/update", "s", "Forward and backward passes and optimizer steps."),
     _of_training("time/sync", "s", "Handing the new weights to the engine."),
     _of_training("time/eval", "s", "Held-out play, in steps that evaluate."),

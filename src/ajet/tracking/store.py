@@ -71,7 +71,7 @@ COLUMNS: Mapping[str, str] = {
     "score": "What the episode counts for in evaluations: success where the workflow said, else the mean of "
     "`tag_rewards`; null for lost episodes.",
     "success": "What the workflow said of the episode; null where it said nothing.",
-    "status": "`ok`, `policy_error`, `infra_error`, `timeout` or `cancelled`.",
+    "status": "`ok`, `policy_error`, `infra_error` or `timeout`.",
     "error": "What went wrong, in one line; null where the status is `ok`.",
     "metadata": "What the workflow returned as `metadata`: a JSON object.",
     "policy_version": "Weight updates that the sampling weights had seen.",

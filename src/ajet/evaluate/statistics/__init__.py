@@ -15,7 +15,7 @@ from ajet.evaluate.statistics.pairs import (
     paired_p_value,
     paired_values,
     pairs_needed,
-    student_interval,
+    score_scale,
 )
 from ajet.evaluate.statistics.text import estimate_text, interval_text, number_text, p_value_text
 
@@ -40,7 +40,7 @@ __all__ = [
     "pass_at_k",
     "ratio_interval",
     "score_interval",
+    "score_scale",
     "share_interval",
-    "student_interval",
     "tasks_needed",
 ]

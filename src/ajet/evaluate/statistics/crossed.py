@@ -143,7 +143,7 @@ def tasks_needed(by_seed: Sequence[Mapping[str, float]], *, confidence: float, p
     of_seeds, seen_of_tasks, rest = _mean_squares(cells)
     of_tasks = max(seen_of_tasks, rest)
     variance = max(of_seeds - rest, 0.0) / num_tasks  # of a seed's mean over endlessly many tasks
-    of_luck = variance_quantiles(num_seeds - 1)
+    quantiles = variance_quantiles(num_seeds - 1)
 
     def found(num: int) -> float:
         counted = num if size is None else num + NUM_ADDED
@@ -153,7 +153,7 @@ def tasks_needed(by_seed: Sequence[Mapping[str, float]], *, confidence: float, p
         if size is not None:
             added = num_seeds * (NUM_ADDED * size**2 + num * mean**2 * (1 - share))
             squares = ((num - 1) * of_tasks + added) / (counted - 1)
-        half = _half_width(1 - confidence, (num_seeds, num), counted, of_luck * between * share, squares, rest)
+        half = _half_width(1 - confidence, (num_seeds, num), counted, quantiles * between * share, squares, rest)
         error = math.sqrt((between + of_tasks - rest) / (num_seeds * num))
         return float(stats.norm.sf(half / share, mean, max(error, 1e-12 * mean)).mean())
 

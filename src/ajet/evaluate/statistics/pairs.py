@@ -37,7 +37,7 @@ def paired_values(before: Mapping[str, float], after: Mapping[str, float]) -> li
     return [after[task] - before[task] for task in before if task in after]
 
 
-def student_interval(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+def score_scale(before: Mapping[str, float], after: Mapping[str, float]) -> float:
     """How much a pair can be thought to differ where none does: the range of all scores, or their size, or 1.
 
     Example: 0 and 1 in both, all alike: 1. Everything lost at a reward of -1, before and after: 1.
@@ -111,7 +111,7 @@ def difference_interval(values: Sequence[float], *, confidence: float, scale: fl
 
 def paired_difference(before: Mapping[str, float], after: Mapping[str, float], *, confidence: float) -> Interval:
     """`after - before` over the tasks that both have: the same seeds, so what the seed decides cancels out."""
-    scale = student_interval(before, after)
+    scale = score_scale(before, after)
     return difference_interval(paired_values(before, after), confidence=confidence, scale=scale)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from ajet.config.fields import key_variable, named, needed, ruled
+from ajet.config.fields import key_variable, named, needed, read_key, ruled
 from ajet.errors import ConfigError, WorkflowError
 from ajet.rollout.judges.answers import given_answer
 from ajet.rollout.judges.base import BaseJudge, ScoreConfig
@@ -44,9 +43,9 @@ class LlmJudgeConfig(ScoreConfig):
     """A language model with a rubric, on an OpenAI-compatible server."""
 
     name: str = named("llm")
-    base_url: str = needed()
+    base_url: str = needed("the server's address, e.g. http://localhost:8000/v1")
     """Where the server is, e.g. http://localhost:8000/v1."""
-    model: str = needed()
+    model: str = needed("the model's name there")
     """The model's name there."""
     api_key_env: str | None = key_variable(sent_to="base_url")
     """The environment variable that holds its key; null: no key."""
@@ -66,6 +65,7 @@ class LlmJudgeConfig(ScoreConfig):
     @override
     def check(self, *, episode_timeout_s: float) -> None:
         super().check(episode_timeout_s=episode_timeout_s)
+        read_key("judge.api_key_env", self.api_key_env)
         longest_s = self.timeout_s * (self.max_retries + 1)
         if longest_s >= episode_timeout_s:
             raise ConfigError(
@@ -88,9 +88,7 @@ class LlmJudge(BaseJudge):
         from openai import AsyncOpenAI
 
         judge = config
-        key = os.environ.get(judge.api_key_env) if judge.api_key_env else "none"
-        if key is None:
-            raise ConfigError(f"judge.api_key_env={judge.api_key_env} is not set in the environment")
+        key = read_key("judge.api_key_env", judge.api_key_env)
         self._client = AsyncOpenAI(base_url=judge.base_url, api_key=key, timeout=judge.timeout_s)
         self._cache_path = run_dir / CACHE_FILE
         self._scores = _read_cache(self._cache_path)

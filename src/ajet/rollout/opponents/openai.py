@@ -7,7 +7,6 @@ here is trained. Failures are the server's: they end the episode as infrastructu
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,8 @@ from typing_extensions import override
 from ajet.chat.messages import results_in_call_order
 from ajet.chat.strict_json import NotJsonError, checked_arguments, read_json
 from ajet.chat.types import ChatReply, ChatRequest, Message, NamedTool, ToolCall, ToolChoice
-from ajet.config.fields import key_variable, named, needed, ruled
-from ajet.errors import ConfigError, EngineError
+from ajet.config.fields import key_variable, named, needed, read_key, ruled
+from ajet.errors import EngineError
 from ajet.rollout.opponents.base import OpponentConfig, OpponentMaker
 
 if TYPE_CHECKING:
@@ -32,9 +31,9 @@ class OpenAIConfig(OpponentConfig):
     """Any OpenAI-compatible server. Null leaves a sampling setting to it."""
 
     name: str = named("openai")
-    base_url: str = needed()
+    base_url: str = needed("the server's address, e.g. http://localhost:8000/v1")
     """Where the API is, e.g. http://localhost:8000/v1."""
-    model: str = needed()
+    model: str = needed("the model's name there")
     """The model's name there."""
     api_key_env: str | None = key_variable(sent_to="base_url")
     """Name of the environment variable with the key, so that no key lands in a run directory; null for servers without
@@ -50,18 +49,13 @@ class OpenAIConfig(OpponentConfig):
         """One client for all agents and episodes."""
         from openai import AsyncOpenAI
 
-        self.check()
-        key = os.environ[self.api_key_env] if self.api_key_env else "none"
+        key = read_key("opponent.api_key_env", self.api_key_env)
         player = OpenAIPlayer(self, AsyncOpenAI(base_url=self.base_url, api_key=key, timeout=self.timeout_s))
         return lambda agent: player
 
     @override
     def check(self) -> None:
-        if self.api_key_env is not None and self.api_key_env not in os.environ:
-            raise ConfigError(
-                f"opponent.api_key_env={self.api_key_env} is not set in the environment: export it, "
-                "or set opponent.api_key_env=null for a server without keys"
-            )
+        read_key("opponent.api_key_env", self.api_key_env)
 
 
 class OpenAIPlayer:
@@ -90,7 +84,8 @@ class OpenAIPlayer:
             arguments["tools"] = list(request.tools)
             arguments["tool_choice"] = _wire_tool_choice(request.tool_choice)
         if request.max_tokens is not None:
-            arguments["max_tokens"] = request.max_tokens
+            # As for the policy: a program may ask for less than the run allows, not for more.
+            arguments["max_tokens"] = min(request.max_tokens, arguments.get("max_tokens", request.max_tokens))
         if request.stop:
             arguments["stop"] = list(request.stop)
         if request.seed is not None:
