@@ -171,7 +171,7 @@ def test_an_output_without_a_usable_reward_is_no_reward(tokenizer: Any, output: 
 
 
 def test_a_setting_that_cannot_work_stops_the_run(tokenizer: Any) -> None:
-    with pytest.raises(ConfigError, match="opponent=scripted"):
+    with pytest.raises(ConfigError, match="opponent="):
         collect(scheduler(tokenizer, Chatter, opponent=None), group_size=4)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -98,11 +99,10 @@ def check_algorithm(algorithm: AlgorithmConfig) -> None:
     aggregation = algorithm.aggregation
     if aggregation == "dr_grpo" and algorithm.dr_grpo_max_length is None:
         raise ConfigError("algorithm.aggregation=dr_grpo needs algorithm.dr_grpo_max_length, e.g. 512")
-    if (
-        is_built_in("aggregation", aggregation)
-        and aggregation != "dr_grpo"
-        and algorithm.dr_grpo_max_length is not None
-    ):
+    reads_it = not is_built_in("aggregation", aggregation) or "dr_grpo_max_length" in _parameters(
+        "aggregation", aggregation
+    )
+    if algorithm.dr_grpo_max_length is not None and not reads_it:
         raise ConfigError(
             f"algorithm.dr_grpo_max_length has no effect with algorithm.aggregation={aggregation}: "
             "set it to null or choose algorithm.aggregation=dr_grpo"
@@ -115,11 +115,31 @@ def check_algorithm(algorithm: AlgorithmConfig) -> None:
 
 
 def _check_option(algorithm: AlgorithmConfig, kind: str) -> None:
-    name = getattr(algorithm, kind)
-    if not is_built_in(kind, name) and not all(split_entry(name)):
+    name, args = getattr(algorithm, kind), getattr(algorithm, f"{kind}_args")
+    if is_built_in(kind, name):
+        own = _parameters(kind, name) - {spec.name for spec in fields(AlgorithmConfig)}
+        unknown = [arg for arg in args if arg not in own]
+        if unknown:
+            raise ConfigError(
+                f"algorithm.{kind}_args.{unknown[0]}: algorithm.{kind}={name} has no such setting; "
+                f"it has {', '.join(sorted(own)) or 'none of its own'}"
+            )
+    elif not all(split_entry(name)):
         raise ConfigError(
             f"algorithm.{kind} must be one of {', '.join(built_in(kind))}, or code of your own as {FORMS}, not {name}"
         )
+
+
+@cache
+def _parameters(kind: str, name: str) -> frozenset[str]:
+    """The keyword-only parameters of a built-in option, its settings; its file is read, for running it loads torch."""
+    parsed = ast.parse((_ALGORITHMS / OPTION_FOLDERS[kind] / f"{name}.py").read_text(encoding="utf-8"))
+    return frozenset(
+        argument.arg
+        for node in parsed.body
+        if isinstance(node, ast.FunctionDef) and node.name == name
+        for argument in node.args.kwonlyargs
+    )
 
 
 @cache
