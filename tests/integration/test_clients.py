@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.episodes import agent_model
 from tests.integration.adder_model import save_adder_model
+from tests.measured import MEASURED
 
 from ajet.assemble import build_trainer
 from ajet.chat.types import ChatReply, ChatRequest, ToolCall
@@ -64,7 +65,7 @@ def train(model_path: str, run_dir: Path, workflow: str, *overrides: str) -> lis
     run_dir.mkdir(exist_ok=True)
     build_trainer(compose([*settings, *overrides], run_dir=run_dir)).run()
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.startswith(("time/", "rate/"))} for line in lines]
+    return [{k: v for k, v in line.items() if not k.startswith(MEASURED)} for line in lines]
 
 
 @pytest.mark.parametrize("workflow", [*IN_PROCESS, *BY_URL])

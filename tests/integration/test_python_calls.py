@@ -13,6 +13,7 @@ from textwrap import dedent
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from tests.measured import MEASURED
 
 from ajet.analysis import load_run
 from ajet.train.__main__ import main as train
@@ -58,7 +59,7 @@ def run_python(arguments: list[str], cwd: Path, timeout: int = 180) -> subproces
 def learned(run_dir: Path) -> list[dict[str, float]]:
     """The metrics that depend on no clock."""
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.startswith(("time/", "rate/"))} for line in lines]
+    return [{k: v for k, v in line.items() if not k.startswith(MEASURED)} for line in lines]
 
 
 @pytest.mark.slow

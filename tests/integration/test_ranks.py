@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from tests.measured import MEASURED
 
 from ajet.analysis import load_run
 from ajet.tracking.files.reading import read_metric_lines
@@ -23,7 +24,6 @@ SMALL = [
     *("hardware.sampling_threads=1", "hardware.training_threads=1", "logger.wandb.mode=disabled", "eval.num_tasks=7"),
 ]
 LORA = ["model.lora.rank=4", "model.lora.alpha=8", "model.lora.targets=[q_proj,v_proj]", "algorithm.kl_coef=0.1"]
-NOT_COMPARED = ("time/", "rate/", "memory/")
 ENDS_WITHIN_S = 30
 
 
@@ -75,8 +75,8 @@ def assert_equal_runs(one: Path, several: Path) -> None:
     for line, other in zip(
         read_metric_lines(one / "metrics.jsonl"), read_metric_lines(several / "metrics.jsonl"), strict=True
     ):
-        kept = {name: value for name, value in line.items() if not name.startswith(NOT_COMPARED)}
-        assert kept.keys() == {name for name in other if not name.startswith(NOT_COMPARED)}
+        kept = {name: value for name, value in line.items() if not name.startswith(MEASURED)}
+        assert kept.keys() == {name for name in other if not name.startswith(MEASURED)}
         assert {name: other[name] for name in kept} == pytest.approx(kept, rel=1e-4, abs=1e-5, nan_ok=True)
     columns = ["split", "step", "task", "repeat", "status", "score"]
     found = [load_run(run).episodes[columns].reset_index(drop=True) for run in (one, several)]

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.measured import MEASURED
 
 from ajet.assemble import build_trainer
 from ajet.config.compose import compose
@@ -44,7 +45,7 @@ TRAINING = [
 def metrics(run_dir: Path) -> list[dict[str, Any]]:
     """The run's lines, without what a clock says."""
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.startswith(("time/", "rate/"))} for line in lines]
+    return [{k: v for k, v in line.items() if not k.startswith(MEASURED)} for line in lines]
 
 
 def weights(run_dir: Path) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.measured import MEASURED
 from tests.sweep_entry import act, command, played, states
 
 from ajet.config.sweeps.records import read_jobs
@@ -95,7 +96,7 @@ def test_a_search_without_a_score_is_refused(tmp_path: Path, checkpoint: Path) -
 def metrics(run: Path) -> list[dict[str, Any]]:
     """The run's lines, without what a clock says."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.startswith(("time/", "rate/"))} for line in lines]
+    return [{k: v for k, v in line.items() if not k.startswith(MEASURED)} for line in lines]
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tests.measured import MEASURED
 from tests.wandb_files import read_offline_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -54,7 +55,7 @@ def run(run_dir: Path, *overrides: str) -> Path:
 def metrics(run_dir: Path) -> list[dict[str, Any]]:
     """The run's lines, without what a clock says."""
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.startswith(("time/", "rate/"))} for line in lines]
+    return [{k: v for k, v in line.items() if not k.startswith(MEASURED)} for line in lines]
 
 
 @pytest.fixture(scope="module")
