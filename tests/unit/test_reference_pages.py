@@ -21,7 +21,8 @@ SPACES = {metric.pattern.partition("/")[0] for metric in METRIC_NAMES}
 LOGGING = ("tracking/metrics.py", "train/", "evaluate/")
 """Where metrics are measured."""
 EXAMPLES = [
-    metric.pattern.replace("<tag>", "seer").replace("<k>", "4").replace("<name>", "days") for metric in METRIC_NAMES
+    metric.pattern.replace("<tag>", "seer").replace("<k>", "4").replace("<name>", "days").replace("<phase>", "update")
+    for metric in METRIC_NAMES
 ]
 UNLOGGED_PHASES = {"save"}
 """Phases that end after their step was logged; `summary.json` has their seconds."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 EVAL = "eval/"
 """What names measured on held-out tasks begin with."""
-_PLACEHOLDERS = {"<tag>": "[^/]+", "<name>": ".+", "<k>": "[0-9]+"}
+_PLACEHOLDERS = {"<tag>": "[^/]+", "<name>": ".+", "<k>": "[0-9]+", "<phase>": "[a-z]+"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
