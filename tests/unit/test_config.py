@@ -22,7 +22,7 @@ from ajet.config.plan import plan
 from ajet.config.root import Config, EvaluateConfig
 from ajet.config.saved import load, save
 from ajet.config.store import SCHEMAS, conf_dir, group_options, groups
-from ajet.config.words import FILTERS, all_synonyms, our_keys
+from ajet.config.words import FILTERS, SYNONYMS, our_keys
 from ajet.engine.vllm import VllmConfig
 from ajet.errors import AjetError, ConfigError
 from ajet.rollout.opponents.scripted import ScriptedPlayersConfig
@@ -87,7 +87,7 @@ def test_every_option_of_every_group_gives_a_valid_config(group: str, option: st
 
 def test_keys_that_other_peoples_scripts_rely_on_exist(checkpoint: Path) -> None:
     promised = """workflow.entry trainable_targets seed total_steps resume run_dir model.path model.lora
-        engine.name engine.placement opponent.name rollout.num_tasks rollout.group_size rollout.concurrency
+        engine.name opponent.name rollout.num_tasks rollout.group_size rollout.concurrency
         rollout.timeout_s rollout.max_retries rollout.temperature rollout.max_tokens algorithm.loss
         algorithm.advantage algorithm.learning_rate eval.every eval.num_tasks checkpoint.every checkpoint.keep
         logger.wandb.mode"""
@@ -233,8 +233,7 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
         (["engine=transformers", "engine.block_size=16"], "engine.block_size ... engine=transformers ... engine=vllm"),
         (["engine=vllm", "engine.name=scripted"], "engine.name ... vllm ... scripted ... engine=scripted"),
         (["engine.name=nothing"], "engine=nothing ... scripted, transformers, vllm"),
-        (["engine=transformers", "engine.max_batch=2"], "engine.max_batch ... max_concurrency, name, placement"),
-        (["engine.placement=apart"], "engine.placement ... colocated ... apart"),
+        (["engine=transformers", "engine.max_batch=2"], "engine.max_batch ... max_concurrency, name"),
         (["model.path=nowhere"], "model.path=nowhere ... builtin:tiny|tiny_tasks"),
         (["model.path=builtin:huge"], "model.path=builtin:huge ... tiny, tiny_tasks"),
         (["model=hub"], "model.path ... missing"),
@@ -273,7 +272,7 @@ def test_what_cannot_work_is_refused_in_one_line_that_says_what_to_change(
 
 def test_other_libraries_words_lead_to_keys_that_exist() -> None:
     ours = set.union(*(set(keys(schema)) for schema in SCHEMAS.values()))
-    synonyms = all_synonyms()
+    synonyms = {key: words.split() for key, words in SYNONYMS.items()}
     assert set(synonyms) <= ours
     theirs = [word for words in synonyms.values() for word in words]
     assert not set(theirs) & ({*keys(Config)} | FILTERS), "a word that is ours needs no translation"

@@ -106,7 +106,7 @@ def test_a_class_is_given_its_settings_and_what_it_names_of_the_run(file: Path) 
     config = composed(file, "Mine", "engine.size=3", "engine.words=[a]")
     engine = built(config)
     assert (engine.config.size, engine.config.share, engine.config.words, engine.max_context) == (3, 0.5, ["a"], 64)
-    assert (config.engine.name, config.engine.placement) == (f"{file}->Mine", "colocated")
+    assert config.engine.name == f"{file}->Mine"
     assert built(composed(file, "Nested", "engine.depth=2")).config.depth == 2
 
 
@@ -268,7 +268,7 @@ def test_mappings_of_ones_own_option_can_be_set_and_its_own_keys_are_named(
     assert "unknown key engine.inner.rat: did you mean rate? keys of engine.inner: rate" in capsys.readouterr().err
     assert engines_of([*asked[:2], "engine.nobs.a=1"], seen) == 2
     said = capsys.readouterr().err
-    assert said.strip().endswith("unknown key engine.nobs.a: keys of engine: inner, knobs, name, placement")
+    assert said.strip().endswith("unknown key engine.nobs.a: keys of engine: inner, knobs, name")
 
 
 def test_options_of_ones_own_can_be_swept_beside_those_that_ship(

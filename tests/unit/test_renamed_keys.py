@@ -8,7 +8,7 @@ import yaml
 
 from ajet.config.algorithm import AlgorithmConfig
 from ajet.config.compose import compose
-from ajet.config.renamed import RENAMED, renamed_sections, understand_old_loss, with_new_keys
+from ajet.config.renamed import DROPPED, RENAMED, renamed_sections, understand_old_loss, with_new_keys
 from ajet.config.saved import load, save
 from ajet.errors import ConfigError
 from ajet.tuner import AjetTuner
@@ -49,8 +49,9 @@ def test_a_run_directory_with_old_keys_is_read(tmp_path: Path) -> None:
     save(config, tmp_path / "config.yaml")
     content = yaml.safe_load((tmp_path / "config.yaml").read_text())
     content["workflow"]["hostile"] = content["workflow"].pop("opposing_sides")
+    content["engine"]["placement"] = "colocated"
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
-    assert load(tmp_path).workflow == config.workflow
+    assert (load(tmp_path).workflow, load(tmp_path).engine) == (config.workflow, config.engine)
     assert renamed_sections({"workflow": {"hostile": 1, "opposing_sides": 2}}) == {"workflow": {"opposing_sides": 2}}
 
 
@@ -65,3 +66,11 @@ def test_a_class_that_names_its_sides_as_before_still_keeps_them_apart() -> None
                 return WorkflowOutput(reward=0.0)
 
     assert Duel.opposing_sides == (("a",), ("b",)) and Workflow.opposing_sides == ()
+
+
+@pytest.mark.parametrize("key", DROPPED)
+def test_a_setting_that_is_gone_is_passed_over_and_said(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    section, name = key.split(".")
+    assert with_new_keys([f"{key}=colocated", f"++{key}=colocated", "seed=1"]) == ["seed=1"]
+    assert capsys.readouterr().err.count(key) <= 1
+    assert renamed_sections({section: {name: "colocated", "other": 1}}) == {section: {"other": 1}}

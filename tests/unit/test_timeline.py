@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.factories import make_call, make_episode
 
 from ajet.records import Call
-from ajet.train.timeline import build_samples, build_tree, rows_of
+from ajet.train.timeline import build_samples, build_tree
 
 ids = st.lists(st.integers(0, 4), min_size=1, max_size=5)
 
@@ -71,7 +71,7 @@ def test_every_sampled_token_stands_in_exactly_one_row_after_its_own_prompt(call
 @given(st.lists(ids, max_size=6))
 def test_rows_come_out_of_the_tree_as_they_went_in(rows: list[list[int]]) -> None:
     tree = build_tree(rows)
-    assert rows_of(tree) == [tuple(row) for row in rows]
+    assert [[tree.token_ids[node] for node in nodes] for nodes in tree.row_nodes] == rows
     assert len(tree.token_ids) == len({tuple(row[:n]) for row in rows for n in range(1, len(row) + 1)})
     assert all(parent < node for node, parent in enumerate(tree.parents))
     assert all(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,7 +116,6 @@ READ_BY_CONFIG_ALONE = {
     "workflow.opposing_sides": "validate.py, and sweeps over choices of roles",
     "logger.wandb.mode": "logger.py, together with W&B's own variables",
     "logger.own_args": "logger.py, which fills the configuration of the logger that is named with it",
-    "engine.placement": "one choice, which is what happens",
     "paths.output_root": "the YAML files",
     "sweep.batch_size": "the YAML files",
 }
@@ -134,9 +133,6 @@ def test_no_setting_is_read_by_nothing() -> None:
         assert unknown <= {*READ_BY_CONFIG_ALONE, *(f"algorithm.{name}" for name in READ_BY_NAME)}
     known = {key for schema in SCHEMAS.values() for key in keys(schema)}
     assert known >= {*READ_BY_CONFIG_ALONE, *(f"algorithm.{name}" for name in READ_BY_NAME)}
-    assert [spec.metadata["rule"].choices for spec in fields(Config().engine) if spec.name == "placement"] == [
-        ("colocated",)
-    ]
 
 
 def test_lists_of_settings_that_are_kept_by_hand_name_no_other() -> None:

@@ -1,4 +1,4 @@
-"""Keys that were renamed, understood until 0.2: in overrides, and in the run directories of earlier versions.
+"""Keys that were renamed or dropped, understood until 0.2, in overrides and in run directories of earlier versions.
 
 One value was renamed, too: `algorithm.loss` named the aggregation once. Where a YAML file names it, only the composed
 configuration shows it.
@@ -19,6 +19,8 @@ RENAMED: Mapping[str, str] = {
     "logger.wandb.sample_games": "logger.wandb.sample_episodes",
 }
 """Old key -> new key, in the same section."""
+DROPPED = ("engine.placement",)
+"""Settings with one choice, which nothing read."""
 _LOSS, _AGGREGATION = "algorithm.loss", "algorithm.aggregation"
 _ONCE_LOSSES = ("grpo", "dapo", "dr_grpo")
 """Aggregations that `algorithm.loss` could name."""
@@ -34,7 +36,7 @@ def with_new_keys(overrides: Sequence[str]) -> list[str]:
     given = {key.lstrip("+"): value for key, _, value in parts}
     if _is_aggregation(given.get(_LOSS, "")) and _AGGREGATION in given:
         raise _named_twice(given[_LOSS], given[_AGGREGATION])
-    return [_with_new_key(*part) for part in parts]
+    return [_with_new_key(*part) for part in parts if not _is_dropped(part[0])]
 
 
 def _with_new_key(key: str, equals: str, value: str) -> str:
@@ -46,6 +48,13 @@ def _with_new_key(key: str, equals: str, value: str) -> str:
         return f"{key}{equals}{value}"
     _tell(name, RENAMED[name])
     return f"{key.removesuffix(name)}{RENAMED[name]}{equals}{value}"
+
+
+def _is_dropped(key: str) -> bool:
+    name = key.lstrip("+~")
+    if name in DROPPED:
+        _tell_dropped(name)
+    return name in DROPPED
 
 
 def _is_aggregation(values: str) -> bool:
@@ -81,6 +90,12 @@ def _tell(old: str, new: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+@cache
+def _tell_dropped(name: str) -> None:
+    text = f"note: there is no {name} any more, and nothing read it; it is passed over until 0.2"
+    print(text, file=sys.stderr, flush=True)
+
+
 def renamed_sections(content: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration that was read from a file, by today's keys. Where both stand, today's wins."""
     return dict(_renamed(content, ""))
@@ -88,6 +103,8 @@ def renamed_sections(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _renamed(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in content.items():
+        if f"{prefix}{key}" in DROPPED:
+            continue
         name = RENAMED.get(f"{prefix}{key}", "").rpartition(".")[2] or key
         if name == key or name not in content:
             yield name, dict(_renamed(value, f"{prefix}{key}.")) if isinstance(value, dict) else value

@@ -92,9 +92,10 @@ def _without_idle(content: Any) -> Any:
         return content
     kept = renamed_sections(content)
     for group in GROUPS:
-        if isinstance(content.get(group), dict) and not is_user_entry(content[group].get(GROUPS[group].key)):
-            chosen = option(group, content[group].get(GROUPS[group].key))
-            kept[group] = {key: value for key, value in content[group].items() if not _idle(group, chosen, key, value)}
+        section = kept.get(group)
+        if isinstance(section, dict) and not is_user_entry(section.get(GROUPS[group].key)):
+            chosen = option(group, section.get(GROUPS[group].key))
+            kept[group] = {key: value for key, value in section.items() if not _idle(group, chosen, key, value)}
     return kept
 
 

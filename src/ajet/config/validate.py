@@ -190,7 +190,8 @@ def _check_eval(config: Config) -> None:
     # Held-out numbers are below 2**30 and training numbers from there on: see data/seeds.py.
     if config.eval.seed_offset + config.eval.num_tasks > 2**30:
         raise ConfigError(
-            f"eval.seed_offset={config.eval.seed_offset} leaves the held-out seeds: choose less than 2**30"
+            f"eval.seed_offset={config.eval.seed_offset}: held-out seeds end at 2**30; choose "
+            f"eval.seed_offset up to {2**30 - config.eval.num_tasks}"
         )
 
 

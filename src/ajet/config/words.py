@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-_SYNONYMS: Mapping[str, str] = {
+SYNONYMS: Mapping[str, str] = {
     # ours: theirs
     "algorithm.learning_rate": "lr actor_learning_rate step_size",
     "algorithm.lr_schedule": "lr_scheduler lr_scheduler_type lr_warmup_style warmup_style",
@@ -109,9 +109,4 @@ def our_keys(word: str, exists: Callable[[str], bool]) -> list[str]:
         exists: whether the entry point at hand has a key.
     """
     plain = word.lower().replace("-", "_")
-    return [key for key, words in _SYNONYMS.items() if plain in words.split() and exists(key)]
-
-
-def all_synonyms() -> dict[str, list[str]]:
-    """The table: other libraries' words by our key."""
-    return {key: words.split() for key, words in _SYNONYMS.items()}
+    return [key for key, words in SYNONYMS.items() if plain in words.split() and exists(key)]

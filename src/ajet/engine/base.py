@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ajet.config.component import construct
-from ajet.config.fields import needed, one_of
+from ajet.config.fields import needed
 from ajet.errors import ContextOverflowError, EngineError
 from ajet.records import Completion
 
@@ -27,8 +27,6 @@ class EngineConfig:
 
     name: str = needed()
     """The engine's name, e.g. `vllm`: what `engine=` chooses."""
-    placement: str = one_of("colocated", "colocated")
-    """Where the engine lives relative to training: in the same process on the same device."""
 
     needs_extras: ClassVar[tuple[str, ...]] = ()
     """Extras of the installation, of which it needs one (`ajet.errors.EXTRAS`)."""

@@ -6,8 +6,9 @@ test reads the source and the metrics of real runs, and fails on a name that is 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+
+from ajet.tracking.files.patterns import matches
 
 EVAL = "eval/"
 """What names measured on held-out tasks begin with."""
@@ -34,8 +35,7 @@ class MetricName:
             if not self.held_out:
                 return False
             name = name.removeprefix(EVAL)
-        parts = re.split("(<[a-z]+>)", self.pattern)
-        return re.fullmatch("".join(_PLACEHOLDERS.get(part, re.escape(part)) for part in parts), name) is not None
+        return matches(self.pattern, name, _PLACEHOLDERS)
 
 
 def _of_play(pattern: str, unit: str, meaning: str) -> MetricName:

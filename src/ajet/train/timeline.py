@@ -112,8 +112,3 @@ def build_tree(rows: Sequence[Sequence[int]]) -> PrefixTree:
     return PrefixTree(
         token_ids=tuple(token_ids), parents=tuple(parents), depths=tuple(depths), row_nodes=tuple(row_nodes)
     )
-
-
-def rows_of(tree: PrefixTree) -> list[tuple[int, ...]]:
-    """The rows that a tree was built from: the inverse of `build_tree`."""
-    return [tuple(tree.token_ids[node] for node in nodes) for nodes in tree.row_nodes]

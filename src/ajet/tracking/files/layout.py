@@ -5,8 +5,9 @@ Writers stand elsewhere; a test holds the files of real runs against this table.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+
+from ajet.tracking.files.patterns import matches
 
 _PLACEHOLDERS = {"<n>": "[0-9]+", "<any>": ".+", "<command>": "[a-z]+", "<date_time>": "[^/]+"}
 
@@ -24,8 +25,7 @@ class RunFile:
 
     def matches(self, path: str) -> bool:
         """Whether a relative path is one of these."""
-        parts = re.split("(<[a-z_]+>)", self.path)
-        return re.fullmatch("".join(_PLACEHOLDERS.get(part, re.escape(part)) for part in parts), path) is not None
+        return matches(self.path, path, _PLACEHOLDERS)
 
 
 RUN_FILES: tuple[RunFile, ...] = (
