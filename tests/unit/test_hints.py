@@ -12,7 +12,9 @@ from ajet.errors import ConfigError
 from ajet.workflows.hints.game import (
     CATEGORIES,
     NUM_CHOICES,
+    WRONG_GUESS_REWARD,
     ScriptedHinter,
+    choices_in_order,
     held_out_words,
     is_legal_hint,
     read_guess,
@@ -64,6 +66,24 @@ def test_a_form_of_the_word_is_no_hint_either() -> None:
 def test_a_guess_is_one_of_the_choices_and_nothing_else() -> None:
     choices = ["dog", "moon"]
     assert [read_guess(reply, choices) for reply in ("dog", " Moon.\n", "the dog", "")] == ["dog", "moon", None, None]
+
+
+def test_a_student_that_does_not_read_the_hint_earns_nothing_on_average() -> None:
+    choices = ["a", "b", "c", "d"]
+    listed = [choices_in_order(choices, repeat) for repeat in range(8)]
+    for place in range(NUM_CHOICES):
+        rewards = [1.0 if order[place] == "c" else WRONG_GUESS_REWARD for order in listed]
+        assert sum(rewards) == pytest.approx(0), "of whatever place it names"
+    assert all(sorted(order) == choices for order in listed)
+
+
+def test_worked_examples_favour_no_place() -> None:
+    messages = student_messages("hint", ["a", "b", "c", "d"])[1:-1]
+    places = [
+        asked["content"].removeprefix("Words: ").partition(". ")[0].split(", ").index(answered["content"])
+        for asked, answered in zip(messages[::2], messages[1::2], strict=True)
+    ]
+    assert sorted(places) == sorted([*range(NUM_CHOICES)] * 2)
 
 
 def test_scripted_players_understand_each_other_and_nobody_else() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from typing_extensions import override
@@ -42,18 +42,31 @@ CATEGORIES = {
 NUM_TRAINED = 20
 """Of each category; the others are held out."""
 NUM_CHOICES = 4
+WRONG_GUESS_REWARD = -1 / (NUM_CHOICES - 1)
+"""So that guessing blindly among the choices earns 0 on average, as no answer does (formula scoring, as tests with
+several choices correct for guessing). Were it 0, to name any choice would be better than none, and a model that hardly
+ever names one learns to name the last, whatever the hint."""
 MOST_HINT_CHARACTERS = 80
 
 _CATEGORY_OF = {word: category for category, words in CATEGORIES.items() for word in words.split()}
 
 TEACHER = "You give hints in a word game."
 STUDENT = "You guess words in a word game."
-_TEACHER_EXAMPLES = (("piano", "music, keys, concert"), ("school", "pupils, lessons, books"))
+_TEACHER_EXAMPLES = (
+    ("piano", "music, keys, concert"),
+    ("school", "pupils, lessons, books"),
+    ("glasses", "eyes, read, lens"),
+    ("hospital", "sick, nurses, beds"),
+)
 _STUDENT_EXAMPLES = (
     ("music, keys, concert", ("hospital", "piano", "cotton", "gold"), "piano"),
     ("pupils, lessons, books", ("trumpet", "silver", "blood", "school"), "school"),
     ("eyes, read, lens", ("glasses", "wool", "bridge", "planet"), "glasses"),
     ("paint, brush, museum", ("cotton", "engine", "coin", "art"), "art"),
+    ("sick, nurses, beds", ("hospital", "trumpet", "silver", "art"), "hospital"),
+    ("soft, cloth, plant", ("engine", "planet", "cotton", "blood"), "cotton"),
+    ("river, cross, road", ("gold", "bridge", "coin", "wool"), "bridge"),
+    ("money, metal, round", ("school", "glasses", "coin", "art"), "coin"),
 )
 
 
@@ -78,15 +91,25 @@ def _tasks(part: slice) -> Iterator[dict[str, object]]:
             yield {"task_id": word, "word": word, "choices": choices}
 
 
+def choices_in_order(choices: Sequence[str], repeat: int) -> list[str]:
+    """The choices as one episode of a task lists them: the first one moves a place from episode to episode.
+
+    Within a group the word is so in each place as often as in any other. Were it always in the same, naming the place
+    would be rewarded for one task and punished for the next, and a student ends up naming one place for all.
+    """
+    start = repeat % len(choices)
+    return [*choices[start:], *choices[:start]]
+
+
 def teacher_messages(word: str) -> list[dict[str, str]]:
-    """What the teacher is asked, behind two worked examples."""
+    """What the teacher is asked, behind four worked examples."""
     return _conversation(
         TEACHER, [(_ask_for_hint(shown), hint) for shown, hint in _TEACHER_EXAMPLES], _ask_for_hint(word)
     )
 
 
 def student_messages(hint: str, choices: list[str]) -> list[dict[str, str]]:
-    """What the student is asked, behind four worked examples.
+    """What the student is asked, behind eight worked examples, whose answers stand twice in each place.
 
     The hint comes last: with the choices behind it, SmolLM2-135M names one of them whatever the hint was.
     """

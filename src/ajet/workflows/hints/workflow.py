@@ -1,7 +1,8 @@
 """One round of the word game with two agents, `teacher` and `student`.
 
-In: a task with a `word` and its `choices`. Out: 1 for both if the student named the word after a legal hint, else 0. A
-hint that is not legal ends the round: what a student made of it would be worth nothing.
+In: a task with a `word` and its `choices`. Out: for both 1 if the student named the word after a legal hint, -1/3 for
+another one of the choices, else 0; success is the word named. A hint that is not legal ends the round: what a student
+made of it would be worth nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 from ajet.workflows.asking import text_of
 from ajet.workflows.hints.game import (
+    WRONG_GUESS_REWARD,
     ScriptedHinter,
+    choices_in_order,
     is_legal_hint,
     read_guess,
     student_messages,
@@ -31,7 +34,8 @@ class Hints(Workflow):
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         """Play one round."""
-        word, choices = workflow_task.task.metadata["word"], list(workflow_task.task.metadata["choices"])
+        word = workflow_task.task.metadata["word"]
+        choices = choices_in_order(workflow_task.task.metadata["choices"], workflow_task.repeat)
         teacher = tuner.as_agentscope_model(agent_name="teacher", target_tag="teacher")
         student = tuner.as_agentscope_model(agent_name="student", target_tag="student")
         hint = await _ask(teacher, teacher_messages(word))
@@ -44,7 +48,7 @@ class Hints(Workflow):
                 metrics["right_of_legal"] = float(guess == word)
         found = guess == word
         return WorkflowOutput(
-            reward=float(found),
+            reward=1.0 if found else 0.0 if guess is None else WRONG_GUESS_REWARD,
             is_success=found,
             metadata={"word": word, "hint": hint, "guess": guess},
             log_metrics=metrics,
