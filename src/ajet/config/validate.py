@@ -20,6 +20,7 @@ from ajet.config.root import BASE, Config, EvaluateConfig
 from ajet.config.store import group_options
 from ajet.config.unused import untrained_tags
 from ajet.config.user_code.finding import check_entry
+from ajet.config.user_options import is_user_entry
 from ajet.errors import ConfigError
 from ajet.workflows import builtin_workflows
 from ajet.workflows.targets import check_targets
@@ -73,7 +74,9 @@ def validate_evaluation(config: EvaluateConfig) -> None:
     if config.opponent is not None:
         config.opponent.check()
     for opponent in config.opponents or []:
-        if opponent not in group_options("opponent"):
+        if is_user_entry(opponent):
+            check_entry(opponent, setting="opponent")
+        elif opponent not in group_options("opponent"):
             choices = ", ".join(group_options("opponent"))
             raise ConfigError(f"opponent={opponent}: no such option; choose among {choices}")
 

@@ -54,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [_in_tasks(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     if not set(arguments) & set(SWEEPS):
         arguments = [_in_one_matrix(argument) for argument in arguments]
+        try:
+            _check_alone(arguments)
+        except ConfigError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            return 2
     return run_entry("evaluate", load, evaluate, arguments)
 
 
@@ -68,6 +73,18 @@ def _in_one_matrix(argument: str) -> str:
     key, equals, value = argument.partition("=")
     several = equals and key == "opponent" and ("," in value or value.startswith("["))
     return f"opponents=[{value.strip('[]')}]" if several else argument
+
+
+def _check_alone(arguments: Sequence[str]) -> None:
+    """Refuse settings of an opponent where several are named, which have none in common.
+
+    Raises:
+        ConfigError: the first such setting.
+    """
+    if any(argument.startswith("opponents=") for argument in arguments):
+        for argument in arguments:
+            if argument.lstrip("+").startswith("opponent."):
+                raise ConfigError(f"{argument} has no effect on several opponents: name the one that has it alone")
 
 
 def from_python(
@@ -85,7 +102,11 @@ def from_python(
         named = arguments_of([], {"run": run})
     else:
         named = [] if run is None else arguments_of([], {"runs": _runs(run)})
+    opponent = settings.get("opponent")
+    if isinstance(opponent, str) and "," in opponent:  # as on the command line
+        settings = {**settings, "opponent": opponent.split(",")}
     asked = [_in_one_matrix(_in_tasks(argument)) for argument in (*named, *arguments_of(overrides, settings))]
+    _check_alone(asked)
     call = Invocation(name="ajet.evaluate", config_name="evaluate", overrides=asked)
     return read_evaluation(run_call(call, load, evaluate))
 

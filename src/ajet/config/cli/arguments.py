@@ -74,10 +74,10 @@ def _as_hydra_reads(argument: str, free: Collection[str]) -> str:
     """
     key, equals, value = argument.partition("=")
     if equals and "->" in value:
-        values = [
-            each if "->" not in each or each.startswith(("'", '"')) else quoted(each) for each in values_of(value)
-        ]
-        argument = f"{key}={','.join(values)}"
+        opened, closed = ("[", "]") if value.startswith("[") and value.endswith("]") else ("", "")
+        listed = values_of(value.removeprefix(opened).removesuffix(closed))
+        values = [each if "->" not in each or each.startswith(("'", '"')) else quoted(each) for each in listed]
+        argument = f"{key}={opened}{','.join(values)}{closed}"
     if equals and any(key == one or key.startswith(f"{one}.") for one in free):
         return f"++{argument}"
     return argument
