@@ -60,7 +60,7 @@ def test_an_opponent_speaks_for_untrained_roles_on_every_interface(tokenizer: An
 def test_an_untrained_role_with_nobody_to_speak_for_it_is_the_same_error_on_every_interface(
     run: Run, program: Any
 ) -> None:
-    with pytest.raises(ConfigError, match="opponent=scripted"):
+    with pytest.raises(ConfigError, match="opponent="):
         run.one(program, trainable_targets=["other"])
 
 
