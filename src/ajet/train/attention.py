@@ -32,8 +32,10 @@ def pack_logits(model: Any, pack: Pack, kept_K: Tensor) -> Tensor:
     """[K, V]: the outputs of a causal LM at the nodes `kept_K` of `pack`, on the model's device."""
     taken = inspect.signature(base_of(model).forward).parameters
     if "logits_to_keep" in taken:
-        return run_pack(model, pack, kept_K.device, logits_to_keep=kept_K).logits[0]  # type: ignore[no-any-return]
-    return run_pack(model, pack, kept_K.device).logits[0][kept_K]  # type: ignore[no-any-return]
+        kept_KV: Tensor = run_pack(model, pack, kept_K.device, logits_to_keep=kept_K).logits[0]
+        return kept_KV
+    logits_UV: Tensor = run_pack(model, pack, kept_K.device).logits[0]
+    return logits_UV[kept_K]
 
 
 def run_pack(model: Any, pack: Pack, device: torch.device, **options: Any) -> Any:

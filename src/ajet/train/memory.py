@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,8 +16,10 @@ _RESET_PEAK = "5"
 
 def peak_memory_gib() -> float:
     """The most memory that this process has held since `reset_peak`, in GiB: resident, engine and data included."""
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 2**20  # in KiB
+    lines = _STATUS.read_text().splitlines() if _STATUS.exists() else []
+    kib = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+    # Not every container's kernel keeps the record; what it tells instead cannot be reset.
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if kib is None else kib) / 2**20
 
 
 def peak_gpu_memory_gib() -> float:

@@ -109,7 +109,7 @@ def hearing_of_the_lost() -> Iterator[None]:
         raise
 
 
-_LOST = ("connection closed by peer", "connection reset by peer", "broken pipe", "socket timeout", "nccl error")
+_LOST = ("connection closed by peer", "connection reset by peer", "broken pipe", "remote process exited")
 """In messages of gloo and NCCL, which have no type of their own for it."""
 
 
