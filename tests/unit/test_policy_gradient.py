@@ -408,15 +408,15 @@ def test_a_penalty_on_a_linear_schedule_loses_its_pull() -> None:
 
 def test_adapters_are_merged_into_plain_weights_that_give_the_same_outputs(tmp_path: Path) -> None:
     base = tiny_qwen()
-    names = set(merged_state(base))
+    names = set(dict(merged_state(base)))
     model = with_lora(base, rank=2, alpha=4.0, targets=["q_proj", "down_proj"])
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)  # B starts at zero, which would hide a wrong merge
-    state = merged_state(model)
+    state = dict(merged_state(model))
     assert set(state) == names
     policy = make_policy(model)
-    policy.save_model(tmp_path)
+    policy.model_writer()(tmp_path)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     ids = torch.tensor([[1, 2, 3, 4]])
     assert torch.allclose(plain(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-5)

@@ -49,7 +49,7 @@ def build_evaluation(request: EvaluateConfig) -> MatrixEvaluation:
         def take_weights(entry: Entry) -> None:
             checkpoint = checkpoints[entry.run]
             path = model_path if checkpoint is None else str(checkpoint / "model")
-            engine.update_weights(merged_state(load_model(entry.config.model, entry.config.hardware, path)).items(), 0)
+            engine.update_weights(merged_state(load_model(entry.config.model, entry.config.hardware, path)), 0)
 
         def open_scheduler(entry: Entry, opened: ExitStack) -> RolloutScheduler:
             make_workflow = workflow_maker(workflow, entry.config)

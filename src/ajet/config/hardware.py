@@ -20,6 +20,9 @@ class HardwareConfig:
     """CPU threads while training; null: every core."""
     mixed_precision: str = with_marks(one_of("no", "no", "bf16"), TRAINING_ONLY)
     """Accelerate's mixed precision in training."""
+    data_parallel: str = with_marks(one_of("ddp", "ddp", "fsdp"), TRAINING_ONLY)
+    """With several processes: `ddp` keeps the whole model and its optimizer on each, `fsdp` (FSDP2) a share of them.
+    With one process both are the same."""
     gradient_checkpointing: bool = field(default=False, metadata=marks(TRAINING_ONLY))
     """Keep of each layer its input alone for the backward pass and compute the layer again there: less memory for long
     contexts, about a third more time."""
@@ -43,6 +46,11 @@ def rank_and_size() -> tuple[int, int]:
     """This process's number among those of its run, and how many they are, as torchrun and `accelerate launch` say it;
     (0, 1) where nothing does."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_sharded(hardware: HardwareConfig) -> bool:
+    """Whether each process of the run keeps a share of the weights only."""
+    return hardware.data_parallel == "fsdp" and rank_and_size()[1] > 1
 
 
 def prepare_process() -> None:

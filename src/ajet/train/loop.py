@@ -6,8 +6,10 @@ A line of `metrics.jsonl` with step s holds what was measured with the policy af
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -96,9 +98,9 @@ class Trainer:
                 if self.num_skipped_in_a_row >= MOST_SKIPPED:
                     self._stop_unsound_run()
                 if self._save_due():
-                    self.state.save()
+                    self.ranks.agree(self.state.save)
             after = self._evaluate() if self.config.eval.last else None
-            self.state.save()
+            self.ranks.agree(self.state.save)
             return self._conclude(after)
         except Interrupted as stop:
             raise RunInterruptedError(
@@ -106,8 +108,13 @@ class Trainer:
             ) from None
         except StorageError as error:
             raise self.state.save_if_possible(error) from error
-        except (WorkflowError, AlgorithmError, EngineError, LoggerError, RankError, OSError) as error:
-            # Raised around updates, never within one: the weights are those after `num_steps_done` steps.
+        except RankError as error:
+            # What is shared out can no longer be gathered.
+            kept = self.state.as_saved() if self.policy.is_sharded else self.state.save_at_end()
+            raise TrainingError(f"{str(error).rstrip('.')}; {kept}") from error
+        except (WorkflowError, AlgorithmError, EngineError, LoggerError, OSError) as error:
+            # Raised around updates, never within one: the weights are those after `num_steps_done` steps; and by all
+            # ranks, so that all of them save together.
             said = refusal(error) if isinstance(error, OSError) else str(error)
             if not self.state.num_steps_done or said is None:
                 raise
@@ -123,15 +130,16 @@ class Trainer:
         metrics |= self._update(batch)
         self.state.num_steps_done = step + 1
         metrics |= episode_metrics(groups) | token_metrics(groups) | batch.metrics
+        log = partial(self._log, step, metrics, groups, batch)
         try:
-            self._sync_weights()
+            self.ranks.agree(self._sync_weights)
         except Exception as died:  # the step is done, and part of what a resumed run starts from
             try:
-                self._log(step, metrics, groups, batch)
+                self.ranks.agree(log)
             except StorageError as unlogged:
                 raise StorageError(f"{died}; {unlogged}") from died
             raise
-        self._log(step, metrics, groups, batch)
+        self.ranks.agree(log)
 
     def _evaluate_if_due(self) -> Metrics:
         step, settings = self.state.num_steps_done, self.config.eval
@@ -148,9 +156,13 @@ class Trainer:
         with self.state.clock.phase("eval"):
             groups = self._play("eval", tasks, settings.repeats, "eval", f"eval/{self.state.num_steps_done}")
         require_usable_play(groups)
-        if self.config.logger.trajectories_every and self.ranks.is_first:
-            self.store.write(groups, {}, step=self.state.num_steps_done, split="eval")
+        if self.config.logger.trajectories_every:
+            self.ranks.agree(partial(self._keep_evaluated, groups))
         return score_groups(groups)
+
+    def _keep_evaluated(self, groups: list[EpisodeGroup]) -> None:
+        if self.ranks.is_first:
+            self.store.write(groups, {}, step=self.state.num_steps_done, split="eval")
 
     def _collect(self) -> list[EpisodeGroup]:
         settings = self.config.rollout
@@ -217,8 +229,12 @@ class Trainer:
         )
 
     def _sync_weights(self) -> None:
+        weights = self.policy.merged_weights()
         with self.state.clock.phase("sync"):
-            self.engine.update_weights(self.policy.merged_weights(), self.state.num_steps_done)
+            try:
+                self.engine.update_weights(weights, self.state.num_steps_done)
+            finally:
+                deque(weights, maxlen=0)  # the others go on gathering, whatever this rank's engine did with them
 
     def _log(self, step: int, metrics: Metrics, groups: list[EpisodeGroup], batch: TrainingBatch) -> None:
         if not self.ranks.is_first:

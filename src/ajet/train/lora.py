@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
+from peft.utils.other import transpose
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ajet.errors import ConfigError
+from ajet.train.sharding import whole
 
 
 def check_targets(model: Any, targets: Sequence[str]) -> None:
@@ -46,21 +48,25 @@ def base_of(model: Any) -> Any:
 
 
 @torch.no_grad()
-def merged_state(model: Any) -> dict[str, Tensor]:
-    """Hugging Face names and tensors; an output head that is tied to the embedding is left out.
+def merged_state(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Hugging Face names and whole tensors, one by one; an output head that is tied to the embedding is left out.
 
-    Adapted layers are added up into new tensors, so the trained ones stay untouched.
+    Adapted layers are added up into new tensors, so the trained ones stay untouched. Where weights are shared out,
+    every rank must take all of them.
     """
     base = base_of(model)
     tied = set(base.all_tied_weights_keys) if base.config.tie_word_embeddings else set()
-    deltas = {
-        name: layer.get_delta_weight("default") for name, layer in base.named_modules() if isinstance(layer, LoraLayer)
-    }
-    state: dict[str, Tensor] = {}
+    adapted = {name: layer for name, layer in base.named_modules() if isinstance(layer, LoraLayer)}
     for name, tensor in base.state_dict().items():
         if "lora_" in name or name in tied:
             continue
-        plain = name.replace(".base_layer.", ".")
-        module = name.removesuffix(".base_layer.weight")
-        state[plain] = tensor + deltas[module] if module in deltas else tensor
-    return state
+        layer = adapted.get(name.removesuffix(".base_layer.weight"))
+        yield name.replace(".base_layer.", "."), whole(tensor) if layer is None else whole(tensor) + _delta(layer)
+
+
+def _delta(layer: LoraLayer) -> Tensor:
+    """What the adapter adds to its layer's weight, as peft's `get_delta_weight`, of weights that may be shared out."""
+    down, up = (whole(side["default"].weight) for side in (layer.lora_A, layer.lora_B))
+    delta_OI: Tensor = up @ down
+    scaled: Tensor = transpose(delta_OI, layer.fan_in_fan_out) * layer.scaling["default"]
+    return scaled

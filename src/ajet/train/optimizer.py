@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from ajet.config.algorithm import AlgorithmConfig
+from ajet.train.sharding import is_sharded, kept_whole, shared_out_as, whole
 
 ADAM_BETAS = (0.9, 0.95)
 """Second moments average over some 20 steps, not over 0.999's 1,000, which is longer than most runs."""
@@ -87,10 +88,11 @@ class GuardedOptimizer:
                 parameter.grad = torch.zeros_like(parameter)
         if self._accelerator.num_processes > 1:
             for parameter in self._trained:
-                parameter.grad = self._accelerator.reduce(parameter.grad, reduction="sum")
+                if not is_sharded(parameter):  # else each rank has its share of the sum already
+                    parameter.grad = self._accelerator.reduce(parameter.grad, reduction="sum")
         # The norm is a root of a sum of squares: where it is finite, so are the squares that Adam keeps.
-        norm = self._accelerator.clip_grad_norm_(self._trained, self._algorithm.max_grad_norm)
-        sound = self._on_all_ranks(bool(torch.isfinite(norm) and torch.isfinite(loss)))
+        norm = whole(self._accelerator.clip_grad_norm_(self._trained, self._algorithm.max_grad_norm))
+        sound = on_all_ranks(self._accelerator, bool(torch.isfinite(norm) and torch.isfinite(loss)))
         if sound:
             for group in self._adam.param_groups:
                 group["lr"] = self.rate(step)
@@ -98,15 +100,26 @@ class GuardedOptimizer:
         self._adam.zero_grad()
         return float(norm) if sound else None
 
-    def _on_all_ranks(self, holds: bool) -> bool:
-        failing = torch.tensor(float(not holds), device=self._accelerator.device)
-        return float(self._accelerator.reduce(failing, reduction="sum")) == 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Adam's moments; they are all that a resumed run needs."""
+    def state_dict(self, *, kept: bool = True) -> dict[str, Any]:
+        """Adam's moments, whole; they are all that a resumed run needs. With `kept` false nothing of them is kept
+        here: this process only helps others to gather what is shared out."""
         state: dict[str, Any] = self._adam.state_dict()
-        return state
+        moments = {i: kept_whole(iter(of_parameter.items()), kept=kept) for i, of_parameter in state["state"].items()}
+        return state | {"state": moments}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        self._adam.load_state_dict(state)
+        moments = {
+            i: {
+                name: shared_out_as(value, self._trained[i]) if value.shape == self._trained[i].shape else value
+                for name, value in of_parameter.items()
+            }
+            for i, of_parameter in state["state"].items()
+        }
+        self._adam.load_state_dict(state | {"state": moments})
+
+
+def on_all_ranks(accelerator: Accelerator, holds: bool) -> bool:
+    """Whether it holds on every rank."""
+    failing = torch.tensor(float(not holds), device=accelerator.device)
+    return float(accelerator.reduce(failing, reduction="sum")) == 0

@@ -68,6 +68,22 @@ class Pack:
         return bool((self.parents == np.arange(-1, len(self.parents) - 1)).all())
 
 
+IDLE = Pack(
+    token_ids=np.zeros(2, np.int64),
+    parents=np.array([-1, 0]),
+    positions=np.array([0, 1]),
+    predictors=np.zeros(1, np.int64),
+    targets=np.zeros(1, np.int64),
+    logprobs=np.zeros(1),
+    advantages=np.zeros(1),
+    weights=np.zeros(1),
+    tags=np.zeros(1, np.int64),
+    calls=np.zeros(1, np.int64),
+    num_row_tokens=0,
+)
+"""What a rank without a pack computes beside the others, where all must call the model equally often."""
+
+
 def build_packs(
     samples: Sequence[TrainingSample],
     weights: Sequence[float],

@@ -7,7 +7,7 @@ different numbers of packs. Left out: what a batch is and how it was credited.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from ajet.train.algorithms.objective import certain, k3, objective
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.lora import base_of, merged_state
-from ajet.train.optimizer import GuardedOptimizer, kl_factor
-from ajet.train.packing import Pack
+from ajet.train.optimizer import GuardedOptimizer, kl_factor, on_all_ranks
+from ajet.train.packing import IDLE, Pack
 from ajet.train.recompute import recompute
 from ajet.train.scoring import PackOutput, PackScorer
+from ajet.train.sharding import kept_whole, own_part, shared_out_as
+from ajet.train.tag_sums import TagSums
 
 
 class TrainablePolicy:
@@ -41,6 +43,7 @@ class TrainablePolicy:
         reference: Any | None,
         recompute_layers: bool,
         num_threads: int | None,
+        sharded: bool = False,
     ) -> None:
         """A policy whose weights are `model`'s.
 
@@ -54,6 +57,8 @@ class TrainablePolicy:
                 adapters, beneath which the starting model is left as it was.
             recompute_layers: whether backward computes layers again instead of keeping what they computed.
             num_threads: of torch while it trains; None leaves them.
+            sharded: whether each rank keeps a share of the weights only. Then whatever computes with them or gathers
+                them is called on every rank alike.
 
         Raises:
             ConfigError: the model does not model text from left to right, or its layers cannot be told apart.
@@ -66,9 +71,12 @@ class TrainablePolicy:
         self._num_threads = num_threads
         if recompute_layers:
             recompute(model)
-        self._scorer = PackScorer(model, accelerator, temperature=temperature)
+        self.is_sharded = sharded
+        self._scorer = PackScorer(model, accelerator, temperature=temperature, sharded=sharded)
         self.model = self._scorer.model
-        self._reference = None if reference is None else PackScorer(reference, accelerator, temperature=temperature)
+        self._reference = (
+            None if reference is None else PackScorer(reference, accelerator, temperature=temperature, sharded=sharded)
+        )
         self.why_chains_only = self._scorer.why_chains_only
         """Why packs must be plain rows for this model; None where they may branch."""
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -85,7 +93,7 @@ class TrainablePolicy:
         """One optimizer step a minibatch that holds anything and whose loss and gradient are finite.
 
         Args:
-            minibatches: as many in every training step; some may be empty.
+            minibatches: this rank's packs; as many in every training step and on every rank; some may be empty.
             tags: what the packs' tag indices mean.
             num_steps_done: training steps before this one, which the schedules go by.
 
@@ -93,15 +101,16 @@ class TrainablePolicy:
             Metrics by their final names: `policy/<tag>/*`, `policy/*`, of the steps that were taken.
         """
         first = num_steps_done * len(minibatches)
-        sums, num_skipped = _TagSums(tags), 0
+        sums, num_skipped = TagSums(tags), 0
         norms: list[float] = []
         with self._own_modes():
+            minibatches = self._in_step(minibatches)
             old = self._old_logps(minibatches)
             for step, packs in enumerate(minibatches, first):
                 if not self._has_tokens(packs):
                     continue
                 # After the first step the policy has moved, and its distance to the sampler means something else.
-                of_step = _TagSums(tags)
+                of_step = TagSums(tags)
                 norm = self._optimizer_step(step, packs, old[step - first], of_step, on_policy=not norms)
                 if norm is None:
                     num_skipped += 1
@@ -129,6 +138,14 @@ class TrainablePolicy:
         finally:
             torch.set_num_threads(previous_threads)
 
+    def _in_step(self, minibatches: Sequence[Sequence[Pack]]) -> Sequence[Sequence[Pack]]:
+        """Where weights are shared out, with packs that teach nothing: all ranks call the model equally often."""
+        if not self.is_sharded:
+            return minibatches
+        counts = torch.tensor([[len(packs) for packs in minibatches]], device=self._accelerator.device)
+        most = self._accelerator.gather(counts).max(dim=0).values.tolist()
+        return [[*packs, *[IDLE] * (num - len(packs))] for packs, num in zip(minibatches, most, strict=True)]
+
     def _has_tokens(self, packs: Sequence[Pack]) -> bool:
         """Whether any rank has something to learn from; Adam's momentum must not move weights on nothing."""
         count = torch.tensor(len(packs), device=self._accelerator.device)
@@ -143,7 +160,7 @@ class TrainablePolicy:
             return [[self.forward(pack).logp_E for pack in packs] for packs in minibatches]
 
     def _optimizer_step(
-        self, step: int, packs: Sequence[Pack], old: Sequence[Tensor | None], sums: _TagSums, *, on_policy: bool
+        self, step: int, packs: Sequence[Pack], old: Sequence[Tensor | None], sums: TagSums, *, on_policy: bool
     ) -> float | None:
         """Minibatch `step` of the run; returns the gradient's norm, or None where nothing was changed."""
         kl_coef = self._algorithm.kl_coef * kl_factor(step, self._algorithm, self._total_steps)
@@ -154,12 +171,12 @@ class TrainablePolicy:
             total += loss.detach()
         return self._optimizer.step(step, total)
 
-    def _pack_loss(
-        self, pack: Pack, old_E: Tensor | None, kl_coef: float, sums: _TagSums, *, on_policy: bool
-    ) -> Tensor:
+    def _pack_loss(self, pack: Pack, old_E: Tensor | None, kl_coef: float, sums: TagSums, *, on_policy: bool) -> Tensor:
         # Before the policy: adapters are switched off for it.
         reference_E = self._reference_logps(pack)
         output = self.forward(pack)
+        if pack is IDLE:
+            return 0 * output.logp_E.sum()
         tokens = self._tokens(pack, output, old_E)
         loss_E, clipped_E = self._rule.token_losses(tokens)
         loss_E = objective(loss_E, tokens, self._algorithm, kl_coef=kl_coef, logp_ref_E=reference_E)
@@ -206,72 +223,37 @@ class TrainablePolicy:
 
     def is_finite(self) -> bool:
         """Whether everything that is trained is finite; nothing else may reach the engine or a checkpoint."""
-        return all(bool(torch.isfinite(parameter).all()) for parameter in self._trained)
+        # A share of a small parameter may be empty.
+        finite = all(bool(torch.isfinite(own_part(parameter)).all()) for parameter in self._trained)
+        return on_all_ranks(self._accelerator, finite)
 
     def merged_weights(self) -> Iterator[tuple[str, Tensor]]:
         """(Hugging Face name, tensor) of every parameter the engine holds, adapters merged in."""
-        yield from merged_state(self.model).items()
+        return merged_state(self.model)
 
-    def save_model(self, folder: Path) -> None:
-        """Write model and tokenizer in Hugging Face format, adapters merged in."""
-        self._tokenizer.save_pretrained(folder)
-        base_of(self.model).save_pretrained(folder, state_dict=merged_state(self.model))
+    def model_writer(self, *, kept: bool = True) -> Callable[[Path], None]:
+        """What writes model and tokenizer as they are now into a folder, in Hugging Face format, adapters merged in;
+        `kept` as in `state_dict`: else it must not be called."""
+        weights = kept_whole(merged_state(self.model), kept=kept)
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs besides the starting model: what is trained, and the optimizer's moments."""
-        return {
-            "parameters": [parameter.detach().cpu() for parameter in self._trained],
-            "optimizer": self._optimizer.state_dict(),
-        }
+        def write(folder: Path) -> None:
+            self._tokenizer.save_pretrained(folder)
+            base_of(self.model).save_pretrained(folder, state_dict=weights)
+
+        return write
+
+    def state_dict(self, *, kept: bool = True) -> dict[str, Any]:
+        """What a resumed run needs besides the starting model: what is trained, and the optimizer's moments.
+
+        Args:
+            kept: False on a rank that has no use for it and only helps to gather what is shared out.
+        """
+        parameters = kept_whole(iter(enumerate(self._trained)), kept=kept)
+        return {"parameters": list(parameters.values()), "optimizer": self._optimizer.state_dict(kept=kept)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         with torch.no_grad():
             for parameter, saved in zip(self._trained, state["parameters"], strict=True):
-                parameter.copy_(saved)
+                parameter.copy_(shared_out_as(saved, parameter))
         self._optimizer.load_state_dict(state["optimizer"])
-
-
-_MEANS = ("entropy", "certain_fraction", "clip_fraction", "kl_ref")
-_SUMMED = ("count", "on_policy", "mismatch_kl", "credit", "loss", *_MEANS)
-
-
-class _TagSums:
-    """Sums over entries by tag, for means that add up over packs, minibatches and ranks."""
-
-    def __init__(self, tags: Sequence[str]) -> None:
-        self._tags = tuple(tags)
-        # All names from the start: every rank must reduce the same, packs or none.
-        self._sums = {name: torch.zeros(len(self._tags), dtype=torch.float64) for name in _SUMMED}
-        self._largest_gap = 0.0
-
-    def add(self, tag_E: Tensor, gap_E: Tensor, **values: Tensor) -> None:
-        """Add one pack's entries; of the gaps only the largest is kept."""
-        self._sums["count"] += torch.bincount(tag_E, minlength=len(self._tags)).double()
-        for name, value_E in values.items():
-            self._sums[name] += torch.bincount(tag_E, weights=value_E.cpu().double(), minlength=len(self._tags))
-        self._largest_gap = max(self._largest_gap, float(gap_E.max()))
-
-    def include(self, other: _TagSums) -> None:
-        """Add what `other` gathered."""
-        for name in _SUMMED:
-            self._sums[name] += other._sums[name]
-        self._largest_gap = max(self._largest_gap, other._largest_gap)
-
-    def metrics(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means by tag, and the largest gap, over all ranks."""
-        stacked = torch.stack([self._sums[name] for name in _SUMMED]).to(accelerator.device)
-        total = dict(zip(_SUMMED, accelerator.reduce(stacked, reduction="sum"), strict=True))
-        gaps = accelerator.gather(torch.tensor([self._largest_gap], device=accelerator.device))
-        credit = float(total["credit"].sum())
-        metrics = {"policy/loss": float(total["loss"].sum()), "policy/max_logprob_gap": float(gaps.max())}
-        for i, tag in enumerate(self._tags):
-            count = float(total["count"][i])
-            if count == 0:
-                continue
-            for name in _MEANS:
-                metrics[f"policy/{tag}/{name}"] = float(total[name][i]) / count
-            if total["on_policy"][i] > 0:
-                metrics[f"policy/{tag}/mismatch_kl"] = float(total["mismatch_kl"][i] / total["on_policy"][i])
-            metrics[f"policy/{tag}/grad_weight"] = float(total["credit"][i]) / credit if credit else 0.0
-        return metrics

@@ -47,18 +47,19 @@ class Ranks:
         """Do this rank's part of some work; on every rank the results of all, in the order that `share` took apart.
 
         Raises:
-            AjetError, Interrupted: what the work raised, on this rank or, if it did well here, on another.
+            AjetError, Interrupted, OSError: what the work raised, on this rank or, if it did well here, on another.
             RankError: another process has ended.
         """
         if self.size == 1:
             return list(work())
         mine: Sequence[T] = ()
-        failure: AjetError | Interrupted | None = None
+        failure: AjetError | Interrupted | OSError | None = None
         try:
-            mine = work()
-        except (AjetError, Interrupted) as error:
+            with hearing_of_the_lost():
+                mine = work()
+        except (AjetError, Interrupted, OSError) as error:
             failure = error
-        parts: list[tuple[Sequence[T], AjetError | Interrupted | None]] = [((), None)] * self.size
+        parts: list[tuple[Sequence[T], AjetError | Interrupted | OSError | None]] = [((), None)] * self.size
         with hearing_of_the_lost():
             dist.all_gather_object(parts, (list(mine), failure))
         failures = [failed for _, failed in parts if failed is not None]
@@ -67,11 +68,11 @@ class Ranks:
         longest = max(len(part) for part, _ in parts)
         return [part[i] for i in range(longest) for part, _ in parts if i < len(part)]
 
-    def agree(self, check: Callable[[], None]) -> None:
-        """Check on every rank; raises what one of them raised, as `together` does."""
+    def agree(self, act: Callable[[], None]) -> None:
+        """Act on every rank; raises on all what one of them raised, as `together` does."""
 
         def nothing() -> Sequence[None]:
-            check()
+            act()
             return ()
 
         self.together(nothing)

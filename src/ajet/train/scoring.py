@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
+from typing_extensions import override
 
 from ajet.train.attention import pack_logits, run_pack
 from ajet.train.exactness import measured_head, measured_why_chains_only
-from ajet.train.head import PIECE, last_hidden, score_pieces, score_whole
+from ajet.train.head import PIECE, Head, last_hidden, score_pieces, score_whole
 from ajet.train.lora import base_of
 from ajet.train.packing import Pack
+from ajet.train.sharding import shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,27 +35,34 @@ class PackOutput:
 class PackScorer:
     """A causal language model on its device, in the mode in which it was sampled from."""
 
-    def __init__(self, model: Any, accelerator: Accelerator, *, temperature: float, piece: int = PIECE) -> None:
-        """Move the model, and measure how it computes packs.
+    def __init__(
+        self, model: Any, accelerator: Accelerator, *, temperature: float, sharded: bool = False, piece: int = PIECE
+    ) -> None:
+        """Measure how the model computes packs, and move it.
 
         Args:
             model: a transformers causal LM, with adapters or without.
             accelerator: device and precision.
             temperature: that rollouts are sampled at.
+            sharded: whether each rank keeps a share of the model only; all of them then score equally often.
             piece: how many logits may exist at once, where the model's head allows it.
 
         Raises:
             ConfigError: the model does not model text from left to right.
         """
         self._accelerator = accelerator
-        self._temperature = temperature
-        self._piece = piece
         # Without dropout: the ratio of the new policy to the old must be 1 before the first update, and with it every
         # pass would give other log-probabilities than those that were sampled with. Gradients flow all the same.
-        self.model = model.to(accelerator.device).eval()
-        self.why_chains_only = measured_why_chains_only(self.model, accelerator.device)
+        self.model = model.eval()
+        # What is to be shared out may be too large for one device.
+        device = torch.device("cpu") if sharded else accelerator.device
+        self.model.to(device)
+        self.why_chains_only = measured_why_chains_only(self.model, device)
         """Why packs must be plain rows for this model; None where they may branch."""
-        self._head = measured_head(self.model, accelerator.device)
+        head = measured_head(self.model, device)
+        self._computed = _Computation(self.model, head, accelerator, temperature=temperature, piece=piece)
+        if sharded:
+            shard(self._computed, accelerator.device.type)
 
     def score(self, pack: Pack, *, entropy_gradient: bool = False) -> PackOutput:
         """Log-probabilities and entropies of a pack's entries; the head runs on distinct predictors only.
@@ -63,6 +72,25 @@ class PackScorer:
         """
         if self.why_chains_only and not pack.is_chain:
             raise ValueError(f"this pack branches, but {self.why_chains_only}: build packs with branches=False")
+        logp_E, entropy_E = self._computed(pack, entropy_gradient)
+        return PackOutput(logp_E=logp_E, entropy_E=entropy_E)
+
+
+class _Computation(nn.Module):
+    """All that a model's weights take part in, as one module: whatever shares them out gathers them around its call."""
+
+    def __init__(
+        self, model: Any, head: Head | None, accelerator: Accelerator, *, temperature: float, piece: int
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._head = head
+        self._accelerator = accelerator
+        self._temperature = temperature
+        self._piece = piece
+
+    @override
+    def forward(self, pack: Pack, entropy_gradient: bool) -> tuple[Tensor, Tensor]:
         device = self._accelerator.device
         distinct_K, entry_E = torch.unique(torch.from_numpy(pack.predictors), return_inverse=True)
         distinct_K, entry_E = distinct_K.to(device), entry_E.to(device)
@@ -72,12 +100,10 @@ class PackScorer:
             if head is not None and len(distinct_K) * head.linear.out_features > self._piece:
                 hidden_UH = last_hidden(run_pack(base_of(self.model).base_model, pack, device))
                 assert hidden_UH is not None, "a head was measured on it"
-                logp_E, entropy_E = score_pieces(
+                return score_pieces(
                     head, hidden_UH[distinct_K], entry_E, target_E, temperature=self._temperature, piece=self._piece
                 )
-                return PackOutput(logp_E=logp_E, entropy_E=entropy_E)
             logits_KV = pack_logits(self.model, pack, distinct_K)
-        logp_E, entropy_E = score_whole(
+        return score_whole(
             logits_KV, entry_E, target_E, temperature=self._temperature, entropy_gradient=entropy_gradient
         )
-        return PackOutput(logp_E=logp_E, entropy_E=entropy_E)

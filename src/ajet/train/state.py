@@ -49,28 +49,29 @@ class RunState:
         """
         if self.num_steps_done == self.saved_at:
             return
-        if not self.is_written:
-            self.saved_at = self.num_steps_done
-            return
         with self.clock.phase("save"):
-            self.checkpoints.save(
-                self.num_steps_done,
-                save_model=self.policy.save_model,
-                trainer_state={
-                    "num_steps_done": self.num_steps_done,
-                    "policy": self.policy.state_dict(),
-                    "wall_time_s": dict(self.clock.run),
-                    "before": None if self.before is None else self.before.to_json(),
-                    "unlogged": self.unlogged,
-                },
-            )
+            # Gathered by all ranks, where weights are shared out.
+            policy = self.policy.state_dict(kept=self.is_written)
+            write_model = self.policy.model_writer(kept=self.is_written)
+            if self.is_written:
+                self.checkpoints.save(
+                    self.num_steps_done,
+                    save_model=write_model,
+                    trainer_state={
+                        "num_steps_done": self.num_steps_done,
+                        "policy": policy,
+                        "wall_time_s": dict(self.clock.run),
+                        "before": None if self.before is None else self.before.to_json(),
+                        "unlogged": self.unlogged,
+                    },
+                )
         self.saved_at = self.num_steps_done
 
     def save_if_possible(self, error: StorageError) -> StorageError:
         """Save the state if the disk takes it; returns the error with the words from where the run can be resumed."""
         with suppress(StorageError):  # the same disk's, most likely; the earlier checkpoints are still there
             self.save()
-        return StorageError(f"{error}; {self._kept()}, {self._resume_command()}")
+        return StorageError(f"{error}; {self.as_saved()}")
 
     def save_at_end(self) -> str:
         """Save the state of a run that ends for another reason, which a disk that refuses it must not hide.
@@ -80,6 +81,10 @@ class RunState:
         """
         unsaved = self._try_to_save()
         return f"{unsaved}{self._kept() if unsaved else 'the state is saved'}, {self._resume_command()}"
+
+    def as_saved(self) -> str:
+        """For the sentence on what ends a run whose state cannot be saved now: what is, and how to resume."""
+        return f"{self._kept()}, {self._resume_command()}"
 
     def save_skipped(self) -> str:
         """As `save_at_end` for a run whose last updates were skipped; returns in words the last sound state."""
