@@ -1,9 +1,10 @@
-"""Two ranks with uneven packs take the optimizer step that one rank with all of them takes."""
+"""Two ranks with uneven packs take the optimizer step that one rank with all of them takes, whole weights or shares."""
 
 from __future__ import annotations
 
 import os
 import socket
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,18 @@ from ajet.config.algorithm import AlgorithmConfig
 from ajet.train.algorithms.aggregations.dapo import dapo
 from ajet.train.algorithms.rule import learning_rule
 from ajet.train.algorithms.weights import batch_totals, token_weights
+from ajet.train.lora import with_lora
 from ajet.train.packing import Pack, build_packs
 from ajet.train.policy import TrainablePolicy
 
 TAGS = ("seer", "witch")
-CASES = (2, 0)
-"""How many of the samples the first rank has; the second has the others."""
+CASES = [
+    (num_first, adapters, sharded) for num_first in (2, 0) for adapters in (False, True) for sharded in (False, True)
+]
+"""How many of the samples the first rank has, the second having the others; whether adapters are trained, and whether
+each rank has a share of the weights only."""
+Stepped = tuple[dict[str, float], dict[str, torch.Tensor], list[torch.Tensor]]
+"""Metrics of a second step, weights after it, and Adam's first moments."""
 SAMPLES = [
     make_sample((1, 2, 3), (0, 1, 1)),
     make_sample((1, 2, 4, 5), (0, 0, 1, 1), repeat=1, advantage=-0.5),
@@ -37,29 +44,39 @@ def packs(indices: range) -> list[Pack]:
     return build_packs(chosen, [weights[i] for i in indices], TAGS, max_tokens=1)
 
 
-def step(indices: range) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+def step(indices: range, *, adapters: bool = False, sharded: bool = False) -> Stepped:
+    torch.manual_seed(0)  # adapters are drawn
     policy = TrainablePolicy(
-        tiny_qwen(),
+        with_lora(tiny_qwen(), rank=2, alpha=4.0, targets=["q_proj"]) if adapters else tiny_qwen(),
         tokenizer=train_tokenizer([], vocab_size=300, max_context=64),
         accelerator=Accelerator(cpu=True),
-        rule=learning_rule(AlgorithmConfig(learning_rate=1e-2)),
+        rule=learning_rule(AlgorithmConfig(learning_rate=1e-2, kl_coef=0.1)),
         temperature=1.0,
         total_steps=1,
-        reference=None,
-        recompute_layers=False,
+        reference=None if adapters else tiny_qwen(),
+        recompute_layers=sharded,
         num_threads=1,
+        sharded=sharded,
     )
-    metrics = policy.train_batch([packs(indices)], TAGS, num_steps_done=0)
-    return metrics, {name: tensor.clone() for name, tensor in policy.merged_weights()}
+    policy.train_batch([packs(indices)], TAGS, num_steps_done=0)
+    state = deepcopy(policy.state_dict())  # on one rank it is the live tensors
+    policy.train_batch([packs(indices)], TAGS, num_steps_done=1)
+    policy.load_state_dict(state)
+    # From the state that was taken whole and shared out again.
+    metrics = policy.train_batch([packs(indices)], TAGS, num_steps_done=1)
+    moments = policy.state_dict()["optimizer"]["state"]
+    weights = {name: tensor.clone() for name, tensor in policy.merged_weights()}
+    return metrics, weights, [moments[i]["exp_avg"] for i in sorted(moments)]
 
 
 def run_rank(rank: int, port: int, folder: str) -> None:
     """One of two processes; plays every case, since a process joins its group once."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    for num_first in CASES:
+    for num_first, adapters, sharded in CASES:
         own = range(num_first) if rank == 0 else range(num_first, len(SAMPLES))
-        torch.save(step(own), Path(folder) / f"{num_first}-{rank}.pt")
+        stepped = step(own, adapters=adapters, sharded=sharded)
+        torch.save(stepped, Path(folder) / f"{num_first}-{adapters}-{sharded}-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -73,9 +90,12 @@ def free_port() -> int:
 def test_two_ranks_with_uneven_packs_step_as_one(tmp_path: Path) -> None:
     # Fresh processes: forked ones would inherit this one's Accelerate state, which knows of one rank only.
     spawn(run_rank, args=(free_port(), str(tmp_path)), nprocs=2)
-    metrics, weights = step(range(len(SAMPLES)))
-    for num_first in CASES:
+    alone = {adapters: step(range(len(SAMPLES)), adapters=adapters) for adapters in (False, True)}
+    for num_first, adapters, sharded in CASES:
+        metrics, weights, moments = alone[adapters]
         for rank in (0, 1):
-            rank_metrics, rank_weights = torch.load(tmp_path / f"{num_first}-{rank}.pt", weights_only=True)
+            file = tmp_path / f"{num_first}-{adapters}-{sharded}-{rank}.pt"
+            rank_metrics, rank_weights, rank_moments = torch.load(file, weights_only=True)
             assert rank_metrics == pytest.approx(metrics, rel=1e-4, abs=1e-6)
             assert all(torch.allclose(rank_weights[name], weights[name], atol=1e-6) for name in weights)
+            assert all(torch.allclose(*pair, atol=1e-6) for pair in zip(rank_moments, moments, strict=True))
