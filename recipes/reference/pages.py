@@ -97,6 +97,7 @@ _SUMMARY = (
     ("`num_steps`", "Training steps done."),
     ("`wall_time_s`", "Seconds by phase, those before a resume included."),
     ("`peak_memory_gib`", "Most memory that the process held, GiB; GPU memory is not counted."),
+    ("`largest_pack`", "Tokens of the largest pack of the steps since the last start."),
     ("`confidence`", "Coverage of the intervals."),
     ("`before`, `after`", "The evaluations of the starting and the final policy, if there were any."),
     ("`comparison`", "Both and their paired difference, by measure."),

@@ -18,7 +18,7 @@ from ajet.config.explain import explain, suggest_key
 from ajet.config.fields import Rule
 from ajet.config.model import resolve_model_path
 from ajet.config.options import GROUPS, field_types, keys, options
-from ajet.config.plan import plan
+from ajet.config.overview import overview
 from ajet.config.root import Config, EvaluateConfig
 from ajet.config.saved import load, save
 from ajet.config.store import SCHEMAS, conf_dir, group_options, groups
@@ -82,7 +82,7 @@ def test_every_option_of_every_group_gives_a_valid_config(group: str, option: st
     if group == "workflow" and option != "werewolves":
         job = []
     config = compose([*job, chosen, f"model.path={checkpoint}", *needs.get(chosen, [])], run_dir=tmp_path)
-    assert plan(config)[0].startswith("workflow")
+    assert overview(config)[0].startswith("workflow")
 
 
 def test_keys_that_other_peoples_scripts_rely_on_exist(checkpoint: Path) -> None:
@@ -384,7 +384,7 @@ def test_local_paths_become_absolute_so_that_a_run_can_go_on_from_elsewhere(chec
 
 
 def test_the_plan_says_who_is_trained_against_whom_and_how_much(checkpoint: Path) -> None:
-    lines = plan(composed(checkpoint, "opponent=frozen", "total_steps=5"))
+    lines = overview(composed(checkpoint, "opponent=frozen", "total_steps=5"))
     assert names(lines[0], "workflow ... werewolves ... seer, witch ... werewolf, villager, hunter ... frozen")
     assert names(lines[3], "rollout ... 5 steps ... 8 tasks ... 8 episodes ... 320 ... 64")
     assert len(lines) == 7

@@ -59,15 +59,15 @@ def with_folder(overrides: Sequence[str], config_dir: str | None) -> list[str]:
     return [*overrides, *([f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else [])]
 
 
-def compose(overrides: Sequence[str], *, run_dir: str | Path) -> Config:
-    """A validated training configuration, for notebooks and tests.
+def compose(overrides: Sequence[str], *, run_dir: str | Path, config_dir: str | None = None) -> Config:
+    """A validated training configuration, for notebooks and tests, and for what is asked about a run beforehand.
 
     Raises:
         ConfigError: an option or a key does not exist, or a setting cannot work.
     """
     overrides = choosing(with_new_keys(overrides))
     try:
-        tree = compose_tree(overrides)
+        tree = compose_tree(overrides, config_dir=config_dir)
         with open_dict(tree):
             del tree["hydra"]
         tree.run_dir = str(run_dir)

@@ -1,4 +1,4 @@
-"""`python -m ajet.train`: compose, validate, print the plan, train."""
+"""`python -m ajet.train`: compose, validate, print an overview, train."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ajet.config.cli.process import interrupt, run_as_process
 from ajet.config.compose import load_training
 from ajet.config.hardware import prepare_process, rank_and_size
 from ajet.config.known_code import record_code
-from ajet.config.plan import plan
+from ajet.config.overview import overview
 from ajet.config.root import Config
 from ajet.config.saved import load as load_run
 from ajet.config.saved import save, with_user_options
@@ -53,7 +53,7 @@ def train(config: Config) -> float | None:
         if config.resume is not None:
             check_resumable(run_dir)
         set_aside(run_dir)
-        print("\n".join(plan(config, num_processes=rank_and_size()[1])), flush=True)
+        print("\n".join(overview(config, num_processes=rank_and_size()[1])), flush=True)
         record_code(config, run_dir)
         save(config, run_dir / "config.yaml")
         # Loads torch, vLLM and AgentScope: only once the configuration is known to work.

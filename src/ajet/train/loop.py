@@ -67,6 +67,8 @@ class Trainer:
     """Ends loggers, engines and connections; called once, however the run ends."""
     num_skipped_in_a_row: int = 0
     """The latest training steps of which some update was skipped because it was not finite."""
+    largest_pack: int = 0
+    """Tokens of the largest pack so far: what an update's memory goes by (`ajet.plan`)."""
 
     def run(self) -> float | None:
         """Train to `total_steps`.
@@ -187,12 +189,15 @@ class Trainer:
 
     def _credit_and_pack(self, groups: list[EpisodeGroup]) -> TrainingBatch:
         self.display.phase("packing")
-        return build_batch(
+        batch = build_batch(
             groups,
             self.rule,
             self.state.clock,
             branching_packs=self.policy.why_chains_only is None,
         )
+        sizes = [len(pack.token_ids) for packs in batch.minibatches for pack in packs]
+        self.largest_pack = max(self.largest_pack, *sizes, 0)
+        return batch
 
     def _update(self, batch: TrainingBatch) -> Metrics:
         self.display.phase("update")
@@ -270,6 +275,7 @@ class Trainer:
             num_steps=self.state.num_steps_done,
             wall_time_s=dict(self.state.clock.run),
             peak_memory_gib=self.state.clock.memory.peak_gib(),
+            largest_pack=self.largest_pack,
             before=self.state.before,
             after=after,
             confidence=self.config.eval.confidence,

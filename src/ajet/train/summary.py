@@ -22,6 +22,8 @@ class RunSummary:
     """Seconds by phase, of the whole run."""
     peak_memory_gib: float
     """The most that the process held; GPU memory is not counted."""
+    largest_pack: int
+    """Tokens of the largest pack that this process knew of."""
     before: Evaluation | None
     """Of the starting policy."""
     after: Evaluation | None
@@ -35,6 +37,7 @@ class RunSummary:
             "num_steps": self.num_steps,
             "wall_time_s": dict(self.wall_time_s),
             "peak_memory_gib": self.peak_memory_gib,
+            "largest_pack": self.largest_pack,
         }
         if self.after is not None:
             content["after"] = self.after.to_json()

@@ -29,6 +29,11 @@ COMMANDS: Mapping[str, Command] = {
         begin_with="workflow=signals",
         config_name="train",
     ),
+    "plan": Command(
+        about="tell what a run will need before it starts: memory by part, seconds a step",
+        begin_with="workflow=signals",
+        config_name="train",
+    ),
     "rollout": Command(
         about="play a few episodes without training, told as they happen",
         begin_with="workflow=signals num_episodes=2",
@@ -60,5 +65,5 @@ COMMANDS: Mapping[str, Command] = {
 
 
 def command_of(config_name: str) -> str:
-    """The name of the command whose settings a primary YAML file has."""
+    """The name of the command whose settings a primary YAML file has, the first that has them."""
     return next(name for name, command in COMMANDS.items() if command.config_name == config_name)

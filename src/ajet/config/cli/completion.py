@@ -19,7 +19,7 @@ from ajet.tracking.files.finding import LATEST, OUTPUT_ROOT, runs_below
 FLAGS = ("-m", "--multirun", "--cfg", "--resolve", "--config-dir", "--info", "--help", "--hydra-help")
 """Of the commands that Hydra composes."""
 AFTER_FLAG = {"--cfg": ("job", "hydra", "all"), "-c": ("job", "hydra", "all")}
-RUN_KEYS = ("run", "resume")
+RUN_KEYS = ("run", "resume", "from_run")
 SCRIPTS = {
     "bash": """\
 _ajet_complete() {

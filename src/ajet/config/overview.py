@@ -5,7 +5,7 @@ from __future__ import annotations
 from ajet.config.root import Config
 
 
-def plan(config: Config, *, num_processes: int = 1) -> list[str]:
+def overview(config: Config, *, num_processes: int = 1) -> list[str]:
     """One line a topic: who is trained against whom, on what, how much, and where it goes."""
     rollout, algorithm, hardware, evaluation = config.rollout, config.algorithm, config.hardware, config.eval
     episodes = rollout.num_tasks * rollout.group_size

@@ -1,0 +1,32 @@
+"""A validated configuration -> its plan on this machine; the one way for the command and for a run that starts."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from ajet.config.model import LoraConfig
+from ajet.config.root import Config
+from ajet.plan.machine import Machine
+from ajet.plan.parts import MemoryPlan, ModelShape, Sizing
+from ajet.plan.setup import setup_of
+from ajet.plan.shapes import model_shape
+
+
+def sizing_of(config: Config, model_path: str, machine: Machine) -> Sizing:
+    """What the configuration's plan is computed from; errors as `model_shape`."""
+    lora = config.model.lora
+    dtype = config.model.dtype if lora.rank else "float32"  # what is trained is float32, whatever the engine has
+    shape = _shape(model_path, lora.rank, lora.alpha, tuple(lora.targets or ()), dtype)
+    gpu_gib = machine.total_gib if config.hardware.device == "cuda" else None
+    return Sizing(shape=shape, setup=setup_of(config, gpu_memory_gib=gpu_gib))
+
+
+def plan_of(config: Config, model_path: str, machine: Machine) -> MemoryPlan:
+    """The plan for the largest pack that the settings allow."""
+    return sizing_of(config, model_path, machine).plan()
+
+
+@cache
+def _shape(model_path: str, rank: int, alpha: float | None, targets: tuple[str, ...], dtype: str) -> ModelShape:
+    """Kept, for what may fit instead is asked of the same model many times."""
+    return model_shape(model_path, LoraConfig(rank=rank, alpha=alpha, targets=list(targets) or None), dtype=dtype)

@@ -1,0 +1,342 @@
+"""What a run will need is computed from counts alone, and what cannot fit is refused with what would."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.integration.tiny_model import build_tiny_model, save_tiny_model
+from tests.sentences import names
+from torch.autograd.graph import saved_tensors_hooks
+
+from ajet.config.compose import compose
+from ajet.config.model import LoraConfig
+from ajet.config.root import Config
+from ajet.errors import ConfigError, RunDirectoryError
+from ajet.plan.__main__ import main
+from ajet.plan.fitting import nearest_fitting, refusal_of, why_not
+from ajet.plan.machine import Machine, memory_of, this_machine
+from ajet.plan.parts import FLOAT32, GIB, PHASES, MemoryPlan, ModelShape, Setup, Sizing, memory_plan, sizing_from_json
+from ajet.plan.planning import plan_of
+from ajet.plan.setup import setup_of
+from ajet.plan.shapes import local_model, model_shape
+from ajet.plan.speed import operations_per_token, read_run, scaled_seconds
+from ajet.plan.words import warning
+from ajet.train.head import PIECE
+from ajet.train.lora import with_lora
+
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+SMOLLM2 = ModelShape(
+    num_parameters=134_515_008,
+    num_adapter_parameters=0,
+    num_adapted_parameters=0,
+    num_head_parameters=28_311_552,
+    is_tied=True,
+    vocabulary=49_152,
+    width=576,
+    widest=1_536,
+    num_layers=30,
+    kept_per_token=1_434_932,
+    kv_per_token=11_520,
+)
+ON_CPU = Setup(
+    device="cpu",
+    engine="vllm",
+    dtype_bytes=4,
+    kv_cache_gib=1.0,
+    gpu_memory_utilization=None,
+    gpu_memory_gib=None,
+    num_sequences=64,
+    max_context=2048,
+    num_engines=1,
+    has_reference=False,
+    mixed_precision=False,
+    gradient_checkpointing=False,
+    pack_tokens=2048,
+    branching_tokens=2048,
+)
+ON_GPU = replace(
+    ON_CPU, device="cuda", kv_cache_gib=None, gpu_memory_utilization=0.4, gpu_memory_gib=80.0, mixed_precision=True
+)
+setups = st.builds(
+    lambda base, packed, longest, checkpointing: replace(
+        base,
+        pack_tokens=max(packed, longest),
+        branching_tokens=packed,
+        max_context=longest,
+        gradient_checkpointing=checkpointing,
+    ),
+    st.sampled_from([ON_CPU, ON_GPU, replace(ON_CPU, engine="transformers", kv_cache_gib=None)]),
+    st.integers(16, 32_768),
+    st.integers(16, 32_768),
+    st.booleans(),
+)
+
+
+def part(plan: MemoryPlan, name: str) -> float:
+    """A part's GiB; 0 where it is left out."""
+    return next((one.gib for one in plan.parts if one.name == name), 0.0)
+
+
+def adapted(rank: int) -> ModelShape:
+    return replace(SMOLLM2, num_adapter_parameters=305_280 * rank, num_adapted_parameters=106_168_320)
+
+
+def never_less(small: MemoryPlan, large: MemoryPlan) -> bool:
+    return all(small.peak_gib(phase) <= large.peak_gib(phase) + 1e-9 for phase in PHASES)
+
+
+@given(setups, st.integers(16, 32_768))
+def test_a_longer_context_and_a_larger_pack_never_need_less(setup: Setup, more: int) -> None:
+    small = memory_plan(SMOLLM2, setup)
+    longer = max(setup.max_context, more)
+    context = replace(setup, max_context=longer, pack_tokens=max(setup.pack_tokens, longer))
+    assert never_less(small, memory_plan(SMOLLM2, context))
+    branching = max(setup.branching_tokens, more)
+    packed = replace(setup, branching_tokens=branching, pack_tokens=max(setup.pack_tokens, branching))
+    assert never_less(small, memory_plan(SMOLLM2, packed))
+
+
+@given(setups, st.integers(1, 256), st.integers(1, 256))
+def test_a_higher_rank_never_needs_less(setup: Setup, a: int, b: int) -> None:
+    low, high = sorted((a, b))
+    assert never_less(memory_plan(adapted(low), setup), memory_plan(adapted(high), setup))
+
+
+@given(setups, st.integers(1, 300_000), st.integers(1, 300_000))
+def test_a_larger_vocabulary_never_needs_less(setup: Setup, a: int, b: int) -> None:
+    def plan(vocabulary: int) -> MemoryPlan:
+        head = vocabulary * SMOLLM2.width
+        others = SMOLLM2.num_parameters - SMOLLM2.num_head_parameters
+        shape = replace(SMOLLM2, vocabulary=vocabulary, num_head_parameters=head, num_parameters=others + head)
+        return memory_plan(shape, setup)
+
+    assert never_less(plan(min(a, b)), plan(max(a, b)))
+
+
+@given(setups, st.integers(1, 256))
+def test_adapters_alone_have_gradients_and_moments(setup: Setup, rank: int) -> None:
+    shape = adapted(rank)
+    plan = memory_plan(shape, setup)
+    assert part(plan, "training: gradients") == pytest.approx(shape.num_adapter_parameters * FLOAT32 / GIB)
+    assert part(plan, "training: Adam's moments") == pytest.approx(2 * shape.num_adapter_parameters * FLOAT32 / GIB)
+    everything = memory_plan(SMOLLM2, setup)
+    assert part(everything, "training: gradients") == pytest.approx(SMOLLM2.num_parameters * FLOAT32 / GIB)
+
+
+@given(setups)
+def test_layers_that_run_again_keep_less(setup: Setup) -> None:
+    plain = memory_plan(SMOLLM2, replace(setup, gradient_checkpointing=False))
+    again = memory_plan(SMOLLM2, replace(setup, gradient_checkpointing=True))
+    assert never_less(again, plain)
+    assert again.certain_gib == plain.certain_gib
+
+
+def test_vllm_takes_its_share_of_a_gpu_whatever_it_needs() -> None:
+    assert part(memory_plan(SMOLLM2, ON_GPU), "engine: its share of the GPU") == pytest.approx(32.0)
+    # Of a GPU that is not here only what the model takes is known.
+    unknown = memory_plan(SMOLLM2, replace(ON_GPU, gpu_memory_gib=None, dtype_bytes=2))
+    assert part(unknown, "engine: weights") == pytest.approx(SMOLLM2.num_parameters * 2 / GIB)
+
+
+def test_a_scripted_engine_and_ones_of_the_users_hold_no_model_that_is_known_of() -> None:
+    for engine in ("scripted", "mine.py->Remote"):
+        assert not [one for one in memory_plan(SMOLLM2, replace(ON_CPU, engine=engine)).parts if "engine:" in one.name]
+
+
+def test_a_frozen_opponent_is_a_second_engine_and_a_penalty_a_second_model() -> None:
+    one, two = memory_plan(SMOLLM2, ON_CPU), memory_plan(SMOLLM2, replace(ON_CPU, num_engines=2))
+    assert part(two, "engine: weights") == pytest.approx(2 * part(one, "engine: weights"))
+    assert part(two, "engine: KV cache") == pytest.approx(2.0)
+    held = memory_plan(SMOLLM2, replace(ON_CPU, has_reference=True))
+    assert part(held, "training: reference model") == pytest.approx(SMOLLM2.num_parameters * FLOAT32 / GIB)
+
+
+def test_logits_are_counted_in_the_pieces_that_training_computes() -> None:
+    from ajet.plan.parts import LOGITS_AT_ONCE
+
+    assert LOGITS_AT_ONCE == PIECE
+
+
+def kept_by_a_real_pass(model: Any, num_tokens: int) -> int:
+    """Bytes that autograd saves in a forward pass below the head, beneath a mask that branches."""
+    own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    kept: dict[int, Any] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    base = getattr(model, "get_base_model", lambda: model)().base_model
+    mask = torch.ones(1, 1, num_tokens, num_tokens, dtype=torch.bool).tril()
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        base(
+            input_ids=torch.zeros(1, num_tokens, dtype=torch.long),
+            attention_mask=mask,
+            position_ids=torch.arange(num_tokens)[None],
+            use_cache=False,
+        )
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_counts_without_weights_are_those_of_the_real_model(rank: int, tmp_path: Path) -> None:
+    path, model, num_tokens = save_tiny_model(tmp_path), build_tiny_model(), 96
+    lora = LoraConfig(rank=rank, alpha=8.0, targets=TARGETS) if rank else LoraConfig()
+    shape = model_shape(path, lora, dtype="float32")
+    assert shape.num_parameters == sum(weight.numel() for weight in model.parameters())
+    real: Any = with_lora(model, rank=rank, alpha=8, targets=TARGETS) if rank else model
+    trained = sum(weight.numel() for weight in real.parameters() if weight.requires_grad)
+    assert shape.num_trained == trained
+    masks = shape.num_layers * num_tokens**2 * FLOAT32
+    expected = (shape.kept_per_token or 0) * num_tokens + masks
+    assert kept_by_a_real_pass(real.eval(), num_tokens) == pytest.approx(expected, rel=0.03)
+
+
+def test_a_model_that_does_not_run_without_weights_is_still_counted(tmp_path: Path) -> None:
+    config = {"model_type": "bloom", "vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 2}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shape = model_shape(str(tmp_path), LoraConfig(), dtype="float32")
+    assert shape.num_parameters > 2 * 32 * 32 and memory_plan(shape, ON_CPU).certain_gib > 1.0
+
+
+def test_the_memory_of_a_container_is_its_limit(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       16777216 kB\nMemAvailable:    8388608 kB\nSwapFree:              0 kB\n")
+    assert memory_of(meminfo, None) == (16 * GIB, 8 * GIB)
+    assert memory_of(meminfo, (4 * GIB, GIB)) == (4 * GIB, 3 * GIB)
+    assert memory_of(meminfo, (64 * GIB, GIB)) == (16 * GIB, 8 * GIB)
+    assert memory_of(tmp_path / "nowhere", None) == (None, None)
+
+
+def test_processes_share_the_memory_of_a_machine() -> None:
+    one, two = this_machine("cpu"), this_machine("cpu", num_processes=2)
+    assert one.total_gib is not None and two.total_gib == pytest.approx(one.total_gib / 2)
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint's `config.json` alone: a model of half a billion parameters in few layers."""
+    folder = tmp_path_factory.mktemp("model")
+    sizes = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 4, "vocab_size": 151_936}
+    heads = {"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen3", **sizes, **heads}))
+    return folder
+
+
+def config_of(model_dir: Path, *overrides: str) -> Config:
+    return compose(["workflow=signals", f"model.path={model_dir}", *overrides], run_dir=".")
+
+
+def machine_of(gib: float) -> Machine:
+    return Machine(what="this machine", total_gib=gib, available_gib=gib)
+
+
+@pytest.mark.parametrize("gib", [9.0, 12.0, 14.0])
+def test_what_is_offered_fits_by_the_same_computation(gib: float, model_dir: Path) -> None:
+    config, machine = config_of(model_dir), machine_of(gib)
+
+    def planned(other: Config) -> MemoryPlan:
+        return plan_of(other, str(model_dir), machine)
+
+    found = nearest_fitting(config, machine, planned)
+    assert found is not None
+    settings, need = found
+    assert planned(config_of(model_dir, *settings)).largest_gib == pytest.approx(need)
+    assert need <= gib
+
+
+def test_a_run_that_cannot_fit_is_refused_with_what_would(model_dir: Path) -> None:
+    config, machine = config_of(model_dir), machine_of(9.0)
+    plan = plan_of(config, str(model_dir), machine)
+    said = refusal_of(config, plan, machine, lambda other: plan_of(other, str(model_dir), machine))
+    assert said is not None and names(said, "at least ... 9.0 GiB ... model.lora.rank=16")
+    nowhere = machine_of(0.5)
+    said = refusal_of(config, plan, nowhere, lambda other: plan_of(other, str(model_dir), nowhere))
+    assert said is not None and "nor does anything smaller" in said
+
+
+def test_what_may_fit_is_not_refused_but_warned_of(model_dir: Path) -> None:
+    config = config_of(model_dir)
+    plan = plan_of(config, str(model_dir), machine_of(1000.0))
+    machine = machine_of((plan.certain_gib + plan.largest_gib) / 2)
+    assert refusal_of(config, plan, machine, lambda _: plan) is None
+    said = warning(plan, machine)
+    assert said is not None and names(said, "algorithm.max_pack_tokens ... hardware.gradient_checkpointing")
+    assert warning(plan, machine_of(1000.0)) is None
+    unknown = Machine(what="a GPU", total_gib=None, available_gib=None)
+    assert refusal_of(config, plan, unknown, lambda _: plan) is None and warning(plan, unknown) is None
+
+
+@pytest.mark.parametrize("overrides", [["workflow=signals"], ["workflow=werewolves", "trainable_targets=[seer]"]])
+def test_the_small_model_is_not_refused_on_a_small_machine(overrides: list[str]) -> None:
+    config = compose(overrides, run_dir=".")
+    assert why_not(plan_of(config, local_model(config.model), machine_of(2.0)), machine_of(2.0)) is None
+
+
+def test_a_plan_is_read_back_as_it_was_written(model_dir: Path) -> None:
+    sizing = Sizing(shape=SMOLLM2, setup=setup_of(config_of(model_dir)))
+    content = json.loads(json.dumps(sizing.to_json()))
+    assert sizing_from_json(content) == sizing
+    assert content["peak_gib"]["update"] == pytest.approx(sizing.plan().peak_gib("update"))
+
+
+def test_the_command_prints_parts_and_whether_they_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["workflow=signals"]) == 0
+    said = capsys.readouterr().out
+    assert "Adam's moments" in said and "KV cache" in said and "GFLOP/s" in said
+    assert names(said, "algorithm.max_pack_tokens ... model.max_context")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["workflow=signals", "model.path=nobody/nothing"], "model.path=nobody/nothing ... cache"),
+        (["workflow=signals", "-m"], "-m ... one run"),
+        (["workflow=chess"], "workflow"),
+        (["workflow=signals", "from_run=nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments: list[str], wanted: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and names(said, wanted)
+
+
+def test_a_run_of_before_gives_its_pack_and_its_seconds(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    with pytest.raises(RunDirectoryError, match="no step"):
+        read_run(run)
+    lines = [
+        {"step": step, "time/rollout": 4.0, "time/update": 2.0, "time/sync": 1.0, "time/step": 7.0, "tokens/unique": 90}
+        for step in range(3)
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = compose(["workflow=signals", "rollout.num_tasks=4", "rollout.group_size=2"], run_dir=run)
+    from ajet.config.saved import save
+
+    save(config, run / "config.yaml")
+    (run / "summary.json").write_text(json.dumps({"largest_pack": 70}))
+    (run / "plan.json").write_text(json.dumps(Sizing(shape=SMOLLM2, setup=ON_CPU).to_json()))
+    measured = read_run(run)
+    assert (measured.largest_pack, measured.num_unique, measured.num_episodes) == (70, 90, 8)
+    twice = replace(SMOLLM2, num_parameters=2 * SMOLLM2.num_parameters)
+    assert scaled_seconds(measured, twice, ON_CPU, num_episodes=16) == {"rollout": 16.0, "update": 8.0, "sync": 2.0}
+    again = replace(ON_CPU, gradient_checkpointing=True)
+    assert operations_per_token(SMOLLM2, again) == pytest.approx(4 / 3 * operations_per_token(SMOLLM2, ON_CPU))
+
+
+def test_a_hub_model_that_is_not_here_is_not_fetched(model_dir: Path) -> None:
+    config = config_of(model_dir)
+    config.model.path = "nobody/nothing"
+    with pytest.raises(ConfigError, match="downloads nothing"):
+        local_model(config.model)
