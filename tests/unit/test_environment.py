@@ -114,5 +114,5 @@ def test_the_config_names_the_function(name: str, tmp_path: Path, tokenizer: Any
 def test_a_setting_that_names_no_function_is_refused(tmp_path: Path) -> None:
     (tmp_path / "my_env.py").write_text(CORRIDOR)
     overrides = ["workflow=signals", f"workflow.env='{tmp_path}/my_env.py->number'"]
-    with pytest.raises(ConfigError, match=r"workflow\.env=.*->number is not a function of a task"):
+    with pytest.raises(ConfigError, match=r"workflow\.env=.*->number is neither a function nor a class"):
         environment_maker(compose(overrides, run_dir=tmp_path))

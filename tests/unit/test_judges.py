@@ -199,7 +199,7 @@ def test_judges_of_ones_own_are_classes_or_functions(tmp_path: Path) -> None:
         ask(made(tmp_path, "python", entry=f"{file}->broken"), "x")
     with pytest.raises(ConfigError, match="Unrelated has no compute_reward"):
         made(tmp_path, "python", entry=f"{file}->Unrelated")
-    with pytest.raises(ConfigError, match="neither a class nor a function"):
+    with pytest.raises(ConfigError, match="neither a function nor a class"):
         made(tmp_path, "python", entry=f"{file}->number")
     with pytest.raises(ConfigError, match=rf"judge\.entry=.*the config has no my_judge; .*\({file}:\d+\)"):
         made(tmp_path, "python", entry=f"{file}->NoSetting")

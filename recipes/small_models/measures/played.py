@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ajet.assemble import make_engine, make_scheduler, workflow_maker
 from ajet.assemble.components import make_judge, make_task_source
-from ajet.assemble.players import make_renderer
+from ajet.assemble.players import make_episode_parts, make_renderer
 from ajet.chat.types import ChatModel
 from ajet.config.compose import compose
 from ajet.config.model import resolve_model_path
@@ -37,11 +37,10 @@ def play(overrides: Sequence[str], num_games: int) -> tuple[Metrics, list[Episod
         config = _composed(overrides, opened)
         workflow = load_workflow(config.workflow.entry)
         path = resolve_model_path(config.model.path)
-        renderer = make_renderer(path)
+        parts = make_episode_parts(config, workflow, make_renderer(path))
         engine = make_engine(config, path)
         opened.callback(engine.close)
-        maker = workflow_maker(workflow, config)
-        scheduler = make_scheduler(config, workflow, maker, path, engine, opened, renderer=renderer)
+        scheduler = make_scheduler(config, parts, path, engine, opened)
         tasks = _held_out_tasks(config, num_games)
         evaluation, groups = runtime.run(play_held_out(scheduler, tasks, repeats=1, collection="eval"))
         return evaluation.metrics, groups

@@ -14,6 +14,8 @@ from ajet.rollout.judges.base import BaseJudge
 from ajet.tracking.files.reading import read_metric_lines
 from ajet.tracking.loggers import CompositeLogger, JsonlLogger, MetricLogger
 
+METRICS = "metrics.jsonl"
+
 
 def make_engine(config: Config, model_path: str) -> Engine:
     """The configured engine with the model's weights; loads it."""
@@ -39,16 +41,34 @@ def make_judge(config: Config) -> BaseJudge | None:
 
 
 def make_logger(config: Config, *, resumed_at: int | None) -> MetricLogger:
-    """`metrics.jsonl` always, W&B unless disabled, and a logger of the user's behind them: if it raises, they have the
-    step."""
+    """`metrics.jsonl` always, and W&B unless disabled.
+
+    Args:
+        config: the run's.
+        resumed_at: the steps done of a run that is resumed; None: it is new.
+    """
     run_dir = Path(config.run_dir)
-    path = run_dir / "metrics.jsonl"
-    loggers: list[MetricLogger] = [JsonlLogger(path, keep_below_step=resumed_at)]
-    earlier = [] if resumed_at is None else read_metric_lines(path)
+    loggers: list[MetricLogger] = [JsonlLogger(run_dir / METRICS, keep_below_step=resumed_at)]
+    earlier = _earlier(run_dir, resumed_at)
     wandb = config.logger.wandb.build(run_dir=run_dir, run_config=asdict(config), earlier=earlier)
     if wandb is not None:
         loggers.append(wandb)
-    own = own_logger(config.logger)
-    if own is not None:
-        loggers.append(own.build(run_config=user_view(config), run_dir=run_dir, earlier=earlier))
     return CompositeLogger(loggers)
+
+
+def make_own_logger(config: Config, *, resumed_at: int | None) -> MetricLogger | None:
+    """The user's logger, if there is one; arguments as `make_logger`.
+
+    Raises:
+        ConfigError: what its `__init__` raised.
+    """
+    own, run_dir = own_logger(config.logger), Path(config.run_dir)
+    if own is None:
+        return None
+    return own.build(run_config=user_view(config), run_dir=run_dir, earlier=_earlier(run_dir, resumed_at))
+
+
+def _earlier(run_dir: Path, resumed_at: int | None) -> list[dict[str, float]]:
+    """The lines of `metrics.jsonl` that a run starts from."""
+    lines = [] if resumed_at is None else read_metric_lines(run_dir / METRICS)
+    return [line for line in lines if resumed_at is not None and line["step"] < resumed_at]

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ajet.assemble.components import make_engine, make_task_source
-from ajet.assemble.players import make_renderer, make_scheduler
+from ajet.assemble.players import EpisodeParts, make_episode_parts, make_renderer, make_scheduler
 from ajet.assemble.policies import load_model
 from ajet.assemble.preflight import find_model
 from ajet.config.root import BASE, EvaluateConfig
@@ -19,7 +19,6 @@ from ajet.tracking.console import make_display
 from ajet.train.checkpoint import CheckpointFolder
 from ajet.train.lora import merged_state
 from ajet.workflows.loading import load_workflow
-from ajet.workflows.parameters import workflow_maker
 
 START = "start"
 """Names the starting model among checkpoints."""
@@ -41,6 +40,10 @@ def build_evaluation(request: EvaluateConfig) -> MatrixEvaluation:
     tasks = make_task_source(config).held_out_tasks(
         request.num_tasks or config.eval.num_tasks, offset=request.seed_offset or config.eval.seed_offset
     )
+    parts: dict[tuple[str, str], EpisodeParts] = {}
+    for entry in entries:
+        if entry.played not in parts:
+            parts[entry.played] = make_episode_parts(entry.config, workflow, renderer)
     display.say("loading the model and the engine")
     with ExitStack() as opened:
         engine = make_engine(config, model_path)
@@ -52,10 +55,7 @@ def build_evaluation(request: EvaluateConfig) -> MatrixEvaluation:
             engine.update_weights(merged_state(load_model(entry.config.model, entry.config.hardware, path)), 0)
 
         def open_scheduler(entry: Entry, opened: ExitStack) -> RolloutScheduler:
-            make_workflow = workflow_maker(workflow, entry.config)
-            return make_scheduler(
-                entry.config, workflow, make_workflow, model_path, engine, opened, renderer=renderer, display=display
-            )
+            return make_scheduler(entry.config, parts[entry.played], model_path, engine, opened, display=display)
 
         return MatrixEvaluation(
             entries=entries,

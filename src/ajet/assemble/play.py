@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ajet.assemble.components import make_engine, make_task_source
-from ajet.assemble.players import make_renderer, make_scheduler
+from ajet.assemble.players import make_episode_parts, make_renderer, make_scheduler
 from ajet.assemble.preflight import find_model
 from ajet.config.root import PlayConfig
 from ajet.config.saved import save
@@ -16,20 +16,18 @@ from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.store import TrajectoryStore
 from ajet.tracking.transcript import Transcript
 from ajet.workflows.loading import load_workflow
-from ajet.workflows.parameters import workflow_maker
 
 TRANSCRIPT = "transcript.txt"
 
 
 def build_play(config: PlayConfig) -> PlayRun:
-    """Everything that playing without training needs."""
+    """Everything that playing without training needs; nothing is written before all of it can work."""
     workflow = load_workflow(config.workflow.entry)
-    make_workflow = workflow_maker(workflow, config)
     tasks = make_task_source(config).train_tasks(0, config.num_episodes)
+    model_path = find_model(config.model, config.engine, config.hardware)
+    parts = make_episode_parts(config, workflow, make_renderer(model_path))
     run_dir = Path(config.run_dir)
     save(config, run_dir / "config.yaml")
-    model_path = find_model(config.model, config.engine, config.hardware)
-    renderer = make_renderer(model_path)
     print(f"loading {config.model.path} on {config.engine.name}", flush=True)
     with ExitStack() as opened:
         engine = make_engine(config, model_path)
@@ -41,12 +39,10 @@ def build_play(config: PlayConfig) -> PlayRun:
             tasks=tasks,
             scheduler=make_scheduler(
                 config,
-                workflow,
-                make_workflow,
+                parts,
                 model_path,
                 engine,
                 opened,
-                renderer=renderer,
                 callbacks=RolloutCallbacks(
                     on_call=transcript.call, on_failure=transcript.failure, on_episode=transcript.episode
                 ),

@@ -1,10 +1,14 @@
-"""Who answers agents, and in which order episodes are played: the config -> a scheduler of episodes."""
+"""Who answers agents, and in which order episodes are played: the config -> a scheduler of episodes.
+
+In two parts: what an episode needs beside an engine, much of it code of the user's that may not work, and then, once an
+engine is loaded, the scheduler.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
@@ -12,37 +16,65 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from ajet.assemble.components import make_engine, make_judge
 from ajet.chat.renderer import ChatRenderer
 from ajet.config.root import Config
-from ajet.config.user_code.importing import load_object
+from ajet.config.user_code.importing import load_callable
 from ajet.engine.base import Engine
 from ajet.errors import ConfigError
 from ajet.records import Episode
 from ajet.rollout.agent_model import Agent, EngineReplies, ReplySource
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import EnvironmentMaker
+from ajet.rollout.judges.base import BaseJudge
 from ajet.rollout.open_files import fitting_concurrency
+from ajet.rollout.opponents.base import OpponentMaker
 from ajet.rollout.runner import EpisodeRunner, RolloutCallbacks
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.rollout.unused_parts import UnusedParts
 from ajet.tracking.console import Display
 from ajet.workflow import Workflow
+from ajet.workflows.parameters import workflow_maker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeParts:
+    """What the episodes of a config need beside an engine."""
+
+    make_workflow: Callable[[], Workflow]
+    renderer: ChatRenderer
+    judge: BaseJudge | None
+    make_env: EnvironmentMaker | None
+    make_opponent: OpponentMaker | None
+    """None where the starting model speaks, on an engine of its own."""
+
+
+def make_episode_parts(config: Config, workflow: type[Workflow], renderer: ChatRenderer) -> EpisodeParts:
+    """Made, and so refused if the user's code cannot work, before the model and an engine load.
+
+    Raises:
+        ConfigError: a parameter, a judge, an environment or an opponent that cannot be made.
+    """
+    return EpisodeParts(
+        make_workflow=workflow_maker(workflow, config),
+        renderer=renderer,
+        judge=make_judge(config),
+        make_env=environment_maker(config),
+        make_opponent=None if config.opponent.needs_engine else config.opponent.build(workflow=workflow),
+    )
 
 
 def make_scheduler(
     config: Config,
-    workflow: type[Workflow],
-    make_workflow: Callable[[], Workflow],
+    parts: EpisodeParts,
     model_path: str,
     engine: Engine,
     opened: ExitStack,
     *,
-    renderer: ChatRenderer,
     display: Display | None = None,
     callbacks: RolloutCallbacks | None = None,
 ) -> RolloutScheduler:
     """The agents' models and the order of play; the endpoint and a frozen opponent's engine are added to `opened`."""
     unused = UnusedParts(
         config.judge,
-        make_judge(config),
+        parts.judge,
         opponent=config.opponent.name,
         target_tags=config.workflow.target_tags,
         say=print if display is None else display.say,
@@ -60,11 +92,11 @@ def make_scheduler(
 
     runner = EpisodeRunner(
         config=config,
-        make_workflow=make_workflow,
-        reply_source=make_reply_source(config, workflow, model_path, engine, opened, renderer=renderer),
+        make_workflow=parts.make_workflow,
+        reply_source=make_reply_source(config, parts, model_path, engine, opened),
         endpoint=endpoint,
         judge=unused.judge,
-        make_env=environment_maker(config),
+        make_env=parts.make_env,
         callbacks=replace(callbacks, on_episode=on_episode),
     )
 
@@ -77,28 +109,26 @@ def make_scheduler(
 
 def make_reply_source(
     config: Config,
-    workflow: type[Workflow],
+    parts: EpisodeParts,
     model_path: str,
     engine: Engine,
     opened: ExitStack,
-    *,
-    renderer: ChatRenderer,
 ) -> Callable[[Agent], ReplySource | None]:
     """Who answers an agent: the policy if it is trained, else the configured opponent; None leaves it to the workflow's
     own model. A frozen opponent's engine is added to `opened`."""
     policy = EngineReplies(
         engine=engine,
-        renderer=renderer,
+        renderer=parts.renderer,
         temperature=config.rollout.temperature,
         max_tokens=config.rollout.max_tokens,
         reply_on_overflow=config.endpoint.on_overflow == "reply",
     )
-    if config.opponent.needs_engine:
+    make_opponent = parts.make_opponent
+    if make_opponent is None:
         frozen_engine = make_engine(config, model_path)
         opened.callback(frozen_engine.close)
         frozen = replace(policy, engine=frozen_engine)
         return lambda agent: policy if agent.trained else frozen
-    make_opponent = config.opponent.build(workflow=workflow)
     return lambda agent: policy if agent.trained else make_opponent(agent)
 
 
@@ -135,9 +165,4 @@ def environment_maker(config: Config) -> EnvironmentMaker | None:
         ConfigError: there is none of that name, or it is not a function.
     """
     entry = config.workflow.env
-    if entry is None:
-        return None
-    make_env: EnvironmentMaker = load_object(entry, setting="workflow.env")
-    if not callable(make_env):
-        raise ConfigError(f"workflow.env={entry} is not a function of a task")
-    return make_env
+    return None if entry is None else load_callable(entry, setting="workflow.env")

@@ -9,8 +9,8 @@ from pathlib import Path
 from accelerate import Accelerator
 from transformers import AutoTokenizer
 
-from ajet.assemble.components import make_engine, make_logger, make_task_source
-from ajet.assemble.players import make_renderer, make_scheduler
+from ajet.assemble.components import make_engine, make_logger, make_own_logger, make_task_source
+from ajet.assemble.players import make_episode_parts, make_renderer, make_scheduler
 from ajet.assemble.policies import make_policy
 from ajet.assemble.preflight import check_training, find_model
 from ajet.config.hardware import HardwareConfig
@@ -20,7 +20,7 @@ from ajet.engine.base import Engine
 from ajet.rollout.runner import GRACE_S
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.console import Display, make_display
-from ajet.tracking.files.checkpoints import TOKENIZER, damage, seal
+from ajet.tracking.files.checkpoints import TOKENIZER, damage, seal, step_of
 from ajet.tracking.files.provenance import write_provenance
 from ajet.tracking.files.writing import writing
 from ajet.tracking.loggers import CompositeLogger, MetricLogger
@@ -33,7 +33,6 @@ from ajet.train.policy import TrainablePolicy
 from ajet.train.ranks import ALONE, Ranks
 from ajet.train.state import RunState
 from ajet.workflows.loading import load_workflow
-from ajet.workflows.parameters import workflow_maker
 
 
 def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
@@ -43,29 +42,27 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
         config: the same on every rank.
         ranks: this process among those that run together.
 
-    In this order: what can be refused within a second; the engine and who plays on it; the policy, and the state that
-    it starts from; the loggers.
+    In this order: what can be refused within a second, code of the user's included; the engine and who plays on it; the
+    policy, and the state that it starts from; the loggers that ship with ajet.
     """
     workflow = load_workflow(config.workflow.entry)
-    make_workflow = workflow_maker(workflow, config)
     rule = learning_rule(config.algorithm)
     model_path = find_model(config.model, config.engine, config.hardware)
     check_training(config.algorithm, config.model.lora, model_path)
-    renderer = make_renderer(model_path)
+    parts = make_episode_parts(config, workflow, make_renderer(model_path))
     tasks = _tried_tasks(config)
     display = make_display(config.logger.console if ranks.is_first else "none")
-    display.say("loading the model and the engine")
-    accelerator = make_accelerator(config.hardware)
     checkpoints, checkpoint = _open_run_dir(config, model_path, display, ranks)
     with ExitStack() as opened:
+        own_logger = _own_logger(config, checkpoint, opened) if ranks.is_first else None
+        display.say("loading the model and the engine")
+        accelerator = make_accelerator(config.hardware)
         engine = make_engine(config, model_path)
         opened.callback(engine.close)
-        scheduler = make_scheduler(
-            config, workflow, make_workflow, model_path, engine, opened, renderer=renderer, display=display
-        )
+        scheduler = make_scheduler(config, parts, model_path, engine, opened, display=display)
         policy = _checked_policy(config, model_path, accelerator, rule, checkpoints, display)
         state = _start_state(policy, checkpoints, checkpoint, engine, ranks)
-        logger = _start_logger(config, state, opened) if ranks.is_first else CompositeLogger([])
+        logger = _start_logger(config, state, own_logger, opened) if ranks.is_first else CompositeLogger([])
         return Trainer(
             config=config,
             state=state,
@@ -132,10 +129,21 @@ def _start_state(
     return state
 
 
-def _start_logger(config: Config, state: RunState, opened: ExitStack) -> MetricLogger:
-    """The run's loggers, after what the disk refused of the resumed run is logged."""
-    logger = make_logger(config, resumed_at=state.num_steps_done if config.resume else None)
-    opened.callback(logger.close)
+def _own_logger(config: Config, checkpoint: Path | None, opened: ExitStack) -> MetricLogger | None:
+    """The user's logger, for the run as its checkpoint has it."""
+    num_steps_done = 0 if checkpoint is None else step_of(checkpoint)
+    logger = make_own_logger(config, resumed_at=num_steps_done if config.resume else None)
+    if logger is not None:
+        opened.callback(logger.close)
+    return logger
+
+
+def _start_logger(config: Config, state: RunState, own: MetricLogger | None, opened: ExitStack) -> MetricLogger:
+    """The run's loggers, after what the disk refused of the resumed run is logged; the user's own behind the others: if
+    it raises, they have the step."""
+    shipped = make_logger(config, resumed_at=state.num_steps_done if config.resume else None)
+    opened.callback(shipped.close)
+    logger = CompositeLogger([shipped] if own is None else [shipped, own])
     state.log_unlogged(logger)
     return logger
 

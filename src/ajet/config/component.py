@@ -49,6 +49,11 @@ def check_component(component: type[Any], setting: str, *, offered: Sequence[str
             )
 
 
+def asked_names(component: type[Any]) -> set[str]:
+    """What a class asks for behind its configuration."""
+    return set(_asked(component))
+
+
 def _asked(component: type[Any]) -> dict[str, inspect.Parameter]:
     """The parameters behind the configuration, by name."""
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from ajet.config.fields import code, named
-from ajet.config.user_code.importing import load_object
+from ajet.config.user_code.importing import load_callable
 from ajet.config.user_code.running import running_user_code
 from ajet.data.listed import PathConfig
 from ajet.data.rows import TaskRow, rows_of
@@ -26,6 +26,6 @@ class PythonConfig(PathConfig):
 
     @override
     def rows(self, path: str, *, held_out: bool, setting: str) -> Sequence[TaskRow]:
-        function = load_object(path, setting=setting)
+        function = load_callable(path, setting=setting)
         with running_user_code(f"{setting}={path}"):
             return rows_of(function(), path, f"{setting}={path}")

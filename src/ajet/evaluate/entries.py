@@ -38,6 +38,11 @@ class Entry:
     reference: str | None
     """The name of the policy that it is compared with; None for that one itself."""
 
+    @property
+    def played(self) -> tuple[str, str]:
+        """What entries have in common that one scheduler plays: their roles and their opponent."""
+        return str(self.config.trainable_targets), self.config.opponent.name
+
 
 def evaluation_entries(request: EvaluateConfig) -> list[Entry]:
     """The cells to play, one opponent's before the next one's.

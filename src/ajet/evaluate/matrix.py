@@ -118,8 +118,7 @@ class MatrixEvaluation:
         engine."""
         alike: dict[tuple[str, str], list[tuple[Entry, str]]] = {}
         for entry, checkpoint in zip(self.entries, self.checkpoints, strict=True):
-            key = (str(entry.config.trainable_targets), entry.config.opponent.name)
-            alike.setdefault(key, []).append((entry, checkpoint))
+            alike.setdefault(entry.played, []).append((entry, checkpoint))
         results: list[Result] = []
         for shared in alike.values():
             with ExitStack() as opened:

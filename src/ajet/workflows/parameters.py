@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ajet.config.algorithm import check_baseline
 from ajet.config.fields import CODE, marked
 from ajet.config.root import Config
-from ajet.config.user_code.importing import load_object
+from ajet.config.user_code.importing import load_callable
 from ajet.config.user_code.running import running_user_code
 from ajet.errors import ConfigError, require_extra
 from ajet.rollout.opponents.scripted import ScriptedPlayersConfig
@@ -26,14 +26,16 @@ def check_parameters(config: Config) -> None:
     """Refuse code of the user's that cannot be loaded, and parameters that the workflow or its players do not take.
 
     Raises:
-        ConfigError: as `load_object` and `workflow_maker`; or `opponent.params` that scripted players refuse.
+        ConfigError: as `load_callable` and `workflow_maker`; or `opponent.params` that scripted players refuse, or an
+            opponent of the user's that cannot be made.
     """
     workflow = load_workflow(config.workflow.entry)
-    workflow_maker(workflow, config)
+    trained = workflow_maker(workflow, config)().trainable_targets
     _check_extras(config)
     for named in marked(config, CODE):
         if named.key != "workflow.entry":
-            load_object(named.value, setting=named.key)
+            load_callable(named.value, setting=named.key)
+    config.opponent.try_own([tag for tag in workflow.target_tags if trained is not None and tag not in trained])
     if isinstance(config.opponent, ScriptedPlayersConfig):
         for tag in workflow.target_tags:
             with running_user_code(f"workflow.entry={config.workflow.entry}"):

@@ -10,16 +10,17 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from ajet.config.user_code.cells import is_kept
 from ajet.config.user_code.finding import no_such_name, require_place, split_entry
 from ajet.config.user_code.helpers import helper_files
 from ajet.config.user_code.running import running_user_code
+from ajet.errors import ConfigError
 
 _LAST_RUN: dict[str, str] = {}
 """Module that was imported by its name -> SHA-256 of its file and its helpers' then."""
@@ -39,9 +40,26 @@ def load_object(entry: str, *, setting: str) -> Any:
     """
     module, name = load_module(entry, setting=setting)
     if name not in vars(module):
-        names = [known for known, value in vars(module).items() if callable(value) and not known.startswith("_")]
-        raise no_such_name(f"{setting}={entry}", name, names)
+        raise no_such_name(f"{setting}={entry}", name, _callables(module))
     return vars(module)[name]
+
+
+def load_callable(entry: str, *, setting: str) -> Callable[..., Any]:
+    """Import the function or class that `entry` names; arguments as `load_object`.
+
+    Raises:
+        ConfigError: nothing of that name, or something that cannot be called.
+    """
+    found = load_object(entry, setting=setting)
+    if not callable(found):
+        module, _ = load_module(entry, setting=setting)
+        choices = ", ".join(_callables(module)) or "none"
+        raise ConfigError(f"{setting}={entry} is neither a function nor a class; of these there is {choices}")
+    return cast(Callable[..., Any], found)
+
+
+def _callables(module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
 
 
 def load_module(entry: str, *, setting: str, choices: Sequence[str] = ()) -> tuple[ModuleType, str]:

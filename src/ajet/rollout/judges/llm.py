@@ -8,6 +8,7 @@ import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,7 @@ class LlmJudge(BaseJudge):
     """Asks once for each different answer: the run directory keeps the scores, for a resumed run too."""
 
     def __init__(self, config: LlmJudgeConfig, *, run_dir: Path) -> None:
-        """Read the scores of an earlier part of this run.
+        """`run_dir`: where the scores are kept.
 
         Raises:
             ConfigError: the key's variable is not set.
@@ -91,10 +92,15 @@ class LlmJudge(BaseJudge):
         key = read_key("judge.api_key_env", judge.api_key_env)
         self._client = AsyncOpenAI(base_url=judge.base_url, api_key=key, timeout=judge.timeout_s)
         self._cache_path = run_dir / CACHE_FILE
-        self._scores = _read_cache(self._cache_path)
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By answer, so that a group whose episodes agree asks once, not once an episode."""
         self._sampling: dict[str, Any] = {} if judge.temperature is None else {"temperature": judge.temperature}
+
+    @cached_property
+    def _scores(self) -> dict[str, float]:
+        """Read when the first answer comes: the judges of an evaluation's policies are all made before any plays, and
+        each knows what the ones before it were told."""
+        return _read_cache(self._cache_path)
 
     async def compute_reward(self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput) -> tuple[float, bool]:
         """Score / max_score, and whether it reaches `success_score`.

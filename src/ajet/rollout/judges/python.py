@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from ajet.config.fields import code, named
-from ajet.config.user_code.importing import load_object
+from ajet.config.user_code.importing import load_callable
 from ajet.config.user_code.running import running_user_code
 from ajet.errors import ConfigError
 from ajet.rollout.judges.base import BaseJudge, ScoreConfig
@@ -36,17 +36,15 @@ class PythonJudgeConfig(ScoreConfig):
         """See `JudgeConfig`.
 
         Raises:
-            ConfigError: neither a judge's class nor a function.
+            ConfigError: neither a judge's class nor a function, or one whose `__init__` raises.
         """
-        loaded = load_object(self.entry, setting="judge.entry")
+        loaded = load_callable(self.entry, setting="judge.entry")
         if isinstance(loaded, type):
             with running_user_code(f"judge.entry={self.entry}"):
                 made: Any = loaded(run_config)
             if not hasattr(made, "compute_reward"):
                 raise ConfigError(f"judge.entry={self.entry}: {loaded.__name__} has no compute_reward")
             loaded = made.compute_reward
-        elif not callable(loaded):
-            raise ConfigError(f"judge.entry={self.entry} is neither a class nor a function")
         return (ThreadJudge if self.own_thread else FunctionJudge)(self, loaded)
 
 

@@ -6,13 +6,14 @@ The two that build none stand here: an engine speaks for `frozen`, the workflow 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
-from ajet.config.component import construct
+from ajet.config.component import asked_names, construct
 from ajet.config.fields import named, needed
 
 if TYPE_CHECKING:
@@ -42,6 +43,21 @@ class OpponentConfig:
             return lambda agent: None
         setting = f"opponent={self.name}"
         return lambda agent: construct(self, setting, agent_name=agent.name, target_tag=agent.target_tag, rng=agent.rng)
+
+    def try_own(self, tags: Sequence[str]) -> None:
+        """Make a user's class once for each tag, so that one that cannot be made is refused before anything loads. One
+        that asks for the agent's name is not tried: only play tells which there are.
+
+        Args:
+            tags: of agents that are not trained; empty where they are not known.
+
+        Raises:
+            ConfigError: what its `__init__` raised.
+        """
+        if self.component is None or "agent_name" in asked_names(self.component):
+            return
+        for tag in tags if "target_tag" in asked_names(self.component) else [""]:
+            construct(self, f"opponent={self.name}", target_tag=tag, rng=random.Random(0))
 
     def check(self) -> None:
         """Refuse settings that cannot work.

@@ -71,6 +71,11 @@ def step_folder(run_dir: Path, step: int) -> Path:
     return run_dir / "checkpoints" / f"step_{step}"
 
 
+def step_of(folder: Path) -> int:
+    """The number of training steps after which `step_folder`'s checkpoint was saved."""
+    return int(folder.name.removeprefix("step_"))
+
+
 def newest_sound(run_dir: Path, only: Sequence[str] = ()) -> tuple[Path | None, list[str]]:
     """The newest checkpoint whose files are as they were saved, and a few words on each newer one.
 
