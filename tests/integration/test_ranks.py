@@ -17,48 +17,51 @@ from tests.measured import MEASURED
 
 from ajet.analysis import load_run
 from ajet.tracking.files.reading import read_metric_lines
+from ajet.train.__main__ import main
 
 SMALL = [
     *("workflow=signals", "model=tiny", "engine=transformers", "rollout.num_tasks=4", "rollout.group_size=6"),
     *("algorithm.num_minibatches=2", "algorithm.max_pack_tokens=64", "algorithm.warmup_steps=0", "logger=plain"),
     *("hardware.sampling_threads=1", "hardware.training_threads=1", "logger.wandb.mode=disabled", "eval.num_tasks=7"),
+    "algorithm.kl_schedule=constant",  # another one depends on how many steps the whole run has
 ]
 LORA = ["model.lora.rank=4", "model.lora.alpha=8", "model.lora.targets=[q_proj,v_proj]", "algorithm.kl_coef=0.1"]
 ENDS_WITHIN_S = 30
 
 
 @contextmanager
-def started(num: int, run: Path, *overrides: str) -> Iterator[subprocess.Popen[str]]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num}"] if num > 1 else []
-    begun = any(override.startswith("resume=") for override in overrides)
-    placed = [] if begun else [*SMALL, f"run_dir={run}"]
-    command = [sys.executable, *launcher, "-m", "ajet.train", *placed, *overrides]
+def started(num: int, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Several processes, by torchrun. What one does alone is done in the tests' own process: a start takes 10 s."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num}"]
+    command = [sys.executable, *launcher, "-m", "ajet.train", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     ) as process:
         try:
             yield process
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                process.terminate()  # torchrun ends its ranks, which a SIGKILL of it would leave running
 
 
-def trained(num: int, run: Path, *overrides: str) -> str:
-    with started(num, run, *overrides) as process:
+def trained(num: int, *arguments: str) -> str:
+    """By several processes to its end; what they said."""
+    with started(num, *arguments) as process:
         said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     return said
 
 
-def wait_for(process: subprocess.Popen[str], beginning: str) -> None:
+def said_until(process: subprocess.Popen[str], beginning: str) -> str:
+    """Wait for a line that begins so; what was said up to it."""
     assert process.stdout is not None
-    said = []
+    said = ""
     for line in process.stdout:
-        said.append(line)
+        said += line
         if line.startswith(beginning):
-            return
-    raise AssertionError("".join(said))
+            return said
+    raise AssertionError(said)
 
 
 def pid_of_rank(rank: int, launcher: int) -> int:
@@ -89,52 +92,53 @@ def assert_equal_runs(one: Path, several: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("num", "overrides"), [(2, LORA), (3, ["rollout.num_tasks=2"])])
-def test_several_processes_train_as_one(tmp_path: Path, num: int, overrides: list[str]) -> None:
-    one, several = tmp_path / "one", tmp_path / "several"
-    trained(1, one, "total_steps=2", *overrides)
-    said = trained(num, several, "total_steps=2", *overrides)
-    assert said.count("step 2/2") == 1, "one process shows what all do"
-    assert_equal_runs(one, several)
-
-
-@pytest.mark.slow
-def test_a_run_is_resumed_by_another_number_of_processes(tmp_path: Path) -> None:
-    one, several = tmp_path / "one", tmp_path / "several"
-    constant = "algorithm.kl_schedule=constant"  # another one depends on how many steps the whole run has
-    trained(1, one, "total_steps=2", constant)
-    trained(2, several, "total_steps=1", "eval.last=false", constant)
-    trained(3, several, f"resume={several}", "total_steps=2", "eval.last=true")
-    assert_equal_runs(one, several)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("rank", "signum"), [(0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGTERM)])
-def test_what_ends_one_process_ends_all_and_the_run_can_be_resumed(
-    tmp_path: Path, rank: int, signum: signal.Signals
+@pytest.mark.parametrize(
+    ("rank", "signum", "resumed_by", "overrides"),
+    [
+        (0, signal.SIGKILL, 1, LORA),
+        (1, signal.SIGKILL, 1, []),
+        # Of three processes one has no task to train on, and held-out tasks are unevenly shared out.
+        (1, signal.SIGTERM, 3, ["rollout.num_tasks=2"]),
+    ],
+)
+def test_several_processes_train_as_one_though_one_of_them_is_ended_and_another_number_resumes_the_run(
+    tmp_path: Path, rank: int, signum: signal.Signals, resumed_by: int, overrides: list[str]
 ) -> None:
-    run = tmp_path / "run"
-    with started(2, run, "total_steps=500", "checkpoint.every=1", "eval=none") as process:
-        wait_for(process, "step 2/500")
-        pids = [pid_of_rank(one, process.pid) for one in (0, 1)]
+    one, several = tmp_path / "one", tmp_path / "several"
+    asked = [*SMALL, *overrides]
+    with started(2, *asked, f"run_dir={several}", "total_steps=500", "checkpoint.every=1") as process:
+        said = said_until(process, "step 2/500")
+        assert said.count("step 1/500") == 1, "one process shows what all do"
+        pids = [pid_of_rank(each, process.pid) for each in (0, 1)]
         os.kill(pids[rank], signum)
         begun = time.monotonic()
-        said, _ = process.communicate(timeout=120)
+        last_words, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert time.monotonic() - begun < ENDS_WITHIN_S, "a time-out is part of what is promised"
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     if rank == 1:
-        assert "resume with: python -m ajet.train resume=" in said
-    done = load_run(run).num_steps
+        assert "resume with: python -m ajet.train resume=" in last_words
+    done = load_run(several).num_steps
     assert done >= 2
-    trained(1, run, f"resume={run}", f"total_steps={done + 1}")
-    assert load_run(run).num_steps == done + 1
+    end = f"total_steps={done + 2}"
+    if resumed_by == 1:
+        assert main([f"resume={several}", end]) == 0
+    else:
+        trained(resumed_by, f"resume={several}", end)
+    assert main([*asked, f"run_dir={one}", end]) == 0
+    assert_equal_runs(one, several)
 
 
 @pytest.mark.slow
 def test_a_mistake_ends_all_processes_with_one_sentence(tmp_path: Path) -> None:
-    for overrides, words in ((["algorithm.num_minibatches=3"], "num_minibatches"), (["-m"], "a sweep cannot be run")):
-        with started(2, tmp_path / "run", *overrides) as process:
-            said, _ = process.communicate(timeout=60)
-        assert process.returncode != 0
-        assert sum(line.startswith("error: ") and words in line for line in said.splitlines()) == 1, said
+    with started(2, *SMALL, f"run_dir={tmp_path}", "algorithm.num_minibatches=3") as process:
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert sum(line.startswith("error: ") and "num_minibatches" in line for line in said.splitlines()) == 1, said
+
+
+def test_a_sweep_is_refused_under_a_launcher() -> None:
+    environment = os.environ | {"RANK": "0", "WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "ajet.train", *SMALL, "-m"]
+    refused = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert refused.returncode == 2 and refused.stderr.startswith("error: a sweep cannot be run"), refused.stderr
