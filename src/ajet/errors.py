@@ -67,6 +67,10 @@ class WorkflowError(AjetError):
     """A workflow broke its contract with the framework (entry, output, reward)."""
 
 
+class OpponentError(AjetError):
+    """An opponent of the user's, or a workflow's scripted player, answered with something that is not a reply."""
+
+
 class PolicyError(AjetError):
     """Raised by a workflow to say: this is the policy's own fault. The episode ends with status
     `policy_error` and `rollout.policy_error_reward`."""

@@ -6,18 +6,123 @@ import asyncio
 import json
 import random
 from enum import Enum
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 from tests.episodes import agent_model
 
 from ajet.chat.types import ChatReply, ChatRequest, NamedTool, ToolCall
+from ajet.config.compose import compose
+from ajet.errors import ConfigError, OpponentError
+from ajet.rollout.agent_model import Agent
 from ajet.rollout.agents.openai_sdk import in_process_client
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.opponents.openai import OpenAIConfig, OpenAIPlayer
 from ajet.rollout.opponents.random import RandomPlayer
+from ajet.rollout.opponents.scripted import ScriptedPlayersConfig
+from ajet.tuner import AjetTuner
+from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+
+OWN = """
+from functools import wraps
+from ajet.chat.types import ChatReply, ToolCall
+
+class Plain:
+    def __init__(self, config): ...
+    def chat(self, request):
+        return ChatReply(content="yes")
+
+def logged(function):
+    @wraps(function)
+    def asking(*given):
+        return function(*given)
+    return asking
+
+class Speaks:
+    said = ChatReply(content="yes")
+    def __init__(self, config, *, agent_name): ...
+    @logged
+    async def chat(self, request):
+        return self.said
+
+class Text(Speaks):
+    said = "yes"
+
+class Nothing(Speaks):
+    said = None
+
+class NoText(Speaks):
+    said = ChatReply(content=None)
+
+class Mapping(Speaks):
+    said = ChatReply(content="", tool_calls=({"name": "move"},))
+"""
+
+
+def asked(file: Path, name: str) -> ChatReply:
+    """What an opponent of the user's answers in a run that chooses it."""
+    file.write_text(OWN)
+    overrides = ["workflow=signals", "trainable_targets=[speaker]", f"opponent={file}->{name}"]
+    player = compose(overrides, run_dir=file.parent).opponent.build(workflow=Scripted)(LISTENER)
+    assert player is not None
+    return asyncio.run(player.chat(ChatRequest(messages=[])))
+
+
+LISTENER = Agent(name="Listener", target_tag="listener", trained=False, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "returned"),
+    [
+        ("Text", "'yes' (str)"),
+        ("Nothing", "None (NoneType)"),
+        ("NoText", "a ChatReply whose content is None (NoneType)"),
+        ("Mapping", "a ChatReply with tool_calls ({'name': 'move'},), which are not all ajet.chat.types.ToolCall"),
+    ],
+)
+def test_an_opponent_of_ones_own_that_gives_no_reply_is_named_with_what_it_gave(
+    name: str, returned: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    with pytest.raises(OpponentError) as error:
+        asked(file, name)
+    assert str(error.value).startswith(
+        f"opponent={file}->{name}: chat returned {returned}; it must return an ajet.chat.types.ChatReply"
+    )
+
+
+def test_an_opponent_that_is_not_awaited_is_refused_as_it_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="chat of Plain is not async, and it is awaited: write async def chat"):
+        asked(tmp_path / "mine.py", "Plain")
+    assert asked(tmp_path / "mine.py", "Speaks").content == "yes"
+
+
+class Scripted(Workflow):
+    """One whose players answer in texts."""
+
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        return WorkflowOutput(reward=0.0)
+
+    @classmethod
+    def scripted_player(cls, **asked: Any) -> Any:
+        class Texts:
+            async def chat(self, request: ChatRequest) -> str:
+                return "yes"
+
+        return Texts()
+
+
+def test_a_scripted_player_that_gives_no_reply_is_named_with_its_workflow() -> None:
+    player = ScriptedPlayersConfig().build(workflow=Scripted)(LISTENER)
+    assert player is not None
+    with pytest.raises(
+        OpponentError, match=r"Texts, a scripted player of Scripted: chat returned .yes. \(str\)"):
+    ):
+        asyncio.run(player.chat(ChatRequest(messages=[])))
 
 
 class Mood(Enum):

@@ -74,6 +74,10 @@ class OfFrozen(Mine):
     def __init__(self, config: Frozen) -> None: ...
 
 
+class Sync(Mine):
+    def generate(self, request): ...
+
+
 @dataclass
 class NoDefault:
     words: dict = None
@@ -133,6 +137,7 @@ def test_a_class_is_given_its_settings_and_what_it_names_of_the_run(file: Path) 
         ("OfFrozen", [], r"Frozen cannot hold settings: cannot inherit non-frozen dataclass"),
         ("OfNoDefault", [], r"engine=.*OfNoDefault: NoDefault cannot hold settings: .*words"),
         ("number", [], "is not a class"),
+        ("Sync", [], "generate of Sync is not async, and it is awaited: write async def generate"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_loads(

@@ -49,6 +49,20 @@ def check_component(component: type[Any], setting: str, *, offered: Sequence[str
             )
 
 
+def check_async(component: type[Any], setting: str, methods: Sequence[str]) -> None:
+    """Refuse a class with a plain function where one is awaited.
+
+    Raises:
+        ConfigError: the first such method.
+    """
+    for method in methods:
+        found = inspect.unwrap(getattr(component, method))
+        if not inspect.iscoroutinefunction(found) and not inspect.iscoroutinefunction(type(found).__call__):
+            raise ConfigError(
+                f"{setting}: {method} of {component.__name__} is not async, and it is awaited: write async def {method}"
+            )
+
+
 def asked_names(component: type[Any]) -> set[str]:
     """What a class asks for behind its configuration."""
     return set(_asked(component))

@@ -18,7 +18,7 @@ from typing import Any, get_type_hints
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ajet.config.component import check_component
+from ajet.config.component import check_async, check_component
 from ajet.config.fields import CODE, RULE, Rule, needed
 from ajet.config.user_code.importing import load_object
 from ajet.data.listed import ListConfig
@@ -36,6 +36,8 @@ class Interface:
     base: type[Any]
     """What the configuration is in any case; its `build` constructs the class."""
     methods: tuple[str, ...]
+    awaited: tuple[str, ...] = ()
+    """Those of the methods that must be async."""
     offered: tuple[str, ...]
     """What `__init__` may name behind the configuration."""
 
@@ -44,9 +46,12 @@ INTERFACES: Mapping[str, Interface] = {
     "engine": Interface(
         base=EngineConfig,
         methods=("generate", "update_weights", "close"),
+        awaited=("generate",),
         offered=("model_path", "max_context", "dtype", "device", "num_threads"),
     ),
-    "opponent": Interface(base=OpponentConfig, methods=("chat",), offered=("agent_name", "target_tag", "rng")),
+    "opponent": Interface(
+        base=OpponentConfig, methods=("chat",), awaited=("chat",), offered=("agent_name", "target_tag", "rng")
+    ),
     "judge": Interface(base=JudgeConfig, methods=("compute_reward",), offered=("run_config", "run_dir")),
     "logger.own": Interface(
         base=OwnLoggerConfig, methods=("log", "close"), offered=("run_config", "run_dir", "earlier")
@@ -81,6 +86,7 @@ def user_option(group: str, entry: str, key: str) -> type[Any]:
 def _option_of(component: type[Any], group: str, entry: str, key: str) -> type[Any]:
     setting, interface = f"{group}={entry}", INTERFACES[group]
     check_component(component, setting, offered=interface.offered, methods=interface.methods)
+    check_async(component, setting, interface.awaited)
     own = _own_config(component, setting)
     bases = (own,) if issubclass(own, interface.base) else (own, interface.base)
     # A field without a default would have to stand before those of the group, which have one.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pydantic import ValidationError
 
 from ajet.config.algorithm import check_baseline
+from ajet.config.component import check_async
 from ajet.config.fields import CODE, marked
 from ajet.config.root import Config
 from ajet.config.user_code.importing import load_callable
@@ -39,9 +40,11 @@ def check_parameters(config: Config) -> None:
     if isinstance(config.opponent, ScriptedPlayersConfig):
         for tag in workflow.target_tags:
             with running_user_code(f"workflow.entry={config.workflow.entry}"):
-                workflow.scripted_player(
+                player = workflow.scripted_player(
                     agent_name=tag, target_tag=tag, rng=random.Random(0), params=config.opponent.params
                 )
+                if player is not None:
+                    check_async(type(player), f"scripted players of {workflow.__name__}", ["chat"])
 
 
 def _check_extras(config: Config) -> None:

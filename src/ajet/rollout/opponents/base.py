@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
+from ajet.chat.types import ChatReply, ToolCall
 from ajet.config.component import asked_names, construct
 from ajet.config.fields import named, needed
+from ajet.errors import OpponentError
 
 if TYPE_CHECKING:
-    from ajet.chat.types import ChatModel
+    from ajet.chat.types import ChatModel, ChatRequest
     from ajet.rollout.agent_model import Agent
     from ajet.workflow import Workflow
 
@@ -42,7 +44,12 @@ class OpponentConfig:
         if self.component is None:
             return lambda agent: None
         setting = f"opponent={self.name}"
-        return lambda agent: construct(self, setting, agent_name=agent.name, target_tag=agent.target_tag, rng=agent.rng)
+
+        def make(agent: Agent) -> ChatModel:
+            made = construct(self, setting, agent_name=agent.name, target_tag=agent.target_tag, rng=agent.rng)
+            return CheckedOpponent(made, setting)
+
+        return make
 
     def try_own(self, tags: Sequence[str]) -> None:
         """Make a user's class once for each tag, so that one that cannot be made is refused before anything loads. One
@@ -74,6 +81,35 @@ class OpponentConfig:
             has_own_models: whether it brings models for agents that are not trained.
         """
         return None
+
+
+class CheckedOpponent:
+    """Stands before an opponent that a user wrote: what it answers is a reply, or the error names it."""
+
+    def __init__(self, opponent: ChatModel, name: str) -> None:
+        """`name`: what chose it, with its value, for errors."""
+        self._opponent = opponent
+        self._name = name
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """Ask it.
+
+        Raises:
+            OpponentError: it returned something else than a reply.
+        """
+        reply: object = await self._opponent.chat(request)
+        if not isinstance(reply, ChatReply):
+            told = f"{reply!r:.200} ({type(reply).__name__})"
+        elif not isinstance(reply.content, str):
+            told = f"a ChatReply whose content is {reply.content!r:.200} ({type(reply.content).__name__})"
+        elif not all(isinstance(call, ToolCall) for call in reply.tool_calls):
+            told = f"a ChatReply with tool_calls {reply.tool_calls!r:.200}, which are not all ajet.chat.types.ToolCall"
+        else:
+            return reply
+        raise OpponentError(
+            f"{self._name}: chat returned {told}; it must return an ajet.chat.types.ChatReply, e.g. "
+            'ChatReply(content="I pass.")'
+        )
 
 
 @dataclass

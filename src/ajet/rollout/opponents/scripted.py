@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from ajet.config.fields import named
 from ajet.errors import ConfigError
-from ajet.rollout.opponents.base import OpponentConfig, OpponentMaker
+from ajet.rollout.opponents.base import CheckedOpponent, OpponentConfig, OpponentMaker
 
 if TYPE_CHECKING:
     from ajet.chat.types import ChatModel
@@ -37,7 +37,7 @@ class ScriptedPlayersConfig(OpponentConfig):
                     f"{workflow.__name__} has no scripted players: choose another opponent "
                     "(`--help` lists those of opponent=...)"
                 )
-            return player
+            return CheckedOpponent(player, f"{type(player).__name__}, a scripted player of {workflow.__name__}")
 
         return make
 
