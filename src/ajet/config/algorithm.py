@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,8 @@ from ajet.errors import ConfigError
 
 OPTION_FOLDERS = {"loss": "losses", "advantage": "advantages", "aggregation": "aggregations"}
 """Setting -> the folder of `train/algorithms` whose files are its built-in values."""
+_READ_BY = {"clip_low": "loss", "clip_high": "loss", "dr_grpo_max_length": "aggregation"}
+"""Keys of `algorithm` that nothing reads but an option with a parameter of that name."""
 _ALGORITHMS = Path(__file__).resolve().parents[1] / "train" / "algorithms"
 
 
@@ -96,17 +99,8 @@ def check_algorithm(algorithm: AlgorithmConfig) -> None:
     """
     for kind in OPTION_FOLDERS:
         _check_option(algorithm, kind)
-    aggregation = algorithm.aggregation
-    if aggregation == "dr_grpo" and algorithm.dr_grpo_max_length is None:
+    if algorithm.aggregation == "dr_grpo" and algorithm.dr_grpo_max_length is None:
         raise ConfigError("algorithm.aggregation=dr_grpo needs algorithm.dr_grpo_max_length, e.g. 512")
-    reads_it = not is_built_in("aggregation", aggregation) or "dr_grpo_max_length" in _parameters(
-        "aggregation", aggregation
-    )
-    if algorithm.dr_grpo_max_length is not None and not reads_it:
-        raise ConfigError(
-            f"algorithm.dr_grpo_max_length has no effect with algorithm.aggregation={aggregation}: "
-            "set it to null or choose algorithm.aggregation=dr_grpo"
-        )
     _check_sampling_correction(algorithm)
     if algorithm.kl_schedule != "constant" and not algorithm.kl_coef:
         raise ConfigError(
@@ -124,9 +118,32 @@ def _check_option(algorithm: AlgorithmConfig, kind: str) -> None:
                 f"algorithm.{kind}_args.{unknown[0]}: algorithm.{kind}={name} has no such setting; "
                 f"it has {', '.join(sorted(own)) or 'none of its own'}"
             )
+        check_read(algorithm, kind, _parameters(kind, name))
     elif not all(split_entry(name)):
         raise ConfigError(
             f"algorithm.{kind} must be one of {', '.join(built_in(kind))}, or code of your own as {FORMS}, not {name}"
+        )
+
+
+def check_read(algorithm: AlgorithmConfig, kind: str, parameters: Collection[str]) -> None:
+    """Refuse a key that only an option with a parameter of its name reads, where the chosen one has none.
+
+    Args:
+        algorithm: the settings.
+        kind: `loss`, `advantage` or `aggregation`.
+        parameters: names of the chosen option's.
+
+    Raises:
+        ConfigError: what to change.
+    """
+    for name, reader in _READ_BY.items():
+        value, default = getattr(algorithm, name), getattr(AlgorithmConfig(), name)
+        if reader != kind or name in parameters or value == default:
+            continue
+        readers = [f"algorithm.{kind}={option}" for option in built_in(kind) if name in _parameters(kind, option)]
+        raise ConfigError(
+            f"algorithm.{name}={value} has no effect with algorithm.{kind}={getattr(algorithm, kind)}, which has no "
+            f"parameter of that name: set it to {json.dumps(default)} or choose {' or '.join(readers)}"
         )
 
 

@@ -19,14 +19,11 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from ajet.config.algorithm import OPTION_FOLDERS, AlgorithmConfig, is_built_in
+from ajet.config.algorithm import OPTION_FOLDERS, AlgorithmConfig, check_read, is_built_in
 from ajet.config.user_code.importing import load_object
 from ajet.config.user_code.lines import one_line
 from ajet.config.user_code.running import running_user_code
 from ajet.errors import AlgorithmError, ConfigError, is_users
-
-_READ_BY = {"clip_low": "loss", "clip_high": "loss", "dr_grpo_max_length": "aggregation"}
-"""Keys of `algorithm` that nothing reads but an option with a parameter of that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,13 +115,7 @@ def _check_names(
             raise ConfigError(f"{setting}: {name} is set by algorithm.{name}, so that its own default has no effect")
         if name in own and name not in given and not has_default:
             raise ConfigError(f"{setting} needs algorithm.{kind}_args.{name}")
-    default = AlgorithmConfig()
-    for name, reader in _READ_BY.items():
-        if reader == kind and name not in shared and getattr(algorithm, name) != getattr(default, name):
-            raise ConfigError(
-                f"algorithm.{name}={getattr(algorithm, name)} has no effect with {setting}, which has no parameter of "
-                f"that name: set it to {json.dumps(getattr(default, name))}"
-            )
+    check_read(algorithm, kind, shared)
 
 
 def _checked(key: str, value: object, hint: Any) -> Any:
