@@ -20,6 +20,7 @@ from ajet.errors import AlgorithmError, ConfigError
 from ajet.records import EpisodeGroup, Task
 from ajet.train.algorithms.rule import learning_rule
 from ajet.train.algorithms.tokens import SampledTokens, example_tokens
+from ajet.train.algorithms.trying import tried_rule
 from ajet.train.algorithms.weights import BatchTotals
 
 CODE = """
@@ -72,6 +73,30 @@ def by_token(outcomes):
 
 def too_few(outcomes):
     return [0.0]
+
+def one_token(outcomes):
+    return [[[1.0] for call in calls] for calls in outcomes.calls]
+
+def no_numbers(outcomes):
+    return [str(total) for total in outcomes.totals]
+
+def divides(outcomes):
+    import numpy as np
+    with np.errstate(all="ignore"):
+        return outcomes.totals / 0
+
+def raises_too(outcomes):
+    return outcomes.reward
+
+def by_tag(outcomes):
+    return [{"seer": 1.0}[calls[0].target_tag] * total for total, calls in zip(outcomes.totals, outcomes.calls)]
+
+class Running:
+    def __init__(self):
+        self.totals = []
+    def __call__(self, outcomes):
+        self.totals += list(outcomes.totals)
+        return outcomes.totals - sum(self.totals) / len(self.totals)
 
 def root(length, totals):
     return length ** -0.5 / totals.num_sequences
@@ -138,6 +163,11 @@ def test_a_parameter_that_is_called_like_a_key_has_its_value(file: Path) -> None
         ("loss", "raises", {}, "algorithm.loss=FILE->raises: KeyError: 'ratio' (FILE:"),
         ("loss", "NUMBER", {}, "algorithm.loss=FILE->NUMBER is neither a function nor a class"),
         ("loss", "missing", {}, "there is no 'missing'; there is "),
+        ("advantage", "too_few", {}, "FILE->too_few must give each of 4 agents a number, one a call"),
+        ("advantage", "one_token", {}, "FILE->one_token must give each of 4 agents a number, one a call, or one"),
+        ("advantage", "no_numbers", {}, "FILE->no_numbers must give each of 4 agents a number"),
+        ("advantage", "divides", {}, "FILE->divides gives advantages that are not finite for ordinary rewards"),
+        ("advantage", "raises_too", {}, "FILE->raises_too: AttributeError: 'Outcomes'"),
         ("aggregation", "negative", {}, "FILE->negative must give a finite number from 0 on, not -1.0"),
     ],
 )  # fmt: skip
@@ -146,7 +176,7 @@ def test_what_is_wrong_with_it_is_one_sentence_that_names_it(
 ) -> None:
     named: dict[str, Any] = {kind: f"{file}->{name}", **settings}
     with pytest.raises(ConfigError) as error:
-        learning_rule(AlgorithmConfig(**named))
+        tried_rule(AlgorithmConfig(**named))
     assert words.replace("FILE", str(file)) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -169,6 +199,16 @@ def test_an_advantage_is_a_value_an_agent_a_call_or_a_token(file: Path) -> None:
     assert credited("by_token").of_tokens[0] == {0: (1.0, 1.0), 1: (1.0,)}
     with pytest.raises(AlgorithmError, match="too_few must give each of 2 agents a number, one a call"):
         credited("too_few")
+
+
+def test_an_advantage_is_not_judged_by_what_it_makes_of_invented_calls(file: Path) -> None:
+    rule = tried_rule(AlgorithmConfig(advantage=f"{file}->by_tag"))
+    assert rule.group_advantages(group()).of_agents == {(0, "P1"): 0.0, (1, "P1"): 1.0}
+
+
+def test_a_rule_that_remembers_has_seen_nothing_before_the_first_step(file: Path) -> None:
+    rule = tried_rule(AlgorithmConfig(advantage=f"{file}->Running"))
+    assert rule.group_advantages(group()).of_agents == {(0, "P1"): -0.5, (1, "P1"): 0.5}
 
 
 def test_an_aggregation_is_the_weight_of_each_token_of_a_sequence(file: Path) -> None:

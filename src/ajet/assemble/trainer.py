@@ -25,7 +25,8 @@ from ajet.tracking.files.provenance import write_provenance
 from ajet.tracking.files.writing import writing
 from ajet.tracking.loggers import CompositeLogger, MetricLogger
 from ajet.tracking.store import TrajectoryStore
-from ajet.train.algorithms.rule import LearningRule, learning_rule
+from ajet.train.algorithms.rule import LearningRule
+from ajet.train.algorithms.trying import tried_rule
 from ajet.train.checkpoint import CheckpointFolder
 from ajet.train.loop import Trainer
 from ajet.train.model_card import model_card
@@ -46,7 +47,7 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
     policy, and the state that it starts from; the loggers that ship with ajet.
     """
     workflow = load_workflow(config.workflow.entry)
-    rule = learning_rule(config.algorithm)
+    rule = tried_rule(config.algorithm)
     model_path = find_model(config.model, config.engine, config.hardware)
     check_training(config.algorithm, config.model.lora, model_path)
     parts = make_episode_parts(config, workflow, make_renderer(model_path))

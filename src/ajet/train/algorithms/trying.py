@@ -1,0 +1,118 @@
+"""What the algorithm group names, tried on small examples before a model loads.
+
+In: the group. Out: its `LearningRule`, another one than was tried, for a rule of the user's may keep what it has seen;
+or an error that names the setting. Left out: what only real calls can show. What the calls of an example say is
+invented, and a rule that has read it is not judged by what it made of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from ajet.config.algorithm import AlgorithmConfig
+from ajet.errors import AlgorithmError, ConfigError
+from ajet.records import Call, Episode, EpisodeGroup, Task
+from ajet.train.algorithms.credit import Credit, group_advantages
+from ajet.train.algorithms.outcomes import Outcomes
+from ajet.train.algorithms.rule import LearningRule, learning_rule
+from ajet.train.algorithms.tokens import example_tokens
+from ajet.train.algorithms.weights import BatchTotals
+
+_INVENTED = ("agent_name", "target_tag", "messages", "reply", "format_error", "finish_reason", "policy_version")
+"""Fields of a call that mean something in a real one alone."""
+
+
+def tried_rule(algorithm: AlgorithmConfig) -> LearningRule:
+    """What the group names, loaded, and known to work on what any batch has.
+
+    Raises:
+        ConfigError: as `learning_rule`, or what it does on a small example.
+    """
+    tried = learning_rule(algorithm)
+    try:
+        _try_loss(tried)
+        if tried.advantage.is_own:
+            _try_advantage(tried)
+        tried.weight(3, BatchTotals(num_sequences=2, num_tokens=8))
+    except AlgorithmError as error:
+        raise ConfigError(str(error)) from error
+    return learning_rule(algorithm)
+
+
+def _try_loss(rule: LearningRule) -> None:
+    """Refuse a loss that has no gradient, or is not finite, on tokens such as any batch has."""
+    tokens = example_tokens()
+    loss, _ = rule.token_losses(tokens)
+    if not loss.requires_grad:
+        raise AlgorithmError(f"{rule.loss.setting} does not depend on tokens.logp, so that it has no gradient")
+    loss.sum().backward()  # type: ignore[no-untyped-call]
+    for what, values in (("a loss", loss), ("a gradient", tokens.logp.grad)):
+        if values is None or not bool(torch.isfinite(values).all()):
+            raise AlgorithmError(f"{rule.loss.setting} has {what} that is not finite for ordinary tokens")
+
+
+def _try_advantage(rule: LearningRule) -> None:
+    """Refuse an advantage that raises, or gives something else than finite numbers, for a group as any task has."""
+    read: set[str] = set()
+
+    def noting(outcomes: Outcomes) -> Iterable[Credit]:
+        read.clear()  # what is read before the rule is asked, ajet reads
+        credits: Iterable[Credit] = rule.advantage.function(outcomes)
+        return credits
+
+    try:
+        with rule.advantage.runs():
+            given = group_advantages(example_group(read.add), noting, rule.config)
+        values = [value for calls in given.of_tokens.values() for tokens in calls.values() for value in tokens]
+        if not all(map(math.isfinite, values)):
+            raise AlgorithmError(f"{rule.advantage.setting} gives advantages that are not finite for ordinary rewards")
+    except AlgorithmError:
+        if not read:
+            raise
+
+
+def example_group(on_read: Callable[[str], None]) -> EpisodeGroup:
+    """Four episodes of one agent with one to three calls of one to three tokens, to try an advantage on.
+
+    Args:
+        on_read: is told the name of each invented field of a call that is read.
+    """
+
+    class ExampleCall(Call):
+        def __getattribute__(self, name: str) -> Any:
+            if name in _INVENTED:
+                on_read(name)
+            return super().__getattribute__(name)
+
+    def call(index: int, num_tokens: int) -> Call:
+        return ExampleCall(
+            index=index,
+            agent_name="agent",
+            target_tag="tag",
+            trained=True,
+            messages=({"role": "user", "content": "Go on?"},),
+            reply="Yes.",
+            prompt_ids=(1, 2, 3),
+            sampled_ids=(4,) * num_tokens,
+            logprobs=(-0.5,) * num_tokens,
+        )
+
+    rewards, nums_tokens = (0.0, 1.0, 0.5, 0.0), ((2, 1), (3,), (1, 2, 1), (2,))
+    return EpisodeGroup(
+        task=Task(task_id="example"),
+        episodes=tuple(
+            Episode(
+                task=Task(task_id="example"),
+                repeat=repeat,
+                status="ok",
+                rewards={"agent": reward},
+                agent_tags={"agent": "tag"},
+                calls=tuple(call(index, num) for index, num in enumerate(nums)),
+            )
+            for repeat, (reward, nums) in enumerate(zip(rewards, nums_tokens, strict=True))
+        ),
+    )
