@@ -1,6 +1,7 @@
 # make setup   create .venv with everything pinned (first use takes some minutes)
 # make train   the main job; more settings: make train ARGS='total_steps=5 seed=1'
 # make test    lint, types, every test, in two processes (WORKERS=4, or 0 for one)
+# make soak    kill and resume runs at random moments, half an hour; fewer: make soak ARGS='one --kills 5 --seed 7'
 # make docs    the documentation site, into build/site
 # make pages   write the reference pages anew from the code
 # make hooks   lint and types before each commit, where pre-commit is installed
@@ -25,7 +26,7 @@ DOCS_STAMP := $(VENV)/.installed_docs
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off $(PIP_ARGS)
 
-.PHONY: setup train test test-unit lint docs pages hooks clean
+.PHONY: setup train test test-unit soak lint docs pages hooks clean
 
 setup: $(STAMP)
 
@@ -54,6 +55,9 @@ test: lint
 
 test-unit: $(STAMP)
 	$(PYTEST) tests/unit $(ARGS)
+
+soak: $(STAMP)
+	$(BIN)/python -m recipes.soak $(ARGS)
 
 $(DOCS_STAMP): $(STAMP) requirements/docs.lock.txt
 	@$(PIP) --no-deps -r requirements/docs.lock.txt

@@ -20,9 +20,10 @@ from tests.measured import MEASURED
 from ajet.assemble import build_trainer
 from ajet.config.compose import compose
 from ajet.config.saved import save
-from ajet.errors import AjetError, EngineError, TrainingError
+from ajet.errors import AjetError, EngineError, RunInterruptedError, TrainingError
 from ajet.evaluate.__main__ import main as evaluate_main
 from ajet.rollout.runtime import Interrupted
+from ajet.tracking.console import Display
 from ajet.tracking.files.checkpoints import damage, saved_steps
 from ajet.tracking.files.lock import locked
 from ajet.train.__main__ import main, train
@@ -187,6 +188,26 @@ def test_a_disk_that_refuses_the_state_does_not_hide_why_the_run_ended(end: str,
     unsaved = rf"the state could not be saved \({tmp_path}/checkpoints/step_1 cannot be written: .*\)"
     with pytest.raises(AjetError, match=said.format(unsaved=unsaved, log=tmp_path / "metrics.jsonl")):
         trainer.run()
+
+
+def test_a_run_interrupted_behind_its_first_evaluation_logs_it_once_it_is_resumed(tmp_path: Path) -> None:
+    class Interrupting(Display):
+        def phase(self, name: str, num_items: int = 0) -> None:
+            if name == "rollout":
+                raise Interrupted(signal.SIGTERM)
+
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    asked = [*TRAINING, "eval.first=true", "eval.num_tasks=2", "total_steps=1", "algorithm.warmup_steps=0"]
+    train(compose(asked, run_dir=whole))
+    run.mkdir()
+    config = compose(asked, run_dir=run)
+    save(config, run / "config.yaml")
+    trainer = build_trainer(config)
+    trainer.display = Interrupting()
+    with pytest.raises(RunInterruptedError, match="interrupted after step 0; the state is saved"):
+        trainer.run()
+    assert main([f"resume={run}", "trust_code=true"]) == 0
+    assert "eval/reward/speaker/mean" in metrics(run)[0] and metrics(run) == metrics(whole)
 
 
 def test_a_second_process_is_told_who_works_there(whole: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -145,8 +145,9 @@ class Trainer:
 
     def _evaluate_if_due(self) -> Metrics:
         step, settings = self.state.num_steps_done, self.config.eval
-        if step == 0 and settings.first and self.state.before is None:
-            self.state.before = self._evaluate()
+        if step == 0 and settings.first:
+            # There is one already where a run was interrupted behind it; the step's line holds it all the same.
+            self.state.before = self.state.before or self._evaluate()
             return _eval_metrics(self.state.before)
         if step > 0 and settings.every > 0 and step % settings.every == 0:
             return _eval_metrics(self._evaluate())
