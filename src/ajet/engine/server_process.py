@@ -1,0 +1,130 @@
+"""vLLM's own server as a process of ours: started, awaited, ended, and its last words where it does not live.
+
+In: fields of vLLM's `EngineArgs`. Out: a URL that answers. Its output goes to a file, of which the end is told where it
+fails. Left out: what is asked of it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from ajet.errors import EngineError
+
+POLL_S = 0.2
+CLOSING_S = 15
+"""For a server to end by itself."""
+TOLD_LINES = 3
+
+
+def command_line(settings: Mapping[str, Any]) -> list[str]:
+    """Fields of `EngineArgs` as vLLM's command line takes them."""
+    words = []
+    for name, value in settings.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif value is not None:
+            words += [f"--{option}", str(value)]
+    return words
+
+
+class ServerProcess:
+    """One server on this machine; it ends with this process, however that ends."""
+
+    def __init__(
+        self, settings: Mapping[str, Any], *, log: Path, environment: Mapping[str, str], timeout_s: float
+    ) -> None:
+        """Start it, without waiting for it.
+
+        Args:
+            settings: of vLLM.
+            log: where its output goes, at its end.
+            environment: variables beside this process's own.
+            timeout_s: for `wait`.
+        """
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        self._timeout_s = timeout_s
+        command = [
+            *(sys.executable, "-m", "ajet.engine.vllm_serving"),
+            *("--host", "127.0.0.1", "--port", str(self.port)),
+            *command_line(settings),
+        ]
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | dict(environment),
+                start_new_session=True,  # Ctrl-C is for the trainer, which ends it when it is done
+            )
+
+    def wait(self) -> None:
+        """Until it answers.
+
+        Raises:
+            EngineError: it ended, or does not answer in time; its last lines.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            if not self.is_running:
+                raise EngineError(f"vLLM's server ended with exit code {self._process.returncode}: {self.last_words()}")
+            if answers(self.url):
+                return
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    f"vLLM's server did not answer within engine.startup_timeout_s={self._timeout_s:g}: "
+                    f"{self.last_words()}"
+                )
+            time.sleep(POLL_S)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process.poll() is None
+
+    def last_words(self) -> str:
+        """The end of what it said, and where all of it is."""
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        return f"{' | '.join(lines[-TOLD_LINES:]) or 'it said nothing'} (all of it: {self.log})"
+
+    def close(self) -> None:
+        """End it and its workers."""
+        group = self._process.pid
+        for signum, patience_s in ((signal.SIGTERM, CLOSING_S), (signal.SIGKILL, None)):
+            try:
+                os.killpg(group, signum)
+                self._process.wait(patience_s)
+            except subprocess.TimeoutExpired:
+                continue
+            except ProcessLookupError:
+                break
+        self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+
+def answers(url: str) -> bool:
+    """Whether a server is there and its engine works."""
+    try:
+        return httpx.get(f"{url}/health", timeout=5, trust_env=False).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,331 @@
+"""vLLM's own servers, on this machine or others: the engine that samples while something else computes.
+
+In: sampling requests. Out: completions, with the log-probabilities and the weights' version that vLLM says. Ids go in
+and come out by HTTP; no tokenizer is loaded on either side. New weights go by a file that both sides see. A request
+that runs while weights change goes on with the new ones, its cache computed again. One event loop or many may wait.
+Left out: vLLM in this process (`ajet.engine.vllm`), and processes (`ajet.engine.server_process`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from typing_extensions import override
+
+from ajet.config.fields import named, ruled
+from ajet.engine.base import SamplingRequest, checked_weights
+from ajet.engine.server import Server, said
+from ajet.engine.server_process import ServerProcess, answers
+from ajet.engine.vllm_settings import (
+    PROCESS_DEFAULTS,
+    VllmBaseConfig,
+    engine_settings,
+    parameters_of,
+    sampling_settings,
+)
+from ajet.errors import ConfigError, EngineError
+from ajet.records import Completion, FinishReason
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+SERVER_SETTINGS = {
+    "enable_scale_out": True,  # the interface that takes ids and gives ids
+    "worker_extension_cls": "ajet.engine.vllm_worker.WeightsFromFile",
+    "disable_uvicorn_access_log": True,
+}
+SERVER_ENVIRONMENT = {
+    "VLLM_SERVER_DEV_MODE": "1",  # the interface that weights are changed by
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several servers would be bound to the same cores
+}
+SHARED_MEMORY = Path("/dev/shm")
+MOST_REPEATS = 3
+"""Of a request whose connection broke though the server lives."""
+
+
+@dataclass
+class VllmServerConfig(VllmBaseConfig):
+    """Servers of vLLM: started by us on this machine, or given by URL. They need not wait for training."""
+
+    name: str = named("vllm_server")
+    urls: list[str] | None = None
+    """Servers that are there already, e.g. `[http://gpu-2:8000]`, started as docs/engines.md says; null: ours."""
+    num_servers: int = ruled(1, at_least=1)
+    """How many to start; requests are shared out among them."""
+    gpus: list[int] | None = None
+    """The GPUs of the servers that are started, `tensor_parallel_size` for each; null: all that are visible."""
+    weights_dir: str | None = None
+    """Where weights are handed over; on other machines a directory that they share. Null: this machine's memory."""
+    startup_timeout_s: float = ruled(600.0, above=0)
+    """For a server to load the model and answer."""
+
+    @override
+    def build(
+        self, *, model_path: str, max_context: int, dtype: str, device: str, num_threads: int | None
+    ) -> VllmServerEngine:
+        return VllmServerEngine(
+            self, model_path, max_context=max_context, dtype=dtype, device=device, num_threads=num_threads
+        )
+
+    @override
+    def check(self, *, device: str, temperature: float) -> None:
+        super().check(device=device, temperature=temperature)
+        if self.urls is not None:
+            for setting, is_set in (("num_servers", self.num_servers != 1), ("gpus", self.gpus is not None)):
+                if is_set:
+                    raise ConfigError(
+                        f"engine.{setting} is of servers that ajet starts: leave it out beside engine.urls"
+                    )
+            if not self.urls or not all(url.startswith(("http://", "https://")) for url in self.urls):
+                raise ConfigError(f"engine.urls={self.urls} must name servers, e.g. [http://gpu-2:8000]")
+        wanted = self.num_servers * (self.tensor_parallel_size or 1)
+        if self.gpus is not None and len(self.gpus) != wanted:
+            raise ConfigError(
+                f"engine.gpus={self.gpus} names {len(self.gpus)} GPUs, but engine.num_servers={self.num_servers} of "
+                f"engine.tensor_parallel_size={self.tensor_parallel_size or 1} need {wanted}"
+            )
+
+
+class VllmServerEngine:
+    """Sampling by vLLM's servers.
+
+    Args:
+        config: the engine's settings.
+        model_path: a Hugging Face checkpoint directory or hub id, which the servers can read, too.
+        max_context: most tokens of prompt and completion together.
+        dtype: of weights, activations and KV cache.
+        device: `cpu` or `cuda`.
+        num_threads: torch threads of a server that is started; None for vLLM's own choice.
+
+    Raises:
+        EngineError: a server does not start, or none is at a URL.
+    """
+
+    def __init__(
+        self,
+        config: VllmServerConfig,
+        model_path: str,
+        *,
+        max_context: int,
+        dtype: str = "float32",
+        device: str = "cpu",
+        num_threads: int | None = None,
+    ) -> None:
+        self.max_context = max_context
+        self.policy_version = 0
+        self._config = config
+        self._model_path = model_path
+        self._settings = SERVER_SETTINGS | engine_settings(
+            config, model_path, max_context=max_context, dtype=dtype, on_cpu=device == "cpu"
+        )
+        threads = {} if num_threads is None else {"OMP_NUM_THREADS": str(num_threads)}
+        self._environment = PROCESS_DEFAULTS | SERVER_ENVIRONMENT | threads
+        self._vocab_size: int = self._model_config.get_text_config().vocab_size
+        self._folder = Path(tempfile.mkdtemp(prefix="ajet-vllm-"))
+        self._weights_dir = Path(tempfile.mkdtemp(prefix="ajet-weights-", dir=config.weights_dir or _memory()))
+        self._weights: Path | None = None
+        """The file of the weights that are in the servers now; None for the checkpoint's."""
+        self._client: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
+        self._unusable: str | None = None
+        self._servers: list[Server] = []
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    @cached_property
+    def _model_config(self) -> Any:
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(self._model_path)
+
+    @cached_property
+    def _parameters(self) -> Module:
+        return parameters_of(self._model_config)
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the servers are now."""
+        return [server.url for server in self._servers]
+
+    def _start(self) -> None:
+        if self._config.urls is not None:
+            self._servers = [Server(url=url.rstrip("/")) for url in self._config.urls]
+            for server in self._servers:
+                if not answers(server.url):
+                    raise EngineError(f"no vLLM server answers at {server.url}: start it, or correct engine.urls")
+        else:
+            for i in range(self._config.num_servers):  # all load at once
+                environment = self._environment | self._gpus_of(i)
+                process = self._started(f"server_{i}.log", environment)
+                self._servers.append(Server(url=process.url, process=process, environment=environment))
+            for server in self._servers:
+                assert server.process is not None
+                server.process.wait()
+        for server in self._servers:
+            # One that was there before may have another run's weights.
+            if server.process is None:
+                server.put_weights(None)
+            server.put_version(0)
+
+    def _gpus_of(self, i: int) -> dict[str, str]:
+        if self._config.gpus is None:
+            return {}
+        each = self._config.tensor_parallel_size or 1
+        return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, self._config.gpus[i * each : (i + 1) * each]))}
+
+    def _started(self, log: str, environment: dict[str, str]) -> ServerProcess:
+        return ServerProcess(
+            self._settings,
+            log=self._folder / log,
+            environment=environment,
+            timeout_s=self._config.startup_timeout_s,
+        )
+
+    async def generate(self, request: SamplingRequest) -> Completion:
+        """See `Engine.generate`."""
+        max_tokens = request.budget(self.max_context)
+        if self._unusable is not None:
+            raise EngineError(self._unusable)
+        body = {
+            "token_ids": list(request.prompt_ids),
+            "sampling_params": sampling_settings(request, max_tokens, vocab_size=self._vocab_size),
+        }
+        server = min(self._servers, key=lambda server: server.num_running)
+        server.num_running += 1
+        try:
+            return self._completion(await self._answer(server, body))
+        finally:
+            server.num_running -= 1
+
+    async def _answer(self, server: Server, body: dict[str, Any]) -> Any:
+        """What the server says; asked again, with the same seed, where it had to be started again."""
+        repeats = 0
+        while True:
+            try:
+                response = await self._own_client().post(f"{server.url}/inference/v1/generate", json=body)
+            except httpx.TransportError as error:
+                repeats += 1
+                await self._revive(server, error, is_last=repeats > MOST_REPEATS)
+                continue
+            if response.is_success:
+                return response.json()
+            raise EngineError(f"vLLM's server at {server.url} refused a request: {said(response)}")
+
+    def _own_client(self) -> httpx.AsyncClient:
+        """One of the running loop's: connections cannot move from loop to loop."""
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._client[0] is not loop:
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+            # A long reply says nothing until it is there; whether anybody is there shows in the connection.
+            client = httpx.AsyncClient(timeout=httpx.Timeout(None, connect=30), limits=limits, trust_env=False)
+            self._client = (loop, client)
+        return self._client[1]
+
+    async def _revive(self, server: Server, error: httpx.TransportError, *, is_last: bool) -> None:
+        """Let a server that has died live again, once."""
+        async with server.reviving:
+            if self._unusable is not None:
+                raise EngineError(self._unusable) from error
+            if not is_last and await asyncio.to_thread(answers, server.url):
+                return
+            await asyncio.to_thread(self._restart, server, error)
+
+    def _restart(self, server: Server, error: httpx.TransportError) -> None:
+        """Start the server again with the weights that it had.
+
+        Raises:
+            EngineError: it is not ours, it has died before, or it does not start.
+        """
+        name = type(error).__name__
+        with server.restarting:
+            if answers(server.url):  # another thread has done it
+                return
+            self._restart_dead(server, name, error)
+
+    def _restart_dead(self, server: Server, name: str, error: httpx.TransportError) -> None:
+        if server.process is None:
+            self._unusable = f"vLLM's server at {server.url} no longer answers ({name})"
+            raise EngineError(self._unusable) from error
+        words = server.process.last_words()
+        server.process.close()
+        if server.was_restarted:
+            self._unusable = f"vLLM's server ended a second time: {words}"
+            raise EngineError(self._unusable) from error
+        print(f"warning: vLLM's server ended and is started again: {words}", file=sys.stderr, flush=True)
+        server.was_restarted = True
+        server.process = self._started(server.process.log.name, server.environment)
+        server.url = server.process.url
+        server.process.wait()
+        if self._weights is not None:
+            server.put_weights(self._weights)
+        server.put_version(self.policy_version)
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]], policy_version: int) -> None:
+        """See `Engine.update_weights`. Requests may run meanwhile: they go on with the new weights.
+
+        Raises:
+            EngineError: the weights do not fit the model, or a server has failed for good.
+        """
+        from safetensors.torch import save_file
+
+        if self._unusable is not None:
+            raise EngineError(self._unusable)
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in checked_weights(weights, self._parameters)}
+        path = self._weights_dir / f"weights_{policy_version}.safetensors"
+        save_file(tensors, path)
+        old, self._weights = self._weights, path
+        self.policy_version = policy_version
+        with ThreadPoolExecutor(len(self._servers)) as threads:
+            for done in [threads.submit(self._put_or_restart, server) for server in self._servers]:
+                done.result()
+        if old is not None and old != path:
+            old.unlink()
+
+    def _put_or_restart(self, server: Server) -> None:
+        try:
+            with server.paused():
+                server.put_weights(self._weights)
+                server.put_version(self.policy_version)
+        except httpx.TransportError as error:
+            self._restart(server, error)
+
+    def _completion(self, answer: Any) -> Completion:
+        (choice,) = answer["choices"]
+        finish_reasons: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
+        if choice["finish_reason"] not in finish_reasons:
+            raise EngineError(f"vLLM ended a request with {choice['finish_reason']!r}")
+        return Completion(
+            token_ids=tuple(choice["token_ids"]),
+            logprobs=tuple(token["logprob"] for token in choice["logprobs"]["content"]),
+            finish_reason=finish_reasons[choice["finish_reason"]],
+            # The oldest, where weights changed meanwhile.
+            policy_version=int(choice["weight_versions"][0]["version"]),
+        )
+
+    def close(self) -> None:
+        """See `Engine.close`; servers that were given go on."""
+        self._unusable = "the engine was closed"
+        for server in self._servers:
+            if server.process is not None:
+                server.process.close()
+        shutil.rmtree(self._weights_dir, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _memory() -> Path | None:
+    """A file system in memory, where the system has one that is more than a token."""
+    roomy = SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > 2**30
+    return SHARED_MEMORY if roomy else None
