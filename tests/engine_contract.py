@@ -155,7 +155,7 @@ class EngineContract:
         requests = make_crowd(24)
         for request, completion in zip(requests, complete(subject.engine, *requests), strict=True):
             expected = subject.reference_logprobs(request.prompt_ids, completion.token_ids, request.temperature)
-            assert completion.logprobs == pytest.approx(expected, abs=LOGPROB_TOLERANCE)
+            assert completion.logprobs == pytest.approx(expected, rel=LOGPROB_TOLERANCE, abs=LOGPROB_TOLERANCE)
 
     def test_ids_come_as_often_as_their_probability_says(self, subject: Subject) -> None:
         draws = 2000

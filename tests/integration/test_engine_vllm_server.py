@@ -6,31 +6,51 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import torch
 from tests.engine_contract import LOGPROB_TOLERANCE, ModelEngineContract, ModelSubject, complete, make_request
-from tests.integration.tiny_model import MAX_CONTEXT, build_tiny_model, save_tiny_model
+from tests.measured import MEASURED
 from typing_extensions import override
 
+from ajet.assemble.trainer import build_trainer
+from ajet.config.algorithm import STALE_TIS_CAP
+from ajet.config.compose import compose
+from ajet.config.model import resolve_model_path
+from ajet.config.saved import load, save
+from ajet.engine.checkpoint import load_causal_lm
 from ajet.engine.vllm_server import VllmServerConfig, VllmServerEngine
-from ajet.errors import EngineError
+from ajet.errors import ConfigError, EngineError
+from ajet.tracking.files.reading import read_metric_lines
 
 pytestmark = pytest.mark.vllm
 
 
-@pytest.fixture(scope="module")
-def model_path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny_model(tmp_path_factory.mktemp("tiny_model"))
+MODEL = resolve_model_path("builtin:tiny")
+CONTEXT = 1024
+
+
+def perturbed(model: Any) -> Any:
+    """The same model with other weights."""
+    other = deepcopy(model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+    return other
 
 
 @pytest.fixture(scope="module")
-def subject(model_path: str) -> Iterator[ModelSubject]:
-    config = VllmServerConfig(max_concurrency=16, kv_cache_gib=0.1)
-    engine = VllmServerEngine(config, model_path, max_context=MAX_CONTEXT, num_threads=1)
-    yield ModelSubject(engine, build_tiny_model(0), build_tiny_model(1))
+def subject() -> Iterator[ModelSubject]:
+    """One server for the whole file: to start one takes as long as all tests together."""
+    config = VllmServerConfig(max_concurrency=32, kv_cache_gib=0.1)
+    engine = VllmServerEngine(config, MODEL, max_context=CONTEXT, num_threads=1)
+    model = load_causal_lm(MODEL, torch.float32, max_context=CONTEXT).eval()
+    yield ModelSubject(engine, model, perturbed(model))
     engine.close()
 
 
@@ -58,7 +78,7 @@ class TestVllmServer(ModelEngineContract):
         """Not here: the request goes on, with the new weights."""
 
         async def program() -> None:
-            long = make_request(max_tokens=MAX_CONTEXT - 10, stop_ids=())
+            long = make_request(max_tokens=CONTEXT - 10, stop_ids=())
             before = subject.engine.policy_version
             running = asyncio.create_task(subject.engine.generate(long))
             await asyncio.sleep(0.3)
@@ -66,13 +86,46 @@ class TestVllmServer(ModelEngineContract):
             await asyncio.to_thread(subject.engine.update_weights, subject.other.named_parameters(), before + 1)
             completion = await running
             assert completion.policy_version in (before, before + 1)
-            assert len(completion.token_ids) == MAX_CONTEXT - 10
+            assert len(completion.token_ids) == CONTEXT - 10
             # Sampled last, and surely from the new weights, its cache computed again.
             expected = subject.reference_logprobs(long.prompt_ids, completion.token_ids, 1.0)
             assert completion.logprobs[-20:] == pytest.approx(expected[-20:], abs=LOGPROB_TOLERANCE)
 
         asyncio.run(program())
         subject.load(subject.first)
+
+
+def trained(run: Path, *overrides: str) -> list[dict[str, float]]:
+    settings = [
+        *("workflow=signals", "model=tiny", "total_steps=3", "rollout.num_tasks=4", "logger=quiet"),
+        *("eval=none", "algorithm.warmup_steps=0", "hardware.training_threads=1", "hardware.sampling_threads=1"),
+    ]
+    run.mkdir(exist_ok=True)
+    config = compose([*settings, *overrides], run_dir=run)
+    save(config, run / "config.yaml")
+    build_trainer(config).run()
+    return read_metric_lines(run / "metrics.jsonl")
+
+
+def test_a_run_on_a_server_is_as_one_in_the_process(subject: ModelSubject, tmp_path: Path) -> None:
+    served = trained(tmp_path / "served", "engine=vllm_server", f"engine.urls=[{url_of(subject)}]")
+    inside = trained(tmp_path / "inside", "engine=vllm", "engine.kv_cache_gib=0.1")
+    for line, other in zip(served, inside, strict=True):
+        kept = {name: value for name, value in other.items() if not name.startswith(MEASURED)}
+        assert {name: line[name] for name in kept} == pytest.approx(kept, rel=1e-3, abs=1e-4)
+        assert line["policy/max_logprob_gap"] < 1e-4
+
+
+def test_a_step_is_played_while_the_one_before_is_trained(subject: ModelSubject, tmp_path: Path) -> None:
+    overrides = ["engine=vllm_server", f"engine.urls=[{url_of(subject)}]", "rollout.max_steps_off_policy=1"]
+    first, *others = trained(tmp_path, *overrides)
+    tags = [name for name in first if name.endswith("/steps_off_policy")]
+    assert tags and all(first[name] == 0 for name in tags), "nothing was trained before"
+    for line in others:
+        assert all(0 <= line[name] <= 1 for name in tags)
+        assert 0 < line["time/overlap"] <= line["time/rollout"]
+    assert any(line[name] > 0 for line in others for name in tags)
+    assert load(tmp_path).algorithm.tis_cap == STALE_TIS_CAP, "the correction switches itself on"
 
 
 def test_a_server_that_dies_is_started_again_once_with_its_weights(
@@ -104,7 +157,7 @@ def test_servers_that_cannot_be_are_refused(settings: dict[str, Any], told: str)
         VllmServerConfig(**settings).check(device="cpu", temperature=1.0)
 
 
-def test_a_server_that_is_not_there_is_named_at_once(model_path: str) -> None:
+def test_a_server_that_is_not_there_is_named_at_once() -> None:
     config = VllmServerConfig(urls=["http://127.0.0.1:9"])
     with pytest.raises(EngineError, match=r"no vLLM server answers at http://127\.0\.0\.1:9"):
-        VllmServerEngine(config, model_path, max_context=MAX_CONTEXT)
+        VllmServerEngine(config, MODEL, max_context=CONTEXT)

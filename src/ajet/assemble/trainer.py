@@ -30,6 +30,7 @@ from ajet.train.algorithms.trying import tried_rule
 from ajet.train.checkpoint import CheckpointFolder
 from ajet.train.loop import Trainer
 from ajet.train.model_card import model_card
+from ajet.train.play import Play
 from ajet.train.policy import TrainablePolicy
 from ajet.train.ranks import ALONE, Ranks
 from ajet.train.state import RunState
@@ -67,9 +68,16 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
         return Trainer(
             config=config,
             state=state,
-            tasks=tasks,
-            runtime=RolloutRuntime(patience_s=config.rollout.timeout_s + GRACE_S),
-            scheduler=scheduler,
+            play=Play(
+                rollout=config.rollout,
+                eval=config.eval,
+                tasks=tasks,
+                runtime=RolloutRuntime(patience_s=config.rollout.timeout_s + GRACE_S),
+                scheduler=scheduler,
+                ranks=ranks,
+                display=display,
+                clock=state.clock,
+            ),
             engine=engine,
             policy=policy,
             rule=rule,

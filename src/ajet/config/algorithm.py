@@ -91,6 +91,16 @@ class AlgorithmConfig:
         return any(bound is not None for bound in (self.tis_cap, self.mis_low, self.mis_high))
 
 
+STALE_TIS_CAP = 2.0
+"""Where episodes may be older than the policy that learns from them, and nothing else was chosen."""
+
+
+def correct_staleness(algorithm: AlgorithmConfig) -> None:
+    """Weigh tokens by how much likelier they have become since they were sampled, unless another way was chosen."""
+    if not algorithm.corrects_sampling:
+        algorithm.tis_cap = STALE_TIS_CAP
+
+
 def check_algorithm(algorithm: AlgorithmConfig) -> None:
     """Refuse settings that contradict each other.
 

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ajet.config.algorithm import check_user_functions, user_functions
+from ajet.config.algorithm import check_user_functions, correct_staleness, user_functions
 from ajet.config.explain import explain, explain_missing
 from ajet.config.fields import BUILTIN_PREFIX, CODE, MAY_CHANGE, PLACE, marked, marked_keys
 from ajet.config.hydra_private import TURN, own_hydra
@@ -115,6 +115,8 @@ def load_training(tree: DictConfig, overrides: Sequence[str]) -> Config:
     config = to_config(tree, Config) if resume is None else _continued(Path(resume), tree, overrides)
     config.workflow = ask_class(config.workflow)
     understand_old_loss(config.algorithm)
+    if config.rollout.max_steps_off_policy:
+        correct_staleness(config.algorithm)
     validate(config)
     check_user_functions(config.algorithm)
     own_logger(config.logger)

@@ -14,6 +14,7 @@ from pathlib import Path
 from ajet.config.algorithm import check_algorithm, check_baseline
 from ajet.config.explain import explain_missing
 from ajet.config.fields import broken_rules
+from ajet.config.hardware import rank_and_size
 from ajet.config.model import resolve_model_path
 from ajet.config.options import options
 from ajet.config.root import BASE, Config, EvaluateConfig
@@ -164,7 +165,21 @@ def _check_algorithm(config: Config) -> None:
 
 def _check_groups(config: Config) -> None:
     config.engine.check(device=config.hardware.device, temperature=config.rollout.temperature)
+    if config.rollout.max_steps_off_policy:
+        _check_overlap(config)
     config.logger.wandb.check()
+
+
+def _check_overlap(config: Config) -> None:
+    setting = f"rollout.max_steps_off_policy={config.rollout.max_steps_off_policy}"
+    if not config.engine.samples_meanwhile:
+        apart = [name for name, kind in options("engine").items() if kind.samples_meanwhile]
+        raise ConfigError(
+            f"{setting}: engine={config.engine.name} stands still while this process trains; "
+            f"choose engine={'|'.join(apart)}, or rollout.max_steps_off_policy=0"
+        )
+    if rank_and_size()[1] > 1:
+        raise ConfigError(f"{setting} is for one training process so far: choose 0, or start one process")
 
 
 def _check_model(config: Config) -> None:

@@ -30,6 +30,8 @@ class EngineConfig:
 
     needs_extras: ClassVar[tuple[str, ...]] = ()
     """Extras of the installation, of which it needs one (`ajet.errors.EXTRAS`)."""
+    samples_meanwhile: ClassVar[bool] = False
+    """Whether it samples while this process computes something else, and weights may change while it does."""
     component: ClassVar[Any] = None
     """The engine's class where a user wrote it (docs/extend/engine.md)."""
 

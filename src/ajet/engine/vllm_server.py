@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 from typing_extensions import override
@@ -59,6 +59,7 @@ class VllmServerConfig(VllmBaseConfig):
     """Servers of vLLM: started by us on this machine, or given by URL. They need not wait for training."""
 
     name: str = named("vllm_server")
+    samples_meanwhile: ClassVar[bool] = True
     urls: list[str] | None = None
     """Servers that are there already, e.g. `[http://gpu-2:8000]`, started as docs/engines.md says; null: ours."""
     num_servers: int = ruled(1, at_least=1)

@@ -99,6 +99,15 @@ def _workflow_metrics(usable: Iterable[Episode]) -> Metrics:
     return metrics
 
 
+def staleness_metrics(groups: Sequence[EpisodeGroup], step: int) -> Metrics:
+    """`tokens/<tag>/steps_off_policy`: how many updates the policy has had since a call was sampled, mean over trained
+    calls, when training step `step` (from 0) learns from them."""
+    ages: dict[str, list[float]] = defaultdict(list)
+    for call in (call for group in groups for e in group.episodes for call in e.calls if call.trained):
+        ages[call.target_tag].append(float(step - call.policy_version))
+    return {f"tokens/{tag}/steps_off_policy": fmean(values) for tag, values in sorted(ages.items())}
+
+
 def token_metrics(groups: Sequence[EpisodeGroup]) -> Metrics:
     """Tokens of the policy's calls: `tokens/sampled`, and `tokens/prompt` counted once a call."""
     calls = [call for group in groups for e in group.episodes for call in e.calls if call.trained]

@@ -19,6 +19,8 @@ class PhaseClock:
         """Seconds by phase since `next_step`."""
         self.run: dict[str, float] = defaultdict(float)
         """Seconds by phase since the start."""
+        self.overlap_s = 0.0
+        """Seconds of the current step's phases that ran beside the step before."""
         self.memory = PhaseMemory()
 
     @contextmanager
@@ -35,9 +37,11 @@ class PhaseClock:
 
     def step_metrics(self, *, num_episodes: int, num_sampled_tokens: float) -> dict[str, float]:
         """`time/<phase>` and `time/step` of the current step, seconds, `rate/*`, a second of its rollout, and
-        `memory/*`."""
+        `memory/*`; `time/overlap` where there was any."""
         metrics = {f"time/{phase}": seconds for phase, seconds in self.step.items()}
-        metrics["time/step"] = sum(self.step.values())
+        metrics["time/step"] = sum(self.step.values()) - self.overlap_s
+        if self.overlap_s:
+            metrics["time/overlap"] = self.overlap_s
         metrics["rate/episodes_per_s"] = num_episodes / self.step["rollout"]
         metrics["rate/sampled_tokens_per_s"] = num_sampled_tokens / self.step["rollout"]
         return metrics | self.memory.step
@@ -45,4 +49,11 @@ class PhaseClock:
     def next_step(self) -> None:
         """Start the step's sums anew."""
         self.step = defaultdict(float)
+        self.overlap_s = 0.0
         self.memory.step = {}
+
+    def add(self, phase: str, seconds: float, *, overlap_s: float) -> None:
+        """Count seconds of a phase that another clock has measured, and how many of them ran beside other phases."""
+        self.step[phase] += seconds
+        self.run[phase] += seconds
+        self.overlap_s += overlap_s

@@ -7,14 +7,13 @@ A line of `metrics.jsonl` with step s holds what was measured with the policy af
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 
 from ajet.config.root import Config
-from ajet.data.source import TaskSource
 from ajet.engine.base import Engine
 from ajet.errors import (
     AlgorithmError,
@@ -27,16 +26,16 @@ from ajet.errors import (
     WorkflowError,
 )
 from ajet.evaluate.scores import Evaluation, score_groups
-from ajet.records import EpisodeGroup, Task
-from ajet.rollout.runtime import Interrupted, RolloutRuntime
-from ajet.rollout.scheduler import RolloutScheduler, require_trained_play, require_usable_play
+from ajet.records import EpisodeGroup
+from ajet.rollout.runtime import Interrupted
 from ajet.tracking.console import Display
 from ajet.tracking.files.writing import refusal
 from ajet.tracking.loggers import MetricLogger
-from ajet.tracking.metrics import Metrics, episode_metrics, token_metrics
+from ajet.tracking.metrics import Metrics, episode_metrics, staleness_metrics, token_metrics
 from ajet.tracking.store import TrajectoryStore
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.batch import TrainingBatch, build_batch
+from ajet.train.play import Play
 from ajet.train.policy import TrainablePolicy
 from ajet.train.ranks import Ranks, hearing_of_the_lost
 from ajet.train.state import RunState
@@ -52,9 +51,7 @@ class Trainer:
 
     config: Config
     state: RunState
-    tasks: TaskSource
-    runtime: RolloutRuntime
-    scheduler: RolloutScheduler
+    play: Play
     engine: Engine
     policy: TrainablePolicy
     rule: LearningRule
@@ -86,7 +83,7 @@ class Trainer:
         """
         self.display.start(first_step=self.state.num_steps_done, total_steps=self.config.total_steps)
         try:
-            with self.runtime:
+            with self.play.runtime:
                 return self._run()
         finally:
             self.display.stop()
@@ -96,7 +93,7 @@ class Trainer:
         try:
             while self.state.num_steps_done < self.config.total_steps:
                 self._step()
-                self.ranks.agree(self.runtime.check)
+                self.ranks.agree(self.play.runtime.check)
                 if self.num_skipped_in_a_row >= MOST_SKIPPED:
                     self._stop_unsound_run()
                 if self._save_due():
@@ -127,21 +124,39 @@ class Trainer:
         self.state.clock.next_step()
         step = self.state.num_steps_done
         metrics = self._evaluate_if_due()
-        groups = self._collect()
+        groups = self.play.training_step(step)
         batch = self._credit_and_pack(groups)
-        metrics |= self._update(batch)
-        self.state.num_steps_done = step + 1
         metrics |= episode_metrics(groups) | token_metrics(groups) | batch.metrics
+        if self.config.rollout.max_steps_off_policy:
+            metrics |= staleness_metrics(groups, step)
         log = partial(self._log, step, metrics, groups, batch)
+        learn = partial(self._learn, batch, metrics)
         try:
-            self.ranks.agree(self._sync_weights)
-        except Exception as died:  # the step is done, and part of what a resumed run starts from
+            if self._plays_ahead():
+                self.play.while_training(step + 1, learn)
+            else:
+                learn()
+        except Exception as died:
+            if self.state.num_steps_done == step:
+                raise
+            # The step is done, and part of what a resumed run starts from.
             try:
                 self.ranks.agree(log)
             except StorageError as unlogged:
                 raise StorageError(f"{died}; {unlogged}") from died
             raise
         self.ranks.agree(log)
+
+    def _plays_ahead(self) -> bool:
+        """Whether the next step is played while this one is trained."""
+        next_step = self.state.num_steps_done + 1
+        return self.config.rollout.max_steps_off_policy > 0 and next_step < self.config.total_steps
+
+    def _learn(self, batch: TrainingBatch, metrics: Metrics) -> None:
+        """Update the policy, and let the engine sample from it; puts what was measured into `metrics`."""
+        metrics |= self._update(batch)
+        self.state.num_steps_done += 1
+        self.ranks.agree(self._sync_weights)
 
     def _evaluate_if_due(self) -> Metrics:
         step, settings = self.state.num_steps_done, self.config.eval
@@ -154,11 +169,7 @@ class Trainer:
         return {}
 
     def _evaluate(self) -> Evaluation:
-        settings = self.config.eval
-        tasks = self.tasks.held_out_tasks(settings.num_tasks, offset=settings.seed_offset)
-        with self.state.clock.phase("eval"):
-            groups = self._play("eval", tasks, settings.repeats, "eval", f"eval/{self.state.num_steps_done}")
-        require_usable_play(groups)
+        groups = self.play.held_out(self.state.num_steps_done)
         if self.config.logger.trajectories_every:
             self.ranks.agree(partial(self._keep_evaluated, groups))
         return score_groups(groups)
@@ -166,27 +177,6 @@ class Trainer:
     def _keep_evaluated(self, groups: list[EpisodeGroup]) -> None:
         if self.ranks.is_first:
             self.store.write(groups, {}, step=self.state.num_steps_done, split="eval")
-
-    def _collect(self) -> list[EpisodeGroup]:
-        settings = self.config.rollout
-        tasks = self.tasks.train_tasks(self.state.num_steps_done, settings.num_tasks)
-        stream = f"train/{self.state.num_steps_done}"
-        with self.state.clock.phase("rollout"):
-            groups = self._play("rollout", tasks, settings.group_size, stream, stream)
-        require_trained_play(groups, max_lost_fraction=settings.max_lost_fraction)
-        return groups
-
-    def _play(
-        self, phase: str, tasks: Sequence[Task], num_episodes: int, stream: str, collection: str
-    ) -> list[EpisodeGroup]:
-        """A group of episodes a task, shared out among the ranks; all groups, in the order of the tasks, on each."""
-        mine = self.ranks.share(tasks)
-        self.display.phase(phase, len(mine) * num_episodes)
-        return self.ranks.together(
-            lambda: self.runtime.run(
-                self.scheduler.collect(mine, group_size=num_episodes, stream=stream, collection=collection)
-            )
-        )
 
     def _credit_and_pack(self, groups: list[EpisodeGroup]) -> TrainingBatch:
         self.display.phase("packing")
@@ -201,7 +191,8 @@ class Trainer:
         return batch
 
     def _update(self, batch: TrainingBatch) -> Metrics:
-        self.display.phase("update")
+        if not self._plays_ahead():  # else what is shown is the play
+            self.display.phase("update")
         with self.state.clock.phase("update"):
             try:
                 with hearing_of_the_lost():
