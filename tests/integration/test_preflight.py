@@ -72,12 +72,12 @@ def test_a_hub_id_that_is_neither_cached_nor_within_reach_is_one_line(
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there_is_one_line(tmp_path: Path, qwen: Path) -> None:
-    line = train(tmp_path, f"model.path={qwen}", "hardware=gpu1")
+    line = train(tmp_path, f"model.path={qwen}", "hardware=gpu_1")
     assert "hardware.device=cuda needs a CUDA GPU, but torch" in line and line.endswith("choose hardware=cpu")
 
 
 def test_a_model_is_spread_over_no_more_gpus_than_there_are(qwen: Path) -> None:
-    config = composed(qwen, "hardware=gpu1", "engine.tensor_parallel_size=2")
+    config = composed(qwen, "hardware=gpu_1", "engine.tensor_parallel_size=2")
     check_gpus(config.engine, config.hardware, 2)
     with pytest.raises(ConfigError, match="tensor_parallel_size=2 needs 2 GPUs, but this machine has 1"):
         check_gpus(config.engine, config.hardware, 1)

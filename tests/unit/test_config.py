@@ -66,8 +66,8 @@ def test_every_option_of_every_group_gives_a_valid_config(group: str, option: st
         "workflow=custom": ["workflow.entry=ajet.workflows.signals.workflow:Signals"],
         "opponent=openai": ["opponent.base_url=http://localhost:1/v1", "opponent.model=any"],
         "opponent=workflow": ["workflow.has_own_models=true"],
-        "engine=vllm_gpu": ["hardware=gpu1"],
-        "model=hub": ["hardware=gpu1"],
+        **{f"engine={name}": ["hardware=gpu_1"] for name in ("vllm_gpu", "vllm_server_gpu")},
+        "model=hub": ["hardware=gpu_1"],
         **{
             f"judge={name}": ["data=python", "data.path=package.module:tasks"]
             for name in ("exact_match", "contains", "boxed_math")
@@ -134,10 +134,10 @@ def test_parameters_of_workflow_and_opponent_are_free_mappings(checkpoint: Path)
 
 
 def test_hardware_picks_an_engine_unless_the_command_line_does(checkpoint: Path) -> None:
-    gpu = composed(checkpoint, "hardware=gpu1")
+    gpu = composed(checkpoint, "hardware=gpu_1")
     assert isinstance(gpu.engine, VllmConfig)
     assert (gpu.engine.kv_cache_gib, gpu.engine.gpu_memory_utilization) == (None, 0.4)
-    assert composed(checkpoint, "hardware=gpu1", "engine=transformers").engine.name == "transformers"
+    assert composed(checkpoint, "hardware=gpu_1", "engine=transformers").engine.name == "transformers"
 
 
 def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
@@ -226,10 +226,10 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
         (["algorithm.kl_schedule=linear"], "algorithm.kl_schedule=linear ... algorithm.kl_coef=0"),
         (
             ["engine.gpu_memory_utilization=0.5"],
-            "engine.gpu_memory_utilization ... hardware.device=cpu ... engine=vllm",
+            "engine.gpu_memory_utilization ... hardware.device=cpu ... hardware=gpu_1",
         ),
         (["engine=scripted", "engine.kv_cache_gib=1"], "engine.kv_cache_gib ... engine=scripted ... engine=vllm"),
-        (["hardware=gpu1", "engine=vllm"], "engine.kv_cache_gib ... hardware.device=cuda ... engine=vllm_gpu"),
+        (["hardware=gpu_1", "engine=vllm"], "engine.kv_cache_gib ... hardware.device=cuda ... engine=vllm_gpu"),
         (["engine=transformers", "engine.block_size=16"], "engine.block_size ... engine=transformers ... engine=vllm"),
         (["engine=vllm", "engine.name=scripted"], "engine.name ... vllm ... scripted ... engine=scripted"),
         (["engine.name=nothing"], "engine=nothing ... scripted, transformers, vllm"),

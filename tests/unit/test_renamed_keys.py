@@ -8,7 +8,7 @@ import yaml
 
 from ajet.config.algorithm import AlgorithmConfig
 from ajet.config.compose import compose
-from ajet.config.renamed import DROPPED, RENAMED, renamed_sections, understand_old_loss, with_new_keys
+from ajet.config.renamed import DROPPED, RENAMED, RENAMED_OPTIONS, renamed_sections, understand_old_loss, with_new_keys
 from ajet.config.saved import load, save
 from ajet.errors import ConfigError
 from ajet.tuner import AjetTuner
@@ -74,3 +74,9 @@ def test_a_setting_that_is_gone_is_passed_over_and_said(key: str, capsys: pytest
     assert with_new_keys([f"{key}=colocated", f"++{key}=colocated", "seed=1"]) == ["seed=1"]
     assert capsys.readouterr().err.count(key) <= 1
     assert renamed_sections({section: {name: "colocated", "other": 1}}) == {section: {"other": 1}}
+
+
+@pytest.mark.parametrize("old", RENAMED_OPTIONS)
+def test_a_renamed_choice_is_understood(old: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert with_new_keys([old, f"+{old}"]) == [RENAMED_OPTIONS[old], f"+{RENAMED_OPTIONS[old]}"]
+    assert capsys.readouterr().err.count(RENAMED_OPTIONS[old]) <= 1  # said once a process

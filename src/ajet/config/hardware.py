@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ajet.config.fields import TRAINING_ONLY, marks, one_of, ruled, with_marks
 
@@ -54,7 +56,33 @@ def is_sharded(hardware: HardwareConfig) -> bool:
 
 
 def prepare_process() -> None:
-    """Set `PROCESS_ENVIRONMENT` where the user has not. Where torch is loaded already, as it may be in a notebook, some
-    of it comes too late: runs are slower then, their numbers the same."""
+    """Set `PROCESS_ENVIRONMENT` where the user has not, and let each of several ranks see its own GPUs. Where torch is
+    loaded already, as it may be in a notebook, some of it comes too late: runs are slower then, their numbers the
+    same."""
     for name, value in PROCESS_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    local_rank, local_size = (int(os.environ.get(name, missing)) for name, missing in _OF_THIS_MACHINE)
+    own = share_of_gpus(visible_gpus(), local_rank, local_size)
+    if own is not None:
+        os.environ[_VISIBLE] = ",".join(own)
+
+
+_OF_THIS_MACHINE = (("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, without loading torch."""
+    listed = os.environ.get(_VISIBLE)
+    if listed is not None:
+        return [name for name in listed.split(",") if name]
+    return [str(i) for i in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+
+
+def share_of_gpus(gpus: Sequence[str], local_rank: int, local_size: int) -> list[str] | None:
+    """The GPUs of one of the ranks on a machine; None where they cannot be shared out.
+
+    vLLM in the process takes the first one that it sees, whatever the rank, and `tensor_parallel_size` of them.
+    """
+    each = len(gpus) // local_size
+    return list(gpus[local_rank * each : (local_rank + 1) * each]) if local_size > 1 and each else None

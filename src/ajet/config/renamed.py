@@ -19,6 +19,8 @@ RENAMED: Mapping[str, str] = {
     "logger.wandb.sample_games": "logger.wandb.sample_episodes",
 }
 """Old key -> new key, in the same section."""
+RENAMED_OPTIONS: Mapping[str, str] = {"hardware=gpu1": "hardware=gpu_1", "hardware=cpu2": "hardware=cpu_2"}
+"""Old choice of a group -> new choice."""
 DROPPED = ("engine.placement",)
 """Settings with one choice, which nothing read."""
 _LOSS, _AGGREGATION = "algorithm.loss", "algorithm.aggregation"
@@ -44,6 +46,9 @@ def _with_new_key(key: str, equals: str, value: str) -> str:
     if name == _LOSS and _is_aggregation(value):
         _tell(f"{_LOSS}={value}", f"{_AGGREGATION}={value}")
         return f"{key.removesuffix(name)}{_AGGREGATION}={value}"
+    if new := RENAMED_OPTIONS.get(f"{name}{equals}{value}"):
+        _tell(f"{name}{equals}{value}", new)
+        return f"{key.removesuffix(name)}{new}"
     if name not in RENAMED:
         return f"{key}{equals}{value}"
     _tell(name, RENAMED[name])

@@ -62,7 +62,7 @@ class VllmBaseConfig(EngineConfig):
         # vLLM takes a lower one for .01, with a warning, while the trainer would divide by the one that was asked for.
         if temperature < MIN_TEMPERATURE:
             raise ConfigError(
-                f"rollout.temperature={temperature:g} is below what vLLM can sample at: choose at least "
+                f"rollout.temperature={temperature:g} is below what engine={self.name} can sample at: choose at least "
                 f"{MIN_TEMPERATURE:g}"
             )
         if device == "cpu":
@@ -83,7 +83,7 @@ class VllmBaseConfig(EngineConfig):
         for setting in ("gpu_memory_utilization", "tensor_parallel_size"):
             if getattr(self, setting) is not None:
                 raise ConfigError(
-                    f"engine.{setting} has no effect with hardware.device=cpu: leave it out, or choose hardware=gpu1"
+                    f"engine.{setting} has no effect with hardware.device=cpu: leave it out, or choose hardware=gpu_1"
                 )
         if self.kv_cache_gib is None:
             raise ConfigError(f"engine={self.name} on the CPU needs engine.kv_cache_gib, e.g. 1")

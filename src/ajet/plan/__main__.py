@@ -19,7 +19,7 @@ HELP = """\
 What a run will need, before anything is loaded: memory by part, and seconds a step.
 
   python -m ajet.plan workflow=hints
-  python -m ajet.plan workflow=werewolves model=qwen3_4b hardware=gpu1 model.max_context=8192
+  python -m ajet.plan workflow=werewolves model=qwen3_4b hardware=gpu_1 model.max_context=8192
   python -m ajet.plan workflow=hints hardware.gradient_checkpointing=true from_run=outputs/<date>/<time>
 
 Settings are those of python -m ajet.train, which lists them with --help. from_run names a run of the same program that

@@ -106,6 +106,11 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     ),
     _of_training("tokens/sampled", "tokens", "Sampled by trained agents."),
     _of_training("tokens/prompt", "tokens", "In the prompts of trained agents, counted once a call."),
+    _of_training(
+        "tokens/<tag>/steps_off_policy",
+        "updates",
+        "That the policy has had since a call was sampled, mean over calls; with `rollout.max_steps_off_policy`.",
+    ),
     _of_training("tokens/rows", "tokens", "In the rows to train on, before shared prefixes are merged."),
     _of_training("tokens/unique", "tokens", "Computed in a forward pass, after shared prefixes were merged."),
     _of_training("tokens/merge_ratio", "ratio", "`tokens/rows` / `tokens/unique`: what the prefix tree saves."),
@@ -167,7 +172,12 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_training("time/sync", "s", "Handing the new weights to the engine."),
     _of_training("time/eval", "s", "Held-out play, in steps that evaluate."),
     _of_training("time/log", "s", "Writing trajectories."),
-    _of_training("time/step", "s", "Sum of the phases above."),
+    _of_training(
+        "time/overlap",
+        "s",
+        "Of the step's rollout, what ran while the step before was trained; with `rollout.max_steps_off_policy`.",
+    ),
+    _of_training("time/step", "s", "Sum of the phases above, without what overlapped."),
     _of_training(
         "memory/peak_<phase>",
         "GiB",
