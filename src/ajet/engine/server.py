@@ -6,15 +6,16 @@ In: a file of weights. Out: a server that samples from them, and says their vers
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
-from ajet.engine.server_process import ServerProcess
+from ajet.engine.server_process import ServerProcess, answers
 from ajet.errors import EngineError
 
 
@@ -23,14 +24,56 @@ class Server:
     """A server, and how it was started if it is ours."""
 
     url: str
+    starter: Callable[[], ServerProcess] | None = None
+    """Starts its process; None for a server that was there."""
     process: ServerProcess | None = None
-    environment: dict[str, str] = field(default_factory=dict)
-    """Variables that its process was started with."""
     num_running: int = 0
     """Requests that wait for it."""
-    was_restarted: bool = False
-    restarting: threading.Lock = field(default_factory=threading.Lock)
     reviving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Of the requests that found it dead, one sees to it."""
+    _was_restarted: bool = False
+    _restarting: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def started(cls, starter: Callable[[], ServerProcess]) -> Server:
+        """One of ours, which may not answer yet."""
+        process = starter()
+        return cls(url=process.url, starter=starter, process=process)
+
+    def wait(self) -> None:
+        """Until it answers; errors as `ServerProcess.wait`."""
+        if self.process is not None:
+            self.process.wait()
+
+    def restart(self, error: httpx.TransportError, weights: Path | None, version: int) -> None:
+        """Start it again, once, with the weights that it had.
+
+        Raises:
+            EngineError: it is not ours, it has died before, or it does not start.
+        """
+        with self._restarting:
+            if answers(self.url):  # another thread has done it
+                return
+            if self.starter is None or self.process is None:
+                name = type(error).__name__
+                raise EngineError(f"vLLM's server at {self.url} no longer answers ({name})") from error
+            words = self.process.last_words()
+            self.process.close()
+            if self._was_restarted:
+                raise EngineError(f"vLLM's server ended a second time: {words}") from error
+            print(f"warning: vLLM's server ended and is started again: {words}", file=sys.stderr, flush=True)
+            self._was_restarted = True
+            self.process = self.starter()
+            self.url = self.process.url
+            self.process.wait()
+            if weights is not None:
+                self.put_weights(weights)
+            self.put_version(version)
+
+    def close(self) -> None:
+        """End it if it is ours."""
+        if self.process is not None:
+            self.process.close()
 
     @contextmanager
     def paused(self) -> Iterator[None]:

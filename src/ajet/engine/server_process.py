@@ -7,6 +7,7 @@ fails. Left out: what is asked of it.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ POLL_S = 0.2
 CLOSING_S = 15
 """For a server to end by itself."""
 TOLD_LINES = 3
+SHARED_MEMORY = Path("/dev/shm")
 
 
 def command_line(settings: Mapping[str, Any]) -> list[str]:
@@ -128,3 +130,9 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def memory_folder() -> Path | None:
+    """A file system in memory, where the system has one that is more than a token."""
+    roomy = SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > 2**30
+    return SHARED_MEMORY if roomy else None

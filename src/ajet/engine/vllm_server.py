@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,7 +24,7 @@ from typing_extensions import override
 from ajet.config.fields import named, ruled
 from ajet.engine.base import SamplingRequest, checked_weights
 from ajet.engine.server import Server, said
-from ajet.engine.server_process import ServerProcess, answers
+from ajet.engine.server_process import ServerProcess, answers, memory_folder
 from ajet.engine.vllm_settings import (
     PROCESS_DEFAULTS,
     VllmBaseConfig,
@@ -49,7 +48,6 @@ SERVER_ENVIRONMENT = {
     "VLLM_SERVER_DEV_MODE": "1",  # the interface that weights are changed by
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several servers would be bound to the same cores
 }
-SHARED_MEMORY = Path("/dev/shm")
 MOST_REPEATS = 3
 """Of a request whose connection broke though the server lives."""
 
@@ -123,10 +121,12 @@ class VllmServerEngine:
         device: str = "cpu",
         num_threads: int | None = None,
     ) -> None:
+        from transformers import AutoConfig
+
         self.max_context = max_context
         self.policy_version = 0
         self._config = config
-        self._model_path = model_path
+        self._model_config = AutoConfig.from_pretrained(model_path)
         self._settings = SERVER_SETTINGS | engine_settings(
             config, model_path, max_context=max_context, dtype=dtype, on_cpu=device == "cpu"
         )
@@ -134,23 +134,19 @@ class VllmServerEngine:
         self._environment = PROCESS_DEFAULTS | SERVER_ENVIRONMENT | threads
         self._vocab_size: int = self._model_config.get_text_config().vocab_size
         self._folder = Path(tempfile.mkdtemp(prefix="ajet-vllm-"))
-        self._weights_dir = Path(tempfile.mkdtemp(prefix="ajet-weights-", dir=config.weights_dir or _memory()))
+        self._weights_dir = Path(tempfile.mkdtemp(prefix="ajet-weights-", dir=config.weights_dir or memory_folder()))
         self._weights: Path | None = None
         """The file of the weights that are in the servers now; None for the checkpoint's."""
         self._client: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
         self._unusable: str | None = None
+        self._has_failed = False
         self._servers: list[Server] = []
         try:
             self._start()
         except BaseException:
+            self._has_failed = True
             self.close()
             raise
-
-    @cached_property
-    def _model_config(self) -> Any:
-        from transformers import AutoConfig
-
-        return AutoConfig.from_pretrained(self._model_path)
 
     @cached_property
     def _parameters(self) -> Module:
@@ -168,13 +164,9 @@ class VllmServerEngine:
                 if not answers(server.url):
                     raise EngineError(f"no vLLM server answers at {server.url}: start it, or correct engine.urls")
         else:
-            for i in range(self._config.num_servers):  # all load at once
-                environment = self._environment | self._gpus_of(i)
-                process = self._started(f"server_{i}.log", environment)
-                self._servers.append(Server(url=process.url, process=process, environment=environment))
-            for server in self._servers:
-                assert server.process is not None
-                server.process.wait()
+            self._servers = [Server.started(self._starter(i)) for i in range(self._config.num_servers)]
+            for server in self._servers:  # all load at once
+                server.wait()
         for server in self._servers:
             # One that was there before may have another run's weights.
             if server.process is None:
@@ -187,11 +179,12 @@ class VllmServerEngine:
         each = self._config.tensor_parallel_size or 1
         return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, self._config.gpus[i * each : (i + 1) * each]))}
 
-    def _started(self, log: str, environment: dict[str, str]) -> ServerProcess:
-        return ServerProcess(
+    def _starter(self, i: int) -> Callable[[], ServerProcess]:
+        return partial(
+            ServerProcess,
             self._settings,
-            log=self._folder / log,
-            environment=environment,
+            log=self._folder / f"server_{i}.log",
+            environment=self._environment | self._gpus_of(i),
             timeout_s=self._config.startup_timeout_s,
         )
 
@@ -245,34 +238,11 @@ class VllmServerEngine:
             await asyncio.to_thread(self._restart, server, error)
 
     def _restart(self, server: Server, error: httpx.TransportError) -> None:
-        """Start the server again with the weights that it had.
-
-        Raises:
-            EngineError: it is not ours, it has died before, or it does not start.
-        """
-        name = type(error).__name__
-        with server.restarting:
-            if answers(server.url):  # another thread has done it
-                return
-            self._restart_dead(server, name, error)
-
-    def _restart_dead(self, server: Server, name: str, error: httpx.TransportError) -> None:
-        if server.process is None:
-            self._unusable = f"vLLM's server at {server.url} no longer answers ({name})"
-            raise EngineError(self._unusable) from error
-        words = server.process.last_words()
-        server.process.close()
-        if server.was_restarted:
-            self._unusable = f"vLLM's server ended a second time: {words}"
-            raise EngineError(self._unusable) from error
-        print(f"warning: vLLM's server ended and is started again: {words}", file=sys.stderr, flush=True)
-        server.was_restarted = True
-        server.process = self._started(server.process.log.name, server.environment)
-        server.url = server.process.url
-        server.process.wait()
-        if self._weights is not None:
-            server.put_weights(self._weights)
-        server.put_version(self.policy_version)
+        try:
+            server.restart(error, self._weights, self.policy_version)
+        except EngineError as failure:
+            self._unusable, self._has_failed = str(failure), True
+            raise
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], policy_version: int) -> None:
         """See `Engine.update_weights`. Requests may run meanwhile: they go on with the new weights.
@@ -320,13 +290,7 @@ class VllmServerEngine:
         """See `Engine.close`; servers that were given go on."""
         self._unusable = "the engine was closed"
         for server in self._servers:
-            if server.process is not None:
-                server.process.close()
+            server.close()
         shutil.rmtree(self._weights_dir, ignore_errors=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _memory() -> Path | None:
-    """A file system in memory, where the system has one that is more than a token."""
-    roomy = SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > 2**30
-    return SHARED_MEMORY if roomy else None
+        if not self._has_failed:  # what a server said is then told by its place
+            shutil.rmtree(self._folder, ignore_errors=True)
