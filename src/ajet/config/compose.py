@@ -28,6 +28,7 @@ from ajet.config.renamed import understand_old_loss, with_new_keys
 from ajet.config.root import Config, EvaluateConfig, PlayConfig
 from ajet.config.saved import literal, load, typed
 from ajet.config.store import SCHEMAS
+from ajet.config.unknown_model import careful_with_unknown
 from ajet.config.validate import validate, validate_evaluation
 from ajet.config.workflow import ask_class
 from ajet.errors import ConfigError
@@ -115,6 +116,8 @@ def load_training(tree: DictConfig, overrides: Sequence[str]) -> Config:
     config = to_config(tree, Config) if resume is None else _continued(Path(resume), tree, overrides)
     config.workflow = ask_class(config.workflow)
     understand_old_loss(config.algorithm)
+    if resume is None:
+        careful_with_unknown(config, overrides)
     if config.rollout.max_steps_off_policy:
         correct_staleness(config.algorithm)
     validate(config)
