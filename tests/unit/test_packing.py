@@ -6,12 +6,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.factories import make_sample, samples_strategy
 
 from ajet.records import TrainingSample
-from ajet.train.packing import Pack, ancestor_mask, build_packs
+from ajet.train.attention import ancestor_mask
+from ajet.train.packing import Pack, build_packs, subtree_ends
 
 TAGS = ("seer", "witch")
 
@@ -49,7 +51,7 @@ def test_the_mask_lets_a_token_see_its_path_from_the_root_in_order(
     samples: list[TrainingSample], max_tokens: int
 ) -> None:
     for pack in build_packs(samples, [1.0] * len(samples), TAGS, max_tokens=max_tokens):
-        mask = ancestor_mask(pack.parents)
+        mask = ancestor_mask(torch.from_numpy(subtree_ends(pack.parents))).numpy()
         for node in range(len(pack.token_ids)):
             seen = np.flatnonzero(mask[node])
             assert tuple(pack.token_ids[seen]) == path_to(node, pack)

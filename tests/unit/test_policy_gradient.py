@@ -30,7 +30,7 @@ from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.algorithms.weights import batch_totals, token_weights
 from ajet.train.lora import merged_state, with_lora
 from ajet.train.optimizer import kl_factor, rate_factor
-from ajet.train.packing import Pack, ancestor_mask, build_packs
+from ajet.train.packing import Pack, build_packs, subtree_ends
 from ajet.train.policy import TrainablePolicy
 from ajet.train.recompute import recompute
 
@@ -169,7 +169,7 @@ def test_every_sampled_token_is_one_entry_and_the_budget_holds(samples: list[Tra
 def test_a_token_attends_to_its_ancestors_and_itself_only() -> None:
     (one,) = pack([make_sample((5, 6, 7), (0, 0, 1)), make_sample((5, 6, 9), (0, 0, 1), repeat=1)])
     assert one.token_ids.tolist() == [5, 6, 7, 9] and one.positions.tolist() == [0, 1, 2, 2]
-    assert ancestor_mask(one.parents).astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]]
+    assert subtree_ends(one.parents).tolist() == [4, 4, 3, 4]
     assert one.predictors.tolist() == [1, 1] and one.targets.tolist() == [7, 9]
 
 

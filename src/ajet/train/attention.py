@@ -20,7 +20,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from ajet.engine.families import why_not_by_masks
 from ajet.train.lora import base_of
-from ajet.train.packing import Pack, ancestor_mask
+from ajet.train.packing import Pack, subtree_ends
 
 
 def why_chains_only(model: Any) -> str | None:
@@ -45,11 +45,17 @@ def run_pack(model: Any, pack: Pack, device: torch.device, **options: Any) -> An
         # A plain row: the model knows best, and without a mask attention is faster.
         return model(input_ids=ids, use_cache=False, **options)
     positions_U = torch.from_numpy(pack.positions).to(device)
-    ancestors_UU = torch.from_numpy(ancestor_mask(pack.parents)).to(device)
+    ancestors_UU = ancestor_mask(torch.from_numpy(subtree_ends(pack.parents)).to(device))
     # A mask of ones: without it, transformers would take each branch for a text of its own.
     ones = torch.ones_like(ids)
     with tree_masks(ancestors_UU, positions_U):
         return model(input_ids=ids, position_ids=positions_U[None], attention_mask=ones, use_cache=False, **options)
+
+
+def ancestor_mask(ends_U: Tensor) -> Tensor:
+    """[U, U]: row u is True at u and its ancestors, by `subtree_ends`; made on their device, for it is U times as large."""
+    index_U = torch.arange(len(ends_U), device=ends_U.device)
+    return (index_U[:, None] < ends_U[None, :]).tril_()
 
 
 @contextmanager

@@ -41,7 +41,8 @@ class Pack:
     token_ids: NDArray[np.int64]
     """U ids, parents before children."""
     parents: NDArray[np.int64]
-    """U node indices, -1 for a root."""
+    """U node indices, -1 for a root; nodes stand in the order of a walk that visits a node's whole subtree before
+    anything else."""
     positions: NDArray[np.int64]
     """U depths."""
     predictors: NDArray[np.int64]
@@ -148,15 +149,18 @@ def _bundles(
     return bundles
 
 
-def ancestor_mask(parents: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """[U, U]: row u is True at u and its ancestors."""
-    num = len(parents)
-    mask = np.zeros((num, num), dtype=bool)
-    for node, parent in enumerate(parents):
-        if parent >= 0:
-            mask[node, : parent + 1] = mask[parent, : parent + 1]
-        mask[node, node] = True
-    return mask
+def subtree_ends(parents: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each of U nodes in the order of a walk that visits a node's whole subtree before anything else, the first one
+    behind its subtree. So k is an ancestor of q, or q itself, where k <= q < ends[k].
+
+    Example: parents (-1, 0, 1, 1) have ends (4, 4, 3, 4).
+    """
+    ends = list(range(1, len(parents) + 1))
+    for node in range(len(ends) - 1, -1, -1):
+        parent = int(parents[node])
+        if parent >= 0 and ends[node] > ends[parent]:
+            ends[parent] = ends[node]
+    return np.array(ends, dtype=np.int64)
 
 
 def _shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
