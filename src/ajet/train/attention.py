@@ -53,7 +53,7 @@ def run_pack(model: Any, pack: Pack, device: torch.device, **options: Any) -> An
 
 
 def ancestor_mask(ends_U: Tensor) -> Tensor:
-    """[U, U]: row u is True at u and its ancestors, by `subtree_ends`; made on their device, for it is U times as large."""
+    """[U, U]: row u is True at u and its ancestors, by `subtree_ends`. Made on its device, not sent there."""
     index_U = torch.arange(len(ends_U), device=ends_U.device)
     return (index_U[:, None] < ends_U[None, :]).tril_()
 
