@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoTokenizer
 
-from ajet.config.hardware import HardwareConfig, is_sharded
+from ajet.config.hardware import HardwareConfig, rank_and_size
 from ajet.config.model import ModelConfig
 from ajet.engine.checkpoint import load_causal_lm
 from ajet.errors import ConfigError
@@ -53,7 +53,7 @@ def make_policy(
         # Beneath adapters the starting model is left as it was: no second one is needed.
         reference=load_model(model, hardware, model_path) if rule.config.kl_coef and not model.lora.rank else None,
         recompute_layers=hardware.gradient_checkpointing,
-        sharded=is_sharded(hardware),
+        sharded=hardware.data_parallel == "fsdp" and rank_and_size()[1] > 1,
         num_threads=hardware.training_threads,
     )
 

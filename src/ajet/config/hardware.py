@@ -50,11 +50,6 @@ def rank_and_size() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def is_sharded(hardware: HardwareConfig) -> bool:
-    """Whether each process of the run keeps a share of the weights only."""
-    return hardware.data_parallel == "fsdp" and rank_and_size()[1] > 1
-
-
 def prepare_process() -> None:
     """Set `PROCESS_ENVIRONMENT` where the user has not, and let each of several ranks see its own GPUs. Where torch is
     loaded already, as it may be in a notebook, some of it comes too late: runs are slower then, their numbers the
