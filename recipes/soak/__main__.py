@@ -11,6 +11,7 @@ play. How far a run comes until then depends on the machine.
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import signal
 import sys
@@ -146,8 +147,10 @@ class Soak:
             while not attempt.has_ended() and time.monotonic() < begun + WHOLE_RUN_S:
                 attempt.look()
                 time.sleep(0.05)
-            if attempt.process.poll() != 0:
-                raise SoakError(f"the run failed:\n{attempt.last_words()}")
+            code = attempt.process.poll()
+            if code != 0:
+                how = "did not end" if code is None else f"failed with exit code {code}"
+                raise SoakError(f"the run {how}:\n{attempt.last_words()}")
             loop = attempt.loop_begun or begun
             num_steps = max(saved_steps(run_dir), default=1)
             return Pace(start=loop - begun, step=(time.monotonic() - loop) / num_steps)
@@ -163,8 +166,7 @@ class Soak:
             phase, at = attempt.phase, time.monotonic() - begun
             pids = {f"rank {rank}": [pid] for rank, pid in enumerate(attempt.ranks)}
             pids |= {"launcher": [attempt.process.pid], "all": attempt.pids()}
-            # Before there are ranks there is the launcher alone.
-            attempt.send(kill.signum, pids.get(kill.victim, pids["launcher"]))
+            attempt.send(kill.signum, pids[kill.victim])
             left = attempt.left_after(ENDS_WITHIN_S)
             what = f"{kill.signum.name} of {kill.victim}" if self.kind.num_processes > 1 else kill.signum.name
             say(f"kill {number}/{self.num_kills}: {what} in {phase}, {at:.1f} s after it began {resumed}")
@@ -178,16 +180,24 @@ def _wait(attempt: Attempt, kill: Kill, pace: Pace, begun: float) -> None:
     num_writes = 0
     while not attempt.has_ended():
         changed = attempt.look()
-        if kill.in_start:
-            due = begun + kill.share * pace.start
-        else:
-            due = (attempt.loop_begun or float("inf")) + kill.share * STEPS_A_KILL * pace.step
-        if time.monotonic() >= due:
+        # A launcher that is killed while it starts its ranks would leave some of them behind.
+        if attempt.ranks and _is_due(attempt, kill, pace, begun):
             num_writes += changed
             if num_writes >= kill.num_writes:
                 time.sleep(kill.delay if kill.num_writes else 0.0)
                 return
         time.sleep(LOOK_S)
+
+
+def _is_due(attempt: Attempt, kill: Kill, pace: Pace, begun: float) -> bool:
+    """Whether the time of the kill has come, but for the changes to wait for. Whole steps are counted and not timed, so
+    that a run on a busy machine comes as far."""
+    if kill.in_start:
+        return time.monotonic() >= begun + kill.share * pace.start
+    part_of_step, num_steps = math.modf(kill.share * STEPS_A_KILL)
+    if attempt.num_saved != num_steps:
+        return attempt.num_saved > num_steps
+    return time.monotonic() >= attempt.step_begun + part_of_step * pace.step
 
 
 def _after(run_dir: Path) -> str:
@@ -204,13 +214,15 @@ def say(text: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 1 where a run did not end as it should."""
     parser = argparse.ArgumentParser(prog="python -m recipes.soak", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], help="how many processes; default: each of them")
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="how many processes; default: each of them")
     parser.add_argument("--kills", type=int, default=20, help="of each kind (20)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the moments")
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     parser.add_argument("--folder", type=Path, default=Path("outputs/soak") / stamp, help="of runs and what they said")
     arguments = parser.parse_args(argv)
-    for name in arguments.kinds or KINDS:
+    if arguments.folder.exists():
+        parser.error(f"--folder {arguments.folder} is there already: name one that is not")
+    for name in [arguments.kind] if arguments.kind else KINDS:
         kind, folder = KINDS[name], (arguments.folder / name).resolve()
         folder.mkdir(parents=True)
         say(f"{name}: {arguments.kills} kills, --seed {arguments.seed}, in {folder}")

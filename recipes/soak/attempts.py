@@ -30,6 +30,7 @@ _PHASES = {
 }
 _FILES = {"checkpoints": "save", "metrics.jsonl": "log", "trajectories": "log"}
 """What a phase writes; whatever else changes in a run directory belongs to the start."""
+_SAVED = re.compile(r"checkpoints/step_\d+/checksums\.json")
 Listing = Mapping[str, tuple[int, int]]
 """Path in the run directory -> when it changed and its size."""
 
@@ -43,6 +44,10 @@ class Attempt:
         """The latest that was seen; the screen is drawn ten times a second."""
         self.loop_begun: float | None = None
         """When the training loop was first seen, by `time.monotonic`."""
+        self.num_saved = 0
+        """Steps whose checkpoint has been seen to come."""
+        self.step_begun = float("inf")
+        """When the latest of them came, or the loop began."""
         self.ranks: list[int] = []
         """Process ids by rank, once they are there."""
         self.process = process
@@ -60,12 +65,16 @@ class Attempt:
         if drawn and drawn[-1] != self._drawn:
             self._drawn = drawn[-1]
             self.phase = _PHASES[self._drawn]
-            self.loop_begun = self.loop_begun or time.monotonic()
+            if self.loop_begun is None:
+                self.loop_begun = self.step_begun = time.monotonic()
         before, self._listing = self._listing, _listing(self._run_dir)
         changed = [path for path, state in self._listing.items() if before.get(path) != state]
         if changed:
             newest = max(changed, key=lambda path: self._listing[path])
             self.phase = _FILES.get(newest.partition("/")[0], self.phase)
+        if any(_SAVED.fullmatch(path) for path in self._listing.keys() - before.keys()):
+            self.num_saved += 1
+            self.step_begun = time.monotonic()
         return bool(changed) or before.keys() != self._listing.keys()
 
     def has_ended(self) -> bool:

@@ -12,11 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
-from tests.measured import MEASURED
+from recipes.soak.comparing import ROUNDING, first_difference
 
 from ajet.analysis import load_run
-from ajet.tracking.files.reading import read_metric_lines
 from ajet.train.__main__ import main
 
 SMALL = [
@@ -74,23 +72,6 @@ def pid_of_rank(rank: int, launcher: int) -> int:
     )
 
 
-def assert_equal_runs(one: Path, several: Path) -> None:
-    for line, other in zip(
-        read_metric_lines(one / "metrics.jsonl"), read_metric_lines(several / "metrics.jsonl"), strict=True
-    ):
-        kept = {name: value for name, value in line.items() if not name.startswith(MEASURED)}
-        assert kept.keys() == {name for name in other if not name.startswith(MEASURED)}
-        assert {name: other[name] for name in kept} == pytest.approx(kept, rel=1e-4, abs=1e-5, nan_ok=True)
-    columns = ["split", "step", "task", "repeat", "status", "score"]
-    found = [load_run(run).episodes[columns].reset_index(drop=True) for run in (one, several)]
-    assert found[0].equals(found[1])
-    first, second = (
-        load_file(max((run / "checkpoints").glob("step_*")) / "model" / "model.safetensors") for run in (one, several)
-    )
-    assert first.keys() == second.keys()
-    assert max(float((first[name] - second[name]).abs().max()) for name in first) < 1e-5
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("rank", "signum", "resumed_by", "overrides"),
@@ -126,7 +107,7 @@ def test_several_processes_train_as_one_though_one_of_them_is_ended_and_another_
     else:
         trained(resumed_by, f"resume={several}", end)
     assert main([*asked, f"run_dir={one}", end]) == 0
-    assert_equal_runs(one, several)
+    assert first_difference(several, one, ROUNDING) is None
 
 
 @pytest.mark.slow

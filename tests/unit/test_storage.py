@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ajet.errors import ConfigError, RunDirectoryError, StorageError
-from ajet.tracking.files.attempts import can_restart, check_resumable, set_aside
+from ajet.tracking.files.attempts import can_restart, check_resumable, drop_unfinished, set_aside
 from ajet.tracking.files.checkpoints import damage, newest_sound, saved_steps
 from ajet.tracking.files.lock import locked
 from ajet.tracking.files.reading import read_json, read_metric_lines, read_yaml
@@ -106,6 +106,16 @@ def test_a_line_that_does_not_fit_is_not_half_written(tmp_path: Path) -> None:
     # {"step": 0, "value": 0.5} and its newline are 26 bytes.
     assert done.stdout == f"3 {path} cannot be written: the file would be larger than is allowed here\n", done.stderr
     assert [line["step"] for line in read_metric_lines(path)] == [0, 1, 2] and path.stat().st_size == 78
+
+
+def test_what_a_killed_process_left_half_written_is_removed_when_the_run_is_taken_up(tmp_path: Path) -> None:
+    left = [".config.yaml.123.partial", "trajectories/.train_000001.parquet.123.partial"]
+    kept = [".notes.123.partial", "config.yaml", "trajectories/train_000000.parquet"]
+    for name in (*left, *kept):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    drop_unfinished(tmp_path)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
 
 
 SAVES_UP_TO_A_LIMIT = """

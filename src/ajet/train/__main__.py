@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from ajet.config.cli.calling import run_of_workflow
+from ajet.config.cli.calling import Invocation, alone, arguments_of, check_named_once, run_call
 from ajet.config.cli.ending import ending_signals
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import interrupt, run_as_process
@@ -19,7 +19,7 @@ from ajet.config.root import Config
 from ajet.config.saved import load as load_run
 from ajet.config.saved import save, with_user_options
 from ajet.errors import AjetError, RunInterruptedError, UserInterrupt
-from ajet.tracking.files.attempts import check_resumable, set_aside
+from ajet.tracking.files.attempts import check_resumable, drop_unfinished, set_aside
 from ajet.tracking.files.lock import locked
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def train(config: Config) -> float | None:
     with locked(run_dir):
         if config.resume is not None:
             check_resumable(run_dir)
+        drop_unfinished(run_dir)
         set_aside(run_dir)
         print("\n".join(overview(config, num_processes=rank_and_size()[1])), flush=True)
         record_code(config, run_dir)
@@ -104,9 +105,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def from_python(workflow: object, overrides: Sequence[str], settings: Mapping[str, object]) -> Run:
     """`ajet.train(...)`, which says what it takes and raises."""
-    from ajet.analysis import load_run as read_run  # loads pandas
+    # Load pydantic, and pandas.
+    from ajet.analysis import load_run as read_run
+    from ajet.workflows.naming import name_workflow
 
-    return read_run(run_of_workflow(workflow, overrides, settings, config_name="train", load=load, action=train))
+    with alone("ajet.train"):  # a notebook's cells may be run anew
+        named = name_workflow(workflow)
+    arguments = arguments_of(overrides, settings)
+    check_named_once(named.overrides, arguments, name="ajet.train")
+    asked = [*named.overrides, *arguments]
+    call = Invocation(name="ajet.train", config_name="train", overrides=asked, source=named.source)
+    return read_run(run_call(call, load, train))
 
 
 def command() -> NoReturn:

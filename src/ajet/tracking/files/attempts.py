@@ -68,3 +68,11 @@ def set_aside(run_dir: Path) -> None:
         for name in LEFT_BY_A_RUN:
             if (run_dir / name).exists():
                 (run_dir / name).rename(folder / name)
+
+
+def drop_unfinished(run_dir: Path) -> None:
+    """Remove files that a killed process left half written; only the process that holds the run's lock writes them."""
+    half_written = [f".{name}.*.partial" for name in LEFT_BY_A_RUN] + ["trajectories/.*.partial"]
+    with writing(run_dir):
+        for left in [path for pattern in half_written for path in run_dir.glob(pattern)]:
+            left.unlink()
