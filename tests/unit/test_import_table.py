@@ -63,7 +63,7 @@ TABLE: dict[str, set[str]] = {
     "tracking": {"records"},
     "config": {"records", "workflows", "tracking"} | OPTIONS,
     "config.sweeps": {"config", "tracking"},
-    "config.cli": {"config", "config.sweeps"},
+    "config.cli": {"config", "config.sweeps", "workflows"},
     "train.algorithms": {"records", "config"},
     "workflows.parameters": {"workflow", "rollout.opponents", "config", "workflows"},
     "rollout": SPEAKING | THREADS | {"data", "rollout.agents", "rollout.opponents", "rollout.judges"},
@@ -71,7 +71,8 @@ TABLE: dict[str, set[str]] = {
     | {"rollout.opponents"},
     "train": PLAYING | {"train.timeline", "train.algorithms", "tracking", "evaluate", "engine.families"},
     "plan": {"config", "engine.base", "engine.packaged", "plan.parts", "tracking", "train"},
-    "analysis": {"records", "evaluate.statistics", "train.timeline", "tracking.store", "config.sweeps.records"},
+    "analysis": {"records", "evaluate.statistics", "train.timeline", "tracking.store", "config.sweeps.records"}
+    | {"config.renamed"},
     "report": {
         "records",
         "analysis",

@@ -6,6 +6,7 @@ from typing import ClassVar
 import pytest
 import yaml
 
+from ajet.analysis import load_run, load_sweep
 from ajet.config.algorithm import AlgorithmConfig
 from ajet.config.compose import compose
 from ajet.config.renamed import DROPPED, RENAMED, RENAMED_OPTIONS, renamed_sections, understand_old_loss, with_new_keys
@@ -42,6 +43,21 @@ def test_a_loss_that_is_an_aggregation_by_now_is_that_and_not_named_beside_anoth
             compose([*SIGNALS, "algorithm.loss=grpo", f"algorithm.aggregation={aggregation}"], run_dir="x")
     with pytest.raises(ConfigError, match=r"loss=grpo is the former name .*aggregation=dapo is named, to"):
         understand_old_loss(AlgorithmConfig(loss="grpo", aggregation="dapo"))  # as a YAML file would have it
+
+
+def test_run_directories_of_before_and_after_a_renaming_are_alike_to_analysis(tmp_path: Path) -> None:
+    for name in ("before", "after"):
+        (tmp_path / name).mkdir()
+        config = compose([*SIGNALS, "algorithm=dapo"], run_dir=tmp_path / "run")
+        save(config, tmp_path / name / "config.yaml")
+    content = yaml.safe_load((tmp_path / "before" / "config.yaml").read_text())
+    content["workflow"]["hostile"] = content["workflow"].pop("opposing_sides")
+    content["algorithm"]["loss"] = content["algorithm"].pop("aggregation")
+    content["engine"]["placement"] = "colocated"
+    (tmp_path / "before" / "config.yaml").write_text(yaml.safe_dump(content))
+    before, after = load_run(tmp_path / "before"), load_run(tmp_path / "after")
+    assert before.config == after.config and before.config["algorithm.aggregation"] == "dapo"
+    assert list(load_sweep(tmp_path).choices.columns) == []
 
 
 def test_a_run_directory_with_old_keys_is_read(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from ajet.analysis.checks import checked_config, checked_provenance, checked_sum
 from ajet.analysis.evaluations import comparison_frame
 from ajet.analysis.frames import KEY, episodes_of, read_calls, read_metrics, read_texts
 from ajet.analysis.showing import run_html, run_lines
+from ajet.config.renamed import renamed_sections
 from ajet.config.sweeps.records import is_sweep
 from ajet.errors import RunDirectoryError
 from ajet.tracking.files.finding import config_files, is_run, named_run
@@ -233,7 +234,7 @@ def load_run(run_dir: str | Path) -> Run:
     config = next(file for file in config_files(path) if file.is_file())
     settings = {
         key: value
-        for key, value in _dotted(read_yaml(config))
+        for key, value in _dotted(renamed_sections(read_yaml(config)))
         if config.parent == path or not (isinstance(value, str) and "${" in value)
     }
     summary, provenance = path / "summary.json", path / "provenance.json"

@@ -103,7 +103,11 @@ def _tell_dropped(name: str) -> None:
 
 def renamed_sections(content: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration that was read from a file, by today's keys. Where both stand, today's wins."""
-    return dict(_renamed(content, ""))
+    sections = dict(_renamed(content, ""))
+    algorithm = sections.get("algorithm")
+    if isinstance(algorithm, dict) and algorithm.get("loss") in _ONCE_LOSSES and "aggregation" not in algorithm:
+        sections["algorithm"] = algorithm | {"loss": AlgorithmConfig.loss, "aggregation": algorithm["loss"]}
+    return sections
 
 
 def _renamed(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

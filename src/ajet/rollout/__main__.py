@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from ajet.config.cli.calling import Invocation, alone, arguments_of, check_named_once, run_call
+from ajet.config.cli.calling import run_of_workflow
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import run_as_process
 from ajet.config.compose import load_play
@@ -46,17 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def from_python(workflow: object, overrides: Sequence[str], settings: Mapping[str, object]) -> Run:
     """`ajet.rollout(...)`, which says what it takes and raises."""
-    # Load pydantic, and pandas.
-    from ajet.analysis import load_run
-    from ajet.workflows.naming import name_workflow
+    from ajet.analysis import load_run  # loads pandas
 
-    with alone("ajet.rollout"):  # a notebook's cells may be run anew
-        named = name_workflow(workflow)
-    arguments = arguments_of(overrides, settings)
-    check_named_once(named.overrides, arguments, name="ajet.rollout")
-    asked = [*named.overrides, *arguments]
-    call = Invocation(name="ajet.rollout", config_name="play", overrides=asked, source=named.source)
-    return load_run(run_call(call, load, play))
+    return load_run(run_of_workflow(workflow, overrides, settings, config_name="play", load=load, action=play))
 
 
 def command() -> NoReturn:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from ajet.config.cli.calling import Invocation, alone, arguments_of, check_named_once, run_call
+from ajet.config.cli.calling import run_of_workflow
 from ajet.config.cli.ending import ending_signals
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import interrupt, run_as_process
@@ -105,17 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def from_python(workflow: object, overrides: Sequence[str], settings: Mapping[str, object]) -> Run:
     """`ajet.train(...)`, which says what it takes and raises."""
-    # Load pydantic, and pandas.
-    from ajet.analysis import load_run as read_run
-    from ajet.workflows.naming import name_workflow
+    from ajet.analysis import load_run as read_run  # loads pandas
 
-    with alone("ajet.train"):  # a notebook's cells may be run anew
-        named = name_workflow(workflow)
-    arguments = arguments_of(overrides, settings)
-    check_named_once(named.overrides, arguments, name="ajet.train")
-    asked = [*named.overrides, *arguments]
-    call = Invocation(name="ajet.train", config_name="train", overrides=asked, source=named.source)
-    return read_run(run_call(call, load, train))
+    return read_run(run_of_workflow(workflow, overrides, settings, config_name="train", load=load, action=train))
 
 
 def command() -> NoReturn:

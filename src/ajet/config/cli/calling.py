@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ajet.config.cli.arguments import CommandLine, overrides_of, quoted, read
 from ajet.config.cli.checking import check_ahead
+from ajet.config.cli.commands import command_of
 from ajet.config.cli.ending import ending_signals, run_on_own_thread
 from ajet.config.cli.latest import with_latest
 from ajet.config.cli.process import interrupt
@@ -69,7 +70,41 @@ def arguments_of(overrides: Sequence[object], settings: Mapping[str, object]) ->
     return [*map(str, overrides), *overrides_of(settings)]
 
 
-def check_named_once(named: Sequence[str], asked: Sequence[str], *, name: str) -> None:
+def run_of_workflow(
+    workflow: object,
+    overrides: Sequence[str],
+    settings: Mapping[str, object],
+    *,
+    config_name: str,
+    load: Callable[[DictConfig, Sequence[str]], C],
+    action: Callable[[C], object],
+) -> Path:
+    """Do what a command would that plays a workflow; returns the directory that it wrote.
+
+    Args:
+        workflow: as `name_workflow` takes it.
+        overrides: as on the command line.
+        settings: overrides as keyword arguments.
+        config_name: the primary YAML file.
+        load: as `run_entry` takes it.
+        action: likewise.
+
+    Raises:
+        AjetError: as `run_call`.
+    """
+    from ajet.workflows.naming import name_workflow  # loads pydantic
+
+    name = f"ajet.{command_of(config_name)}"
+    with alone(name):  # a notebook's cells may be run anew
+        named = name_workflow(workflow)
+    arguments = arguments_of(overrides, settings)
+    _check_named_once(named.overrides, arguments, name=name)
+    asked = [*named.overrides, *arguments]
+    call = Invocation(name=name, config_name=config_name, overrides=asked, source=named.source)
+    return run_call(call, load, action)
+
+
+def _check_named_once(named: Sequence[str], asked: Sequence[str], *, name: str) -> None:
     """Refuse a second workflow among the overrides beside the one that the call was given.
 
     Raises:
