@@ -115,6 +115,10 @@ class RunInterruptedError(AjetError):
         return str(self.args[0])
 
 
+class InterruptedEarlyError(RunInterruptedError):
+    """The same before anything was trained or played, so that there is nothing to resume."""
+
+
 class UserInterrupt(KeyboardInterrupt):
     """The user pressed Ctrl-C, or the system asked the process to end by SIGTERM or SIGHUP. Raised by ajet's signal
     handlers alone: any other `KeyboardInterrupt` was raised by some code, and is a mistake of that code."""

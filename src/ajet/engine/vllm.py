@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from ajet.config.cli.ending import held_back
 from ajet.config.fields import named
 from ajet.engine.base import SamplingRequest, checked_weights
 from ajet.engine.stepped import SteppedEngine, torch_threads
@@ -79,11 +80,12 @@ class VllmEngine(SteppedEngine):
     ) -> None:
         super().__init__(max_context=max_context, num_threads=num_threads)
         _prepare_process()
-        from vllm import SamplingParams
-        from vllm.engine.arg_utils import EngineArgs
-        from vllm.inputs import tokens_input
-        from vllm.platforms import current_platform
-        from vllm.sampling_params import RequestOutputKind
+        with held_back():
+            from vllm import SamplingParams
+            from vllm.engine.arg_utils import EngineArgs
+            from vllm.inputs import tokens_input
+            from vllm.platforms import current_platform
+            from vllm.sampling_params import RequestOutputKind
 
         self._sampling_params = SamplingParams
         self._final_only = RequestOutputKind.FINAL_ONLY

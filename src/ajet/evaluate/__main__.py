@@ -11,6 +11,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, NoReturn
 
 from ajet.config.cli.calling import Invocation, arguments_of, run_call
+from ajet.config.cli.ending import beginning, held_back
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import run_as_process
 from ajet.config.compose import load_evaluation
@@ -44,9 +45,12 @@ def load(tree: DictConfig, overrides: Sequence[str]) -> EvaluateConfig:
 def evaluate(config: EvaluateConfig) -> None:
     """Evaluate as the configuration says."""
     # Loads torch, vLLM and AgentScope: only once the configuration is known to work.
-    from ajet.assemble import build_evaluation
+    with beginning("episode", "played"):
+        with held_back():
+            from ajet.assemble import build_evaluation
 
-    build_evaluation(config).run()
+        prepared = build_evaluation(config)
+    prepared.run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from ajet.config.cli.calling import run_of_workflow
+from ajet.config.cli.ending import beginning, held_back
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import run_as_process
 from ajet.config.compose import load_play
@@ -34,9 +35,12 @@ def load(tree: DictConfig, overrides: Sequence[str]) -> PlayConfig:
 def play(config: PlayConfig) -> None:
     """Play as the configuration says."""
     # Loads torch, an engine and AgentScope: only once the configuration is known to work.
-    from ajet.assemble import build_play
+    with beginning("episode", "played"):
+        with held_back():
+            from ajet.assemble import build_play
 
-    build_play(config).run()
+        prepared = build_play(config)
+    prepared.run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

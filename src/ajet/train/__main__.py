@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ajet.config.cli.calling import run_of_workflow
-from ajet.config.cli.ending import ending_signals
+from ajet.config.cli.ending import beginning, ending_signals, held_back
 from ajet.config.cli.entry import run_entry
 from ajet.config.cli.process import interrupt, run_as_process
 from ajet.config.compose import load_training
@@ -58,12 +58,15 @@ def train(config: Config) -> float | None:
         record_code(config, run_dir)
         save(config, run_dir / "config.yaml")
         # Loads torch, vLLM and AgentScope: only once the configuration is known to work.
-        from ajet.assemble.trainer import build_trainer
-        from ajet.train.ranks import joined
+        with beginning("step", "trained"), held_back():
+            from ajet.assemble.trainer import build_trainer
+            from ajet.train.ranks import joined
 
         with joined() as ranks:
-            ranks.of_the_first(config.run_dir)
-            return build_trainer(config, ranks).run()
+            with beginning("step", "trained"):
+                ranks.of_the_first(config.run_dir)
+                trainer = build_trainer(config, ranks)
+            return trainer.run()
 
 
 def train_beside_the_first() -> int:

@@ -234,11 +234,11 @@ def _check_ours(overrides: Sequence[str], name: str) -> None:
 def _placed(call: Invocation, command: CommandLine, load: Callable[[DictConfig, Sequence[str]], C]) -> list[str]:
     """Overrides that name everything, checked; a source without a file is written where the run will be."""
     if call.source is None:
-        return check_ahead(call.config_name, command, load, resumed_sweep=None)[0]
+        return check_ahead(call.config_name, command, load, resumed_sweep=None).overrides
     with TemporaryDirectory() as folder:
         entry = f"workflow.entry={quoted(call.source.write(Path(folder)))}"
         checked = replace(command, overrides=[*command.overrides, entry])
-        placed, _ = check_ahead(call.config_name, checked, load, resumed_sweep=None)
+        placed = check_ahead(call.config_name, checked, load, resumed_sweep=None).overrides
     run_dir = Path(compose_tree(placed, config_name=call.config_name).hydra.run.dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     written = f"workflow.entry={quoted(call.source.write(run_dir))}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ajet.config.cli.arguments import CommandLine, quoted
-from ajet.config.cli.placing import place_run, place_sweep
+from ajet.config.cli.placing import Placed, place_run, place_sweep
 from ajet.config.compose import compose_tree, with_folder
 from ajet.config.hydra_private import grid_jobs
 from ajet.config.options import parsed
@@ -36,8 +37,8 @@ def check_ahead(
     command: CommandLine,
     load: Callable[[DictConfig, Sequence[str]], C],
     resumed_sweep: Path | None,
-) -> tuple[list[str], Path | None]:
-    """Validate every job of the command line; returns Hydra's overrides, and the sweep's directory if it is one."""
+) -> Placed:
+    """Validate every job of the command line; returns where its output goes."""
     overrides, flags = command.overrides, command.flags
     fixed = [str(item.input_line) for item in parsed(overrides) if not item.is_sweep_override()]
     tree = compose_tree(fixed if flags.multirun else overrides, config_name=config_name, config_dir=flags.config_dir)
@@ -46,7 +47,8 @@ def check_ahead(
         kind = OmegaConf.select(tree, "sweep.kind")
         if kind not in (None, "grid"):
             raise ConfigError(f"sweep={kind} has no effect on a single run: add -m, or drop it")
-        return [*place_run(tree, overrides), *with_folder(overrides, flags.config_dir)], None
+        place = place_run(tree, overrides)
+        return replace(place, overrides=[*place.overrides, *with_folder(overrides, flags.config_dir)])
     if OmegaConf.select(tree, "resume") is not None:
         raise ConfigError("resume continues one run, or a sweep by its directory: drop -m")
     check_search(tree)
@@ -65,7 +67,8 @@ def check_ahead(
     else:
         check_repeatable(tree)
     placed = [override for override in overrides if not override.startswith("hydra.sweep.dir=")]
-    return [f"hydra.sweep.dir={quoted(str(sweep))}", *with_folder(placed, flags.config_dir)], sweep
+    asked = [f"hydra.sweep.dir={quoted(str(sweep))}", *with_folder(placed, flags.config_dir)]
+    return Placed(overrides=asked, sweep=sweep)
 
 
 def _refuse_unused(configs: Sequence[object], overrides: Sequence[Sequence[str]], *, is_sweep: bool) -> None:

@@ -17,7 +17,7 @@ from contextvars import ContextVar, copy_context
 from types import FrameType
 from typing import TypeVar
 
-from ajet.errors import UserInterrupt
+from ajet.errors import InterruptedEarlyError, UserInterrupt
 
 T = TypeVar("T")
 
@@ -58,6 +58,47 @@ def ending_signals(handle: Callable[[int], None]) -> Iterator[None]:
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Around the import of a library whose C++ calls Python: what a signal handler raised there would abort it all.
+
+    A signal is heard once the block is over, a second one at once.
+    """
+    heard: list[int] = []
+
+    def handle(signum: int) -> None:
+        heard.append(signum)
+        if len(heard) > 1:
+            raise UserInterrupt(signum)
+
+    with ending_signals(handle):
+        yield
+    if heard:
+        signal.raise_signal(heard[0])
+
+
+@contextmanager
+def beginning(first: str, done: str) -> Iterator[None]:
+    """Around what comes before a run's first step: a signal that ends it there is one sentence.
+
+    Args:
+        first: what would have come, e.g. `step`.
+        done: what would have been done, e.g. `trained`.
+
+    Raises:
+        InterruptedEarlyError: it was interrupted.
+    """
+    try:
+        yield
+    except UserInterrupt as stop:
+        raise InterruptedEarlyError(interrupted_before(first, done), stop.signum) from None
+
+
+def interrupted_before(first: str, done: str) -> str:
+    """The sentence on a command that was interrupted before it began; arguments as `beginning`."""
+    return f"interrupted before the first {first}; nothing was {done}"
 
 
 class Relay:

@@ -12,8 +12,8 @@ import signal
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from string import Template
@@ -29,8 +29,9 @@ from ajet.config.cli.arguments import read
 from ajet.config.cli.calling import alone
 from ajet.config.cli.checking import check_ahead
 from ajet.config.cli.commands import command_of
-from ajet.config.cli.ending import ending_signals
+from ajet.config.cli.ending import ending_signals, interrupted_before
 from ajet.config.cli.latest import with_latest
+from ajet.config.cli.placing import remove_unused
 from ajet.config.cli.process import interrupt
 from ajet.config.explain import explain
 from ajet.config.hardware import prepare_process
@@ -39,7 +40,7 @@ from ajet.config.store import SCHEMAS, conf_dir, group_options, groups, register
 from ajet.config.sweeps.command import outcome, repeated_arguments, resume_command, sweep_to_resume
 from ajet.config.sweeps.job import SweepJob, run_sweep_job
 from ajet.config.user_code.lines import one_line
-from ajet.errors import AjetError, ConfigError, RunInterruptedError, UserInterrupt, is_users
+from ajet.errors import AjetError, ConfigError, InterruptedEarlyError, RunInterruptedError, UserInterrupt, is_users
 from ajet.tracking.files.provenance import asked
 from ajet.tracking.files.writing import refusal
 
@@ -74,6 +75,7 @@ def _exit_code_of(
 ) -> int:
     """`run_entry`'s work, and a sentence for whatever keeps it from being done."""
     overrides: list[str] = []
+    job = _Job(load, action)
     try:
         command = read(argv)
         overrides = command.overrides
@@ -90,21 +92,32 @@ def _exit_code_of(
         if sweep is not None:
             command = read(repeated_arguments(sweep, overrides, config_name))
             overrides = command.overrides
-        placed, sweep = check_ahead(config_name, command, load, resumed_sweep=sweep)
-        asked.set([sys.argv[0], *placed, *command.flag_arguments])
-        if sweep is None:
-            job = _Job(load, action)
-            run_jobs(config_name, job, placed)
-            return job.exit_code
-        return _run_sweep(config_name, load, action, placed, sweep)
+        placed = check_ahead(config_name, command, load, resumed_sweep=sweep)
+        asked.set([sys.argv[0], *placed.overrides, *command.flag_arguments])
+        if placed.sweep is not None:
+            return _run_sweep(config_name, load, action, placed.overrides, placed.sweep)
+        with _removed_if_unused(placed.made, job):
+            run_jobs(config_name, job, placed.overrides)
+        return job.exit_code
     except (AjetError, HydraException, OmegaConfBaseException) as error:
         _report(explain(error, SCHEMAS[config_name], overrides))
         return _exit_code(error) if isinstance(error, AjetError) else 2
     except UserInterrupt as stop:
-        _report("interrupted")
+        first = ("step", "trained") if config_name == "train" else ("episode", "played")
+        _report(interrupted_before(*first) if job.left_nothing else "interrupted")
         return 128 + stop.signum
     except (OSError, SystemExit, KeyboardInterrupt) as error:
         return _failed(error)
+
+
+@contextmanager
+def _removed_if_unused(made: Path | None, job: _Job[C]) -> Iterator[None]:
+    """Around a job in a directory that was made for it: one that was interrupted early leaves none."""
+    try:
+        yield
+    finally:
+        if made is not None and job.left_nothing:
+            remove_unused(made)
 
 
 def _failed(error: BaseException) -> int:
@@ -165,13 +178,18 @@ class _Job(Generic[C]):
     def __init__(self, load: Callable[[DictConfig, Sequence[str]], C], action: Callable[[C], float | None]) -> None:
         """As `run_entry`."""
         self.exit_code = 0
+        self.left_nothing = True
+        """Whether it has not begun, or was interrupted before there was anything to keep."""
         self._load, self._action = load, action
 
     def __call__(self, tree: DictConfig) -> float | None:
         """Run; returns the score."""
         try:
-            return self._action(self._load(tree, list(HydraConfig.get().overrides.task)))
+            config = self._load(tree, list(HydraConfig.get().overrides.task))
+            self.left_nothing = False
+            return self._action(config)
         except AjetError as error:
+            self.left_nothing = isinstance(error, InterruptedEarlyError)
             _report(" ".join(str(error).split()))
             self.exit_code = _exit_code(error)
         except (OSError, SystemExit, KeyboardInterrupt) as error:

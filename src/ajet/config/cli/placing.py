@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -14,11 +16,27 @@ from ajet.config.cli.arguments import quoted
 from ajet.config.sweeps.records import is_sweep
 from ajet.errors import ConfigError, StorageError
 from ajet.tracking.files.attempts import can_restart
+from ajet.tracking.files.checkpoints import TOKENIZER
 from ajet.tracking.files.writing import reason
 
+_BEGINNING = (".hydra", ".lock", ".lock.json", "code.json", "config.yaml", "provenance.json", TOKENIZER)
+"""What lies in a run's directory before anything is trained or played, besides its log."""
 
-def place_run(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
-    """Overrides that place a run: in a directory that no other has, or in the one that is resumed.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """Where a command's output goes."""
+
+    overrides: list[str]
+    """Hydra's, which say so."""
+    made: Path | None = None
+    """The run's directory, where it was made for it."""
+    sweep: Path | None = None
+    """The sweep's directory, if it is one."""
+
+
+def place_run(tree: DictConfig, overrides: Sequence[str]) -> Placed:
+    """Place a run: in a directory that no other has, or in the one that is resumed.
 
     Raises:
         ConfigError: the directory holds a run already, or two are named.
@@ -34,7 +52,7 @@ def place_run(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
             _make(Path(resume), exist_ok=True)
         # The first start's record stays; each resume adds its own beside it.
         record = f".hydra/resumed_{datetime.now():%Y-%m-%d_%H-%M-%S}"
-        return [f"hydra.run.dir={quoted(resume)}", f"hydra.output_subdir={record}"]
+        return Placed(overrides=[f"hydra.run.dir={quoted(resume)}", f"hydra.output_subdir={record}"])
     directory = Path(tree.hydra.run.dir)
     chosen = _names(overrides, "run_dir")
     if chosen:
@@ -42,9 +60,17 @@ def place_run(tree: DictConfig, overrides: Sequence[str]) -> list[str]:
     if chosen or _names(overrides, "hydra.run.dir"):
         if (directory / "config.yaml").is_file() and not can_restart(directory, trains="num_episodes" not in tree):
             raise ConfigError(f"{directory} holds a run already: resume={directory} continues it")
+        made = None if directory.exists() else directory
         _make(directory, exist_ok=True)
-        return [f"hydra.run.dir={quoted(str(directory))}"] if chosen else []
-    return [f"hydra.run.dir={quoted(str(_claim(directory)))}"]
+        return Placed(overrides=[f"hydra.run.dir={quoted(str(directory))}"] if chosen else [], made=made)
+    made = _claim(directory)
+    return Placed(overrides=[f"hydra.run.dir={quoted(str(made))}"], made=made)
+
+
+def remove_unused(made: Path) -> None:
+    """Take away the directory of a run that was interrupted before it began, unless it holds more than a beginning."""
+    if made.is_dir() and all(path.name in _BEGINNING or path.suffix == ".log" for path in made.iterdir()):
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def place_sweep(tree: DictConfig, overrides: Sequence[str]) -> Path:
