@@ -98,6 +98,10 @@ _SUMMARY = (
     ("`wall_time_s`", "Seconds by phase, those before a resume included."),
     ("`peak_memory_gib`", "Most memory that the process held, GiB; GPU memory is not counted."),
     ("`largest_pack`", "Tokens of the largest pack of the steps since the last start."),
+    (
+        "`planned_gib`, `measured_gib`",
+        "The largest peak as planned for that pack, and as it was; of the GPU, if one is used.",
+    ),
     ("`confidence`", "Coverage of the intervals."),
     ("`before`, `after`", "The evaluations of the starting and the final policy, if there were any."),
     ("`comparison`", "Both and their paired difference, by measure."),

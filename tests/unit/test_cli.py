@@ -258,6 +258,7 @@ def test_where_there_is_no_run_latest_says_so(arguments: list[str], tmp_path: Pa
     [
         ("ajet ev", ["evaluate"]),
         ("ajet train opponent=f", ["opponent=frozen"]),
+        ("ajet plan hardware=gpu_1", ["hardware=gpu_1"]),
         ("ajet train workflow=signals rollout.num", ["rollout.num_tasks="]),
         ("ajet rollout num_ep", ["num_episodes="]),
         ("ajet evaluate confid", ["confidence="]),

@@ -69,12 +69,13 @@ TABLE: dict[str, set[str]] = {
     "rollout": SPEAKING | THREADS | {"data", "rollout.agents", "rollout.opponents", "rollout.judges"},
     "evaluate": {"records", "evaluate.statistics", "config", "config.sweeps.records", "data", "rollout", "tracking"}
     | {"rollout.opponents"},
-    "train": PLAYING | {"train.timeline", "train.algorithms", "tracking", "evaluate", "engine.families"},
+    "train": PLAYING | {"plan.parts", "train.timeline", "train.algorithms", "tracking", "evaluate", "engine.families"},
     "plan": {"config", "engine.base", "engine.packaged", "plan.parts", "tracking", "train"},
     "analysis": {"records", "evaluate.statistics", "train.timeline", "tracking.store", "config.sweeps.records"}
     | {"config.renamed"},
     "report": {
         "records",
+        "plan.parts",
         "analysis",
         "evaluate.statistics",
         "tracking.store",

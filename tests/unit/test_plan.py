@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.integration.tiny_model import build_tiny_model, save_tiny_model
+from tests.model_families import tiny_model
 from tests.sentences import names
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -22,8 +23,19 @@ from ajet.errors import ConfigError, RunDirectoryError
 from ajet.plan.__main__ import main
 from ajet.plan.fitting import nearest_fitting, refusal_of, why_not
 from ajet.plan.machine import Machine, memory_of, this_machine
-from ajet.plan.parts import FLOAT32, GIB, PHASES, MemoryPlan, ModelShape, Setup, Sizing, memory_plan, sizing_from_json
-from ajet.plan.planning import plan_of
+from ajet.plan.parts import (
+    FLOAT32,
+    GIB,
+    PHASES,
+    MemoryPlan,
+    ModelShape,
+    Setup,
+    Sizing,
+    memory_plan,
+    planned_words,
+    sizing_from_json,
+)
+from ajet.plan.planning import plan_of, planned
 from ajet.plan.setup import setup_of
 from ajet.plan.shapes import local_model, model_shape
 from ajet.plan.speed import operations_per_token, read_run, scaled_seconds
@@ -58,6 +70,7 @@ ON_CPU = Setup(
     has_reference=False,
     mixed_precision=False,
     gradient_checkpointing=False,
+    num_shards=1,
     pack_tokens=2048,
     branching_tokens=2048,
 )
@@ -208,6 +221,22 @@ def test_a_model_that_does_not_run_without_weights_is_still_counted(tmp_path: Pa
     assert shape.num_parameters > 2 * 32 * 32 and memory_plan(shape, ON_CPU).certain_gib > 1.0
 
 
+@pytest.mark.parametrize("family", ["gpt2", "gemma2", "mamba", "llama4_text", "deepseek_v3", "falcon_h1", "gpt_oss"])
+def test_any_architecture_has_a_plan(family: str, tmp_path: Path) -> None:
+    model = tiny_model(family)
+    model.config.save_pretrained(tmp_path)
+    shape = model_shape(str(tmp_path), LoraConfig(), dtype="float32")
+    assert shape.num_parameters == sum(weight.numel() for weight in model.parameters())
+    assert memory_plan(shape, ON_CPU).largest_gib > 1.0
+
+
+def test_processes_that_share_out_weights_hold_a_part_each() -> None:
+    whole, half = memory_plan(SMOLLM2, ON_CPU), memory_plan(SMOLLM2, replace(ON_CPU, num_shards=2))
+    for name in ("training: weights", "training: gradients", "training: Adam's moments"):
+        assert part(half, name) == pytest.approx(part(whole, name) / 2)
+    assert part(half, "engine: weights") == part(whole, "engine: weights")
+
+
 def test_the_memory_of_a_container_is_its_limit(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:       16777216 kB\nMemAvailable:    8388608 kB\nSwapFree:              0 kB\n")
@@ -244,13 +273,13 @@ def machine_of(gib: float) -> Machine:
 def test_what_is_offered_fits_by_the_same_computation(gib: float, model_dir: Path) -> None:
     config, machine = config_of(model_dir), machine_of(gib)
 
-    def planned(other: Config) -> MemoryPlan:
+    def plan(other: Config) -> MemoryPlan:
         return plan_of(other, str(model_dir), machine)
 
-    found = nearest_fitting(config, machine, planned)
+    found = nearest_fitting(config, machine, plan)
     assert found is not None
     settings, need = found
-    assert planned(config_of(model_dir, *settings)).largest_gib == pytest.approx(need)
+    assert plan(config_of(model_dir, *settings)).largest_gib == pytest.approx(need)
     assert need <= gib
 
 
@@ -262,6 +291,14 @@ def test_a_run_that_cannot_fit_is_refused_with_what_would(model_dir: Path) -> No
     nowhere = machine_of(0.5)
     said = refusal_of(config, plan, nowhere, lambda other: plan_of(other, str(model_dir), nowhere))
     assert said is not None and "nor does anything smaller" in said
+
+
+def test_a_run_is_refused_before_it_loads_anything(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 65_536, "intermediate_size": 262_144, "num_hidden_layers": 4, "vocab_size": 1_000}
+    heads = {"num_attention_heads": 512, "num_key_value_heads": 512, "head_dim": 128}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3", **sizes, **heads}))
+    with pytest.raises(ConfigError, match=r"at least .* GiB .* this machine has"):
+        planned(config_of(tmp_path), str(tmp_path))
 
 
 def test_what_may_fit_is_not_refused_but_warned_of(model_dir: Path) -> None:
@@ -289,6 +326,10 @@ def test_a_plan_is_read_back_as_it_was_written(model_dir: Path) -> None:
     assert content["peak_gib"]["update"] == pytest.approx(sizing.plan().peak_gib("update"))
 
 
+def test_a_run_says_how_far_its_plan_was_off() -> None:
+    assert names(planned_words(4.0, 4.4, 961), "4.4 GiB ... 4.0 ... 961 tokens ... 10%")
+
+
 def test_the_command_prints_parts_and_whether_they_fit(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["workflow=signals"]) == 0
     said = capsys.readouterr().out
@@ -299,7 +340,10 @@ def test_the_command_prints_parts_and_whether_they_fit(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["workflow=signals", "algorithm.learning_rate=1e-6", "model.path=nobody/nothing"], "model.path=nobody/nothing ... cache"),
+        (
+            ["workflow=signals", "algorithm.learning_rate=1e-6", "model.path=nobody/nothing"],
+            "model.path=nobody/nothing ... cache",
+        ),
         (["workflow=signals", "-m"], "-m ... one run"),
         (["workflow=chess"], "workflow"),
         (["workflow=signals", "from_run=nowhere"], "nowhere"),

@@ -105,6 +105,15 @@ def test_the_answer_comes_first_with_its_interval(tmp_path: Path) -> None:
     assert text.index("seer: training raised") < text.index("Learning curves") < text.index("What was run")
 
 
+def test_how_far_the_plan_was_off_is_one_line(tmp_path: Path) -> None:
+    run = evaluated_run(tmp_path / "run")
+    assert "were planned" not in report(run).text
+    summary = json.loads((run / "summary.json").read_text())
+    planned = {"planned_gib": 4.0, "measured_gib": 4.4, "largest_pack": 961}
+    (run / "summary.json").write_text(json.dumps(summary | planned))
+    assert "Memory: 4.4 GiB at most, where 4.0 were planned" in report(run).text
+
+
 def test_a_difference_that_is_not_shown_says_what_it_would_take(tmp_path: Path) -> None:
     lead = report_page(evaluated_run(tmp_path / "run", num_won=1)).lead[0]
     assert lead.startswith("seer: no difference is shown: +0.100, from 0.000 to 0.100")

@@ -17,12 +17,13 @@ from ajet.config.hardware import HardwareConfig
 from ajet.config.root import Config
 from ajet.data.source import TaskSource
 from ajet.engine.base import Engine
+from ajet.plan.planning import planned
 from ajet.rollout.runner import GRACE_S
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.console import Display, make_display
 from ajet.tracking.files.checkpoints import TOKENIZER, damage, seal, step_of
 from ajet.tracking.files.provenance import write_provenance
-from ajet.tracking.files.writing import writing
+from ajet.tracking.files.writing import write_json, writing
 from ajet.tracking.loggers import CompositeLogger, MetricLogger
 from ajet.tracking.store import TrajectoryStore
 from ajet.train.algorithms.rule import LearningRule
@@ -51,10 +52,15 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
     rule = tried_rule(config.algorithm)
     model_path = find_model(config.model, config.engine, config.hardware)
     check_training(config.algorithm, config.model.lora, model_path)
+    sizing, warning = planned(config, model_path)
     parts = make_episode_parts(config, workflow, make_renderer(model_path))
     tasks = _tried_tasks(config)
     display = make_display(config.logger.console if ranks.is_first else "none")
+    if warning is not None:
+        display.say(warning)
     checkpoints, checkpoint = _open_run_dir(config, model_path, display, ranks)
+    if ranks.is_first:
+        write_json(Path(config.run_dir) / "plan.json", sizing.to_json())
     with ExitStack() as opened:
         own_logger = _own_logger(config, checkpoint, opened) if ranks.is_first else None
         display.say("loading the model and the engine")
@@ -85,6 +91,7 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
             store=TrajectoryStore(Path(config.run_dir) / "trajectories"),
             logger=logger,
             display=display,
+            sizing=sizing,
             close=opened.pop_all().close,
         )
 

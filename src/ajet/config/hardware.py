@@ -50,14 +50,19 @@ def rank_and_size() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def local_rank_and_size() -> tuple[int, int]:
+    """The same among the processes of the run on this machine."""
+    rank, size = (int(os.environ.get(name, missing)) for name, missing in _OF_THIS_MACHINE)
+    return rank, size
+
+
 def prepare_process() -> None:
     """Set `PROCESS_ENVIRONMENT` where the user has not, and let each of several ranks see its own GPUs. Where torch is
     loaded already, as it may be in a notebook, some of it comes too late: runs are slower then, their numbers the
     same."""
     for name, value in PROCESS_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    local_rank, local_size = (int(os.environ.get(name, missing)) for name, missing in _OF_THIS_MACHINE)
-    own = share_of_gpus(visible_gpus(), local_rank, local_size)
+    own = share_of_gpus(visible_gpus(), *local_rank_and_size())
     if own is not None:
         os.environ[_VISIBLE] = ",".join(own)
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from ajet.config.cli.arguments import read
 from ajet.config.cli.latest import with_latest
 from ajet.config.compose import compose
-from ajet.config.hardware import prepare_process, rank_and_size
+from ajet.config.hardware import local_rank_and_size, prepare_process
 from ajet.config.root import Config
 from ajet.errors import AjetError, ConfigError
 from ajet.tracking.files.finding import named_run
 
 FROM_RUN = "from_run="
+TAKEN = ("--config-dir", "-cd")
 HELP = """\
 What a run will need, before anything is loaded: memory by part, and seconds a step.
 
@@ -39,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command.flags.help:
             print(HELP, end="")
             return 0
-        others = [flag for flag in command.flag_arguments if flag != "--config-dir" and flag.startswith("-")]
+        flags = [flag.partition("=")[0] for flag in command.flag_arguments if flag.startswith("-")]
+        others = [flag for flag in flags if flag not in TAKEN]
         if others:
             raise ConfigError(
                 f"{others[0]}: a plan is of one run and takes --config-dir and --help; train takes others"
@@ -77,7 +79,7 @@ def show(config: Config, from_run: Path | None) -> str | None:
     from ajet.plan.words import machine_words, memory_table, pack_words, seconds_words, speed_words
 
     model_path, hardware = local_model(config.model), config.hardware
-    machine = this_machine(hardware.device, num_processes=rank_and_size()[1])
+    machine = this_machine(hardware.device, num_processes=local_rank_and_size()[1])
     run = None if from_run is None else read_run(from_run)
     sizing = sizing_of(config, model_path, machine)
     if run is not None and run.largest_pack is not None:

@@ -101,6 +101,8 @@ class Setup:
     gradient_checkpointing: bool
     pack_tokens: int
     """Of the largest pack."""
+    num_shards: int
+    """Processes that the weights in training are shared out among, with `hardware.data_parallel=fsdp`; else 1."""
     branching_tokens: int
     """Of the largest pack that branches, and so needs a mask: `algorithm.max_pack_tokens` at most."""
 
@@ -183,6 +185,15 @@ def memory_plan(shape: ModelShape, setup: Setup) -> MemoryPlan:
     return MemoryPlan(parts=tuple(part for part in parts if part.gib > 0))
 
 
+def planned_words(planned_gib: float, measured_gib: float, largest_pack: int) -> str:
+    """What a run's largest peak was, against its plan."""
+    off = (measured_gib - planned_gib) / planned_gib if planned_gib else 0.0
+    return (
+        f"memory: {measured_gib:.1f} GiB at most, where {planned_gib:.1f} were planned for its largest pack of "
+        f"{largest_pack:,} tokens ({off:+.0%})"
+    )
+
+
 def _libraries(setup: Setup) -> Part:
     if setup.device == "cuda":
         return Part(name="CUDA context", gib=CUDA_CONTEXT_GIB, is_certain=False)
@@ -193,11 +204,16 @@ def _libraries(setup: Setup) -> Part:
 def _training(shape: ModelShape, setup: Setup) -> Iterable[Part]:
     """What stays from step to step, and gradients."""
     plain = shape.num_parameters * (setup.dtype_bytes if shape.num_adapter_parameters else FLOAT32)
-    yield _part("training: weights", plain + shape.num_adapter_parameters * FLOAT32)
-    yield _part("training: gradients", shape.num_trained * FLOAT32, phases=("update",))
-    yield _part("training: Adam's moments", MOMENTS * shape.num_trained * FLOAT32)
+    mine = 1 / setup.num_shards
+    yield _part("training: weights", mine * (plain + shape.num_adapter_parameters * FLOAT32))
+    yield _part("training: gradients", mine * shape.num_trained * FLOAT32, phases=("update",))
+    yield _part("training: Adam's moments", mine * MOMENTS * shape.num_trained * FLOAT32)
     if setup.has_reference:
-        yield _part("training: reference model", shape.num_parameters * setup.dtype_bytes)
+        yield _part("training: reference model", mine * shape.num_parameters * setup.dtype_bytes)
+    if setup.num_shards > 1:
+        below = (shape.num_parameters - shape.num_head_parameters) / shape.num_layers
+        gathered = (shape.num_head_parameters + below) * FLOAT32
+        yield _part("update: a layer's weights, gathered", gathered, phases=("update",), is_certain=False)
 
 
 def _update(shape: ModelShape, setup: Setup) -> Iterable[Part]:
@@ -208,11 +224,16 @@ def _update(shape: ModelShape, setup: Setup) -> Iterable[Part]:
     in_flight = 0 if shape.num_adapter_parameters else shape.num_head_parameters
     head = (LOGIT_COPIES * logits + in_flight) * FLOAT32
     yield _part("update: logits and the head's gradient", head, phases=("update",), is_certain=False)
-    if setup.mixed_precision:
+    if _computes_lower(shape, setup):
         copies = (shape.num_parameters - shape.num_head_parameters) * FLOAT32 // 2
         yield _part("update: weights in bf16", copies, phases=("update",), is_certain=False)
     if setup.device == "cpu":
         yield _part("update: freed and not reused", held * NOT_REUSED, phases=("update",), is_certain=False)
+
+
+def _computes_lower(shape: ModelShape, setup: Setup) -> bool:
+    """Whether float32 weights are computed with in bf16; below adapters they may be bf16 themselves, and counted so."""
+    return setup.mixed_precision and (not shape.num_adapter_parameters or setup.dtype_bytes == FLOAT32)
 
 
 def activation_bytes(shape: ModelShape, setup: Setup) -> float:
@@ -223,7 +244,7 @@ def activation_bytes(shape: ModelShape, setup: Setup) -> float:
 
 
 def _kept(shape: ModelShape, setup: Setup, num_tokens: int, masked: int) -> float:
-    share = AUTOCAST_SHARE if setup.mixed_precision else 1.0
+    share = AUTOCAST_SHARE if _computes_lower(shape, setup) else 1.0
     of_layers = (shape.kept_per_token or 0) * share * num_tokens + masked**2 * FLOAT32 * shape.num_layers
     if not setup.gradient_checkpointing:
         return of_layers
@@ -262,6 +283,9 @@ def _publishing(shape: ModelShape, setup: Setup) -> Iterable[Part]:
     if shape.num_adapter_parameters:
         merged = shape.num_adapted_parameters * (FLOAT32 + max(FLOAT32, setup.dtype_bytes))
         yield _part("publishing: merged layers", merged, phases=phases, is_certain=False)
+    if setup.num_shards > 1:
+        together = shape.num_parameters * FLOAT32
+        yield _part("publishing: weights put together", together, phases=phases, is_certain=False)
     if setup.engine in ENGINES:
         loaded = shape.num_head_parameters * setup.dtype_bytes
         yield _part("publishing: a layer on its way", loaded, phases=phases, is_certain=False)

@@ -15,6 +15,7 @@ from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from ajet.config.fields import PACKAGED_PREFIX
 from ajet.config.model import LoraConfig, ModelConfig, resolve_model_path
@@ -145,8 +146,10 @@ def _given_back(tensor: Tensor) -> Tensor:
 
 
 def _kv_per_token(text: Any) -> int:
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    """Of the architectures that have them by the usual names; 0 for layers that carry a state instead."""
+    queries = getattr(text, "num_attention_heads", None) or 0
+    heads = getattr(text, "num_key_value_heads", None) or queries
+    size = getattr(text, "head_dim", None) or (text.hidden_size // queries if queries else 0)
     return int(2 * text.num_hidden_layers * heads * size)
 
 
@@ -168,4 +171,6 @@ def _attention(module: nn.Module, q: Tensor, k: Tensor, v: Tensor, *rest: Any, *
     return out.transpose(1, 2).contiguous(), None
 
 
+# Converting a packaged model takes a moment; bars for it would tear up the table.
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 AttentionInterface.register(COUNTED_ATTENTION, _attention)

@@ -19,7 +19,8 @@ from ajet.tracking.files.reading import damaged, read_json, read_metric_lines
 USED_SHARE = 0.4
 """Of the speed of one large product of matrices, what a forward and backward pass comes to: assumed; SmolLM2 on two
 busy cores had .2 to .4 (docs/plan.md)."""
-_SIDE, _SECONDS = 1024, 0.3
+_SIDE = {"cpu": 512, "cuda": 8192}
+_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ def operations_per_second(device: str, *, num_threads: int | None, mixed_precisi
     before = torch.get_num_threads()
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    side = _SIDE * (8 if device == "cuda" else 1)
+    side = _SIDE[device]
     a = torch.ones(side, side, device=device, dtype=torch.bfloat16 if mixed_precision else torch.float32)
     try:
         float((a @ a)[0, 0])  # the first one prepares

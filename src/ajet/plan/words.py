@@ -85,6 +85,6 @@ def speed_words(operations_per_token: float, operations_per_second: float | None
     seconds = 1000 * operations_per_token / (operations_per_second * used_share)
     return (
         f"seconds a step: an update takes about {seconds:.2g} for each 1,000 unique tokens of its packs "
-        f"({operations_per_second / 1e9:,.0f} GFLOP/s measured now, {used_share:.0%} of them assumed to be used); how "
+        f"({operations_per_second / 1e9:,.3g} GFLOP/s measured now, {used_share:.0%} of them assumed to be used); how "
         "many there are, and how long playing takes, is the program's doing: from_run=<a run of before> tells"
     )

@@ -17,6 +17,7 @@ from ajet.analysis.plots import plot_budget, plot_credit, plot_rewards
 from ajet.analysis.runs import Run, Sweep
 from ajet.config.sweeps.records import JobRecord, is_sweep, read_jobs
 from ajet.evaluate.statistics import ratio_interval
+from ajet.plan.parts import planned_words
 from ajet.records import EPISODE_STATUSES
 from ajet.report.answer import estimate
 from ajet.report.page import Link, ReportTable, Section
@@ -169,7 +170,7 @@ def budget_section(runs: Sequence[Run]) -> Section:
     alone = len(runs) == 1
     return Section(
         title="Time and tokens",
-        notes=_score_per_token(runs[0]) if alone else (),
+        notes=[*_score_per_token(runs[0]), *_planned_memory(runs[0])] if alone else (),
         table=ReportTable(headings=headings, rows=rows),
         figure=plot_budget(runs[0].metrics, in_all=seconds_by_phase(runs[0])) if alone else None,
         caption="Seconds and tokens of every step.",
@@ -182,6 +183,14 @@ def seconds_by_phase(run: Run) -> dict[str, float]:
         return dict(run.summary["wall_time_s"])
     names = [name for name in run.metrics.columns if name.startswith("time/") and name != "time/step"]
     return {name.removeprefix("time/"): float(run.metrics[name].sum()) for name in names}
+
+
+def _planned_memory(run: Run) -> list[str]:
+    """How far the run's plan was off, once it has ended; earlier versions made none."""
+    planned, measured, pack = (run.summary.get(key) for key in ("planned_gib", "measured_gib", "largest_pack"))
+    if not isinstance(planned, int | float) or not isinstance(measured, int | float) or not isinstance(pack, int):
+        return []
+    return [f"M{planned_words(planned, measured, pack)[1:]}."]
 
 
 def _score_per_token(run: Run) -> list[str]:

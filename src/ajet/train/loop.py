@@ -26,6 +26,7 @@ from ajet.errors import (
     WorkflowError,
 )
 from ajet.evaluate.scores import Evaluation, score_groups
+from ajet.plan.parts import Sizing
 from ajet.records import EpisodeGroup
 from ajet.rollout.runtime import Interrupted
 from ajet.tracking.console import Display
@@ -60,6 +61,8 @@ class Trainer:
     store: TrajectoryStore
     logger: MetricLogger
     display: Display
+    sizing: Sizing
+    """What the run's memory was planned from."""
     close: Callable[[], None]
     """Ends loggers, engines and connections; called once, however the run ends."""
     num_skipped_in_a_row: int = 0
@@ -263,11 +266,14 @@ class Trainer:
             return score
         if after is not None:
             self.logger.log(self.state.num_steps_done, _eval_metrics(after))
+        memory = self.state.clock.memory
         summary = RunSummary(
             num_steps=self.state.num_steps_done,
             wall_time_s=dict(self.state.clock.run),
-            peak_memory_gib=self.state.clock.memory.peak_gib(),
+            peak_memory_gib=memory.peak_gib(),
             largest_pack=self.largest_pack,
+            planned_gib=self.sizing.with_pack(self.largest_pack).plan().largest_gib,
+            measured_gib=memory.gpu_peak_gib() if self.config.hardware.device == "cuda" else memory.peak_gib(),
             before=self.state.before,
             after=after,
             confidence=self.config.eval.confidence,

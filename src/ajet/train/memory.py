@@ -43,6 +43,7 @@ class PhaseMemory:
         self.step: dict[str, float] = {}
         """`memory/peak_<phase>`, and on a GPU `memory/gpu_peak_<phase>`, GiB."""
         self._peak_gib = peak_memory_gib()
+        self._gpu_peak_gib = 0.0
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -54,11 +55,16 @@ class PhaseMemory:
         finally:
             self._keep(f"memory/peak_{name}", peak_memory_gib())
             if torch.cuda.is_available():
+                self._gpu_peak_gib = max(self._gpu_peak_gib, peak_gpu_memory_gib())
                 self._keep(f"memory/gpu_peak_{name}", peak_gpu_memory_gib())
 
     def peak_gib(self) -> float:
         """The most that the process has held in the whole run so far; GPU memory is not counted."""
         return max(self._peak_gib, peak_memory_gib())
+
+    def gpu_peak_gib(self) -> float:
+        """The most that torch has allocated on the GPU in a phase of the run so far; 0 where there is none."""
+        return self._gpu_peak_gib
 
     def _keep(self, name: str, gib: float) -> None:
         self.step[name] = max(self.step.get(name, 0.0), gib)

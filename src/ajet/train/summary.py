@@ -10,6 +10,7 @@ from typing import Any
 from ajet.evaluate.scores import Evaluation
 from ajet.evaluate.summary import comparison, write_summary
 from ajet.evaluate.tables import results_table, times_table
+from ajet.plan.parts import planned_words
 from ajet.tracking.console import Display
 
 
@@ -24,6 +25,10 @@ class RunSummary:
     """The most that the process held; GPU memory is not counted."""
     largest_pack: int
     """Tokens of the largest pack that this process knew of."""
+    planned_gib: float
+    """What its largest peak was to be by its plan, with that pack, on the device where the model is."""
+    measured_gib: float
+    """What it was there."""
     before: Evaluation | None
     """Of the starting policy."""
     after: Evaluation | None
@@ -38,6 +43,8 @@ class RunSummary:
             "wall_time_s": dict(self.wall_time_s),
             "peak_memory_gib": self.peak_memory_gib,
             "largest_pack": self.largest_pack,
+            "planned_gib": self.planned_gib,
+            "measured_gib": self.measured_gib,
         }
         if self.after is not None:
             content["after"] = self.after.to_json()
@@ -48,4 +55,5 @@ class RunSummary:
         display.table(times_table(self.wall_time_s))
         write_summary(run_dir / "summary.json", content)
         display.say(f"peak memory {self.peak_memory_gib:.1f} GiB")
+        display.say(planned_words(self.planned_gib, self.measured_gib, self.largest_pack))
         display.say(f"run directory: {run_dir}")

@@ -32,6 +32,11 @@ RUN_FILES: tuple[RunFile, ...] = (
     RunFile(path="config.yaml", meaning="The resolved configuration: what `resume`, `evaluate` and analysis read."),
     RunFile(path="provenance.json", meaning="A list, one entry a start: command, commit, versions, machine."),
     RunFile(
+        path="plan.json",
+        meaning="What the run was to need, [as `ajet plan` computes it](../plan.md): GiB by part, peaks by phase for "
+        "the largest packs that the settings allow, and the counts that they come from.",
+    ),
+    RunFile(
         path="code.json",
         meaning="Which code and keys outside ajet the run used, signed with the user's own key, so that `resume` and "
         "`evaluate` run nothing of another user's unasked.",
