@@ -203,7 +203,7 @@ def test_a_run_interrupted_behind_its_first_evaluation_logs_it_once_it_is_resume
     config = compose(asked, run_dir=run)
     save(config, run / "config.yaml")
     trainer = build_trainer(config)
-    trainer.display = Interrupting()
+    trainer.play.display = Interrupting()
     with pytest.raises(RunInterruptedError, match="interrupted after step 0; the state is saved"):
         trainer.run()
     assert main([f"resume={run}", "trust_code=true"]) == 0
