@@ -340,10 +340,7 @@ def test_the_command_prints_parts_and_whether_they_fit(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (
-            ["workflow=signals", "algorithm.learning_rate=1e-6", "model.path=nobody/nothing"],
-            "model.path=nobody/nothing ... cache",
-        ),
+        (["workflow=signals", "model.path=nobody/nothing"], "model.path=nobody/nothing ... cache"),
         (["workflow=signals", "-m"], "-m ... one run"),
         (["workflow=chess"], "workflow"),
         (["workflow=signals", "from_run=nowhere"], "nowhere"),

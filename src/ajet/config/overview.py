@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ajet.config.root import Config
+from ajet.config.unknown_model import careful_note
 
 
 def overview(config: Config, *, num_processes: int = 1) -> list[str]:
@@ -33,6 +34,9 @@ def overview(config: Config, *, num_processes: int = 1) -> list[str]:
         "eval": evaluated,
         "run": config.run_dir if config.resume is None else f"{config.run_dir} (resumed)",
     }
+    note = careful_note(config)
+    if note is not None:
+        lines["note"] = note
     if num_processes == 1:
         del lines["processes"]
     return [f"{topic:<10} {line}" for topic, line in lines.items()]

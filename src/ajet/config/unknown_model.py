@@ -7,7 +7,6 @@ In: a configuration, and what the command line named. Out: the same with a learn
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,22 +25,32 @@ _SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
 
 def careful_with_unknown(config: Config, overrides: Sequence[str]) -> None:
     """Choose a careful learning rate where the command line names a model's path and neither a rate nor the model's
-    own settings; says so on stderr. A checkpoint of the shape that the settings are for keeps them."""
+    own settings. A checkpoint of the shape that the settings are for keeps them."""
     named = {override.lstrip("+").partition("=")[0] for override in overrides}
     if "model.path" not in named or named & {"model", "algorithm.learning_rate"}:
         return
-    if config.model.path.startswith(BUILTIN_PREFIX) or _shape(config.model.path) == _shape(f"{BUILTIN_PREFIX}tiny"):
-        return
-    rate = CAREFUL_LORA_RATE if config.model.lora.rank else CAREFUL_RATE
-    if config.algorithm.learning_rate <= rate:
-        return
-    config.algorithm.learning_rate = rate
-    print(
-        f"note: no settings are known for model.path={config.model.path}: algorithm.learning_rate={rate:g}, which is "
-        "careful for any model; set it, or choose the model's own settings with model=",
-        file=sys.stderr,
-        flush=True,
+    if not _is_small(config):
+        config.algorithm.learning_rate = min(config.algorithm.learning_rate, _careful_rate(config))
+
+
+def careful_note(config: Config) -> str | None:
+    """For the lines that a run begins with: that its learning rate is only careful; None where it is not."""
+    if config.algorithm.learning_rate != _careful_rate(config) or _is_small(config):
+        return None
+    return (
+        f"learning rate {_careful_rate(config):g} is careful for any model: set algorithm.learning_rate, or choose a "
+        "model's own settings with model="
     )
+
+
+def _careful_rate(config: Config) -> float:
+    return CAREFUL_LORA_RATE if config.model.lora.rank else CAREFUL_RATE
+
+
+def _is_small(config: Config) -> bool:
+    """Whether it is the model that the default settings are for, or a checkpoint of its shape."""
+    tiny = f"{BUILTIN_PREFIX}tiny"
+    return config.model.path.startswith(BUILTIN_PREFIX) or _shape(config.model.path) == _shape(tiny)
 
 
 def _shape(path: str) -> dict[str, Any] | None:
