@@ -2,6 +2,7 @@
 # make train   the main job; more settings: make train ARGS='total_steps=5 seed=1'
 # make test    lint, types, every test, in two processes (WORKERS=4, or 0 for one)
 # make soak    kill and resume runs at random moments, half an hour; fewer: make soak ARGS='one --kills 5 --seed 7'
+# make gpu     tests and benchmarks that need a GPU; some of them: make gpu ARGS='tests update'
 # make docs    the documentation site, into build/site
 # make pages   write the reference pages anew from the code
 # make hooks   lint and types before each commit, where pre-commit is installed
@@ -26,7 +27,7 @@ DOCS_STAMP := $(VENV)/.installed_docs
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off $(PIP_ARGS)
 
-.PHONY: setup train test test-unit soak lint docs pages hooks clean
+.PHONY: setup train test test-unit soak gpu lint docs pages hooks clean
 
 setup: $(STAMP)
 
@@ -58,6 +59,10 @@ test-unit: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/python -m recipes.soak $(ARGS)
+
+# Without an environment of its own: what has a GPU has a torch for it.
+gpu:
+	experiments/gpu/run.sh $(ARGS)
 
 $(DOCS_STAMP): $(STAMP) requirements/docs.lock.txt
 	@$(PIP) --no-deps -r requirements/docs.lock.txt

@@ -1,0 +1,119 @@
+"""Part `trl_loss`: the same rows by ajet's packs and by the loss of TRL's `GRPOTrainer`, seconds and gradients.
+
+TRL 1.16 is what the numbers are meant for; where it is not installed, that is all there is to say.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from experiments.gpu.measuring import give_back, in_turns
+from experiments.gpu.passes import gradients, largest_difference, make_policy, packed_pass
+from experiments.gpu.results import Result, Settings, Value
+from experiments.gpu.rows import Groups, make_rows, packs_of
+from experiments.gpu.shapes import QWEN3_0_6B, SMALL, make_model
+from recipes.small_models.tokenizer import train_tokenizer
+
+from ajet.records import TrainingSample
+
+TREES = Groups(num_groups=2, group_size=8, num_prompt=1536, num_sampled=320)
+ROWS = Groups(num_groups=4, group_size=1, num_prompt=512, num_sampled=512)
+"""Nothing is shared."""
+TINY = Groups(num_groups=2, group_size=2, num_prompt=12, num_sampled=6)
+ROWS_A_FORWARD = 2
+
+
+def measure(settings: Settings) -> Result:
+    """Rows that share prefixes, and rows that do not."""
+    absent = [package for package in ("trl", "datasets") if find_spec(package) is None]
+    if absent:
+        return Result(notes=[f"not measured: {' and '.join(absent)} not installed"])
+    device = torch.device(settings.device)
+    cases = {"shared prompts": TINY} if settings.small else {"shared prompts": TREES, "nothing shared": ROWS}
+    rows: list[dict[str, Value]] = []
+    for name, groups in cases.items():
+        rows.append({"rows": name} | _compared(groups, settings.small, device))
+        give_back(device)
+    return Result(
+        tables={"Loss and backward, bf16": rows}, notes=["Gap: ||a - b|| / ||b|| of a gradient, the largest."]
+    )
+
+
+def _compared(groups: Groups, small: bool, device: torch.device) -> dict[str, Value]:
+    shape = SMALL if small else QWEN3_0_6B
+    rows = make_rows(groups, vocabulary=shape.vocabulary)
+    # Each after the other: both set up accelerate for the process.
+    model = make_model(shape, device)
+    by_trl = _trl_pass(model, rows, device)
+    by_trl()
+    of_trl = gradients(model)
+    policy = make_policy(model, device, bf16=True)
+    packs = packs_of(rows, max_tokens=groups.num_unique)
+    packed_pass(policy, packs)
+    name, gap = largest_difference(gradients(model), of_trl)
+    seconds = in_turns({"ajet": lambda: packed_pass(policy, packs), "TRL": by_trl}, device, rounds=1 if small else 3)
+    return {
+        "ajet, s": seconds["ajet"],
+        "TRL, s": seconds["TRL"],
+        "TRL / ajet": seconds["TRL"] / seconds["ajet"],
+        "gap": gap,
+        "parameter": name,
+    }
+
+
+def _trl_pass(model: Any, rows: Sequence[TrainingSample], device: torch.device) -> Callable[[], None]:
+    """Loss and backward of all rows, some at a time, in TRL's own autocast."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = GRPOConfig(
+            output_dir=folder,
+            use_cpu=device.type == "cpu",
+            bf16=True,
+            loss_type="dapo",
+            beta=0.0,
+            num_generations=2,
+            per_device_train_batch_size=2,
+            gradient_checkpointing=False,
+            report_to=[],
+        )
+        trainer: Any = GRPOTrainer(
+            model=model,
+            reward_funcs=lambda completions, **_: [0.0] * len(completions),
+            args=arguments,
+            train_dataset=Dataset.from_dict({"prompt": ["a", "b"]}),
+            processing_class=train_tokenizer([], vocab_size=300, max_context=64),
+        )
+    trainer.model.eval()  # no dropout on either side, and a loss over what it is given, without accumulation
+    num_sampled = sum(sum(row.loss_mask) for row in rows)
+    given = [_inputs(rows[i : i + ROWS_A_FORWARD], num_sampled, device) for i in range(0, len(rows), ROWS_A_FORWARD)]
+
+    def run() -> None:
+        for inputs in given:
+            with trainer.accelerator.autocast(), torch.autocast(device.type, torch.bfloat16):
+                loss = trainer._compute_loss(trainer.model, inputs)
+            loss.backward()
+
+    return run
+
+
+def _inputs(rows: Sequence[TrainingSample], num_sampled: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """What `GRPOTrainer` makes of generated replies; all prompts are of one length here, and all replies, too."""
+    cut = rows[0].loss_mask.index(True)
+    prompts, replies = (
+        torch.tensor([part(row.token_ids) for row in rows], device=device)
+        for part in (lambda ids: ids[:cut], lambda ids: ids[cut:])
+    )
+    return {
+        "prompt_ids": prompts,
+        "prompt_mask": torch.ones_like(prompts),
+        "completion_ids": replies,
+        "completion_mask": torch.ones_like(replies),
+        "advantages": torch.tensor([row.advantages[-1] for row in rows], device=device),
+        "num_items_in_batch": torch.tensor(float(num_sampled), device=device),
+    }
