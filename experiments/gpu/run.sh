@@ -40,15 +40,16 @@ if [ -d "$kept" ]; then
     cat "$whole".part-* > "$whole"
     rm "$whole".part-*
   done
-  # Once: a later command on the same machine finds them installed.
+  # Once, for a later command on the same machine finds them installed; and all at once, which takes a fraction of the time.
+  new=()
   for wheel in "$kept"/*.whl; do
-    [ -e "$wheel" ] || continue
-    if [ ! -e "$wheel.installed" ]; then
-      "$python" -m pip install -q --disable-pip-version-check --no-index --no-deps --no-compile --upgrade \
-        --target "$site" "$wheel"
-      touch "$wheel.installed"
-    fi
+    if [ -e "$wheel" ] && [ ! -e "$wheel.installed" ]; then new+=("$wheel"); fi
   done
+  if [ ${#new[@]} -gt 0 ]; then
+    "$python" -m pip install -q --disable-pip-version-check --no-index --no-deps --no-compile --upgrade \
+      --target "$site" "${new[@]}"
+    for wheel in "${new[@]}"; do touch "$wheel.installed"; done
+  fi
 fi
 
 # ajet need not be installed: its source is enough.
