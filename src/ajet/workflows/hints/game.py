@@ -1,16 +1,14 @@
 """The words of the game, what its players are shown, what they may say, and who scripted players are. Pure.
 
-A teacher sees a word and gives a hint that does not hold it; a student sees the hint and four words, and names one. The
-four are of different categories, so a hint helps as soon as it says roughly what the word is about. Words are split by
-training and held-out tasks, so that a held-out score is about words that were never trained on, neither as the answer
-nor among the choices.
+A teacher sees a word and gives a hint that does not hold it; a student sees the hint alone and says which of eight
+kinds of things the word is. Words are split by training and held-out tasks, so that a held-out score is about
+words that were never trained on: the teacher has to know what they are.
 """
 
 from __future__ import annotations
 
-import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from typing_extensions import override
@@ -18,7 +16,7 @@ from typing_extensions import override
 from ajet.chat.types import ChatReply, ChatRequest
 from ajet.workflows.sensible import SensiblePlayer
 
-CATEGORIES = {
+KINDS = {
     "animal": "dog cat horse cow sheep pig rabbit mouse lion bear monkey snake frog duck eagle whale shark bee "
     "spider ant wolf fox goat tiger elephant camel parrot turtle salmon beetle",
     "food": "apple banana bread cheese rice soup cake egg honey carrot potato tomato onion salt sugar butter "
@@ -38,36 +36,53 @@ CATEGORIES = {
     "clothing": "shirt shoe hat coat dress sock glove belt scarf jacket boot skirt tie sweater jeans sandal cap vest "
     "suit robe apron pajamas bikini helmet slipper hoodie blouse mitten cardigan uniform",
 }
-"""Thirty words each, of one part."""
+"""Thirty words of each kind."""
 NUM_TRAINED = 20
-"""Of each category; the others are held out."""
-NUM_CHOICES = 4
-WRONG_GUESS_REWARD = -1 / (NUM_CHOICES - 1)
-"""So that guessing blindly among the choices earns 0 on average, as no answer does (formula scoring, as tests with
-several choices correct for guessing). Were it 0, to name any choice would be better than none, and a model that hardly
-ever names one learns to name the last, whatever the hint."""
+"""Of each kind; the others are held out."""
 MOST_HINT_CHARACTERS = 80
 
-_CATEGORY_OF = {word: category for category, words in CATEGORIES.items() for word in words.split()}
+_KIND_OF = {word: kind for kind, words in KINDS.items() for word in words.split()}
 
-TEACHER = "You give hints in a word game."
-STUDENT = "You guess words in a word game."
+TEACHER = "You hint at a word without saying it."
+STUDENT = f"You say what kind of thing a hint is about: {', '.join(KINDS)}."
 _TEACHER_EXAMPLES = (
-    ("piano", "music, keys, concert"),
-    ("school", "pupils, lessons, books"),
-    ("glasses", "eyes, read, lens"),
-    ("hospital", "sick, nurses, beds"),
+    ("zebra", "an animal with stripes"),
+    ("noodle", "food in a bowl"),
+    ("armchair", "furniture to sit in"),
+    ("fog", "a part of nature, grey and wet"),
+    ("trolley", "a vehicle on rails"),
+    ("screwdriver", "a tool with a handle"),
+    ("carpenter", "a job with wood"),
+    ("pullover", "clothing made of wool"),
+    ("lizard", "an animal that likes the sun"),
+    ("sausage", "food from the grill"),
+    ("cupboard", "furniture for plates"),
+    ("ravine", "a part of nature, deep and narrow"),
+    ("airplane", "a vehicle with wings"),
+    ("chainsaw", "a tool that cuts trees"),
+    ("violinist", "a job on a stage"),
+    ("trousers", "clothing for the legs"),
 )
+"""Two of each kind; none of them is a word of the game."""
 _STUDENT_EXAMPLES = (
-    ("music, keys, concert", ("hospital", "piano", "cotton", "gold"), "piano"),
-    ("pupils, lessons, books", ("trumpet", "silver", "blood", "school"), "school"),
-    ("eyes, read, lens", ("glasses", "wool", "bridge", "planet"), "glasses"),
-    ("paint, brush, museum", ("cotton", "engine", "coin", "art"), "art"),
-    ("sick, nurses, beds", ("hospital", "trumpet", "silver", "art"), "hospital"),
-    ("soft, cloth, plant", ("engine", "planet", "cotton", "blood"), "cotton"),
-    ("river, cross, road", ("gold", "bridge", "coin", "wool"), "bridge"),
-    ("money, metal, round", ("school", "glasses", "coin", "art"), "coin"),
+    ("an animal with feathers", "animal"),
+    ("sweet and baked in an oven", "food"),
+    ("furniture in a bedroom", "furniture"),
+    ("it falls from the sky", "nature"),
+    ("a vehicle with two wheels", "vehicle"),
+    ("it has a sharp blade", "tool"),
+    ("a job in a hospital", "job"),
+    ("people wear it on their feet", "clothing"),
+    ("it has fur and a tail", "animal"),
+    ("food for breakfast", "food"),
+    ("people sleep on it", "furniture"),
+    ("a part of nature, blue and deep", "nature"),
+    ("it carries people over the sea", "vehicle"),
+    ("a tool for the garden", "tool"),
+    ("somebody who teaches", "job"),
+    ("clothing for the winter", "clothing"),
 )
+"""Two of each kind, one that names it and one that does not."""
 
 
 def train_words() -> Iterator[dict[str, object]]:
@@ -81,48 +96,29 @@ def held_out_words() -> Iterator[dict[str, object]]:
 
 
 def _tasks(part: slice) -> Iterator[dict[str, object]]:
-    words = {category: listed.split()[part] for category, listed in CATEGORIES.items()}
-    for category, listed in words.items():
-        for word in listed:
-            rng = random.Random(word)
-            others = rng.sample([other for other in words if other != category], NUM_CHOICES - 1)
-            choices = [word, *(rng.choice(words[other]) for other in others)]
-            rng.shuffle(choices)
-            yield {"task_id": word, "word": word, "choices": choices}
-
-
-def choices_in_order(choices: Sequence[str], repeat: int) -> list[str]:
-    """The choices as one episode of a task lists them: the first one moves a place from episode to episode.
-
-    Within a group the word is so in each place as often as in any other. Were it always in the same, naming the place
-    would be rewarded for one task and punished for the next, and a student ends up naming one place for all.
-    """
-    start = repeat % len(choices)
-    return [*choices[start:], *choices[:start]]
+    for kind, words in KINDS.items():
+        for word in words.split()[part]:
+            yield {"task_id": word, "word": word, "kind": kind}
 
 
 def teacher_messages(word: str) -> list[dict[str, str]]:
-    """What the teacher is asked, behind four worked examples."""
-    return _conversation(
-        TEACHER, [(_ask_for_hint(shown), hint) for shown, hint in _TEACHER_EXAMPLES], _ask_for_hint(word)
-    )
+    """What the teacher is asked, behind sixteen worked examples."""
+    examples = [(_ask_for_hint(shown), hint) for shown, hint in _TEACHER_EXAMPLES]
+    return _conversation(TEACHER, examples, _ask_for_hint(word))
 
 
-def student_messages(hint: str, choices: list[str]) -> list[dict[str, str]]:
-    """What the student is asked, behind eight worked examples, whose answers stand twice in each place.
-
-    The hint comes last: with the choices behind it, SmolLM2-135M names one of them whatever the hint was.
-    """
-    examples = [(_ask_for_word(given, list(words)), word) for given, words, word in _STUDENT_EXAMPLES]
-    return _conversation(STUDENT, examples, _ask_for_word(hint, choices))
+def student_messages(hint: str) -> list[dict[str, str]]:
+    """What the student is asked, behind sixteen worked examples."""
+    examples = [(_ask_for_kind(given), kind) for given, kind in _STUDENT_EXAMPLES]
+    return _conversation(STUDENT, examples, _ask_for_kind(hint))
 
 
 def _ask_for_hint(word: str) -> str:
-    return f"Word: {word}. Give three other words that make one think of it."
+    return f"Word: {word}"
 
 
-def _ask_for_word(hint: str, choices: list[str]) -> str:
-    return f"Words: {', '.join(choices)}. Which of them goes with: {hint}?"
+def _ask_for_kind(hint: str) -> str:
+    return f"Hint: {hint}"
 
 
 def _conversation(system: str, examples: list[tuple[str, str]], question: str) -> list[dict[str, str]]:
@@ -143,24 +139,22 @@ def is_legal_hint(hint: str, word: str) -> bool:
     return not any(said.startswith(stem) for said in re.findall(r"[a-z]+", hint.lower()))
 
 
-def read_guess(reply: str, choices: list[str]) -> str | None:
-    """The choice that the reply is, apart from case and a full stop; None if it is something else."""
+def read_guess(reply: str) -> str | None:
+    """The kind that the reply is, apart from case and a full stop; None if it is something else."""
     guess = reply.strip().rstrip(".").lower()
-    return guess if guess in choices else None
+    return guess if guess in KINDS else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptedHinter(SensiblePlayer):
-    """Hints at a word by its category, and guesses by the categories that a hint names."""
+    """Hints at a word by its kind, and takes a hint for the kind that it names."""
 
     @override
     def replies(self, request: ChatRequest) -> tuple[list[ChatReply], list[ChatReply]]:
-        """A senseless hint says nothing, a senseless guess is any choice."""
+        """A senseless hint says nothing, a senseless guess is any kind."""
         asked = str(request.messages[-1]["content"])
         if asked.startswith("Word: "):
-            category = _CATEGORY_OF.get(asked.removeprefix("Word: ").partition(".")[0], "thing")
-            return [ChatReply(content=f"a kind of {category}")], [ChatReply(content="something")]
-        listed, _, hint = asked.removeprefix("Words: ").partition(". Which of them goes with: ")
-        choices = [ChatReply(content=choice) for choice in listed.split(", ")]
-        fitting = [choice for choice in choices if _CATEGORY_OF.get(choice.content, " ") in hint.lower()]
-        return fitting or choices, choices
+            kind = _KIND_OF.get(asked.removeprefix("Word: "), "thing")
+            return [ChatReply(content=f"a kind of {kind}")], [ChatReply(content="something")]
+        kinds = [ChatReply(content=kind) for kind in KINDS]
+        return [kind for kind in kinds if kind.content in asked] or kinds, kinds
