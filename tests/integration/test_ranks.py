@@ -24,6 +24,7 @@ SMALL = [
     "algorithm.kl_schedule=constant",  # another one depends on how many steps the whole run has
 ]
 LORA = ["model.lora.rank=4", "model.lora.alpha=8", "model.lora.targets=[q_proj,v_proj]", "algorithm.kl_coef=0.1"]
+SHARED_OUT = ["hardware.data_parallel=fsdp"]
 ENDS_WITHIN_S = 30
 
 
@@ -77,9 +78,9 @@ def pid_of_rank(rank: int, launcher: int) -> int:
     ("rank", "signum", "resumed_by", "overrides"),
     [
         (0, signal.SIGKILL, 1, LORA),
-        (1, signal.SIGKILL, 1, []),
+        (1, signal.SIGKILL, 1, SHARED_OUT),
         # Of three processes one has no task to train on, and held-out tasks are unevenly shared out.
-        (1, signal.SIGTERM, 3, ["rollout.num_tasks=2"]),
+        (1, signal.SIGTERM, 3, [*SHARED_OUT, "rollout.num_tasks=2", "algorithm.kl_coef=0.1"]),
     ],
 )
 def test_several_processes_train_as_one_though_one_of_them_is_ended_and_another_number_resumes_the_run(
