@@ -30,7 +30,13 @@ PROGRAMS = {"AgentScope": "Asks", "OpenAI SDK": "AsksOpenAI", "HTTP": "AsksHttp"
 def trainer_of(entry: str, *overrides: str) -> Iterator[Trainer]:
     """A run of which only play is asked for."""
     with tempfile.TemporaryDirectory() as folder:
-        asked = ["workflow=custom", f"workflow.entry='{ENTRY}{entry}'", "logger=quiet", "eval=none", "checkpoint.every=0"]
+        asked = [
+            "workflow=custom",
+            f"workflow.entry='{ENTRY}{entry}'",
+            "logger=quiet",
+            "eval=none",
+            "checkpoint.every=0",
+        ]
         config = compose([*asked, *overrides], run_dir=folder)
         save(config, Path(folder) / "config.yaml")
         trainer = build_trainer(config)

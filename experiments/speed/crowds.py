@@ -7,9 +7,9 @@ import threading
 import time
 from pathlib import Path
 
-from ajet.train.memory import peak_memory_gib, reset_peak
-
 from experiments.speed.calls import trainer_of
+
+from ajet.train.memory import peak_memory_gib, reset_peak
 
 
 def memory_of(num_episodes: int) -> float:
@@ -46,5 +46,5 @@ def descriptors_of(num_agents: int) -> float:
 
 
 def _raise_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

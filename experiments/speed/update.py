@@ -1,7 +1,7 @@
 """An update by ajet and by TRL on the same rows: seconds of loss and backward, and whether the gradients are the same.
 
-In: a configuration that says what to play. Out: a batch, and for each side the seconds of one loss and backward over all
-of it. TRL is given what suits it: rows without an advantage left out, the others sorted by length, in microbatches.
+In: a configuration that says what to play. Out: a batch, and for each side the seconds of one loss and backward over
+all of it. TRL is given what suits it: rows without an advantage left out, the others sorted by length, in microbatches.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoTokenizer
 
+from ajet.assemble.preflight import find_model
 from ajet.assemble.trainer import build_trainer
 from ajet.config.algorithm import AlgorithmConfig
 from ajet.config.compose import compose
 from ajet.config.saved import save
 from ajet.engine.checkpoint import load_causal_lm
-from ajet.assemble.preflight import find_model
 from ajet.records import TrainingSample
 from ajet.train.algorithms.objective import objective
 from ajet.train.algorithms.rule import LearningRule, learning_rule
@@ -43,6 +43,9 @@ class Batch:
     """What one step trains on, and the model that it was played by."""
 
     rows: Sequence[TrainingSample]
+    """An agent's calls that continue each other are one row, as ajet trains them."""
+    calls: Sequence[TrainingSample]
+    """The same sampled tokens, a row a call, as a trainer has them that knows prompts and completions only."""
     model_path: str
     max_context: int
     temperature: float
@@ -58,21 +61,25 @@ def played(*overrides: str) -> Batch:
             groups = trainer.play.training_step(0)
         trainer.close()
     rule = learning_rule(config.algorithm)
-    rows = []
+    rows, calls = [], []
     for group in groups:
         credit = rule.group_advantages(group)
         for episode in group.episodes:
             if episode.usable:
-                rows += build_samples(episode, credit.of_tokens[episode.repeat])
+                advantages = credit.of_tokens[episode.repeat]
+                rows += build_samples(episode, advantages)
+                for call in episode.calls:
+                    calls += build_samples(replace(episode, calls=(call,)), advantages)
     return Batch(
         rows=[row for row in rows if any(row.advantages)],
+        calls=[row for row in calls if any(row.advantages)],
         model_path=find_model(config.model, config.engine, config.hardware),
         max_context=config.model.max_context,
         temperature=config.rollout.temperature,
     )
 
 
-def packed_update(batch: Batch, *, branches: bool = True) -> tuple[Callable[[], None], Any]:
+def packed_update(batch: Batch) -> tuple[Callable[[], None], Any]:
     """(loss and backward over the batch's packs, the model whose gradients they are)."""
     rule = learning_rule(AlgorithmConfig(aggregation="dapo"))
     policy = TrainablePolicy(
@@ -88,7 +95,7 @@ def packed_update(batch: Batch, *, branches: bool = True) -> tuple[Callable[[], 
     )
     weights = rule.token_weights(batch.rows, batch_totals(batch.rows))
     tags = sorted({row.target_tag for row in batch.rows})
-    packs = build_packs(batch.rows, weights, tags, max_tokens=MAX_PACK_TOKENS, branches=branches)
+    packs = build_packs(batch.rows, weights, tags, max_tokens=MAX_PACK_TOKENS)
 
     def update() -> None:
         for pack in packs:
@@ -113,8 +120,8 @@ def _pack_loss(policy: TrainablePolicy, rule: LearningRule, pack: Pack) -> torch
     return (torch.from_numpy(pack.weights).float() * loss_E).sum()
 
 
-def trl_update(batch: Batch) -> tuple[Callable[[], None], Any]:
-    """As `packed_update`, by the loss of TRL's `GRPOTrainer`."""
+def trl_update(batch: Batch, rows: Sequence[TrainingSample]) -> tuple[Callable[[], None], Any]:
+    """As `packed_update`, by the loss of TRL's `GRPOTrainer`, on these rows of the batch."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from datasets import Dataset
@@ -141,7 +148,7 @@ def trl_update(batch: Batch) -> tuple[Callable[[], None], Any]:
             processing_class=AutoTokenizer.from_pretrained(batch.model_path, padding_side="left"),
         )
     trainer.model.eval()  # no dropout in either; TRL then divides by what it is given, and by no accumulation
-    inputs = [_padded(rows, len_all=_num_sampled(batch.rows)) for rows in _microbatches(batch.rows)]
+    inputs = [_padded(part, num_sampled=_num_sampled(rows)) for part in _microbatches(rows)]
 
     def update() -> None:
         for given in inputs:
@@ -160,7 +167,7 @@ def _num_sampled(rows: Sequence[TrainingSample]) -> int:
     return sum(sum(row.loss_mask) for row in rows)
 
 
-def _padded(rows: Sequence[TrainingSample], *, len_all: int) -> dict[str, torch.Tensor]:
+def _padded(rows: Sequence[TrainingSample], *, num_sampled: int) -> dict[str, torch.Tensor]:
     """Prompts padded on the left and completions on the right; what the agent did not say within is masked."""
     cuts = [row.loss_mask.index(True) for row in rows]
     longest_prompt = max(cuts)
@@ -184,7 +191,7 @@ def _padded(rows: Sequence[TrainingSample], *, len_all: int) -> dict[str, torch.
         "completion_mask": completion_mask,
         "tool_mask": tool_mask,
         "advantages": advantages,
-        "num_items_in_batch": torch.tensor(float(len_all)),
+        "num_items_in_batch": torch.tensor(float(num_sampled)),
     }
 
 
@@ -192,18 +199,21 @@ def _padded(rows: Sequence[TrainingSample], *, len_all: int) -> dict[str, torch.
 class Compared:
     """One batch by both."""
 
-    num_rows: int
-    num_tokens: int
-    """Of the rows, before shared prefixes are merged."""
+    num_tokens: dict[str, int]
+    """That each side computes, padding left out."""
     seconds: dict[str, float]
     """Median by side."""
     gradient_gap: float
-    """Largest difference of a gradient as a share of the largest gradient of its parameter."""
+    """Largest difference of a gradient as a share of the largest gradient of its parameter, over TRL's sides."""
 
 
 def compared(batch: Batch, *, rounds: int) -> Compared:
     """Time both in turns, `rounds` times each behind one that is not counted."""
-    sides = {"ajet": packed_update(batch), "ajet, rows apart": packed_update(batch, branches=False), "TRL": trl_update(batch)}
+    sides = {
+        "ajet": packed_update(batch),
+        "TRL, ajet's rows": trl_update(batch, batch.rows),
+        "TRL, a row a call": trl_update(batch, batch.calls),
+    }
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(rounds + 1):
         for name, (update, model) in sides.items():
@@ -213,11 +223,21 @@ def compared(batch: Batch, *, rounds: int) -> Compared:
             if i:
                 taken[name].append(time.perf_counter() - start)
     return Compared(
-        num_rows=len(batch.rows),
-        num_tokens=sum(len(row.token_ids) for row in batch.rows),
+        num_tokens={
+            "ajet": num_unique(batch),
+            "TRL, ajet's rows": sum(len(row.token_ids) for row in batch.rows),
+            "TRL, a row a call": sum(len(row.token_ids) for row in batch.calls),
+        },
         seconds={name: statistics.median(values) for name, values in taken.items()},
-        gradient_gap=_gap(sides["ajet"][1], sides["TRL"][1]),
+        gradient_gap=max(_gap(sides["ajet"][1], model) for name, (_, model) in sides.items() if name != "ajet"),
     )
+
+
+def num_unique(batch: Batch) -> int:
+    """Tokens in the batch's packs."""
+    tags = sorted({row.target_tag for row in batch.rows})
+    packs = build_packs(batch.rows, [1.0] * len(batch.rows), tags, max_tokens=MAX_PACK_TOKENS)
+    return sum(len(pack.token_ids) for pack in packs)
 
 
 def _gap(one: Any, other: Any) -> float:
