@@ -1,7 +1,8 @@
-"""An update by ajet and by TRL on the same rows: seconds of loss and backward, and whether the gradients are the same.
+"""An update by ajet and by TRL on the same rows: its processor time, and whether the gradients are the same.
 
 In: a configuration that says what to play. Out: a batch, and for each side the seconds of one loss and backward over
-all of it. TRL is given what suits it: rows without an advantage left out, the others sorted by length, in microbatches.
+all of it, of processor time on one thread, which other programs hardly change. TRL is given what suits it: rows without
+an advantage left out, the others sorted by length, in microbatches.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ class Compared:
     num_tokens: dict[str, int]
     """That each side computes, padding left out."""
     seconds: dict[str, float]
-    """Median by side."""
+    """Of processor time; median by side."""
     gradient_gap: float
     """Largest difference of a gradient as a share of the largest gradient of its parameter, over TRL's sides."""
 
@@ -218,10 +219,10 @@ def compared(batch: Batch, *, rounds: int) -> Compared:
     for i in range(rounds + 1):
         for name, (update, model) in sides.items():
             model.zero_grad()
-            start = time.perf_counter()
+            start = time.process_time()
             update()
             if i:
-                taken[name].append(time.perf_counter() - start)
+                taken[name].append(time.process_time() - start)
     return Compared(
         num_tokens={
             "ajet": num_unique(batch),
