@@ -3,6 +3,7 @@
 # make test    lint, types, every test, in two processes (WORKERS=4, or 0 for one)
 # make soak    kill and resume runs at random moments, half an hour; fewer: make soak ARGS='one --kills 5 --seed 7'
 # make gpu     tests and benchmarks that need a GPU; some of them: make gpu ARGS='tests update'
+# make bench   what ajet costs on a CPU, as ratios (experiments/speed); AGAINST=<a speed.json> names what has grown
 # make docs    the documentation site, into build/site
 # make pages   write the reference pages anew from the code
 # make hooks   lint and types before each commit, where pre-commit is installed
@@ -27,7 +28,7 @@ DOCS_STAMP := $(VENV)/.installed_docs
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off $(PIP_ARGS)
 
-.PHONY: setup train test test-unit soak gpu lint docs pages hooks clean
+.PHONY: setup train test test-unit soak gpu lint docs pages hooks clean bench
 
 setup: $(STAMP)
 
@@ -45,6 +46,9 @@ $(STAMP): $(LOCKS) requirements/agentscope2.lock.txt pyproject.toml
 
 train: $(STAMP)
 	$(BIN)/python -m ajet.train workflow=werewolves 'trainable_targets=[seer,witch]' $(ARGS)
+
+bench: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.speed.run $(ARGS) $(if $(AGAINST),--against $(AGAINST))
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
