@@ -22,7 +22,9 @@ from ajet.train.policy import TrainablePolicy
 Gradients = dict[str, Tensor]
 
 
-def make_policy(model: Any, device: torch.device, *, bf16: bool, recompute_layers: bool = False) -> TrainablePolicy:
+def make_policy(
+    model: Any, device: torch.device, *, bf16: bool, recompute_layers: bool = False, compiled: bool = False
+) -> TrainablePolicy:
     """What `hardware=gpu_1` trains: float32 weights, bf16 arithmetic if asked for."""
     # Accelerate's state is the process's, and its precision stays as it was first asked for.
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -35,6 +37,7 @@ def make_policy(model: Any, device: torch.device, *, bf16: bool, recompute_layer
         total_steps=100,
         reference=None,
         recompute_layers=recompute_layers,
+        compiled=compiled,
         num_threads=None,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from experiments.gpu.measuring import (
@@ -67,12 +68,13 @@ def measure(settings: Settings) -> Result:
     ratios: list[Row] = []
     for shape in sizes.shapes:
         counts = _counts(shape)
-        for recompute_layers in (False, True):
-            about: Row = {"model": shape.name, "gradient_checkpointing": recompute_layers}
+        for recompute_layers, compiled in product((False, True), (False, True) if device.type == "cuda" else (False,)):
+            about: Row = {"model": shape.name, "gradient_checkpointing": recompute_layers, "compile": compiled}
+            how = {"recompute_layers": recompute_layers, "compiled": compiled}
             try:
-                for step in _steps(shape, counts, sizes, device, best=best, recompute_layers=recompute_layers):
+                for step in _steps(shape, counts, sizes, device, best=best, **how):
                     steps.append(about | step)
-                ratios.append(about | _ratios(shape, sizes, device, recompute_layers=recompute_layers))
+                ratios.append(about | _ratios(shape, sizes, device, **how))
             except torch.OutOfMemoryError:
                 plan = _planned_gib(counts, sizes.trees.num_unique, 0, device, recompute_layers=recompute_layers)
                 steps.append(about | {"packs": "out of memory", "planned GiB": plan})
@@ -96,10 +98,19 @@ def _datasheet(device: torch.device) -> float | None:
 
 
 def _steps(
-    shape: Shape, counts: ModelShape, sizes: Sizes, device: torch.device, *, best: float, recompute_layers: bool
+    shape: Shape,
+    counts: ModelShape,
+    sizes: Sizes,
+    device: torch.device,
+    *,
+    best: float,
+    recompute_layers: bool,
+    compiled: bool,
 ) -> Iterator[Row]:
     """Whole training steps: forward, backward, clipping, AdamW."""
-    policy = make_policy(make_model(shape, device), device, bf16=True, recompute_layers=recompute_layers)
+    policy = make_policy(
+        make_model(shape, device), device, bf16=True, recompute_layers=recompute_layers, compiled=compiled
+    )
     for name, groups in (("rows", sizes.long_rows), ("trees", sizes.trees)):
         packs = packs_of(make_rows(groups, vocabulary=shape.vocabulary), max_tokens=groups.num_unique)
         yield {"packs": name} | _step(policy, shape, counts, packs, sizes.rounds, device, best, recompute_layers)
@@ -138,9 +149,11 @@ def _step(
     }
 
 
-def _ratios(shape: Shape, sizes: Sizes, device: torch.device, *, recompute_layers: bool) -> Row:
+def _ratios(shape: Shape, sizes: Sizes, device: torch.device, *, recompute_layers: bool, compiled: bool) -> Row:
     """Trees against the same rows, padded or one a pack, in turns."""
-    policy = make_policy(make_model(shape, device), device, bf16=True, recompute_layers=recompute_layers)
+    policy = make_policy(
+        make_model(shape, device), device, bf16=True, recompute_layers=recompute_layers, compiled=compiled
+    )
     rows = make_rows(sizes.trees, vocabulary=shape.vocabulary)
     weights = row_weights(rows)
     trees, singles = packs_of(rows, max_tokens=sizes.trees.num_unique), packs_of(rows, max_tokens=1)

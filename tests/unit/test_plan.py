@@ -40,7 +40,7 @@ from ajet.plan.setup import setup_of
 from ajet.plan.shapes import local_model, model_shape
 from ajet.plan.speed import operations_per_token, read_run, scaled_seconds
 from ajet.plan.words import warning
-from ajet.train.head import PIECE
+from ajet.train.head import PIECE, PIECE_ON_GPU
 from ajet.train.lora import with_lora
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -174,7 +174,7 @@ def test_a_frozen_opponent_is_a_second_engine_and_a_penalty_a_second_model() -> 
 def test_logits_are_counted_in_the_pieces_that_training_computes() -> None:
     from ajet.plan.parts import LOGITS_AT_ONCE
 
-    assert LOGITS_AT_ONCE == PIECE
+    assert LOGITS_AT_ONCE == {"cpu": PIECE, "cuda": PIECE_ON_GPU}
 
 
 def kept_by_a_real_pass(model: Any, num_tokens: int) -> int:

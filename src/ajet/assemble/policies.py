@@ -53,6 +53,7 @@ def make_policy(
         # Beneath adapters the starting model is left as it was: no second one is needed.
         reference=load_model(model, hardware, model_path) if rule.config.kl_coef and not model.lora.rank else None,
         recompute_layers=hardware.gradient_checkpointing,
+        compiled=hardware.compile,
         sharded=hardware.data_parallel == "fsdp" and rank_and_size()[1] > 1,
         num_threads=hardware.training_threads,
     )

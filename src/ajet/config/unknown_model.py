@@ -37,10 +37,7 @@ def careful_note(config: Config) -> str | None:
     """For the lines that a run begins with: that its learning rate is only careful; None where it is not."""
     if config.algorithm.learning_rate != _careful_rate(config) or _is_small(config):
         return None
-    return (
-        f"learning rate {_careful_rate(config):g} is careful for any model: set algorithm.learning_rate, or choose a "
-        "model's own settings with model="
-    )
+    return f"learning rate {_careful_rate(config):g} is careful for any model; algorithm.learning_rate sets another"
 
 
 def _careful_rate(config: Config) -> float:

@@ -167,6 +167,8 @@ def _check_groups(config: Config) -> None:
     config.engine.check(device=config.hardware.device, temperature=config.rollout.temperature)
     if config.rollout.max_steps_off_policy:
         _check_overlap(config)
+    if config.opponent.needs_engine:
+        config.engine.check_second(opponent=config.opponent.name)
     config.logger.wandb.check()
 
 

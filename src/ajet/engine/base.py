@@ -66,6 +66,13 @@ class EngineConfig:
             ConfigError: what to change.
         """
 
+    def check_second(self, *, opponent: str) -> None:
+        """Refuse what a second engine with these settings, an opponent's, would share with the first.
+
+        Raises:
+            ConfigError: what to change.
+        """
+
     def check_gpus(self, num_gpus: int) -> None:
         """Refuse more GPUs than the machine has.
 

@@ -80,6 +80,10 @@ class Server:
         """Requests that run stand still meanwhile, and go on behind it."""
         self._ask("/pause?mode=keep")
         yield
+        self.resume()
+
+    def resume(self) -> None:
+        """Let requests go on, if they stand still."""
         self._ask("/resume")
 
     def put_weights(self, path: Path | None) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -95,6 +96,15 @@ class VllmServerConfig(VllmBaseConfig):
                 f"engine.tensor_parallel_size={self.tensor_parallel_size or 1} need {wanted}"
             )
 
+    @override
+    def check_second(self, *, opponent: str) -> None:
+        for setting, value in (("urls", self.urls), ("gpus", self.gpus)):
+            if value is not None:
+                raise ConfigError(
+                    f"opponent={opponent} needs servers of its own, whose weights stay, but engine.{setting} names one "
+                    f"set for both: leave engine.{setting} out, or choose engine=vllm"
+                )
+
 
 class VllmServerEngine:
     """Sampling by vLLM's servers.
@@ -140,6 +150,8 @@ class VllmServerEngine:
         self._client: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
         self._unusable: str | None = None
         self._has_failed = False
+        self._putting = threading.Lock()
+        """Held while weights change, so that a server that is started again in between misses none."""
         self._servers: list[Server] = []
         try:
             self._start()
@@ -170,6 +182,7 @@ class VllmServerEngine:
         for server in self._servers:
             # One that was there before may have another run's weights.
             if server.process is None:
+                server.resume()
                 server.put_weights(None)
             server.put_version(0)
 
@@ -233,16 +246,25 @@ class VllmServerEngine:
         async with server.reviving:
             if self._unusable is not None:
                 raise EngineError(self._unusable) from error
-            if not is_last and await asyncio.to_thread(answers, server.url):
+            if await asyncio.to_thread(answers, server.url):
+                if is_last:
+                    raise EngineError(
+                        f"vLLM's server at {server.url} lives, but {MOST_REPEATS} requests in a row broke off "
+                        f"({type(error).__name__}): does something between cut long replies?"
+                    ) from error
                 return
             await asyncio.to_thread(self._restart, server, error)
 
     def _restart(self, server: Server, error: httpx.TransportError) -> None:
+        with self._putting:
+            self._restart_and_put(server, error)
+
+    def _restart_and_put(self, server: Server, error: httpx.TransportError) -> None:
         try:
             server.restart(error, self._weights, self.policy_version)
-        except EngineError as failure:
-            self._unusable, self._has_failed = str(failure), True
-            raise
+        except (EngineError, httpx.TransportError) as failure:
+            self._unusable, self._has_failed = f"vLLM's server at {server.url} failed: {failure}", True
+            raise EngineError(self._unusable) from failure
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], policy_version: int) -> None:
         """See `Engine.update_weights`. Requests may run meanwhile: they go on with the new weights.
@@ -250,28 +272,43 @@ class VllmServerEngine:
         Raises:
             EngineError: the weights do not fit the model, or a server has failed for good.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         if self._unusable is not None:
             raise EngineError(self._unusable)
         tensors = {name: tensor.cpu().contiguous() for name, tensor in checked_weights(weights, self._parameters)}
         path = self._weights_dir / f"weights_{policy_version}.safetensors"
-        save_file(tensors, path)
-        old, self._weights = self._weights, path
-        self.policy_version = policy_version
-        with ThreadPoolExecutor(len(self._servers)) as threads:
-            for done in [threads.submit(self._put_or_restart, server) for server in self._servers]:
-                done.result()
+        try:
+            save_file(tensors, path)
+        except (OSError, SafetensorError) as error:
+            raise EngineError(f"{path} cannot be written for the servers: {error}; see engine.weights_dir") from error
+        with self._putting:
+            old, self._weights = self._weights, path
+            self.policy_version = policy_version
+            with ThreadPoolExecutor(len(self._servers)) as threads:
+                for done in [threads.submit(self._put_or_restart, server) for server in self._servers]:
+                    done.result()
         if old is not None and old != path:
             old.unlink()
 
     def _put_or_restart(self, server: Server) -> None:
-        try:
-            with server.paused():
-                server.put_weights(self._weights)
-                server.put_version(self.policy_version)
-        except httpx.TransportError as error:
-            self._restart(server, error)
+        """The weights into a server, once more where it broke off in between."""
+        for is_last in (False, True):
+            try:
+                with server.paused():
+                    server.put_weights(self._weights)
+                    server.put_version(self.policy_version)
+            except httpx.TransportError as error:
+                if is_last:
+                    self._unusable, self._has_failed = f"vLLM's server at {server.url} took no weights: {error}", True
+                    raise EngineError(self._unusable) from error
+                self._restart_and_put(server, error)
+            except EngineError as refusal:
+                self._unusable, self._has_failed = f"{refusal} (weights: {self._weights})", True
+                raise EngineError(self._unusable) from refusal
+            else:
+                return
 
     def _completion(self, answer: Any) -> Completion:
         (choice,) = answer["choices"]

@@ -25,8 +25,8 @@ LIBRARIES_GIB, VLLM_GIB = 0.6, 0.2
 """Python, torch and AgentScope on the CPU, and vLLM's library (measured, docs/plan.md)."""
 CUDA_CONTEXT_GIB = 0.5
 """What CUDA and its libraries take of a GPU; not measured by ajet."""
-LOGITS_AT_ONCE = 1 << 24
-"""As `ajet.train.head.PIECE`: logits that exist at once while a pack is scored."""
+LOGITS_AT_ONCE = {"cpu": 1 << 24, "cuda": 1 << 26}
+"""As `ajet.train.head.PIECE` and `PIECE_ON_GPU`: logits that exist at once while a pack is scored."""
 LOGIT_COPIES = 4
 """Tensors of the logits' size at the peak of log-softmax and its gradient."""
 AUTOCAST_SHARE = 0.67
@@ -220,7 +220,7 @@ def _update(shape: ModelShape, setup: Setup) -> Iterable[Part]:
     """What a forward and backward pass holds besides."""
     held = activation_bytes(shape, setup)
     yield _part("update: activations of a pack", held, phases=("update",), is_certain=False)
-    logits = min(setup.pack_tokens * shape.vocabulary, max(LOGITS_AT_ONCE, shape.vocabulary))
+    logits = min(setup.pack_tokens * shape.vocabulary, max(LOGITS_AT_ONCE[setup.device], shape.vocabulary))
     in_flight = 0 if shape.num_adapter_parameters else shape.num_head_parameters
     head = (LOGIT_COPIES * logits + in_flight) * FLOAT32
     yield _part("update: logits and the head's gradient", head, phases=("update",), is_certain=False)

@@ -19,6 +19,7 @@ from torch import Tensor
 from ajet.train.algorithms.objective import certain, k3, objective
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.algorithms.tokens import SampledTokens
+from ajet.train.compiled import compile_layers
 from ajet.train.lora import base_of, merged_state
 from ajet.train.optimizer import GuardedOptimizer, kl_factor, on_all_ranks
 from ajet.train.packing import IDLE, Pack
@@ -44,6 +45,7 @@ class TrainablePolicy:
         recompute_layers: bool,
         num_threads: int | None,
         sharded: bool = False,
+        compiled: bool = False,
     ) -> None:
         """A policy whose weights are `model`'s.
 
@@ -59,6 +61,7 @@ class TrainablePolicy:
             num_threads: of torch while it trains; None leaves them.
             sharded: whether each rank keeps a share of the weights only. Then whatever computes with them or gathers
                 them is called on every rank alike.
+            compiled: whether torch compiles the model's layers.
 
         Raises:
             ConfigError: the model does not model text from left to right, or its layers cannot be told apart.
@@ -69,6 +72,8 @@ class TrainablePolicy:
         self._algorithm = rule.config
         self._total_steps = total_steps
         self._num_threads = num_threads
+        if compiled:
+            compile_layers(model)
         if recompute_layers:
             recompute(model)
         self.is_sharded = sharded

@@ -22,13 +22,19 @@ def recompute(model: Any) -> None:
     Raises:
         ConfigError: transformers does not say what the model's layers are.
     """
+    for layer in layers_of(model, setting="hardware.gradient_checkpointing=true"):
+        # Nothing here draws random numbers, dropout being off.
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+
+
+def layers_of(model: Any, *, setting: str) -> list[GradientCheckpointingLayer]:
+    """The model's layers.
+
+    Raises:
+        ConfigError: transformers does not say what they are; names the setting that needs them.
+    """
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         kind = base_of(model).config.model_type
-        raise ConfigError(
-            f"hardware.gradient_checkpointing=true: transformers does not mark the layers of {kind} as such that can "
-            "be computed again; choose false"
-        )
-    for layer in layers:
-        # Nothing here draws random numbers, dropout being off.
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+        raise ConfigError(f"{setting}: transformers does not mark the layers of {kind} as such; choose false")
+    return layers

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from ajet.train.attention import pack_logits, run_pack
 from ajet.train.exactness import measured_head, measured_why_chains_only
-from ajet.train.head import PIECE, Head, last_hidden, score_pieces, score_whole
+from ajet.train.head import PIECE, PIECE_ON_GPU, Head, last_hidden, score_pieces, score_whole
 from ajet.train.lora import base_of
 from ajet.train.packing import Pack
 from ajet.train.sharding import shard
@@ -36,7 +36,13 @@ class PackScorer:
     """A causal language model on its device, in the mode in which it was sampled from."""
 
     def __init__(
-        self, model: Any, accelerator: Accelerator, *, temperature: float, sharded: bool = False, piece: int = PIECE
+        self,
+        model: Any,
+        accelerator: Accelerator,
+        *,
+        temperature: float,
+        sharded: bool = False,
+        piece: int | None = None,
     ) -> None:
         """Measure how the model computes packs, and move it.
 
@@ -45,7 +51,7 @@ class PackScorer:
             accelerator: device and precision.
             temperature: that rollouts are sampled at.
             sharded: whether each rank keeps a share of the model only; all of them then score equally often.
-            piece: how many logits may exist at once, where the model's head allows it.
+            piece: how many logits may exist at once, where the model's head allows it; None for what suits the device.
 
         Raises:
             ConfigError: the model does not model text from left to right.
@@ -60,6 +66,8 @@ class PackScorer:
         self.why_chains_only = measured_why_chains_only(self.model, device)
         """Why packs must be plain rows for this model; None where they may branch."""
         head = measured_head(self.model, device)
+        if piece is None:
+            piece = PIECE if accelerator.device.type == "cpu" else PIECE_ON_GPU
         self._computed = _Computation(self.model, head, accelerator, temperature=temperature, piece=piece)
         if sharded:
             shard(self._computed, accelerator.device.type)

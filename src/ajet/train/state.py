@@ -69,8 +69,9 @@ class RunState:
 
     def save_if_possible(self, error: StorageError) -> StorageError:
         """Save the state if the disk takes it; returns the error with the words from where the run can be resumed."""
-        with suppress(StorageError):  # the same disk's, most likely; the earlier checkpoints are still there
-            self.save()
+        if not self.policy.is_sharded:  # else the other ranks, whose disk is none, would not gather once more
+            with suppress(StorageError):  # the same disk's, most likely; the earlier checkpoints are still there
+                self.save()
         return StorageError(f"{error}; {self.as_saved()}")
 
     def save_at_end(self) -> str:
