@@ -387,7 +387,7 @@ def test_the_plan_says_who_is_trained_against_whom_and_how_much(checkpoint: Path
     lines = overview(composed(checkpoint, "opponent=frozen", "total_steps=5"))
     assert names(lines[0], "workflow ... werewolves ... seer, witch ... werewolf, villager, hunter ... frozen")
     assert names(lines[3], "rollout ... 5 steps ... 8 tasks ... 8 episodes ... 320 ... 64")
-    assert len(lines) == 7
+    assert len(lines) == 8 and names(lines[7], "note ... learning rate ... algorithm.learning_rate")
 
 
 def test_a_run_directory_stays_where_it_is_when_a_workflow_changes_the_directory_of_the_process() -> None:
