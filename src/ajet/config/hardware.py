@@ -26,7 +26,8 @@ class HardwareConfig:
     """With several processes: `ddp` keeps the whole model and its optimizer on each, `fsdp` (FSDP2) a share of them.
     With one process both are the same."""
     compile: bool = field(default=False, metadata=marks(TRAINING_ONLY))
-    """Let torch compile the model's layers: on GPUs small models train nearly twice as fast, after some ten seconds."""
+    """Let torch compile the model's layers: on GPUs updates take two thirds to half of the time, after seconds to
+    minutes of compiling, again for packs of a new kind. For long runs."""
     gradient_checkpointing: bool = field(default=False, metadata=marks(TRAINING_ONLY))
     """Keep of each layer its input alone for the backward pass and compute the layer again there: less memory for long
     contexts, about a third more time."""

@@ -2,7 +2,8 @@
 
 In: a transformers model. Out: the same model, whose layers are compiled when they are first called, for packs of any
 length. On an H100 an update of Qwen3 0.6B with 4,096 tokens took .20 s instead of .36 s: without it the device waits
-for Python most of the time. The first calls take some ten seconds.
+for Python most of the time. Compiling took 22 s for the small model and 88 s for SmolLM2 with adapters, and began anew
+where a pack was of a kind that had not been seen.
 """
 
 from __future__ import annotations
