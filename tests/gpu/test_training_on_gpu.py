@@ -35,9 +35,12 @@ ROWS = make_rows(TREES, vocabulary=SMALL.vocabulary)
 PACKS = packs_of(ROWS, max_tokens=TREES.num_unique)
 
 
-def gradients_of_packs(device: torch.device, *, bf16: bool = False, recompute_layers: bool = False) -> Gradients:
+def gradients_of_packs(
+    device: torch.device, *, bf16: bool = False, recompute_layers: bool = False, compiled: bool = False
+) -> Gradients:
     model = make_model(SMALL, CPU).to(device)
-    packed_pass(make_policy(model, device, bf16=bf16, recompute_layers=recompute_layers), PACKS)
+    policy = make_policy(model, device, bf16=bf16, recompute_layers=recompute_layers, compiled=compiled)
+    packed_pass(policy, PACKS)
     return {name: gradient.cpu() for name, gradient in gradients(model).items()}
 
 
@@ -70,6 +73,12 @@ def test_the_gradient_is_the_one_that_the_cpu_gives() -> None:
 def test_layers_that_are_computed_again_give_the_same_gradient() -> None:
     again = gradients_of_packs(DEVICE, recompute_layers=True)
     assert largest_difference(again, gradients_of_packs(DEVICE))[1] < 1e-6
+
+
+@pytest.mark.parametrize("recompute_layers", [False, True])
+def test_compiled_layers_give_the_same_gradient(recompute_layers: bool) -> None:
+    compiled = gradients_of_packs(DEVICE, recompute_layers=recompute_layers, compiled=True)
+    assert largest_difference(compiled, gradients_of_packs(DEVICE))[1] < 1e-5
 
 
 @pytest.mark.parametrize("bf16", [False, True])
