@@ -135,4 +135,10 @@ PRIVATE_APIS = (
         why="likewise, how a process ends that a thread keeps alive",
         test="tests/unit/test_endings.py::test_a_thread_that_never_ends_does_not_keep_the_process_alive",
     ),
+    PrivateApi(
+        names=("torch._dynamo.config.recompile_limit",),
+        where="train/compiled.py",
+        why="how many variants of a layer's code are kept has no public setting",
+        test="tests/gpu/test_training_on_gpu.py::test_compiled_layers_give_the_same_gradient",
+    ),
 )

@@ -71,7 +71,7 @@ def test_pieces_of_any_size_give_the_numbers_and_gradients_of_the_whole(
     # Copies: the second pass zeroes the gradients of the first.
     pieces = [value.clone() for value in graded("pieces", *asked)]
     for one, other in zip(pieces, graded("whole", *asked), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * max(1.0, float(other.abs().max())))
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=5e-5 * max(1.0, float(other.abs().max())))
 
 
 @pytest.mark.parametrize(

@@ -244,12 +244,16 @@ def test_a_damaged_generation_config_and_a_model_that_is_not_there_are_a_sentenc
             make_renderer(path)
 
 
+SMALL_SHAPE = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 300}
+"""One that any machine has the memory for."""
+
+
 def test_a_model_without_a_chat_template_is_refused_before_anything_loads(tmp_path: Path) -> None:
     """There is not even a weight that could be loaded."""
     tokenizer = template("")
     tokenizer.chat_template = None
     tokenizer.save_pretrained(tmp_path / "model")
-    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "qwen3"}))
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "qwen3", **SMALL_SHAPE}))
     settings = ["workflow=signals", f"model.path={tmp_path / 'model'}", "engine=transformers", "logger=quiet"]
     with pytest.raises(ConfigError, match="has no chat template"):
         build_trainer(compose([*settings, "eval=none"], run_dir=tmp_path / "run"))

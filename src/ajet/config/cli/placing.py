@@ -19,7 +19,7 @@ from ajet.tracking.files.attempts import can_restart
 from ajet.tracking.files.checkpoints import TOKENIZER
 from ajet.tracking.files.writing import reason
 
-_BEGINNING = (".hydra", ".lock", ".lock.json", "code.json", "config.yaml", "provenance.json", TOKENIZER)
+_BEGINNING = (".hydra", ".lock", ".lock.json", "code.json", "config.yaml", "plan.json", "provenance.json", TOKENIZER)
 """What lies in a run's directory before anything is trained or played, besides its log."""
 
 
