@@ -1,4 +1,5 @@
 # make setup   create .venv with everything pinned (first use takes some minutes)
+# make setup-tinker   a Tinker server (SkyRL on the CPU) for the tests, into .venv/tinker-server; make test does it, too
 # make train   the main job; more settings: make train ARGS='total_steps=5 seed=1'
 # make test    lint, types, every test, in two processes (WORKERS=4, or 0 for one)
 # make soak    kill and resume runs at random moments, half an hour; fewer: make soak ARGS='one --kills 5 --seed 7'
@@ -20,15 +21,18 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-LOCKS := requirements/cpu.lock.txt requirements/dev.lock.txt requirements/clients.lock.txt requirements/sweeps.lock.txt requirements/real.lock.txt
+LOCKS := requirements/cpu.lock.txt requirements/dev.lock.txt requirements/clients.lock.txt requirements/sweeps.lock.txt requirements/real.lock.txt \
+	requirements/tinker.lock.txt
 AGENTSCOPE2 := $(VENV)/agentscope2
+TINKER_SERVER := $(VENV)/tinker-server
 STAMP := $(VENV)/.installed
+TINKER_STAMP := $(VENV)/.installed_tinker_server
 DOCS_STAMP := $(VENV)/.installed_docs
 # A file's tests stay in one process, for they share fixtures; files go in their order, so that the long ones come first.
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off $(PIP_ARGS)
 
-.PHONY: setup train test test-unit soak gpu lint docs pages hooks clean bench
+.PHONY: setup setup-tinker train test test-unit soak gpu lint docs pages hooks clean bench
 
 setup: $(STAMP)
 
@@ -44,6 +48,15 @@ $(STAMP): $(LOCKS) requirements/agentscope2.lock.txt pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
+setup-tinker: $(TINKER_STAMP)
+
+# SkyRL asks for Python 3.12, and runs on 3.11 as well (requirements/README.md).
+$(TINKER_STAMP): requirements/tinker_server.lock.txt | $(STAMP)
+	@echo "installing a Tinker server into $(TINKER_SERVER)"
+	@rm -rf $(TINKER_SERVER)
+	@$(PIP) --no-deps --ignore-requires-python --target $(TINKER_SERVER) -r requirements/tinker_server.lock.txt
+	@touch $@
+
 train: $(STAMP)
 	$(BIN)/python -m ajet.train workflow=werewolves 'trainable_targets=[seer,witch]' $(ARGS)
 
@@ -55,7 +68,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+test: lint setup-tinker
 	$(PYTEST) $(ARGS)
 
 test-unit: $(STAMP)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from recipes.tinker_server.process import TinkerServer
+
+from ajet.config.model import resolve_model_path
 
 # Before any library that would look them up on import.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("TINKER_TELEMETRY", "0")
 # The key that tells own run directories from others' must not be the tester's.
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="ajet-tests-")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -31,3 +36,10 @@ def checkpoint(tmp_path: Path) -> Path:
     directory.mkdir()
     (directory / "config.json").write_text("{}")
     return directory
+
+
+@pytest.fixture(scope="session")
+def tinker_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinkerServer]:
+    """A real server of the Tinker API with the small model, for all tests of this process."""
+    with TinkerServer(Path(resolve_model_path("builtin:tiny")), tmp_path_factory.mktemp("tinker_server")) as server:
+        yield server

