@@ -6,12 +6,13 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
-from recipes.tinker_server.process import TinkerServer
 
-from ajet.config.model import resolve_model_path
+if TYPE_CHECKING:
+    from recipes.tinker_server.process import TinkerServer
 
 # Before any library that would look them up on import.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -41,5 +42,10 @@ def checkpoint(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tinker_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinkerServer]:
     """A real server of the Tinker API with the small model, for all tests of this process."""
+    # Not above, where every test would wait for them.
+    from recipes.tinker_server.process import TinkerServer
+
+    from ajet.config.model import resolve_model_path
+
     with TinkerServer(Path(resolve_model_path("builtin:tiny")), tmp_path_factory.mktemp("tinker_server")) as server:
         yield server

@@ -1,6 +1,6 @@
 """A Tinker server on this machine's CPU as a process of ours: started, awaited, ended.
 
-In: a model's directory, an empty folder for its database, checkpoints and log. Out: a URL that answers. What JAX compiles is
+In: a model's directory, a folder for its database, checkpoints and log. Out: a URL that answers. What JAX compiles is
 kept beside the environment, so that the next server does not compile it again.
 """
 

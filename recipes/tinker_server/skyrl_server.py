@@ -1,8 +1,8 @@
 """SkyRL's Tinker server as it is, where it runs as a process beside ajet's own packages, on Python 3.11 too.
 
-In: SkyRL's own command line (`python skyrl_server.py --base-model <directory> --backend jax --port 8000 …`). Out: its HTTP
-server, which starts its engine as this file again (`engine` as the first word). Both end when standard input ends, if
-that is a pipe. Runs with `.venv/tinker-server` on `PYTHONPATH`, so it imports nothing of ajet.
+In: SkyRL's own command line (`python skyrl_server.py --base-model <directory> --backend jax --port 8000 …`). Out: its
+HTTP server, which starts its engine as this file again (`engine` as the first word). Both end when standard input ends,
+if that is a pipe. Runs with `.venv/tinker-server` on `PYTHONPATH`, so it imports nothing of ajet.
 
 What is put right, each of which SkyRL 0.4.0 does otherwise:
 - pydantic wants `TypedDict` of `typing_extensions` before Python 3.12, which SkyRL asks for;
