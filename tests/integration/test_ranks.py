@@ -119,6 +119,24 @@ def test_a_mistake_ends_all_processes_with_one_sentence(tmp_path: Path) -> None:
     assert sum(line.startswith("error: ") and "num_minibatches" in line for line in said.splitlines()) == 1, said
 
 
+@pytest.mark.slow
+def test_what_ends_one_process_alone_before_the_first_step_is_said_by_it(tmp_path: Path) -> None:
+    workflow = tmp_path / "odd.py"
+    workflow.write_text(
+        "import os\n"
+        "from ajet.workflows.signals import SignalsWorkflow\n"
+        "if os.environ.get('RANK') == '1':\n"
+        "    raise RuntimeError('no room on this machine')\n"
+        "class Odd(SignalsWorkflow): ...\n"
+    )
+    asked = ["workflow=custom", f"workflow.entry={workflow}->Odd", "workflow.target_tags=[speaker,listener]"]
+    with started(2, *SMALL, *asked, f"run_dir={tmp_path / 'run'}") as process:
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    told = [line for line in said.splitlines() if line.startswith("error in process 1: ")]
+    assert len(told) == 1 and "no room on this machine" in told[0], said
+
+
 def test_a_sweep_is_refused_under_a_launcher() -> None:
     environment = os.environ | {"RANK": "0", "WORLD_SIZE": "2"}
     command = [sys.executable, "-m", "ajet.train", *SMALL, "-m"]

@@ -242,6 +242,8 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
             "model.dtype=bfloat16 ... hardware.mixed_precision=bf16 ... model.dtype=float32",
         ),
         (["model.lora.alpha=8"], "model.lora.alpha ... model.lora.rank=0"),
+        (["model=qwen3_4b", "model.lora.rank=0", "model.lora.alpha=8"], "model.lora.alpha ... model.lora.rank=0"),
+        (["hardware.offload_optimizer=true"], "hardware.offload_optimizer=true ... hardware.device=cuda"),
         (["opponent.base_url=http://x"], "opponent.base_url ... opponent=scripted ... opponent=openai"),
         (["opponent=openai"], "opponent=openai ... opponent.base_url"),
         (
@@ -392,3 +394,8 @@ def test_the_plan_says_who_is_trained_against_whom_and_how_much(checkpoint: Path
 
 def test_a_run_directory_stays_where_it_is_when_a_workflow_changes_the_directory_of_the_process() -> None:
     assert compose(["workflow=signals"], run_dir="rel").run_dir == str(Path("rel").absolute())
+
+
+def test_a_presets_adapters_are_switched_off_by_their_rank(tmp_path: Path) -> None:
+    config = compose(["workflow=signals", "model=qwen3_4b", "model.lora.rank=0"], run_dir=tmp_path)
+    assert (config.model.lora.rank, config.model.lora.alpha, config.model.lora.targets) == (0, None, None)

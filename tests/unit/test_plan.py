@@ -151,6 +151,14 @@ def test_layers_that_run_again_keep_less(setup: Setup) -> None:
     assert again.certain_gib == plain.certain_gib
 
 
+@given(setups)
+def test_moments_that_are_kept_elsewhere_take_nothing_here(setup: Setup) -> None:
+    plain = memory_plan(SMOLLM2, replace(setup, offload_optimizer=False))
+    without = memory_plan(SMOLLM2, replace(setup, offload_optimizer=True))
+    moments = 2 * SMOLLM2.num_parameters * FLOAT32 / GIB / setup.num_shards
+    assert plain.peak_gib("update") - without.peak_gib("update") == pytest.approx(moments)
+
+
 def test_vllm_takes_its_share_of_a_gpu_whatever_it_needs() -> None:
     assert part(memory_plan(SMOLLM2, ON_GPU), "engine: its share of the GPU") == pytest.approx(32.0)
     # Of a GPU that is not here only what the model takes is known.

@@ -45,6 +45,7 @@ def make_policy(
     total_steps: int = 100,
     reference: Any = None,
     recompute_layers: bool = False,
+    offload_optimizer: bool = False,
 ) -> TrainablePolicy:
     return TrainablePolicy(
         model,
@@ -56,6 +57,7 @@ def make_policy(
         reference=reference,
         recompute_layers=recompute_layers,
         num_threads=1,
+        offload_optimizer=offload_optimizer,
     )
 
 
@@ -385,6 +387,24 @@ def test_state_saved_and_loaded_goes_on_identically() -> None:
     one.train_batch(batch, TAGS, num_steps_done=0)
     other.train_batch(batch, TAGS, num_steps_done=0)
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(one.merged_weights(), other.merged_weights(), strict=True))
+
+
+def test_moments_that_are_kept_elsewhere_change_no_step_and_are_resumed_by_either() -> None:
+    batch = [pack([make_sample((1, 2, 3), (0, 0, 1)), make_sample((1, 2, 4), (0, 0, 1), advantage=-1.0)])]
+    here = make_policy(tiny_qwen())
+    elsewhere = make_policy(tiny_qwen(), offload_optimizer=True)
+    for step in range(2):
+        one, other = (each.train_batch(batch, TAGS, num_steps_done=step) for each in (here, elsewhere))
+        assert one == pytest.approx(other)
+    resumed = make_policy(tiny_qwen(seed=1))
+    resumed.load_state_dict(copy.deepcopy(elsewhere.state_dict()))
+    for policy in (here, elsewhere, resumed):
+        policy.train_batch(batch, TAGS, num_steps_done=2)
+    for (name, weight), (_, second), (_, third) in zip(
+        here.merged_weights(), elsewhere.merged_weights(), resumed.merged_weights(), strict=True
+    ):
+        torch.testing.assert_close(weight, second, msg=name)
+        torch.testing.assert_close(weight, third, msg=name)
 
 
 def test_the_learning_rate_warms_up_and_falls_as_told() -> None:

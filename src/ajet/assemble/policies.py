@@ -54,6 +54,7 @@ def make_policy(
         reference=load_model(model, hardware, model_path) if rule.config.kl_coef and not model.lora.rank else None,
         recompute_layers=hardware.gradient_checkpointing,
         compiled=hardware.compile,
+        offload_optimizer=hardware.offload_optimizer,
         sharded=hardware.data_parallel == "fsdp" and rank_and_size()[1] > 1,
         num_threads=hardware.training_threads,
     )

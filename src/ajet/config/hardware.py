@@ -31,6 +31,9 @@ class HardwareConfig:
     gradient_checkpointing: bool = field(default=False, metadata=marks(TRAINING_ONLY))
     """Keep of each layer its input alone for the backward pass and compute the layer again there: less memory for long
     contexts, about a third more time."""
+    offload_optimizer: bool = field(default=False, metadata=marks(TRAINING_ONLY))
+    """With `device=cuda`: keep Adam's moments, 8 bytes a trained weight, in the CPU's memory and compute its steps
+    there."""
 
 
 PROCESS_ENVIRONMENT = {

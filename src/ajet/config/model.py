@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +52,17 @@ class ModelConfig:
     float32, where small updates do not round away; what they compute in is `hardware.mixed_precision`."""
     max_context: int = with_marks(ruled(4096, at_least=16), COMPARED)
     """Most tokens of prompt and completion together."""
+
+
+def without_adapters(lora: LoraConfig, overrides: Sequence[str]) -> None:
+    """Drop what a preset says about its adapters where the command line wants none: `model.lora.rank=0`."""
+    named = {override.lstrip("+").partition("=")[0] for override in overrides}
+    if lora.rank or "model.lora.rank" not in named:
+        return
+    if "model.lora.alpha" not in named:
+        lora.alpha = None
+    if "model.lora.targets" not in named:
+        lora.targets = None
 
 
 def resolve_model_path(path: str) -> str:

@@ -198,6 +198,12 @@ def _check_model(config: Config) -> None:
             "model.dtype=bfloat16 would hold for the engine alone: all weights are trained in float32, which rounds "
             "otherwise; set hardware.mixed_precision=bf16, or model.dtype=float32"
         )
+    if hardware.offload_optimizer and hardware.device == "cpu":
+        raise ConfigError("hardware.offload_optimizer=true needs hardware.device=cuda: on a CPU nothing is elsewhere")
+    if hardware.offload_optimizer and hardware.data_parallel == "fsdp" and rank_and_size()[1] > 1:
+        raise ConfigError(
+            "hardware.offload_optimizer=true needs hardware.data_parallel=ddp: fsdp shares the moments out already"
+        )
     if config.rollout.max_tokens >= model.max_context:
         raise ConfigError(
             f"rollout.max_tokens={config.rollout.max_tokens} leaves no room for a prompt: choose fewer than "

@@ -84,6 +84,8 @@ def _smaller(config: Config) -> Iterable[list[Settings]]:
     """Ways to need less, in the order in which they change what is trained least; of each, ever smaller settings."""
     if not config.hardware.gradient_checkpointing:
         yield [(("hardware.gradient_checkpointing", True),)]
+    if config.hardware.device == "cuda" and not config.hardware.offload_optimizer:
+        yield [(("hardware.offload_optimizer", True),)]
     yield from _if_any(
         tuple(
             (key, size)

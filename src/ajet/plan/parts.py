@@ -99,6 +99,7 @@ class Setup:
     """Whether a second model is kept for a KL penalty."""
     mixed_precision: bool
     gradient_checkpointing: bool
+    offload_optimizer: bool = False
     pack_tokens: int
     """Of the largest pack."""
     num_shards: int
@@ -207,7 +208,8 @@ def _training(shape: ModelShape, setup: Setup) -> Iterable[Part]:
     mine = 1 / setup.num_shards
     yield _part("training: weights", mine * (plain + shape.num_adapter_parameters * FLOAT32))
     yield _part("training: gradients", mine * shape.num_trained * FLOAT32, phases=("update",))
-    yield _part("training: Adam's moments", mine * MOMENTS * shape.num_trained * FLOAT32)
+    if not setup.offload_optimizer:
+        yield _part("training: Adam's moments", mine * MOMENTS * shape.num_trained * FLOAT32)
     if setup.has_reference:
         yield _part("training: reference model", mine * shape.num_parameters * setup.dtype_bytes)
     if setup.num_shards > 1:

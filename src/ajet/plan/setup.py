@@ -32,6 +32,7 @@ def setup_of(config: Config, *, gpu_memory_gib: float | None = None) -> Setup:
         has_reference=config.algorithm.kl_coef > 0 and not config.model.lora.rank,
         mixed_precision=config.hardware.mixed_precision != "no",
         gradient_checkpointing=config.hardware.gradient_checkpointing,
+        offload_optimizer=config.hardware.offload_optimizer,
         num_shards=rank_and_size()[1] if config.hardware.data_parallel == "fsdp" else 1,
         # A row that is longer than a pack may be has one of its own, without branches.
         pack_tokens=max(packed, context),

@@ -18,7 +18,7 @@ from ajet.config.overview import overview
 from ajet.config.root import Config
 from ajet.config.saved import load as load_run
 from ajet.config.saved import save, with_user_options
-from ajet.errors import AjetError, RunInterruptedError, UserInterrupt
+from ajet.errors import AjetError, RankError, RunInterruptedError, UserInterrupt
 from ajet.tracking.files.attempts import check_resumable, drop_unfinished, set_aside
 from ajet.tracking.files.lock import locked
 
@@ -72,8 +72,8 @@ def train(config: Config) -> float | None:
 def train_beside_the_first() -> int:
     """Train as another process of the run does that the first one leads; returns the exit code.
 
-    It takes the configuration that the first has saved, writes nothing, and says nothing: what the run ends with, the
-    first one says.
+    It takes the configuration that the first has saved, and writes nothing. What the run ends with is said by the
+    first one, but for an error of this process before the first step, when the first knows only that it has ended.
     """
     from ajet.assemble.trainer import build_trainer
     from ajet.train.ranks import joined
@@ -83,7 +83,14 @@ def train_beside_the_first() -> int:
         # Until all have joined a signal ends this process at once: nothing is lost, and the launcher waits for it.
         with joined() as ranks, ending_signals(interrupt):
             config = with_user_options(load_run(Path(ranks.of_the_first(""))))
-            build_trainer(config, ranks).run()
+            try:
+                trainer = build_trainer(config, ranks)
+            except RankError:
+                return 1
+            except AjetError as error:
+                print(f"error in process {ranks.rank}: {error}", file=sys.stderr, flush=True)
+                return 1
+            trainer.run()
     except RunInterruptedError as stop:
         return 128 + stop.signum
     except AjetError:

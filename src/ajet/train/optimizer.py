@@ -7,12 +7,13 @@ will be; that is also why nothing of them is saved.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from ajet.config.algorithm import AlgorithmConfig
@@ -48,25 +49,37 @@ class GuardedOptimizer:
 
     def __init__(
         self,
-        trained: Sequence[torch.nn.Parameter],
+        trained: Sequence[nn.Parameter],
         algorithm: AlgorithmConfig,
         accelerator: Accelerator,
         *,
         total_steps: int,
+        offloaded: bool = False,
     ) -> None:
-        """`trained`: the parameters to change, the same on every rank; `total_steps`: training steps of the run."""
+        """Adam's moments are zero.
+
+        Args:
+            trained: the parameters to change, the same on every rank.
+            algorithm: rate, schedules, weight decay, the norm that gradients are clipped to.
+            accelerator: device and ranks.
+            total_steps: training steps of the run.
+            offloaded: whether moments are kept, and steps computed, in the CPU's memory; not with parameters that are
+                shared out.
+        """
         self._trained = trained
+        self._on_cpu = [nn.Parameter(torch.empty_like(p, device="cpu")) for p in trained] if offloaded else None
         self._algorithm = algorithm
         self._accelerator = accelerator
         self._total_steps = total_steps
         adam = AdamW(
-            trained,
+            trained if self._on_cpu is None else self._on_cpu,
             lr=algorithm.learning_rate,
             betas=ADAM_BETAS,
             weight_decay=algorithm.weight_decay,
-            fused=True if accelerator.device.type == "cuda" else None,  # one kernel for all weights
+            fused=True if offloaded or accelerator.device.type == "cuda" else None,  # one kernel for all weights
         )
-        self._adam: Any = accelerator.prepare(adam)
+        # Accelerate would move what is offloaded to the device.
+        self._adam: Any = accelerator.prepare_optimizer(adam, device_placement=not offloaded)
 
     def rate(self, step: int) -> float:
         """The learning rate of minibatch `step`, from 0, of the whole run."""
@@ -96,9 +109,28 @@ class GuardedOptimizer:
         if sound:
             for group in self._adam.param_groups:
                 group["lr"] = self.rate(step)
-            self._adam.step()
-        self._adam.zero_grad()
+            with self._moved():
+                self._adam.step()
+        for parameter in self._trained:
+            parameter.grad = None
         return float(norm) if sound else None
+
+    @contextmanager
+    def _moved(self) -> Iterator[None]:
+        """Around Adam's step: weights and gradients where it is computed, and afterwards new weights back."""
+        if self._on_cpu is None:
+            yield
+            return
+        with torch.no_grad():
+            for here, parameter in zip(self._on_cpu, self._trained, strict=True):
+                here.copy_(parameter)
+                assert parameter.grad is not None
+                here.grad = parameter.grad.cpu()
+        yield
+        with torch.no_grad():
+            for here, parameter in zip(self._on_cpu, self._trained, strict=True):
+                parameter.copy_(here)
+                here.grad = None
 
     def state_dict(self, *, kept: bool = True) -> dict[str, Any]:
         """Adam's moments, whole; they are all that a resumed run needs. With `kept` false nothing of them is kept

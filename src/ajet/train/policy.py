@@ -46,6 +46,7 @@ class TrainablePolicy:
         num_threads: int | None,
         sharded: bool = False,
         compiled: bool = False,
+        offload_optimizer: bool = False,
     ) -> None:
         """A policy whose weights are `model`'s.
 
@@ -62,6 +63,7 @@ class TrainablePolicy:
             sharded: whether each rank keeps a share of the weights only. Then whatever computes with them or gathers
                 them is called on every rank alike.
             compiled: whether torch compiles the model's layers.
+            offload_optimizer: whether Adam's moments are kept in the CPU's memory.
 
         Raises:
             ConfigError: the model does not model text from left to right, or its layers cannot be told apart.
@@ -85,7 +87,9 @@ class TrainablePolicy:
         self.why_chains_only = self._scorer.why_chains_only
         """Why packs must be plain rows for this model; None where they may branch."""
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self._optimizer = GuardedOptimizer(self._trained, rule.config, accelerator, total_steps=total_steps)
+        self._optimizer = GuardedOptimizer(
+            self._trained, rule.config, accelerator, total_steps=total_steps, offloaded=offload_optimizer
+        )
 
     def forward(self, pack: Pack) -> PackOutput:
         """Log-probabilities and entropies of a pack's entries as the policy is now; errors as `PackScorer.score`."""
