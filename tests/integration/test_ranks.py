@@ -124,12 +124,12 @@ def test_what_ends_one_process_alone_before_the_first_step_is_said_by_it(tmp_pat
     workflow = tmp_path / "odd.py"
     workflow.write_text(
         "import os\n"
-        "from ajet.workflows.signals import SignalsWorkflow\n"
+        "from ajet.workflows.signals.workflow import Signals\n"
         "if os.environ.get('RANK') == '1':\n"
         "    raise RuntimeError('no room on this machine')\n"
-        "class Odd(SignalsWorkflow): ...\n"
+        "class Odd(Signals): ...\n"
     )
-    asked = ["workflow=custom", f"workflow.entry={workflow}->Odd", "workflow.target_tags=[speaker,listener]"]
+    asked = [f"workflow.entry={workflow}->Odd"]
     with started(2, *SMALL, *asked, f"run_dir={tmp_path / 'run'}") as process:
         said, _ = process.communicate(timeout=60)
     assert process.returncode != 0
