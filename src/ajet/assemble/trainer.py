@@ -29,10 +29,10 @@ from ajet.tracking.store import TrajectoryStore
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.algorithms.trying import tried_rule
 from ajet.train.checkpoint import CheckpointFolder
+from ajet.train.learner import Learner
 from ajet.train.loop import Trainer
 from ajet.train.model_card import model_card
 from ajet.train.play import Play
-from ajet.train.policy import TrainablePolicy
 from ajet.train.ranks import ALONE, Ranks
 from ajet.train.state import RunState
 from ajet.workflows.loading import load_workflow
@@ -68,8 +68,8 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
         engine = make_engine(config, model_path)
         opened.callback(engine.close)
         scheduler = make_scheduler(config, parts, model_path, engine, opened, display=display)
-        policy = _checked_policy(config, model_path, accelerator, rule, checkpoints, display)
-        state = _start_state(policy, checkpoints, checkpoint, engine, ranks)
+        learner = _checked_learner(config, model_path, accelerator, rule, checkpoints, display)
+        state = _start_state(learner, checkpoints, checkpoint, engine, ranks)
         logger = _start_logger(config, state, own_logger, opened) if ranks.is_first else CompositeLogger([])
         return Trainer(
             config=config,
@@ -85,7 +85,7 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
                 clock=state.clock,
             ),
             engine=engine,
-            policy=policy,
+            learner=learner,
             rule=rule,
             ranks=ranks,
             store=TrajectoryStore(Path(config.run_dir) / "trajectories"),
@@ -135,13 +135,13 @@ def _prepared(
 
 
 def _start_state(
-    policy: TrainablePolicy, checkpoints: CheckpointFolder, checkpoint: Path | None, engine: Engine, ranks: Ranks
+    learner: Learner, checkpoints: CheckpointFolder, checkpoint: Path | None, engine: Engine, ranks: Ranks
 ) -> RunState:
     """The state that the run starts from; the engine has its weights already, unless it is a checkpoint's."""
-    state = RunState(policy=policy, checkpoints=checkpoints, is_written=ranks.is_first)
+    state = RunState(learner=learner, checkpoints=checkpoints, is_written=ranks.is_first)
     if checkpoint is not None:
         state.restore(checkpoint)
-        engine.update_weights(policy.merged_weights(), state.num_steps_done)
+        learner.publish(engine, state.num_steps_done)
     return state
 
 
@@ -174,17 +174,16 @@ def _keep_tokenizer(model_path: str, folder: Path) -> None:
         seal(folder)
 
 
-def _checked_policy(
+def _checked_learner(
     config: Config,
     model_path: str,
     accelerator: Accelerator,
     rule: LearningRule,
     checkpoints: CheckpointFolder,
     display: Display,
-) -> TrainablePolicy:
-    """The policy. Says how its rows are trained, and refuses what the disk could not keep: the model as it is saved,
-    what is trained and its two moments, as often as they will lie there."""
-    policy = make_policy(
+) -> Learner:
+    """What learns. Says how its rows are trained, and refuses as many checkpoints as the disk could not keep."""
+    learner = make_policy(
         config.model,
         config.hardware,
         model_path,
@@ -194,15 +193,12 @@ def _checked_policy(
         total_steps=config.total_steps,
         seed=config.seed,
     )
-    if policy.why_chains_only:
-        display.say(f"rows are trained one by one, without sharing their prefixes: {policy.why_chains_only}")
+    if learner.why_chains_only:
+        display.say(f"rows are trained one by one, without sharing their prefixes: {learner.why_chains_only}")
     every, steps = config.checkpoint.every, config.total_steps
     num_saves = (steps // every if every else 0) + 1
-    num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in policy.model.parameters())
-    trained = (parameter for parameter in policy.model.parameters() if parameter.requires_grad)
-    num_bytes += sum(3 * parameter.numel() * parameter.element_size() for parameter in trained)
-    checkpoints.check_space(num_bytes, num_saves)
-    return policy
+    checkpoints.check_space(learner.checkpoint_bytes, num_saves)
+    return learner
 
 
 def make_accelerator(hardware: HardwareConfig) -> Accelerator:

@@ -6,7 +6,6 @@ A line of `metrics.jsonl` with step s holds what was measured with the policy af
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -36,8 +35,8 @@ from ajet.tracking.metrics import Metrics, episode_metrics, staleness_metrics, t
 from ajet.tracking.store import TrajectoryStore
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.batch import TrainingBatch, build_batch
+from ajet.train.learner import Learner
 from ajet.train.play import Play
-from ajet.train.policy import TrainablePolicy
 from ajet.train.ranks import Ranks, hearing_of_the_lost
 from ajet.train.state import RunState
 from ajet.train.summary import RunSummary
@@ -54,7 +53,7 @@ class Trainer:
     state: RunState
     play: Play
     engine: Engine
-    policy: TrainablePolicy
+    learner: Learner
     rule: LearningRule
     ranks: Ranks
     """The processes that play and train together; every one of them runs this loop."""
@@ -112,7 +111,7 @@ class Trainer:
             raise self.state.save_if_possible(error) from error
         except RankError as error:
             # What is shared out can no longer be gathered.
-            kept = self.state.as_saved() if self.policy.is_sharded else self.state.save_at_end()
+            kept = self.state.as_saved() if self.learner.is_sharded else self.state.save_at_end()
             raise TrainingError(f"{str(error).rstrip('.')}; {kept}") from error
         except (WorkflowError, AlgorithmError, EngineError, LoggerError, OSError) as error:
             # Raised around updates, never within one: the weights are those after `num_steps_done` steps; and by all
@@ -187,7 +186,7 @@ class Trainer:
             groups,
             self.rule,
             self.state.clock,
-            branching_packs=self.policy.why_chains_only is None,
+            branching_packs=self.learner.why_chains_only is None,
         )
         sizes = [len(pack.token_ids) for packs in batch.minibatches for pack in packs]
         self.largest_pack = max(self.largest_pack, *sizes, 0)
@@ -199,7 +198,7 @@ class Trainer:
         with self.state.clock.phase("update"):
             try:
                 with hearing_of_the_lost():
-                    metrics = self.policy.train_batch(
+                    metrics = self.learner.train_batch(
                         [self.ranks.share(packs) for packs in batch.minibatches],
                         batch.tags,
                         num_steps_done=self.state.num_steps_done,
@@ -209,7 +208,7 @@ class Trainer:
                 RankError,
             ) as error:  # after an earlier minibatch's step, maybe: these weights are of no step
                 raise TrainingError(f"{error}; {self.state.last_sound_state()}") from error
-            if not self.policy.is_finite():
+            if not self.learner.is_finite():
                 raise TrainingError(
                     f"step {self.state.num_steps_done + 1} made weights that are not finite, and they were not used; "
                     f"{self.state.last_sound_state()}"
@@ -229,12 +228,8 @@ class Trainer:
         )
 
     def _sync_weights(self) -> None:
-        weights = self.policy.merged_weights()
         with self.state.clock.phase("sync"):
-            try:
-                self.engine.update_weights(weights, self.state.num_steps_done)
-            finally:
-                deque(weights, maxlen=0)  # the others go on gathering, whatever this rank's engine did with them
+            self.learner.publish(self.engine, self.state.num_steps_done)
 
     def _log(self, step: int, metrics: Metrics, groups: list[EpisodeGroup], batch: TrainingBatch) -> None:
         if not self.ranks.is_first:

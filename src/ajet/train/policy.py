@@ -7,7 +7,8 @@ different numbers of packs. Left out: what a batch is and how it was credited.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ajet.train.algorithms.objective import certain, k3, objective
+from ajet.engine.base import Engine
 from ajet.train.algorithms.rule import LearningRule
-from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.compiled import compile_layers
 from ajet.train.lora import base_of, merged_state
 from ajet.train.optimizer import GuardedOptimizer, kl_factor, on_all_ranks
+from ajet.train.pack_loss import pack_loss
 from ajet.train.packing import IDLE, Pack
 from ajet.train.recompute import recompute
 from ajet.train.scoring import PackOutput, PackScorer
@@ -99,16 +100,7 @@ class TrainablePolicy:
     def train_batch(
         self, minibatches: Sequence[Sequence[Pack]], tags: Sequence[str], *, num_steps_done: int
     ) -> dict[str, float]:
-        """One optimizer step a minibatch that holds anything and whose loss and gradient are finite.
-
-        Args:
-            minibatches: this rank's packs; as many in every training step and on every rank; some may be empty.
-            tags: what the packs' tag indices mean.
-            num_steps_done: training steps before this one, which the schedules go by.
-
-        Returns:
-            Metrics by their final names: `policy/<tag>/*`, `policy/*`, of the steps that were taken.
-        """
+        """As `Learner.train_batch`."""
         first = num_steps_done * len(minibatches)
         sums, num_skipped = TagSums(tags), 0
         norms: list[float] = []
@@ -186,26 +178,16 @@ class TrainablePolicy:
         output = self.forward(pack)
         if pack is IDLE:
             return 0 * output.logp_E.sum()
-        tokens = self._tokens(pack, output, old_E)
-        loss_E, clipped_E = self._rule.token_losses(tokens)
-        loss_E = objective(loss_E, tokens, self._algorithm, kl_coef=kl_coef, logp_ref_E=reference_E)
-        weight_E = torch.from_numpy(pack.weights).to(loss_E.device, torch.float32)
-        with torch.no_grad():
-            logp_E, mu_E = tokens.logp.detach(), tokens.logp_sampled
-            sums.add(
-                torch.from_numpy(pack.tags),
-                (logp_E - mu_E).abs() * on_policy,
-                entropy=tokens.entropy.detach(),
-                certain_fraction=certain(tokens.entropy, self._algorithm),
-                clip_fraction=clipped_E,
-                # In double: k3 of two nearly equal numbers is nearly all rounding in float32.
-                mismatch_kl=k3(mu_E.double(), logp_E.double()) * on_policy,
-                on_policy=torch.full_like(logp_E, float(on_policy)),
-                kl_ref=torch.zeros_like(logp_E) if reference_E is None else k3(logp_E, reference_E),
-                credit=(weight_E * tokens.advantages).abs(),
-                loss=(weight_E * loss_E).detach(),
-            )
-        return (weight_E * loss_E).sum()
+        return pack_loss(
+            self._rule,
+            pack,
+            output,
+            sums,
+            old_E=old_E,
+            reference_E=reference_E,
+            kl_coef=kl_coef,
+            on_policy=on_policy,
+        )
 
     @torch.no_grad()
     def _reference_logps(self, pack: Pack) -> Tensor | None:
@@ -217,21 +199,8 @@ class TrainablePolicy:
         with self.model.disable_adapter():
             return self._scorer.score(pack).logp_E
 
-    def _tokens(self, pack: Pack, output: PackOutput, old_E: Tensor | None) -> SampledTokens:
-        """The pack's entries as a loss is told them."""
-        device = output.logp_E.device
-        sampled_E = torch.from_numpy(pack.logprobs).to(device, torch.float32)
-        return SampledTokens(
-            logp=output.logp_E,
-            logp_old=sampled_E if old_E is None else old_E,
-            logp_sampled=sampled_E,
-            advantages=torch.from_numpy(pack.advantages).to(device, torch.float32),
-            entropy=output.entropy_E,
-            calls=torch.from_numpy(pack.calls).to(device),
-        )
-
     def is_finite(self) -> bool:
-        """Whether everything that is trained is finite; nothing else may reach the engine or a checkpoint."""
+        """As `Learner.is_finite`."""
         # A share of a small parameter may be empty.
         finite = all(bool(torch.isfinite(own_part(parameter)).all()) for parameter in self._trained)
         return on_all_ranks(self._accelerator, finite)
@@ -240,9 +209,21 @@ class TrainablePolicy:
         """(Hugging Face name, tensor) of every parameter the engine holds, adapters merged in."""
         return merged_state(self.model)
 
+    def publish(self, engine: Engine, policy_version: int) -> None:
+        """As `Learner.publish`: every weight goes to the engine."""
+        weights = self.merged_weights()
+        try:
+            engine.update_weights(weights, policy_version)
+        finally:
+            deque(weights, maxlen=0)  # the others go on gathering, whatever this rank's engine did with them
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """The model as it is saved, what is trained and its two moments."""
+        return _num_bytes(self.model.parameters()) + 3 * _num_bytes(self._trained)
+
     def model_writer(self, *, kept: bool = True) -> Callable[[Path], None]:
-        """What writes model and tokenizer as they are now into a folder, in Hugging Face format, adapters merged in;
-        `kept` as in `state_dict`: else it must not be called."""
+        """As `Learner.model_writer`: in Hugging Face format, adapters merged in."""
         weights = kept_whole(merged_state(self.model), kept=kept)
 
         def write(folder: Path) -> None:
@@ -252,11 +233,7 @@ class TrainablePolicy:
         return write
 
     def state_dict(self, *, kept: bool = True) -> dict[str, Any]:
-        """What a resumed run needs besides the starting model: what is trained, and the optimizer's moments.
-
-        Args:
-            kept: False on a rank that has no use for it and only helps to gather what is shared out.
-        """
+        """As `Learner.state_dict`: what is trained, and the optimizer's moments."""
         parameters = kept_whole(iter(enumerate(self._trained)), kept=kept)
         return {"parameters": list(parameters.values()), "optimizer": self._optimizer.state_dict(kept=kept)}
 
@@ -266,3 +243,7 @@ class TrainablePolicy:
             for parameter, saved in zip(self._trained, state["parameters"], strict=True):
                 parameter.copy_(shared_out_as(saved, parameter))
         self._optimizer.load_state_dict(state["optimizer"])
+
+
+def _num_bytes(parameters: Iterable[Tensor]) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in parameters)

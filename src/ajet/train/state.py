@@ -20,14 +20,14 @@ from ajet.tracking.loggers import MetricLogger
 from ajet.tracking.metrics import Metrics
 from ajet.train.checkpoint import CheckpointFolder, load_trainer_state
 from ajet.train.clock import PhaseClock
-from ajet.train.policy import TrainablePolicy
+from ajet.train.learner import Learner
 
 
 @dataclass(slots=True, kw_only=True)
 class RunState:
     """The state of one run, in memory and in its checkpoints."""
 
-    policy: TrainablePolicy
+    learner: Learner
     checkpoints: CheckpointFolder
     is_written: bool = True
     """Whether this process writes the state; of several that run together one does."""
@@ -51,8 +51,8 @@ class RunState:
             return
         with self.clock.phase("save"):
             # Gathered by all ranks, where weights are shared out.
-            policy = self.policy.state_dict(kept=self.is_written)
-            write_model = self.policy.model_writer(kept=self.is_written)
+            policy = self.learner.state_dict(kept=self.is_written)
+            write_model = self.learner.model_writer(kept=self.is_written)
             if self.is_written:
                 self.checkpoints.save(
                     self.num_steps_done,
@@ -69,7 +69,7 @@ class RunState:
 
     def save_if_possible(self, error: StorageError) -> StorageError:
         """Save the state if the disk takes it; returns the error with the words from where the run can be resumed."""
-        if not self.policy.is_sharded:  # else the other ranks, whose disk is none, would not gather once more
+        if not self.learner.is_sharded:  # else the other ranks, whose disk is none, would not gather once more
             with suppress(StorageError):  # the same disk's, most likely; the earlier checkpoints are still there
                 self.save()
         return StorageError(f"{error}; {self.as_saved()}")
@@ -109,14 +109,14 @@ class RunState:
         state = load_trainer_state(checkpoint)
         try:
             self.num_steps_done = self.saved_at = state["num_steps_done"]
-            self.policy.load_state_dict(state["policy"])
+            self.learner.load_state_dict(state["policy"])
             self.clock.run.update(state["wall_time_s"])
             self.before = None if state["before"] is None else evaluation_from_json(state["before"])
             self.unlogged = list(state["unlogged"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             words = str(error).partition("\n")[0]
             raise RunDirectoryError(f"{checkpoint} does not fit the run's config.yaml ({words})") from error
-        if not self.policy.is_finite():
+        if not self.learner.is_finite():
             raise RunDirectoryError(
                 f"the checkpoint after step {self.num_steps_done} in {self.checkpoints.run_dir} holds weights that are "
                 "not finite: remove it to resume from an earlier one"

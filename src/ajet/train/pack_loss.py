@@ -1,0 +1,76 @@
+"""The loss of a pack's sampled tokens, as the learning rule says it, and what is told of them by tag.
+
+In: a pack, and what the policy says about its entries, from whichever model. Out: a scalar that has gradients where the
+log-probabilities have; statistics in a `TagSums`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ajet.train.algorithms.objective import certain, k3, objective
+from ajet.train.algorithms.rule import LearningRule
+from ajet.train.algorithms.tokens import SampledTokens
+from ajet.train.packing import Pack
+from ajet.train.scoring import PackOutput
+from ajet.train.tag_sums import TagSums
+
+
+def pack_loss(
+    rule: LearningRule,
+    pack: Pack,
+    output: PackOutput,
+    sums: TagSums,
+    *,
+    old_E: Tensor | None,
+    reference_E: Tensor | None,
+    kl_coef: float,
+    on_policy: bool,
+) -> Tensor:
+    """The sum of the pack's token losses, each with its weight in the optimizer step.
+
+    Args:
+        rule: loss and corrections.
+        pack: the rows.
+        output: what the policy says of them now.
+        sums: adds up what is reported.
+        old_E: log-probabilities before the batch's first step; None where they are those that were sampled with.
+        reference_E: log-probabilities under the starting model; None without a penalty that asks for them.
+        kl_coef: the penalty's weight in this step.
+        on_policy: whether the policy is still the one that sampled.
+    """
+    tokens = sampled_tokens(pack, output, old_E)
+    loss_E, clipped_E = rule.token_losses(tokens)
+    loss_E = objective(loss_E, tokens, rule.config, kl_coef=kl_coef, logp_ref_E=reference_E)
+    weight_E = torch.from_numpy(pack.weights).to(loss_E.device, torch.float32)
+    with torch.no_grad():
+        logp_E, mu_E = tokens.logp.detach(), tokens.logp_sampled
+        sums.add(
+            torch.from_numpy(pack.tags),
+            (logp_E - mu_E).abs() * on_policy,
+            entropy=tokens.entropy.detach(),
+            certain_fraction=certain(tokens.entropy, rule.config),
+            clip_fraction=clipped_E,
+            # In double: k3 of two nearly equal numbers is nearly all rounding in float32.
+            mismatch_kl=k3(mu_E.double(), logp_E.double()) * on_policy,
+            on_policy=torch.full_like(logp_E, float(on_policy)),
+            kl_ref=torch.zeros_like(logp_E) if reference_E is None else k3(logp_E, reference_E),
+            credit=(weight_E * tokens.advantages).abs(),
+            loss=(weight_E * loss_E).detach(),
+        )
+    return (weight_E * loss_E).sum()
+
+
+def sampled_tokens(pack: Pack, output: PackOutput, old_E: Tensor | None) -> SampledTokens:
+    """The pack's entries as a loss is told them."""
+    device = output.logp_E.device
+    sampled_E = torch.from_numpy(pack.logprobs).to(device, torch.float32)
+    return SampledTokens(
+        logp=output.logp_E,
+        logp_old=sampled_E if old_E is None else old_E,
+        logp_sampled=sampled_E,
+        advantages=torch.from_numpy(pack.advantages).to(device, torch.float32),
+        entropy=output.entropy_E,
+        calls=torch.from_numpy(pack.calls).to(device),
+    )
