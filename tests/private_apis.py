@@ -106,6 +106,12 @@ PRIVATE_APIS = (
         test="tests/unit/test_policy_gradient.py::test_the_merged_gradient_is_the_unmerged_one",
     ),
     PrivateApi(
+        names=("_attn_implementation", "_supports_flex_attn"),
+        where="train/attention.py",
+        why="how a model attends, and whether it may by FlexAttention, transformers says nowhere else",
+        test="tests/unit/test_attention.py::test_a_model_with_an_attention_of_its_own_keeps_it",
+    ),
+    PrivateApi(
         names=("lora_", ".base_layer."),
         where="train/lora.py",
         why="peft's names of parameters: its own way to merge adapters changes the layers that are being trained",

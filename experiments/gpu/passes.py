@@ -23,7 +23,13 @@ Gradients = dict[str, Tensor]
 
 
 def make_policy(
-    model: Any, device: torch.device, *, bf16: bool, recompute_layers: bool = False, compiled: bool = False
+    model: Any,
+    device: torch.device,
+    *,
+    bf16: bool,
+    recompute_layers: bool = False,
+    compiled: bool = False,
+    blocks_from: int | None = None,
 ) -> TrainablePolicy:
     """What `hardware=gpu_1` trains: float32 weights, bf16 arithmetic if asked for."""
     # Accelerate's state is the process's, and its precision stays as it was first asked for.
@@ -39,6 +45,7 @@ def make_policy(
         recompute_layers=recompute_layers,
         compiled=compiled,
         num_threads=None,
+        blocks_from=blocks_from,
     )
 
 

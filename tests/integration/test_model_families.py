@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from tests.engine_contract import complete
 from tests.factories import make_sample
+from tests.flex_on_cpu import flex_on_cpu
 from tests.model_families import VOCAB_SIZE, tiny_model
 
 from ajet.config.algorithm import AlgorithmConfig
@@ -30,6 +31,7 @@ from ajet.train.attention import why_chains_only
 from ajet.train.exactness import measured_why_chains_only
 from ajet.train.packing import Pack, build_packs
 from ajet.train.policy import TrainablePolicy
+from ajet.train.scoring import PackScorer
 
 CPU = torch.device("cpu")
 STATEFUL = (
@@ -38,6 +40,10 @@ STATEFUL = (
 )
 BIASED_OR_SPARSE = "bart bert bloom deepseek_v4 doge hy_v4 llama4_text minimax_m3_vl_text mpt openai-gpt roberta"
 CHAIN_FAMILIES = f"{STATEFUL} {BIASED_OR_SPARSE}".split()
+OF_THEIR_OWN = "gemma2 gpt_oss gptj granite_swa granitemoe_swa mimo_v2_flash vaultgemma xglm"
+WITHOUT_FLEX = f"aria_text falcon gpt2 gpt_bigcode olmoe persimmon stablelm {OF_THEIR_OWN}".split()
+"""Of the families whose packs may branch, those whose attention is not torch's `sdpa`, or that transformers has no
+FlexAttention for."""
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("lfm2", {"layer_types": ["conv", "full_attention"] * 2}),
     ("falcon", {"head_dim": None, "alibi": True}),
@@ -108,6 +114,18 @@ def test_a_branching_pack_has_the_log_probabilities_of_its_plain_rows(family: st
     as_one_text = replace(pack, parents=np.arange(-1, len(pack.parents) - 1))
     with torch.no_grad():
         assert float((policy.forward(as_one_text).logp_E - packed(policy)).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("family", sorted(TREE_FAMILIES))
+def test_so_it_has_by_blocks_where_a_family_has_flex_attention(family: str) -> None:
+    model = tiny_model(family, attention=attention_implementation(tiny_model(family).config))
+    (pack,) = build_packs(samples(), [1.0] * 4, ["seer"], max_tokens=999)
+    with flex_on_cpu() as attention, torch.no_grad():
+        scorer = PackScorer(model, Accelerator(cpu=True), temperature=1.0, blocks_from=0)
+        assert (scorer.why_no_blocks is None) == (family not in WITHOUT_FLEX), scorer.why_no_blocks
+        before = attention.num_calls
+        gap = float((scorer.score(pack).logp_E - plain(model)).abs().max())
+    assert (attention.num_calls > before) == (family not in WITHOUT_FLEX) and gap < 1e-5
 
 
 @pytest.mark.parametrize("family", sorted(TREE_FAMILIES))

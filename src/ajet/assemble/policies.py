@@ -42,8 +42,11 @@ def make_policy(
         temperature: that sampling has.
         total_steps: of the whole run.
         seed: of adapters.
+
+    Raises:
+        ConfigError: `hardware.attention=flex` is not for this model.
     """
-    return TrainablePolicy(
+    policy = TrainablePolicy(
         _trained_model(model, hardware, model_path, seed),
         tokenizer=AutoTokenizer.from_pretrained(model_path),
         accelerator=accelerator,
@@ -57,7 +60,11 @@ def make_policy(
         offload_optimizer=hardware.offload_optimizer,
         sharded=hardware.data_parallel == "fsdp" and rank_and_size()[1] > 1,
         num_threads=hardware.training_threads,
+        blocks_from=hardware.blocks_from(rule.config.max_pack_tokens),
     )
+    if policy.why_no_blocks and hardware.attention == "flex":
+        raise ConfigError(f"hardware.attention=flex: {policy.why_no_blocks}; choose hardware.attention=dense")
+    return policy
 
 
 def _trained_model(model: ModelConfig, hardware: HardwareConfig, model_path: str, seed: int) -> Any:

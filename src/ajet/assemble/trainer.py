@@ -195,6 +195,8 @@ def _checked_learner(
     )
     if learner.why_chains_only:
         display.say(f"rows are trained one by one, without sharing their prefixes: {learner.why_chains_only}")
+    elif learner.why_no_blocks:
+        display.say(f"packs attend by a dense mask: {learner.why_no_blocks}")
     every, steps = config.checkpoint.every, config.total_steps
     num_saves = (steps // every if every else 0) + 1
     checkpoints.check_space(learner.checkpoint_bytes, num_saves)

@@ -193,6 +193,7 @@ def _check_model(config: Config) -> None:
         if model.lora.rank > 0 and not value:
             raise ConfigError(f"model.lora.rank={model.lora.rank} needs model.lora.{key}")
     hardware = config.hardware
+    hardware.check()
     if model.dtype == "bfloat16" and model.lora.rank == 0 and hardware.mixed_precision == "no":
         raise ConfigError(
             "model.dtype=bfloat16 would hold for the engine alone: all weights are trained in float32, which rounds "

@@ -105,7 +105,9 @@ class Setup:
     num_shards: int
     """Processes that the weights in training are shared out among, with `hardware.data_parallel=fsdp`; else 1."""
     branching_tokens: int
-    """Of the largest pack that branches, and so needs a mask: `algorithm.max_pack_tokens` at most."""
+    """Of the largest pack that branches: `algorithm.max_pack_tokens` at most."""
+    blocks_from: int | None = None
+    """Tokens from which on a branching pack goes by FlexAttention, which needs no mask; None for never."""
 
     def with_pack(self, num_tokens: int) -> Self:
         """The same for a run whose largest pack is known."""
@@ -240,9 +242,11 @@ def _computes_lower(shape: ModelShape, setup: Setup) -> bool:
 
 def activation_bytes(shape: ModelShape, setup: Setup) -> float:
     """What the forward pass of the largest pack keeps for backward: of each token, and a mask a layer where it
-    branches. The longest row may be longer than the largest pack that branches; the larger of the two counts."""
+    branches and does without FlexAttention. The largest pack that has a mask may be smaller than the largest one, or
+    than the longest row; the larger of the two counts."""
     branching = setup.branching_tokens
-    return max(_kept(shape, setup, setup.pack_tokens, 0), _kept(shape, setup, branching, branching))
+    masked = branching if setup.blocks_from is None else min(branching, setup.blocks_from - 1)
+    return max(_kept(shape, setup, setup.pack_tokens, 0), _kept(shape, setup, masked, masked))
 
 
 def _kept(shape: ModelShape, setup: Setup, num_tokens: int, masked: int) -> float:

@@ -37,4 +37,5 @@ def setup_of(config: Config, *, gpu_memory_gib: float | None = None) -> Setup:
         # A row that is longer than a pack may be has one of its own, without branches.
         pack_tokens=max(packed, context),
         branching_tokens=packed,
+        blocks_from=config.hardware.blocks_from(packed),
     )

@@ -2,18 +2,22 @@
 
 In: the model to train. Out: whether its packs may branch, or a refusal. The list of known model types decides first;
 this finds out where transformers, a setting of the checkpoint or a wrapper make the list wrong. Two rows of a few
-tokens that share a prefix are computed plainly, cut short, and packed: short forward passes. Left out: whether the
+tokens that share a prefix are computed plainly, cut short, and packed: short forward passes; longer ones where packs
+may go by FlexAttention, which is held against the dense mask. Left out: whether the
 engine agrees with the trainer, which `policy/max_logprob_gap` says in every step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ajet.config.hardware import BLOCK
 from ajet.errors import ConfigError
 from ajet.records import TrainingSample
 from ajet.train.attention import pack_logits, why_chains_only
@@ -24,6 +28,8 @@ from ajet.train.timeline import build_tree
 
 SHARED, BRANCH = 6, 5
 """Tokens that the two rows share, and those that they do not."""
+SHARED_OF_BLOCKS, BRANCH_OF_BLOCKS, NUM_OF_BLOCKS = BLOCK // 4, BLOCK // 2, 5
+"""Likewise where FlexAttention is measured, and its rows: a pack of three blocks, not all of which see each other."""
 FINE, COARSE = (1e-5, 0.01), (0.02, 0.1)
 """What passes as rounding in float32 and in coarser formats: nats, and a share of what a wrong context makes out. A
 trained model's log-probabilities move by several nats in a wrong context, a fresh one's by a thousandth."""
@@ -69,20 +75,39 @@ def measured_why_chains_only(model: Any, device: torch.device) -> str | None:
     )
 
 
+@torch.no_grad()
+def measured_why_no_blocks(model: Any, device: torch.device) -> str | None:
+    """Why the packs of a model that `attends_by_mask` may not go by FlexAttention, by comparison with the dense mask;
+    None where they may."""
+    config = base_of(model).config.get_text_config()
+    pack = _pack(_rows(config.vocab_size, shared=SHARED_OF_BLOCKS, branch=BRANCH_OF_BLOCKS, num_rows=NUM_OF_BLOCKS))
+    # As if branches did not see what they begin with: what a wrong mask makes out.
+    cut = replace(pack, parents=np.where(pack.parents == np.arange(-1, len(pack.parents) - 1), pack.parents, -1))
+    dense, blocks, wrong = (
+        _logp(_all_logits(model, one, device, blocks_from=blocks_from))
+        for one, blocks_from in ((pack, None), (pack, 0), (cut, None))
+    )
+    difference = float((blocks - dense).abs().max())
+    floor, share = FINE if next(model.parameters()).dtype == torch.float32 else COARSE
+    if difference <= floor + share * float((wrong - dense).abs().max()):
+        return None
+    return f"FlexAttention of {config.model_type} is off by {difference:.2g} nats"
+
+
 def measured_head(model: Any, device: torch.device) -> Head | None:
     """The head of a model on `device` for computing in pieces, measured on a few tokens; None where it is unknown."""
     row = _rows(base_of(model).config.get_text_config().vocab_size)[0]
     return find_head(model, torch.tensor(row, device=device))
 
 
-def _rows(vocab_size: int) -> list[tuple[int, ...]]:
-    """Two rows that share a prefix; ids from the middle of the vocabulary, where no padding or image tokens are."""
+def _rows(vocab_size: int, *, shared: int = SHARED, branch: int = BRANCH, num_rows: int = 2) -> list[tuple[int, ...]]:
+    """Rows that share a prefix; ids from the middle of the vocabulary, where no padding or image tokens are."""
     first, num = vocab_size // 4, max(2, vocab_size // 4)
 
     def ids(start: int, count: int) -> tuple[int, ...]:
         return tuple(first + (start + 7919 * k * k) % num for k in range(count))
 
-    return sorted(ids(0, SHARED) + ids(1 + other, BRANCH) for other in range(2))
+    return sorted(ids(0, shared) + ids(1 + other, branch) for other in range(num_rows))
 
 
 def _pack(rows: Sequence[tuple[int, ...]]) -> Pack:
@@ -99,12 +124,12 @@ def _pack(rows: Sequence[tuple[int, ...]]) -> Pack:
         )
         for i, row in enumerate(rows)
     ]
-    (pack,) = build_packs(samples, [1.0] * len(rows), [""], max_tokens=SHARED + 2 * BRANCH)
+    (pack,) = build_packs(samples, [1.0] * len(rows), [""], max_tokens=sum(map(len, rows)), pair_cost=0.0)
     return pack
 
 
-def _all_logits(model: Any, pack: Pack, device: torch.device) -> Tensor:
-    return pack_logits(model, pack, torch.arange(len(pack.token_ids), device=device))
+def _all_logits(model: Any, pack: Pack, device: torch.device, *, blocks_from: int | None = None) -> Tensor:
+    return pack_logits(model, pack, torch.arange(len(pack.token_ids), device=device), blocks_from=blocks_from)
 
 
 def _logp(logits_TV: Tensor) -> Tensor:

@@ -155,12 +155,12 @@ def subtree_ends(parents: NDArray[np.int64]) -> NDArray[np.int64]:
 
     Example: parents (-1, 0, 1, 1) have ends (4, 4, 3, 4).
     """
-    ends = list(range(1, len(parents) + 1))
-    for node in range(len(ends) - 1, -1, -1):
-        parent = int(parents[node])
-        if parent >= 0 and ends[node] > ends[parent]:
-            ends[parent] = ends[node]
-    return np.array(ends, dtype=np.int64)
+    ends = np.full(len(parents), len(parents), dtype=np.int64)
+    # Where a token does not follow the one before it, everything between it and its parent is done. The last first: of
+    # several the nearest counts.
+    for node in np.flatnonzero(parents != np.arange(-1, len(parents) - 1))[::-1]:
+        ends[parents[node] + 1 : node] = node
+    return ends
 
 
 def _shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:

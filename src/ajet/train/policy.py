@@ -48,6 +48,7 @@ class TrainablePolicy:
         sharded: bool = False,
         compiled: bool = False,
         offload_optimizer: bool = False,
+        blocks_from: int | None = None,
     ) -> None:
         """A policy whose weights are `model`'s.
 
@@ -65,6 +66,8 @@ class TrainablePolicy:
                 them is called on every rank alike.
             compiled: whether torch compiles the model's layers.
             offload_optimizer: whether Adam's moments are kept in the CPU's memory.
+            blocks_from: tokens from which on a branching pack goes by FlexAttention, where the model allows it; None
+                for never.
 
         Raises:
             ConfigError: the model does not model text from left to right, or its layers cannot be told apart.
@@ -80,13 +83,17 @@ class TrainablePolicy:
         if recompute_layers:
             recompute(model)
         self.is_sharded = sharded
-        self._scorer = PackScorer(model, accelerator, temperature=temperature, sharded=sharded)
+
+        def scorer(of: Any) -> PackScorer:
+            return PackScorer(of, accelerator, temperature=temperature, sharded=sharded, blocks_from=blocks_from)
+
+        self._scorer = scorer(model)
         self.model = self._scorer.model
-        self._reference = (
-            None if reference is None else PackScorer(reference, accelerator, temperature=temperature, sharded=sharded)
-        )
+        self._reference = None if reference is None else scorer(reference)
         self.why_chains_only = self._scorer.why_chains_only
         """Why packs must be plain rows for this model; None where they may branch."""
+        self.why_no_blocks = self._scorer.why_no_blocks
+        """Why no pack goes by FlexAttention though it was asked for."""
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._optimizer = GuardedOptimizer(
             self._trained, rule.config, accelerator, total_steps=total_steps, offloaded=offload_optimizer

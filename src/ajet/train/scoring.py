@@ -14,8 +14,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ajet.train.attention import pack_logits, run_pack
-from ajet.train.exactness import measured_head, measured_why_chains_only
+from ajet.train.attention import attends_by_mask, pack_logits, run_pack
+from ajet.train.exactness import measured_head, measured_why_chains_only, measured_why_no_blocks
 from ajet.train.head import PIECE, PIECE_ON_GPU, Head, last_hidden, score_pieces, score_whole
 from ajet.train.lora import base_of
 from ajet.train.packing import Pack
@@ -43,6 +43,7 @@ class PackScorer:
         temperature: float,
         sharded: bool = False,
         piece: int | None = None,
+        blocks_from: int | None = None,
     ) -> None:
         """Measure how the model computes packs, and move it.
 
@@ -52,6 +53,8 @@ class PackScorer:
             temperature: that rollouts are sampled at.
             sharded: whether each rank keeps a share of the model only; all of them then score equally often.
             piece: how many logits may exist at once, where the model's head allows it; None for what suits the device.
+            blocks_from: tokens from which on a branching pack goes by FlexAttention, where the model allows it; None
+                for never.
 
         Raises:
             ConfigError: the model does not model text from left to right.
@@ -65,12 +68,29 @@ class PackScorer:
         self.model.to(device)
         self.why_chains_only = measured_why_chains_only(self.model, device)
         """Why packs must be plain rows for this model; None where they may branch."""
+        self.why_no_blocks = None if blocks_from is None else self._why_no_blocks(device)
+        """Why no pack goes by FlexAttention though it was asked for."""
         head = measured_head(self.model, device)
         if piece is None:
             piece = PIECE if accelerator.device.type == "cpu" else PIECE_ON_GPU
-        self._computed = _Computation(self.model, head, accelerator, temperature=temperature, piece=piece)
+        self._computed = _Computation(
+            self.model,
+            head,
+            accelerator,
+            temperature=temperature,
+            piece=piece,
+            blocks_from=None if self.why_no_blocks else blocks_from,
+        )
         if sharded:
             shard(self._computed, accelerator.device.type)
+
+    def _why_no_blocks(self, device: torch.device) -> str | None:
+        if self.why_chains_only:
+            return self.why_chains_only
+        if reason := attends_by_mask(self.model):
+            return reason
+        # Shares are measured on the CPU, whose kernels are not those that will be used.
+        return measured_why_no_blocks(self.model, device) if device == self._accelerator.device else None
 
     def score(self, pack: Pack, *, entropy_gradient: bool = False) -> PackOutput:
         """Log-probabilities and entropies of a pack's entries; the head runs on distinct predictors only.
@@ -88,7 +108,14 @@ class _Computation(nn.Module):
     """All that a model's weights take part in, as one module: whatever shares them out gathers them around its call."""
 
     def __init__(
-        self, model: Any, head: Head | None, accelerator: Accelerator, *, temperature: float, piece: int
+        self,
+        model: Any,
+        head: Head | None,
+        accelerator: Accelerator,
+        *,
+        temperature: float,
+        piece: int,
+        blocks_from: int | None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -96,6 +123,7 @@ class _Computation(nn.Module):
         self._accelerator = accelerator
         self._temperature = temperature
         self._piece = piece
+        self._blocks_from = blocks_from
 
     @override
     def forward(self, pack: Pack, entropy_gradient: bool) -> tuple[Tensor, Tensor]:
@@ -106,12 +134,13 @@ class _Computation(nn.Module):
         head = self._head
         with self._accelerator.autocast():
             if head is not None and len(distinct_K) * head.linear.out_features > self._piece:
-                hidden_UH = last_hidden(run_pack(base_of(self.model).base_model, pack, device))
+                body = base_of(self.model).base_model
+                hidden_UH = last_hidden(run_pack(body, pack, device, blocks_from=self._blocks_from))
                 assert hidden_UH is not None, "a head was measured on it"
                 return score_pieces(
                     head, hidden_UH[distinct_K], entry_E, target_E, temperature=self._temperature, piece=self._piece
                 )
-            logits_KV = pack_logits(self.model, pack, distinct_K)
+            logits_KV = pack_logits(self.model, pack, distinct_K, blocks_from=self._blocks_from)
         return score_whole(
             logits_KV, entry_E, target_E, temperature=self._temperature, entropy_gradient=entropy_gradient
         )
