@@ -41,7 +41,7 @@ class FlexOnCpu:
         key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
         scale = self.sharper * scaling
         with torch.autocast("cpu", enabled=False):
-            output, *_ = flex_operator(query, key, value, _unchanged, attention_mask.as_tuple(), scale, OPTIONS)
+            output: Tensor = flex_operator(query, key, value, _unchanged, attention_mask.as_tuple(), scale, OPTIONS)[0]
         return output.transpose(1, 2).contiguous(), None
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,20 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from experiments.gpu.attention import dense_attention, ends_of, flex_attention_of, random_heads
+from experiments.gpu.attention import dense_attention, flex_attention_of, one_pack, random_heads
 from experiments.gpu.measuring import peak_gib_of
 from experiments.gpu.passes import Gradients, gradients, largest_difference, make_policy, packed_pass, padded_pass
 from experiments.gpu.rows import TAG, Groups, make_rows, packs_of, row_weights
 from experiments.gpu.shapes import SMALL, make_model
 from recipes.small_models.tokenizer import train_tokenizer
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ajet.config.algorithm import AlgorithmConfig
+from ajet.config.hardware import BLOCK
+from ajet.train.algorithms.rule import learning_rule
 from ajet.train.checkpoint import CheckpointFolder, load_trainer_state
+from ajet.train.lora import with_lora
+from ajet.train.packing import Pack
 from ajet.train.policy import TrainablePolicy
 from ajet.train.scoring import PackScorer
 
@@ -32,15 +39,25 @@ DEVICE = torch.device("cuda")
 CPU = torch.device("cpu")
 TREES = Groups(num_groups=2, group_size=4, num_prompt=40, num_sampled=24)
 ROWS = make_rows(TREES, vocabulary=SMALL.vocabulary)
+LARGE = Groups(num_groups=1, group_size=4, num_prompt=200, num_sampled=60)
 PACKS = packs_of(ROWS, max_tokens=TREES.num_unique)
 
 
 def gradients_of_packs(
-    device: torch.device, *, bf16: bool = False, recompute_layers: bool = False, compiled: bool = False
+    device: torch.device,
+    *,
+    bf16: bool = False,
+    recompute_layers: bool = False,
+    compiled: bool = False,
+    blocks_from: int | None = None,
+    packs: Sequence[Pack] = PACKS,
 ) -> Gradients:
     model = make_model(SMALL, CPU).to(device)
-    policy = make_policy(model, device, bf16=bf16, recompute_layers=recompute_layers, compiled=compiled)
-    packed_pass(policy, PACKS)
+    policy = make_policy(
+        model, device, bf16=bf16, recompute_layers=recompute_layers, compiled=compiled, blocks_from=blocks_from
+    )
+    assert policy.why_no_blocks is None
+    packed_pass(policy, packs)
     return {name: gradient.cpu() for name, gradient in gradients(model).items()}
 
 
@@ -138,12 +155,62 @@ def test_gradient_checkpointing_takes_less_memory() -> None:
 
 
 def test_attention_by_blocks_gives_what_the_dense_mask_gives_and_its_gradients() -> None:
-    ends_U = ends_of(Groups(num_groups=1, group_size=4, num_prompt=200, num_sampled=60), DEVICE)
-    heads = random_heads(SMALL, len(ends_U), DEVICE, torch.float32, grad=True)
+    pack = one_pack(LARGE)
+    heads = random_heads(SMALL, len(pack.token_ids), DEVICE, torch.float32, grad=True)
     results = []
-    for attention in (dense_attention(ends_U), flex_attention_of(ends_U)):
+    for attention in (dense_attention(pack, DEVICE), flex_attention_of(pack, DEVICE)):
         out = attention(*heads)
         results.append([out.detach(), *torch.autograd.grad(out.square().sum(), heads)])
     # Triton multiplies float32 by tf32 where torch lets it.
     for dense, flex in zip(*results, strict=True):
         assert float((flex - dense).norm() / dense.norm()) < 2e-3
+
+
+@pytest.mark.parametrize(("bf16", "close"), [(False, 2e-3), (True, 5e-2)])
+@pytest.mark.parametrize("recompute_layers", [False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_training_by_blocks_has_the_gradients_of_dense_masks(
+    compiled: bool, recompute_layers: bool, bf16: bool, close: float
+) -> None:
+    # Of two lengths: torch compiles the second for any.
+    packs = [
+        one_pack(Groups(num_groups=1, group_size=4, num_prompt=num, num_sampled=60), vocabulary=SMALL.vocabulary)
+        for num in (200, 333)
+    ]
+    how = {"bf16": bf16, "recompute_layers": recompute_layers, "compiled": compiled}
+    dense, blocks = (gradients_of_packs(DEVICE, **how, blocks_from=first, packs=packs) for first in (None, BLOCK))
+    assert largest_difference(blocks, dense)[1] < close
+
+
+def test_adapters_beside_a_reference_move_alike_by_blocks_and_by_dense_masks() -> None:
+    pack = one_pack(LARGE, vocabulary=SMALL.vocabulary)
+    moved = []
+    for blocks_from in (None, BLOCK):
+        torch.manual_seed(0)
+        model = with_lora(make_model(SMALL, CPU), rank=4, alpha=8.0, targets=["q_proj", "v_proj"]).to(DEVICE)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        policy = TrainablePolicy(
+            model,
+            tokenizer=None,
+            accelerator=Accelerator(),
+            rule=learning_rule(AlgorithmConfig(kl_coef=0.1, learning_rate=1e-3)),
+            temperature=1.0,
+            total_steps=10,
+            reference=None,
+            recompute_layers=True,
+            num_threads=None,
+            blocks_from=blocks_from,
+        )
+        policy.train_batch([[pack], [pack]], [TAG], num_steps_done=0)
+        moved.append(dict(policy.merged_weights()))
+    for name, weight in moved[0].items():
+        torch.testing.assert_close(moved[1][name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_a_plain_row_attends_by_a_kernel_that_needs_no_mask() -> None:
+    rows = make_rows(Groups(num_groups=1, group_size=1, num_prompt=200, num_sampled=60), vocabulary=SMALL.vocabulary)
+    (row,) = packs_of(rows, max_tokens=260)
+    policy = make_policy(make_model(SMALL, DEVICE), DEVICE, bf16=True, blocks_from=BLOCK)
+    assert row.is_chain
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # the only one that may be chosen, and it takes no mask
+        packed_pass(policy, [row])

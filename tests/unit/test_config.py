@@ -241,6 +241,8 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
             ["model=qwen3_0_6b", "hardware=cpu"],
             "model.dtype=bfloat16 ... hardware.mixed_precision=bf16 ... model.dtype=float32",
         ),
+        (["hardware.attention=flex"], "hardware.attention=flex ... CPU ... hardware.attention=auto or dense"),
+        (["hardware.attention=flash"], "hardware.attention ... auto, dense, flex"),
         (["model.lora.alpha=8"], "model.lora.alpha ... model.lora.rank=0"),
         (["model=qwen3_4b", "model.lora.rank=0", "model.lora.alpha=8"], "model.lora.alpha ... model.lora.rank=0"),
         (["hardware.offload_optimizer=true"], "hardware.offload_optimizer=true ... hardware.device=cuda"),

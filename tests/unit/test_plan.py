@@ -44,6 +44,7 @@ from ajet.train.head import PIECE, PIECE_ON_GPU
 from ajet.train.lora import with_lora
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+ACTIVATIONS = "update: activations of a pack"
 SMOLLM2 = ModelShape(
     num_parameters=134_515_008,
     num_adapter_parameters=0,
@@ -78,8 +79,9 @@ ON_GPU = replace(
     ON_CPU, device="cuda", kv_cache_gib=None, gpu_memory_utilization=0.4, gpu_memory_gib=80.0, mixed_precision=True
 )
 setups = st.builds(
-    lambda base, packed, longest, checkpointing: replace(
+    lambda base, packed, longest, checkpointing, blocks_from: replace(
         base,
+        blocks_from=blocks_from,
         pack_tokens=max(packed, longest),
         branching_tokens=packed,
         max_context=longest,
@@ -89,6 +91,7 @@ setups = st.builds(
     st.integers(16, 32_768),
     st.integers(16, 32_768),
     st.booleans(),
+    st.sampled_from([None, 128, 4097]),
 )
 
 
@@ -114,6 +117,20 @@ def test_a_longer_context_and_a_larger_pack_never_need_less(setup: Setup, more: 
     branching = max(setup.branching_tokens, more)
     packed = replace(setup, branching_tokens=branching, pack_tokens=max(setup.pack_tokens, branching))
     assert never_less(small, memory_plan(SMOLLM2, packed))
+
+
+@given(setups, st.integers(1, 32_768))
+def test_without_masks_a_pack_needs_no_more_and_a_large_one_less(setup: Setup, first: int) -> None:
+    masked = memory_plan(SMOLLM2, replace(setup, blocks_from=None))
+    by_blocks = memory_plan(SMOLLM2, replace(setup, blocks_from=first))
+    assert never_less(by_blocks, masked)
+    whole = replace(setup, pack_tokens=32_768, branching_tokens=32_768, blocks_from=None)
+    # A mask of 4 bytes a pair in each of 30 layers, at one layer at a time with checkpointing.
+    mask_gib = 32_768**2 * FLOAT32 * (1 if setup.gradient_checkpointing else SMOLLM2.num_layers) / GIB
+    saved = part(memory_plan(SMOLLM2, whole), ACTIVATIONS) - part(
+        memory_plan(SMOLLM2, replace(whole, blocks_from=128)), ACTIVATIONS
+    )
+    assert saved == pytest.approx(mask_gib)
 
 
 @given(setups, st.integers(1, 256), st.integers(1, 256))
