@@ -102,7 +102,7 @@ PRIVATE_APIS = (
     PrivateApi(
         names=("transformers.masking_utils.ALL_MASK_ATTENTION_FUNCTIONS",),
         where="train/attention.py",
-        why="a registered attention of our own would replace the model's kernels, too, not its mask alone",
+        why="a mask that is registered publicly holds from then on; a pack's holds while it is computed",
         test="tests/unit/test_policy_gradient.py::test_the_merged_gradient_is_the_unmerged_one",
     ),
     PrivateApi(
