@@ -23,8 +23,9 @@ from ajet.config.compose import compose
 from ajet.config.model import resolve_model_path
 from ajet.config.saved import load, save
 from ajet.engine.checkpoint import load_causal_lm
-from ajet.engine.vllm_server import VllmServerConfig, VllmServerEngine
-from ajet.errors import ConfigError, EngineError
+from ajet.engine.vllm_server import VllmServerConfig
+from ajet.engine.vllm_server_engine import VllmServerEngine
+from ajet.errors import EngineError
 from ajet.tracking.files.reading import read_metric_lines
 
 pytestmark = pytest.mark.vllm
@@ -141,23 +142,3 @@ def test_a_server_that_dies_is_started_again_once_with_its_weights(
     kill_server(url_of(subject))
     with pytest.raises(EngineError, match="ended a second time"):
         complete(subject.engine, make_request())
-
-
-@pytest.mark.parametrize(
-    ("settings", "told"),
-    [
-        ({"urls": []}, "must name servers"),
-        ({"urls": ["gpu-2:8000"]}, "must name servers"),
-        ({"urls": ["http://gpu-2:8000"], "num_servers": 2}, "engine.num_servers"),
-        ({"gpus": [0], "num_servers": 2}, "names 1 GPUs"),
-    ],
-)
-def test_servers_that_cannot_be_are_refused(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        VllmServerConfig(**settings).check(device="cpu", temperature=1.0)
-
-
-def test_a_server_that_is_not_there_is_named_at_once() -> None:
-    config = VllmServerConfig(urls=["http://127.0.0.1:9"])
-    with pytest.raises(EngineError, match=r"no vLLM server answers at http://127\.0\.0\.1:9"):
-        VllmServerEngine(config, MODEL, max_context=CONTEXT)

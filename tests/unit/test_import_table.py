@@ -21,7 +21,15 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "ajet"
 # within another counts for it alone. A row imports only from rows above its own. `config.fields` is what components
 # declare their settings with, and `config` imports these; `engine.base` is the contract of engines, whose concrete ones
 # are reached through their configuration alone.
-BASE = ("errors", "tracking.files", "config.user_code", "config.cli.ending", "config.fields", "config.component")
+BASE = (
+    "errors",
+    "tracking.files",
+    "config.user_code",
+    "config.cli.ending",
+    "config.fields",
+    "config.component",
+    "config.hardware",
+)
 """Open to all rows below their own."""
 CALLS = {"rollout.agent_model", "rollout.refusals"}
 SPEAKING = CALLS | {"records", "config", "engine.base", "chat", "data.randomness", "rollout.endpoint"}
@@ -37,6 +45,7 @@ TABLE: dict[str, set[str]] = {
     "config.cli.ending": set(),
     "config.fields": set(),
     "config.component": set(),
+    "config.hardware": set(),
     "records": set(),
     "evaluate.statistics": set(),
     "data.randomness": set(),

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from ajet.engine.server_process import ServerProcess, answers
 from ajet.errors import EngineError
+from ajet.records import Completion, FinishReason
+
+GENERATE = "/inference/v1/generate"
+"""Ids in, ids out."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -32,7 +36,6 @@ class Server:
     reviving: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Of the requests that found it dead, one sees to it."""
     _was_restarted: bool = False
-    _restarting: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def started(cls, starter: Callable[[], ServerProcess]) -> Server:
@@ -45,30 +48,84 @@ class Server:
         if self.process is not None:
             self.process.wait()
 
+    def check(self, model: str, max_context: int, handover: Path) -> None:
+        """See that a server which was there can do what the run needs, but for what a first request will show.
+
+        Args:
+            model: what it should serve, a directory or a hub id; another directory of that name may be a copy.
+            max_context: tokens that it must take.
+            handover: the folder that weights are handed over in.
+
+        Raises:
+            EngineError: what is wrong, and what to change.
+        """
+        if not answers(self.url):
+            raise EngineError(f"no vLLM server answers at {self.url}: start it, or correct engine.urls")
+        try:
+            card = self._ask("/v1/models", method="GET").json()["data"][0]
+            names, longest = [str(card["id"]), str(card["root"])], int(card["max_model_len"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise EngineError(f"{self.url} is not a vLLM server: it names no model; correct engine.urls") from error
+        if not any(Path(name).name == Path(model).name for name in names):
+            raise EngineError(
+                f"the server at {self.url} serves {names[1]}, but the run's model is {model}: start it with that, or a "
+                f"copy of the same name, or correct engine.urls"
+            )
+        if longest < max_context:
+            raise EngineError(
+                f"the server at {self.url} takes {longest} tokens, but model.max_context={max_context}: start it with "
+                f"--max-model-len {max_context}, or set model.max_context={longest}"
+            )
+        seen = self._ask("/collective_rpc", {"method": "sees", "args": [str(handover)]}).json()["results"]
+        if seen != ["True"] * len(seen):
+            raise EngineError(
+                f"the server at {self.url} does not see {handover}: set engine.weights_dir to a directory that it "
+                "shares with this machine"
+            )
+
+    def start_anew(self, request: object) -> None:
+        """Put the checkpoint's weights into a server that was there and may have another run's, and sample from them.
+
+        Args:
+            request: body of a request for a token.
+
+        Raises:
+            EngineError: it refuses, or says something else than ids, log-probabilities and version.
+        """
+        self.resume()
+        self.put_weights(None)
+        self.put_version(0)
+        answer = self._ask(GENERATE, request)
+        try:
+            completion_of(answer.json())
+        except (LookupError, TypeError, ValueError) as error:
+            raise EngineError(
+                f"vLLM's server at {self.url} does not say ids, log-probabilities and version of what it samples: is "
+                "it of the version of vLLM that this process has? docs/engines.md says how it must be started"
+            ) from error
+
     def restart(self, error: httpx.TransportError, weights: Path | None, version: int) -> None:
-        """Start it again, once, with the weights that it had.
+        """Start it again, once, with the weights that it had; no other thread may change them meanwhile.
 
         Raises:
             EngineError: it is not ours, it has died before, or it does not start.
         """
-        with self._restarting:
-            if answers(self.url):  # another thread has done it
-                return
-            if self.starter is None or self.process is None:
-                name = type(error).__name__
-                raise EngineError(f"vLLM's server at {self.url} no longer answers ({name})") from error
-            words = self.process.last_words()
-            self.process.close()
-            if self._was_restarted:
-                raise EngineError(f"vLLM's server ended a second time: {words}") from error
-            print(f"warning: vLLM's server ended and is started again: {words}", file=sys.stderr, flush=True)
-            self._was_restarted = True
-            self.process = self.starter()
-            self.url = self.process.url
-            self.process.wait()
-            if weights is not None:
-                self.put_weights(weights)
-            self.put_version(version)
+        if answers(self.url):  # another thread has done it
+            return
+        if self.starter is None or self.process is None:
+            raise EngineError(f"vLLM's server at {self.url} no longer answers ({type(error).__name__})") from error
+        words = self.process.last_words()
+        self.process.close()
+        if self._was_restarted:
+            raise EngineError(f"vLLM's server ended a second time: {words}") from error
+        print(f"warning: vLLM's server ended and is started again: {words}", file=sys.stderr, flush=True)
+        self._was_restarted = True
+        self.process = self.starter()
+        self.url = self.process.url
+        self.process.wait()
+        if weights is not None:
+            self.put_weights(weights)
+        self.put_version(version)
 
     def close(self) -> None:
         """End it if it is ours."""
@@ -98,15 +155,30 @@ class Server:
         """Say which weights these are."""
         self._ask("/update_weight_version", {"new_version": str(version)})
 
-    def _ask(self, path: str, body: object = None) -> httpx.Response:
+    def _ask(self, path: str, body: object = None, *, method: str = "POST") -> httpx.Response:
         """Raises `EngineError` where the server refuses; httpx's errors where there is none."""
-        response = httpx.post(f"{self.url}{path}", json=body, timeout=None, trust_env=False)
+        response = httpx.request(method, f"{self.url}{path}", json=body, timeout=None, trust_env=False)
         if not response.is_success:
             raise EngineError(
                 f"vLLM's server at {self.url} cannot {path.partition('?')[0].strip('/')}: {said(response)}; "
                 "docs/engines.md says how it must be started"
             )
         return response
+
+
+def completion_of(answer: Any) -> Completion:
+    """What `GENERATE` answers; `EngineError` where the request was ended by something else than its own limits."""
+    (choice,) = answer["choices"]
+    finish_reasons: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
+    if choice["finish_reason"] not in finish_reasons:
+        raise EngineError(f"vLLM ended a request with {choice['finish_reason']!r}")
+    return Completion(
+        token_ids=tuple(choice["token_ids"]),
+        logprobs=tuple(token["logprob"] for token in choice["logprobs"]["content"]),
+        finish_reason=finish_reasons[choice["finish_reason"]],
+        # The oldest, where weights changed meanwhile.
+        policy_version=int(choice["weight_versions"][0]["version"]),
+    )
 
 
 def said(response: httpx.Response) -> str:

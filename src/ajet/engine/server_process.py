@@ -25,6 +25,7 @@ POLL_S = 0.2
 CLOSING_S = 15
 """For a server to end by itself."""
 TOLD_LINES = 3
+LAUNCHERS_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_", "ACCELERATE_")
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -44,12 +45,19 @@ class ServerProcess:
     """One server on this machine; it ends with this process, however that ends."""
 
     def __init__(
-        self, settings: Mapping[str, Any], *, log: Path, environment: Mapping[str, str], timeout_s: float
+        self,
+        settings: Mapping[str, Any],
+        *,
+        handover: Path,
+        log: Path,
+        environment: Mapping[str, str],
+        timeout_s: float,
     ) -> None:
         """Start it, without waiting for it.
 
         Args:
             settings: of vLLM.
+            handover: the folder that weights are handed over in; the server removes it where this process is killed.
             log: where its output goes, at its end.
             environment: variables beside this process's own.
             timeout_s: for `wait`.
@@ -59,7 +67,7 @@ class ServerProcess:
         self.log = log
         self._timeout_s = timeout_s
         command = [
-            *(sys.executable, "-m", "ajet.engine.vllm_serving"),
+            *(sys.executable, "-m", "ajet.engine.vllm_serving", str(handover)),
             *("--host", "127.0.0.1", "--port", str(self.port)),
             *command_line(settings),
         ]
@@ -69,7 +77,7 @@ class ServerProcess:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=os.environ | dict(environment),
+                env=_without_launcher(os.environ) | dict(environment),
                 start_new_session=True,  # Ctrl-C is for the trainer, which ends it when it is done
             )
 
@@ -116,6 +124,11 @@ class ServerProcess:
         self._process.wait()
         assert self._process.stdin is not None
         self._process.stdin.close()
+
+
+def _without_launcher(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a launcher told this process of its run is nothing to a server: torch would join the run by it."""
+    return {name: value for name, value in environment.items() if not name.startswith(LAUNCHERS_NAMES)}
 
 
 def answers(url: str) -> bool:

@@ -1,56 +1,22 @@
-"""vLLM's own servers, on this machine or others: the engine that samples while something else computes.
-
-In: sampling requests. Out: completions, with the log-probabilities and the weights' version that vLLM says. Ids go in
-and come out by HTTP; no tokenizer is loaded on either side. New weights go by a file that both sides see. A request
-that runs while weights change goes on with the new ones, its cache computed again. One event loop or many may wait.
-Left out: vLLM in this process (`ajet.engine.vllm`), and processes (`ajet.engine.server_process`).
-"""
+"""The settings of `engine=vllm_server`; `vllm_server_engine` has the engine."""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import httpx
 from typing_extensions import override
 
 from ajet.config.fields import named, ruled
-from ajet.engine.base import SamplingRequest, checked_weights
-from ajet.engine.server import Server, said
-from ajet.engine.server_process import ServerProcess, answers, memory_folder
-from ajet.engine.vllm_settings import (
-    PROCESS_DEFAULTS,
-    VllmBaseConfig,
-    engine_settings,
-    parameters_of,
-    sampling_settings,
-)
-from ajet.errors import ConfigError, EngineError
-from ajet.records import Completion, FinishReason
+from ajet.engine.server_gpus import gpus_of_servers
+from ajet.engine.vllm_settings import VllmBaseConfig
+from ajet.errors import ConfigError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import Module
+    from ajet.engine.vllm_server_engine import VllmServerEngine
 
-SERVER_SETTINGS = {
-    "enable_scale_out": True,  # the interface that takes ids and gives ids
-    "worker_extension_cls": "ajet.engine.vllm_worker.WeightsFromFile",
-    "disable_uvicorn_access_log": True,
-}
-SERVER_ENVIRONMENT = {
-    "VLLM_SERVER_DEV_MODE": "1",  # the interface that weights are changed by
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several servers would be bound to the same cores
-}
-MOST_REPEATS = 3
-"""Of a request whose connection broke though the server lives."""
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass
@@ -62,11 +28,13 @@ class VllmServerConfig(VllmBaseConfig):
     urls: list[str] | None = None
     """Servers that are there already, e.g. `[http://gpu-2:8000]`, started as docs/engines.md says; null: ours."""
     num_servers: int = ruled(1, at_least=1)
-    """How many to start; requests are shared out among them."""
+    """How many to start; requests are shared out among them. Each training process starts so many."""
     gpus: list[int] | None = None
-    """The GPUs of the servers that are started, `tensor_parallel_size` for each; null: all that are visible."""
+    """The GPUs of the servers that are started, as `CUDA_VISIBLE_DEVICES` names them, `tensor_parallel_size` for each;
+    null: the first of those that the process may use and does not train on."""
     weights_dir: str | None = None
-    """Where weights are handed over; on other machines a directory that they share. Null: this machine's memory."""
+    """Where weights are handed over; with servers on other machines a directory that they share. Null: this machine's
+    memory."""
     startup_timeout_s: float = ruled(600.0, above=0)
     """For a server to load the model and answer."""
 
@@ -74,6 +42,8 @@ class VllmServerConfig(VllmBaseConfig):
     def build(
         self, *, model_path: str, max_context: int, dtype: str, device: str, num_threads: int | None
     ) -> VllmServerEngine:
+        from ajet.engine.vllm_server_engine import VllmServerEngine
+
         return VllmServerEngine(
             self, model_path, max_context=max_context, dtype=dtype, device=device, num_threads=num_threads
         )
@@ -82,19 +52,45 @@ class VllmServerConfig(VllmBaseConfig):
     def check(self, *, device: str, temperature: float) -> None:
         super().check(device=device, temperature=temperature)
         if self.urls is not None:
-            for setting, is_set in (("num_servers", self.num_servers != 1), ("gpus", self.gpus is not None)):
-                if is_set:
-                    raise ConfigError(
-                        f"engine.{setting} is of servers that ajet starts: leave it out beside engine.urls"
-                    )
-            if not self.urls or not all(url.startswith(("http://", "https://")) for url in self.urls):
-                raise ConfigError(f"engine.urls={self.urls} must name servers, e.g. [http://gpu-2:8000]")
-        wanted = self.num_servers * (self.tensor_parallel_size or 1)
-        if self.gpus is not None and len(self.gpus) != wanted:
+            self._check_urls(self.urls)
+        if self.gpus is None:
+            return
+        if device == "cpu":
+            raise ConfigError(
+                "engine.gpus has no effect with hardware.device=cpu: leave it out, or choose hardware=gpu_1"
+            )
+        wanted = self.num_servers * self.gpus_each
+        if len(self.gpus) != wanted:
             raise ConfigError(
                 f"engine.gpus={self.gpus} names {len(self.gpus)} GPUs, but engine.num_servers={self.num_servers} of "
-                f"engine.tensor_parallel_size={self.tensor_parallel_size or 1} need {wanted}"
+                f"engine.tensor_parallel_size={self.gpus_each} need {wanted}"
             )
+
+    @property
+    def gpus_each(self) -> int:
+        """GPUs of one server."""
+        return self.tensor_parallel_size or 1
+
+    def _check_urls(self, urls: list[str]) -> None:
+        for setting, is_set in (("num_servers", self.num_servers != 1), ("gpus", self.gpus is not None)):
+            if is_set:
+                raise ConfigError(f"engine.{setting} is of servers that ajet starts: leave it out beside engine.urls")
+        if not urls:
+            raise ConfigError("engine.urls=[] must name servers, e.g. [http://gpu-2:8000]; null starts them")
+        places = [_parsed(url) for url in urls]
+        for url, place in zip(urls, places, strict=True):
+            if places.count(place) > 1:
+                raise ConfigError(f"engine.urls={urls} names {url} twice")
+            if place.host not in LOCAL_HOSTS and self.weights_dir is None:
+                raise ConfigError(
+                    f"engine.urls names {url}, which may be on another machine and then cannot see this one's memory: "
+                    "set engine.weights_dir to a directory that both share"
+                )
+
+    @override
+    def check_gpus(self, num_gpus: int) -> None:
+        if self.urls is None:
+            gpus_of_servers(self.gpus, num_servers=self.num_servers, each=self.gpus_each)
 
     @override
     def check_second(self, *, opponent: str) -> None:
@@ -104,230 +100,19 @@ class VllmServerConfig(VllmBaseConfig):
                     f"opponent={opponent} needs servers of its own, whose weights stay, but engine.{setting} names one "
                     f"set for both: leave engine.{setting} out, or choose engine=vllm"
                 )
+        if self.gpu_memory_utilization is not None:
+            raise ConfigError(
+                f"opponent={opponent} needs servers of its own, which would be on the GPUs of the others: "
+                "choose engine=vllm_gpu, or another opponent"
+            )
 
 
-class VllmServerEngine:
-    """Sampling by vLLM's servers.
-
-    Args:
-        config: the engine's settings.
-        model_path: a Hugging Face checkpoint directory or hub id, which the servers can read, too.
-        max_context: most tokens of prompt and completion together.
-        dtype: of weights, activations and KV cache.
-        device: `cpu` or `cuda`.
-        num_threads: torch threads of a server that is started; None for vLLM's own choice.
-
-    Raises:
-        EngineError: a server does not start, or none is at a URL.
-    """
-
-    def __init__(
-        self,
-        config: VllmServerConfig,
-        model_path: str,
-        *,
-        max_context: int,
-        dtype: str = "float32",
-        device: str = "cpu",
-        num_threads: int | None = None,
-    ) -> None:
-        from transformers import AutoConfig
-
-        self.max_context = max_context
-        self.policy_version = 0
-        self._config = config
-        self._model_config = AutoConfig.from_pretrained(model_path)
-        self._settings = SERVER_SETTINGS | engine_settings(
-            config, model_path, max_context=max_context, dtype=dtype, on_cpu=device == "cpu"
-        )
-        threads = {} if num_threads is None else {"OMP_NUM_THREADS": str(num_threads)}
-        self._environment = PROCESS_DEFAULTS | SERVER_ENVIRONMENT | threads
-        self._vocab_size: int = self._model_config.get_text_config().vocab_size
-        self._folder = Path(tempfile.mkdtemp(prefix="ajet-vllm-"))
-        self._weights_dir = Path(tempfile.mkdtemp(prefix="ajet-weights-", dir=config.weights_dir or memory_folder()))
-        self._weights: Path | None = None
-        """The file of the weights that are in the servers now; None for the checkpoint's."""
-        self._client: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
-        self._unusable: str | None = None
-        self._has_failed = False
-        self._putting = threading.Lock()
-        """Held while weights change, so that a server that is started again in between misses none."""
-        self._servers: list[Server] = []
-        try:
-            self._start()
-        except BaseException:
-            self._has_failed = True
-            self.close()
-            raise
-
-    @cached_property
-    def _parameters(self) -> Module:
-        return parameters_of(self._model_config)
-
-    @property
-    def urls(self) -> list[str]:
-        """Where the servers are now."""
-        return [server.url for server in self._servers]
-
-    def _start(self) -> None:
-        if self._config.urls is not None:
-            self._servers = [Server(url=url.rstrip("/")) for url in self._config.urls]
-            for server in self._servers:
-                if not answers(server.url):
-                    raise EngineError(f"no vLLM server answers at {server.url}: start it, or correct engine.urls")
-        else:
-            self._servers = [Server.started(self._starter(i)) for i in range(self._config.num_servers)]
-            for server in self._servers:  # all load at once
-                server.wait()
-        for server in self._servers:
-            # One that was there before may have another run's weights.
-            if server.process is None:
-                server.resume()
-                server.put_weights(None)
-            server.put_version(0)
-
-    def _gpus_of(self, i: int) -> dict[str, str]:
-        if self._config.gpus is None:
-            return {}
-        each = self._config.tensor_parallel_size or 1
-        return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, self._config.gpus[i * each : (i + 1) * each]))}
-
-    def _starter(self, i: int) -> Callable[[], ServerProcess]:
-        return partial(
-            ServerProcess,
-            self._settings,
-            log=self._folder / f"server_{i}.log",
-            environment=self._environment | self._gpus_of(i),
-            timeout_s=self._config.startup_timeout_s,
-        )
-
-    async def generate(self, request: SamplingRequest) -> Completion:
-        """See `Engine.generate`."""
-        max_tokens = request.budget(self.max_context)
-        if self._unusable is not None:
-            raise EngineError(self._unusable)
-        body = {
-            "token_ids": list(request.prompt_ids),
-            "sampling_params": sampling_settings(request, max_tokens, vocab_size=self._vocab_size),
-        }
-        server = min(self._servers, key=lambda server: server.num_running)
-        server.num_running += 1
-        try:
-            return self._completion(await self._answer(server, body))
-        finally:
-            server.num_running -= 1
-
-    async def _answer(self, server: Server, body: dict[str, Any]) -> Any:
-        """What the server says; asked again, with the same seed, where it had to be started again."""
-        repeats = 0
-        while True:
-            try:
-                response = await self._own_client().post(f"{server.url}/inference/v1/generate", json=body)
-            except httpx.TransportError as error:
-                repeats += 1
-                await self._revive(server, error, is_last=repeats > MOST_REPEATS)
-                continue
-            if response.is_success:
-                return response.json()
-            raise EngineError(f"vLLM's server at {server.url} refused a request: {said(response)}")
-
-    def _own_client(self) -> httpx.AsyncClient:
-        """One of the running loop's: connections cannot move from loop to loop."""
-        loop = asyncio.get_running_loop()
-        if self._client is None or self._client[0] is not loop:
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-            # A long reply says nothing until it is there; whether anybody is there shows in the connection.
-            client = httpx.AsyncClient(timeout=httpx.Timeout(None, connect=30), limits=limits, trust_env=False)
-            self._client = (loop, client)
-        return self._client[1]
-
-    async def _revive(self, server: Server, error: httpx.TransportError, *, is_last: bool) -> None:
-        """Let a server that has died live again, once."""
-        async with server.reviving:
-            if self._unusable is not None:
-                raise EngineError(self._unusable) from error
-            if await asyncio.to_thread(answers, server.url):
-                if is_last:
-                    raise EngineError(
-                        f"vLLM's server at {server.url} lives, but {MOST_REPEATS} requests in a row broke off "
-                        f"({type(error).__name__}): does something between cut long replies?"
-                    ) from error
-                return
-            await asyncio.to_thread(self._restart, server, error)
-
-    def _restart(self, server: Server, error: httpx.TransportError) -> None:
-        with self._putting:
-            self._restart_and_put(server, error)
-
-    def _restart_and_put(self, server: Server, error: httpx.TransportError) -> None:
-        try:
-            server.restart(error, self._weights, self.policy_version)
-        except (EngineError, httpx.TransportError) as failure:
-            self._unusable, self._has_failed = f"vLLM's server at {server.url} failed: {failure}", True
-            raise EngineError(self._unusable) from failure
-
-    def update_weights(self, weights: Iterable[tuple[str, Tensor]], policy_version: int) -> None:
-        """See `Engine.update_weights`. Requests may run meanwhile: they go on with the new weights.
-
-        Raises:
-            EngineError: the weights do not fit the model, or a server has failed for good.
-        """
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
-        if self._unusable is not None:
-            raise EngineError(self._unusable)
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in checked_weights(weights, self._parameters)}
-        path = self._weights_dir / f"weights_{policy_version}.safetensors"
-        try:
-            save_file(tensors, path)
-        except (OSError, SafetensorError) as error:
-            raise EngineError(f"{path} cannot be written for the servers: {error}; see engine.weights_dir") from error
-        with self._putting:
-            old, self._weights = self._weights, path
-            self.policy_version = policy_version
-            with ThreadPoolExecutor(len(self._servers)) as threads:
-                for done in [threads.submit(self._put_or_restart, server) for server in self._servers]:
-                    done.result()
-        if old is not None and old != path:
-            old.unlink()
-
-    def _put_or_restart(self, server: Server) -> None:
-        """The weights into a server, once more where it broke off in between."""
-        for is_last in (False, True):
-            try:
-                with server.paused():
-                    server.put_weights(self._weights)
-                    server.put_version(self.policy_version)
-            except httpx.TransportError as error:
-                if is_last:
-                    self._unusable, self._has_failed = f"vLLM's server at {server.url} took no weights: {error}", True
-                    raise EngineError(self._unusable) from error
-                self._restart_and_put(server, error)
-            except EngineError as refusal:
-                self._unusable, self._has_failed = f"{refusal} (weights: {self._weights})", True
-                raise EngineError(self._unusable) from refusal
-            else:
-                return
-
-    def _completion(self, answer: Any) -> Completion:
-        (choice,) = answer["choices"]
-        finish_reasons: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
-        if choice["finish_reason"] not in finish_reasons:
-            raise EngineError(f"vLLM ended a request with {choice['finish_reason']!r}")
-        return Completion(
-            token_ids=tuple(choice["token_ids"]),
-            logprobs=tuple(token["logprob"] for token in choice["logprobs"]["content"]),
-            finish_reason=finish_reasons[choice["finish_reason"]],
-            # The oldest, where weights changed meanwhile.
-            policy_version=int(choice["weight_versions"][0]["version"]),
-        )
-
-    def close(self) -> None:
-        """See `Engine.close`; servers that were given go on."""
-        self._unusable = "the engine was closed"
-        for server in self._servers:
-            server.close()
-        shutil.rmtree(self._weights_dir, ignore_errors=True)
-        if not self._has_failed:  # what a server said is then told by its place
-            shutil.rmtree(self._folder, ignore_errors=True)
+def _parsed(url: str) -> httpx.URL:
+    """A server's address, written in one way."""
+    try:
+        place = httpx.URL(url.rstrip("/"))
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"engine.urls names {url}, no URL ({error}): write e.g. http://gpu-2:8000") from error
+    if place.scheme not in ("http", "https") or not place.host:
+        raise ConfigError(f"engine.urls names {url}, which must name a server: write e.g. http://gpu-2:8000")
+    return place

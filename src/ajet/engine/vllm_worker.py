@@ -7,6 +7,7 @@ started with `--worker-extension-cls ajet.engine.vllm_worker.WeightsFromFile`. O
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
@@ -16,6 +17,10 @@ from ajet.engine.vllm import repack_tied_output_layer
 
 class WeightsFromFile:
     """Mixed into vLLM's worker class, which has `reload_weights` and `get_model`."""
+
+    def sees(self, folder: str) -> bool:
+        """Whether a folder is there, on the worker's machine."""
+        return Path(folder).is_dir()
 
     def load_weights_from(self: Any, path: str) -> None:
         """Put a file's weights in place; an empty path stands for the checkpoint that the server was started with."""

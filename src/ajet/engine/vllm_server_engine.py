@@ -1,0 +1,289 @@
+"""vLLM's own servers, on this machine or others: the engine that samples while something else computes.
+
+In: sampling requests. Out: completions, with the log-probabilities and the weights' version that vLLM says. Ids go in
+and come out by HTTP; no tokenizer is loaded on either side. New weights go by a file that both sides see. A request
+that runs while weights change goes on with the new ones, its cache computed again. One event loop or many may wait.
+Left out: vLLM in this process (`ajet.engine.vllm`), and processes (`ajet.engine.server_process`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from ajet.config.hardware import rank_and_size
+from ajet.engine.base import SamplingRequest, checked_weights
+from ajet.engine.server import GENERATE, Server, completion_of, said
+from ajet.engine.server_gpus import gpus_of_servers
+from ajet.engine.server_process import ServerProcess, answers, memory_folder
+from ajet.engine.vllm_server import VllmServerConfig
+from ajet.engine.vllm_settings import PROCESS_DEFAULTS, engine_settings, parameters_of, sampling_settings
+from ajet.errors import ConfigError, EngineError
+from ajet.records import Completion
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+SERVER_SETTINGS = {
+    "enable_scale_out": True,  # the interface that takes ids and gives ids
+    "worker_extension_cls": "ajet.engine.vllm_worker.WeightsFromFile",
+    "disable_uvicorn_access_log": True,
+}
+SERVER_ENVIRONMENT = {
+    "VLLM_SERVER_DEV_MODE": "1",  # the interface that weights are changed by
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several servers would be bound to the same cores
+}
+MOST_REPEATS = 3
+"""Of a request whose connection broke though the server lives."""
+
+
+class VllmServerEngine:
+    """Sampling by vLLM's servers.
+
+    Args:
+        config: the engine's settings.
+        model_path: a Hugging Face checkpoint directory or hub id, which the servers can read, too.
+        max_context: most tokens of prompt and completion together.
+        dtype: of weights, activations and KV cache.
+        device: `cpu` or `cuda`.
+        num_threads: torch threads of a server that is started; None for vLLM's own choice.
+
+    Raises:
+        ConfigError: there is no such `weights_dir`, or not as many GPUs.
+        EngineError: a server does not start, or at a URL there is none that can do what the run needs.
+    """
+
+    def __init__(
+        self,
+        config: VllmServerConfig,
+        model_path: str,
+        *,
+        max_context: int,
+        dtype: str = "float32",
+        device: str = "cpu",
+        num_threads: int | None = None,
+    ) -> None:
+        from transformers import AutoConfig
+
+        self.max_context = max_context
+        self.policy_version = 0
+        self._config = config
+        self._model_path = model_path
+        self._model_config = AutoConfig.from_pretrained(model_path)
+        self._vocab_size: int = self._model_config.get_text_config().vocab_size
+        self._settings = SERVER_SETTINGS | engine_settings(
+            config, model_path, max_context=max_context, dtype=dtype, on_cpu=device == "cpu"
+        )
+        self._environments = _environments(config, device, num_threads)
+        # Servers that several training processes share get their weights from one of them.
+        self._puts_weights = config.urls is None or rank_and_size()[0] == 0
+        self._weights_dir = _handover_folder(config.weights_dir)
+        self._folder = Path(tempfile.mkdtemp(prefix="ajet-vllm-"))
+        self._weights: Path | None = None
+        """The file of the weights that are in the servers now; None for the checkpoint's."""
+        self._client: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
+        self._unusable: str | None = None
+        self._has_failed = False
+        self._putting = threading.Lock()
+        """Held while weights change, so that a server that is started again in between misses none."""
+        self._servers: list[Server] = []
+        try:
+            self._start()
+        except BaseException:
+            self._has_failed = True
+            self.close()
+            raise
+
+    @cached_property
+    def _parameters(self) -> Module:
+        return parameters_of(self._model_config)
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the servers are now."""
+        return [server.url for server in self._servers]
+
+    def _start(self) -> None:
+        if self._config.urls is None:
+            self._servers = [Server.started(self._starter(i)) for i in range(self._config.num_servers)]
+            for server in self._servers:  # all load at once
+                server.wait()
+                server.put_version(0)
+            return
+        self._servers = [Server(url=url.rstrip("/")) for url in self._config.urls]
+        for server in self._servers:
+            try:
+                server.check(self._model_path, self.max_context, self._weights_dir)
+                if self._puts_weights:
+                    a_token = SamplingRequest(prompt_ids=(0,), max_tokens=1, temperature=1.0, seed=0)
+                    server.start_anew(self._body(a_token, 1))
+            except httpx.HTTPError as error:
+                raise EngineError(f"vLLM's server at {server.url} broke off ({type(error).__name__})") from error
+
+    def _starter(self, i: int) -> Callable[[], ServerProcess]:
+        return partial(
+            ServerProcess,
+            self._settings,
+            handover=self._weights_dir,
+            log=self._folder / f"server_{i}.log",
+            environment=self._environments[i],
+            timeout_s=self._config.startup_timeout_s,
+        )
+
+    async def generate(self, request: SamplingRequest) -> Completion:
+        """See `Engine.generate`."""
+        max_tokens = request.budget(self.max_context)
+        if self._unusable is not None:
+            raise EngineError(self._unusable)
+        body = self._body(request, max_tokens)
+        server = min(self._servers, key=lambda server: server.num_running)
+        server.num_running += 1
+        try:
+            return completion_of(await self._answer(server, body))
+        finally:
+            server.num_running -= 1
+
+    def _body(self, request: SamplingRequest, max_tokens: int) -> dict[str, Any]:
+        return {
+            "token_ids": list(request.prompt_ids),
+            "sampling_params": sampling_settings(request, max_tokens, vocab_size=self._vocab_size),
+        }
+
+    async def _answer(self, server: Server, body: dict[str, Any]) -> Any:
+        """What the server says; asked again, with the same seed, where it had to be started again."""
+        repeats = 0
+        while True:
+            try:
+                response = await self._own_client().post(f"{server.url}{GENERATE}", json=body)
+            except httpx.TransportError as error:
+                repeats += 1
+                await self._revive(server, error, is_last=repeats > MOST_REPEATS)
+                continue
+            if response.is_success:
+                return response.json()
+            raise EngineError(f"vLLM's server at {server.url} refused a request: {said(response)}")
+
+    def _own_client(self) -> httpx.AsyncClient:
+        """One of the running loop's: connections cannot move from loop to loop."""
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._client[0] is not loop:
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+            # A long reply says nothing until it is there; whether anybody is there shows in the connection.
+            client = httpx.AsyncClient(timeout=httpx.Timeout(None, connect=30), limits=limits, trust_env=False)
+            self._client = (loop, client)
+        return self._client[1]
+
+    async def _revive(self, server: Server, error: httpx.TransportError, *, is_last: bool) -> None:
+        """Let a server that has died live again, once."""
+        async with server.reviving:
+            if self._unusable is not None:
+                raise EngineError(self._unusable) from error
+            if await asyncio.to_thread(answers, server.url):
+                if is_last:
+                    raise EngineError(
+                        f"vLLM's server at {server.url} lives, but {MOST_REPEATS} requests in a row broke off "
+                        f"({type(error).__name__}): does something between cut long replies?"
+                    ) from error
+                return
+            await asyncio.to_thread(self._restart_between_updates, server, error)
+
+    def _restart_between_updates(self, server: Server, error: httpx.TransportError) -> None:
+        with self._putting:
+            self._restart(server, error)
+
+    def _restart(self, server: Server, error: httpx.TransportError) -> None:
+        """Under `_putting`."""
+        try:
+            server.restart(error, self._weights, self.policy_version)
+        except (EngineError, httpx.TransportError) as failure:
+            self._unusable, self._has_failed = f"vLLM's server at {server.url} failed: {failure}", True
+            raise EngineError(self._unusable) from failure
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]], policy_version: int) -> None:
+        """See `Engine.update_weights`. Requests may run meanwhile: they go on with the new weights.
+
+        Raises:
+            EngineError: the weights do not fit the model, or a server has failed for good.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        if self._unusable is not None:
+            raise EngineError(self._unusable)
+        if not self._puts_weights:
+            deque(weights, maxlen=0)  # gathered by all training processes together
+            self.policy_version = policy_version
+            return
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in checked_weights(weights, self._parameters)}
+        path = self._weights_dir / f"weights_{policy_version}.safetensors"
+        try:
+            save_file(tensors, path)
+        except (OSError, SafetensorError) as error:
+            raise EngineError(f"{path} cannot be written for the servers: {error}; see engine.weights_dir") from error
+        with self._putting:
+            old, self._weights = self._weights, path
+            self.policy_version = policy_version
+            with ThreadPoolExecutor(len(self._servers)) as threads:
+                for done in [threads.submit(self._put_or_restart, server) for server in self._servers]:
+                    done.result()
+        if old is not None and old != path:
+            old.unlink()
+
+    def _put_or_restart(self, server: Server) -> None:
+        """The weights into a server, once more where it broke off in between."""
+        for is_last in (False, True):
+            try:
+                with server.paused():
+                    server.put_weights(self._weights)
+                    server.put_version(self.policy_version)
+            except httpx.TransportError as error:
+                if is_last:
+                    self._unusable, self._has_failed = f"vLLM's server at {server.url} took no weights: {error}", True
+                    raise EngineError(self._unusable) from error
+                self._restart(server, error)
+            except EngineError as refusal:
+                self._unusable, self._has_failed = f"{refusal} (weights: {self._weights})", True
+                raise EngineError(self._unusable) from refusal
+            else:
+                return
+
+    def close(self) -> None:
+        """See `Engine.close`; servers that were given go on."""
+        self._unusable = "the engine was closed"
+        for server in self._servers:
+            server.close()
+        shutil.rmtree(self._weights_dir, ignore_errors=True)
+        if not self._has_failed:  # what a server said is then told by its place
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _environments(config: VllmServerConfig, device: str, num_threads: int | None) -> list[dict[str, str]]:
+    """What each server that is started has in its environment, beside this process's own."""
+    if config.urls is not None:
+        return []
+    environment = PROCESS_DEFAULTS | SERVER_ENVIRONMENT
+    environment |= {} if num_threads is None else {"OMP_NUM_THREADS": str(num_threads)}
+    if device == "cpu":
+        return [environment] * config.num_servers
+    placed = gpus_of_servers(config.gpus, num_servers=config.num_servers, each=config.gpus_each)
+    return [environment | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} for gpus in placed]
+
+
+def _handover_folder(weights_dir: str | None) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="ajet-weights-", dir=weights_dir or memory_folder()))
+    except OSError as error:
+        raise ConfigError(
+            f"engine.weights_dir={weights_dir} takes no files ({error.strerror}): name a directory that is there"
+        ) from error
