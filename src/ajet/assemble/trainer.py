@@ -77,6 +77,7 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
             play=Play(
                 rollout=config.rollout,
                 eval=config.eval,
+                total_steps=config.total_steps,
                 tasks=tasks,
                 runtime=RolloutRuntime(patience_s=config.rollout.timeout_s + GRACE_S),
                 scheduler=scheduler,
@@ -141,7 +142,8 @@ def _start_state(
     state = RunState(learner=learner, checkpoints=checkpoints, is_written=ranks.is_first)
     if checkpoint is not None:
         state.restore(checkpoint)
-        learner.publish(engine, state.num_steps_done)
+        # By all, before any plays: they may share servers.
+        ranks.agree(lambda: learner.publish(engine, state.num_steps_done))
     return state
 
 

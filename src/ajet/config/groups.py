@@ -34,10 +34,10 @@ class RolloutConfig:
     """Most tokens sampled a call."""
     policy_error_reward: float = 0.0
     """Reward of an episode that the workflow ended with `PolicyError`."""
-    max_steps_off_policy: int = with_marks(ruled(0, at_least=0, at_most=1), TRAINING_ONLY)
-    """How many updates old the weights may be that a step's episodes begin with. 0: a step is played, then trained. 1:
-    while one is trained the next is played, on servers (`engine=vllm_server`), whose weights change meanwhile; without
-    a correction of one's own `algorithm.tis_cap` is then 2."""
+    max_steps_off_policy: int = with_marks(ruled(0, at_least=0), TRAINING_ONLY)
+    """How many updates old the weights may be that a step's episodes begin with. 0: a step is played, then trained. n:
+    so many later steps are played, or have been, while one is trained, on servers (`engine=vllm_server`), whose weights
+    change meanwhile; without a correction of one's own `algorithm.tis_cap` is then 2."""
 
 
 @dataclass

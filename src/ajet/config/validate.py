@@ -180,8 +180,6 @@ def _check_overlap(config: Config) -> None:
             f"{setting}: engine={config.engine.name} stands still while this process trains; "
             f"choose engine={'|'.join(apart)}, or rollout.max_steps_off_policy=0"
         )
-    if rank_and_size()[1] > 1:
-        raise ConfigError(f"{setting} is for one training process so far: choose 0, or start one process")
 
 
 def _check_model(config: Config) -> None:

@@ -182,7 +182,10 @@ def seconds_by_phase(run: Run) -> dict[str, float]:
     if "wall_time_s" in run.summary:
         return dict(run.summary["wall_time_s"])
     names = [name for name in run.metrics.columns if name.startswith("time/") and name != "time/step"]
-    return {name.removeprefix("time/"): float(run.metrics[name].sum()) for name in names}
+    seconds = {name.removeprefix("time/"): float(run.metrics[name].sum()) for name in names}
+    if overlap := seconds.pop("overlap", 0.0):  # play that ran beside other phases, whose time it is
+        seconds["rollout"] -= overlap
+    return seconds
 
 
 def _planned_memory(run: Run) -> list[str]:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Callable, Coroutine
-from contextlib import ExitStack, nullcontext
-from typing import Any, Self, TypeVar
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import ExitStack, nullcontext, suppress
+from typing import Any, Generic, Self, TypeVar
 
 from ajet.config.cli.ending import ending_signals
 from ajet.errors import UserInterrupt, WorkflowError
@@ -44,6 +47,26 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+class Playing(Generic[T]):
+    """Something that is played on a loop, whenever that runs."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, play: Coroutine[Any, Any, T]) -> None:
+        """Begins when the loop runs next."""
+        self.task = loop.create_task(run_isolated(lambda: play))
+        self._begun = time.perf_counter()
+        self._ended: float | None = None
+
+        def end(_: object) -> None:
+            self._ended = time.perf_counter()
+            play.close()  # which a cancelled task may never have begun
+
+        self.task.add_done_callback(end)
+
+    def seconds(self) -> float:
+        """How long it took, or takes so far."""
+        return (self._ended or time.perf_counter()) - self._begun
+
+
 class RolloutRuntime:
     """Runs coroutines to their end on one loop; a context manager that owns Ctrl-C, SIGTERM and SIGHUP meanwhile."""
 
@@ -58,7 +81,7 @@ class RolloutRuntime:
         """
         self._patience_s = patience_s
         self._say = say
-        self._playing: asyncio.Task[Any] | None = None
+        self._playing: set[asyncio.Task[Any]] = set()
         self._signals = ExitStack()
         self._previous_threshold = gc.get_threshold()
         self._signum: int | None = None
@@ -93,34 +116,71 @@ class RolloutRuntime:
             raise Interrupted(self._signum)
 
     def run(self, play: Coroutine[Any, Any, T]) -> T:
-        """Run to the end.
+        """Run to the end; errors as `result`."""
+        playing = self.begin(play)
+        self.wait(playing)
+        return self.result(playing)
+
+    def begin(self, play: Coroutine[Any, Any, T]) -> Playing[T]:
+        """Begin to play. It goes on whenever something is waited for; after a signal it ends before it begins."""
+        playing = Playing(self._loop, play)
+        self._playing.add(playing.task)
+        playing.task.add_done_callback(self._playing.discard)
+        if self._signum is not None:
+            playing.task.cancel()
+        return playing
+
+    def wait(self, playing: Playing[Any]) -> None:
+        """Until it has ended, however it has."""
+        self._run(asyncio.wait({playing.task}))
+        gc.collect()  # the cycles that were left alone meanwhile, while there is hardly anything else to walk
+
+    def result(self, playing: Playing[T]) -> T:
+        """What became of it, once it has ended.
 
         Raises:
             Interrupted: Ctrl-C came first.
             WorkflowError: a user's program cancelled the play of all.
         """
-        if self._signum is not None:
-            play.close()
-        self.check()
-        self._playing = self._loop.create_task(run_isolated(lambda: play))
-        patience = self._patience_s
-        watched = nullcontext() if patience is None else ending_blocked_calls(self._loop, patience, self._say)
         try:
-            with watched:
-                return self._loop.run_until_complete(self._playing).result()  # type: ignore[no-any-return]
+            return playing.task.result().result()
         except asyncio.CancelledError:
             self.check()
             raise WorkflowError(
                 "a program cancelled tasks that are not its own, and with them the play of all: "
                 "asyncio.all_tasks() holds those of every episode"
             ) from None
-        finally:
-            self._playing = None
-            gc.collect()  # the cycles that were left alone meanwhile, while there is hardly anything else to walk
+
+    def beside(self, work: Callable[[], T]) -> T:
+        """Do work in another thread while what was begun is played. A first signal lets the work be finished.
+
+        Raises:
+            BaseException: what the work raised.
+        """
+        result, is_over = Future[T](), self._loop.create_future()
+
+        def act() -> None:
+            try:
+                result.set_result(work())
+            except BaseException as error:  # it is the caller's, whatever it is
+                result.set_exception(error)
+            with suppress(RuntimeError):  # the loop is closed: a second signal has not waited
+                self._loop.call_soon_threadsafe(is_over.set_result, None)
+
+        threading.Thread(target=act, name="ajet-beside", daemon=True).start()
+        self._run(is_over)
+        return result.result()
+
+    def _run(self, waiting: Awaitable[object]) -> None:
+        """Run the loop until that is done."""
+        patience = self._patience_s
+        watched = nullcontext() if patience is None else ending_blocked_calls(self._loop, patience, self._say)
+        with watched:
+            self._loop.run_until_complete(waiting)
 
     def _on_signal(self, signum: int) -> None:
         if self._signum is not None:
             raise UserInterrupt(signum)
         self._signum = signum
-        if self._playing is not None:
-            self._loop.call_soon_threadsafe(self._playing.cancel)
+        for task in list(self._playing):
+            self._loop.call_soon_threadsafe(task.cancel)

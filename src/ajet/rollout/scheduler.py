@@ -28,14 +28,23 @@ class RolloutScheduler:
     """Further attempts at an episode that failed for no fault of the policy."""
 
     async def collect(
-        self, tasks: Sequence[Task], *, group_size: int, stream: str, collection: str | None = None
+        self,
+        tasks: Sequence[Task],
+        *,
+        group_size: int,
+        stream: str,
+        collection: str | None = None,
+        slots: asyncio.Semaphore | None = None,
     ) -> list[EpisodeGroup]:
-        """Play `group_size` episodes of every task; the other arguments are as in `EpisodeRunner.run`.
+        """Play `group_size` episodes of every task; `stream` and `collection` are as in `EpisodeRunner.run`.
+
+        Args:
+            slots: shared with other collections that are played at once; None: `concurrency` of its own.
 
         Raises:
             AjetError: from the first episode that met it, e.g. ConfigError or StorageError; the others are cancelled.
         """
-        slots = asyncio.Semaphore(self.concurrency)
+        slots = slots or asyncio.Semaphore(self.concurrency)
         try:
             async with asyncio.TaskGroup() as running:
                 plays = [

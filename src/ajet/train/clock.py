@@ -18,9 +18,9 @@ class PhaseClock:
         self.step: dict[str, float] = defaultdict(float)
         """Seconds by phase since `next_step`."""
         self.run: dict[str, float] = defaultdict(float)
-        """Seconds by phase since the start."""
+        """Seconds by phase since the start; what ran beside another phase is counted there alone."""
         self.overlap_s = 0.0
-        """Seconds of the current step's phases that ran beside the step before."""
+        """Seconds of the current step's phases that ran beside steps before."""
         self.memory = PhaseMemory()
 
     @contextmanager
@@ -52,8 +52,7 @@ class PhaseClock:
         self.overlap_s = 0.0
         self.memory.step = {}
 
-    def add(self, phase: str, seconds: float, *, overlap_s: float) -> None:
-        """Count seconds of a phase that another clock has measured, and how many of them ran beside other phases."""
+    def add_overlapped(self, phase: str, seconds: float) -> None:
+        """Count seconds of a phase in the step though other phases ran meanwhile; the run's time is theirs."""
         self.step[phase] += seconds
-        self.run[phase] += seconds
-        self.overlap_s += overlap_s
+        self.overlap_s += seconds

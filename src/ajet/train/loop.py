@@ -99,7 +99,7 @@ class Trainer:
                 if self.num_skipped_in_a_row >= MOST_SKIPPED:
                     self._stop_unsound_run()
                 if self._save_due():
-                    self.ranks.agree(self.state.save)
+                    self.play.meanwhile(partial(self.ranks.agree, self.state.save))
             after = self._evaluate() if self.config.eval.last else None
             self.ranks.agree(self.state.save)
             return self._conclude(after)
@@ -135,7 +135,7 @@ class Trainer:
         learn = partial(self._learn, batch, metrics)
         try:
             if self._plays_ahead():
-                self.play.while_training(step + 1, learn)
+                self.play.while_training(step, learn)
             else:
                 learn()
         except Exception as died:
@@ -150,7 +150,7 @@ class Trainer:
         self.ranks.agree(log)
 
     def _plays_ahead(self) -> bool:
-        """Whether the next step is played while this one is trained."""
+        """Whether later steps are played while this one is trained."""
         next_step = self.state.num_steps_done + 1
         return self.config.rollout.max_steps_off_policy > 0 and next_step < self.config.total_steps
 

@@ -1,26 +1,30 @@
-"""The episodes that a run asks for: of a training step, held-out ones, and those of the next step ahead of their turn.
+"""The episodes that a run asks for: of a training step, held-out ones, and those of later steps ahead of their turn.
 
-In: a step. Out: its groups of episodes, from all ranks, or what play ended with. Ahead of their turn they are played in
-the main thread, where signals arrive and blocked calls are ended, while training goes on in another; torch leaves
-Python's lock. Left out: how an episode is played (`ajet.rollout`), and what is learned from it.
+In: a step. Out: its groups of episodes, from all ranks, or what play ended with. Ahead of their turn episodes are
+played in the main thread, where signals arrive and blocked calls are ended, whenever that waits for play or for what is
+done meanwhile in another thread; torch leaves Python's lock. With `rollout.max_steps_off_policy` = N step k is begun
+when step k - N is trained, so that its weights are at most N updates old. Left out: how an episode is played
+(`ajet.rollout`), and what is learned from it.
 """
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 from ajet.config.groups import EvalConfig, RolloutConfig
 from ajet.data.source import TaskSource
-from ajet.errors import AjetError
 from ajet.records import EpisodeGroup, Task
-from ajet.rollout.runtime import Interrupted, RolloutRuntime
+from ajet.rollout.runtime import Playing, RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler, require_trained_play, require_usable_play
 from ajet.tracking.console import Display
 from ajet.train.clock import PhaseClock
 from ajet.train.ranks import Ranks
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,98 +33,81 @@ class Play:
 
     rollout: RolloutConfig
     eval: EvalConfig
+    total_steps: int
     tasks: TaskSource
     runtime: RolloutRuntime
     scheduler: RolloutScheduler
     ranks: Ranks
     display: Display
     clock: PhaseClock
-    _ahead: _PlayedAhead | None = None
+    _ahead: dict[int, Playing[list[EpisodeGroup]]] = field(default_factory=dict)
+    """This rank's part of steps whose turn has not come; the same steps on every rank."""
+    _slots: asyncio.Semaphore = field(init=False)
+    """Of episodes at once, whatever they are for; who came first is first."""
+
+    def __post_init__(self) -> None:
+        self._slots = asyncio.Semaphore(self.scheduler.concurrency)
 
     def training_step(self, step: int) -> list[EpisodeGroup]:
         """The episodes of a training step, from 0; errors as `require_trained_play`, and of play itself."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is None:
-            with self.clock.phase("rollout"):
-                groups = self.ranks.together(lambda: self._of_step(step))
-        else:
-            self.clock.add("rollout", ahead.seconds, overlap_s=ahead.overlap_s)
-            groups = ahead.result()
+        if step in self._ahead:
+            self.clock.add_overlapped("rollout", self._ahead[step].seconds())
+        for coming in range(step, step + max(1, self.rollout.max_steps_off_policy)):
+            self._begin(coming)
+        with self.clock.phase("rollout"):
+            groups = self._gathered(self._ahead.pop(step))
         require_trained_play(groups, max_lost_fraction=self.rollout.max_lost_fraction)
         return groups
 
     def held_out(self, step: int) -> list[EpisodeGroup]:
         """The episodes of an evaluation after `step` updates; errors as `require_usable_play`, and of play itself."""
-        tasks = self.tasks.held_out_tasks(self.eval.num_tasks, offset=self.eval.seed_offset)
+
+        def tasks() -> Sequence[Task]:
+            return self.tasks.held_out_tasks(self.eval.num_tasks, offset=self.eval.seed_offset)
+
         with self.clock.phase("eval"):
-            groups = self.ranks.together(
-                lambda: self._mine("eval", tasks, self.eval.repeats, stream="eval", collection=f"eval/{step}")
-            )
+            playing = self._playing("eval", tasks, self.eval.repeats, stream="eval", collection=f"eval/{step}")
+            groups = self._gathered(playing)
         require_usable_play(groups)
         return groups
 
     def while_training(self, step: int, train: Callable[[], None]) -> None:
-        """Train, and meanwhile play `step`, whose episodes `training_step` then has; until both have ended.
+        """Train on the episodes of a step, and play those of later ones meanwhile.
 
         Raises:
-            Exception: what training raised. What play raised waits for its turn.
+            Exception: what training raised, at once. What play raised waits for its turn.
         """
-        self._ahead = _played_while(train, lambda: self._of_step(step))
+        self._begin(step + self.rollout.max_steps_off_policy)
+        self.meanwhile(train)
 
-    def _of_step(self, step: int) -> list[EpisodeGroup]:
-        stream = f"train/{step}"
-        tasks = self.tasks.train_tasks(step, self.rollout.num_tasks)
-        return self._mine("rollout", tasks, self.rollout.group_size, stream=stream, collection=stream)
+    def meanwhile(self, work: Callable[[], T]) -> T:
+        """Do what takes its time, and play meanwhile what was begun."""
+        return self.runtime.beside(work) if self._ahead else work()
 
-    def _mine(
-        self, phase: str, tasks: Sequence[Task], num_episodes: int, *, stream: str, collection: str
-    ) -> list[EpisodeGroup]:
+    def _begin(self, step: int) -> None:
+        """Begin to play a step of the run, unless that was done."""
+        if step not in self._ahead and step < self.total_steps:
+            stream = f"train/{step}"
+            tasks = partial(self.tasks.train_tasks, step, self.rollout.num_tasks)
+            self._ahead[step] = self._playing(
+                "rollout", tasks, self.rollout.group_size, stream=stream, collection=stream
+            )
+
+    def _playing(
+        self, phase: str, tasks: Callable[[], Sequence[Task]], num_episodes: int, *, stream: str, collection: str
+    ) -> Playing[list[EpisodeGroup]]:
         """This rank's groups of episodes, in the order of its tasks."""
-        mine = self.ranks.share(tasks)
-        self.display.phase(phase, len(mine) * num_episodes)
-        return self.runtime.run(
-            self.scheduler.collect(mine, group_size=num_episodes, stream=stream, collection=collection)
-        )
 
+        async def play() -> list[EpisodeGroup]:
+            mine = self.ranks.share(tasks())
+            self.display.phase(phase, len(mine) * num_episodes)
+            return await self.scheduler.collect(
+                mine, group_size=num_episodes, stream=stream, collection=collection, slots=self._slots
+            )
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PlayedAhead:
-    """Episodes of a step that has not come yet."""
+        return self.runtime.begin(play())
 
-    groups: Sequence[EpisodeGroup]
-    failure: AjetError | Interrupted | OSError | None
-    seconds: float
-    """Of the play."""
-    overlap_s: float
-    """How many of them passed while the step before was trained."""
-
-    def result(self) -> list[EpisodeGroup]:
-        """The episodes; raises what play ended with instead."""
-        if self.failure is not None:
-            raise self.failure
-        return list(self.groups)
-
-
-def _played_while(train: Callable[[], None], play: Callable[[], Sequence[EpisodeGroup]]) -> _PlayedAhead:
-    """Train and play at once, until both have ended.
-
-    Raises:
-        Exception: what training raised. What play raised is kept: the step that was trained is done nevertheless.
-    """
-    groups: Sequence[EpisodeGroup] = ()
-    failure: AjetError | Interrupted | OSError | None = None
-    start = time.perf_counter()
-    with ThreadPoolExecutor(1, thread_name_prefix="ajet-train") as thread:
-        training = thread.submit(_seconds_of, train)
-        try:
-            groups = play()
-        except (AjetError, Interrupted, OSError) as error:
-            failure = error
-        seconds = time.perf_counter() - start
-    return _PlayedAhead(groups=groups, failure=failure, seconds=seconds, overlap_s=min(seconds, training.result()))
-
-
-def _seconds_of(train: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    train()
-    return time.perf_counter() - start
+    def _gathered(self, playing: Playing[list[EpisodeGroup]]) -> list[EpisodeGroup]:
+        """The groups of all ranks, in the order of their tasks."""
+        self.runtime.wait(playing)
+        return self.meanwhile(lambda: self.ranks.together(lambda: self.runtime.result(playing)))
