@@ -2,7 +2,7 @@
 # make setup-tinker   a Tinker server (SkyRL on the CPU) for the tests, into .venv/tinker-server; make test does it, too
 # make train   the main job; more settings: make train ARGS='total_steps=5 seed=1'
 # make test    lint, types, every test, in two processes (WORKERS=4, or 0 for one)
-# make soak    kill and resume runs at random moments, half an hour; fewer: make soak ARGS='one --kills 5 --seed 7'
+# make soak    kill and resume runs of four kinds at random moments, hours; fewer: make soak ARGS='one --kills 5 --seed 7'
 # make gpu     tests and benchmarks that need a GPU; some of them: make gpu ARGS='tests update'
 # make bench   what ajet costs on a CPU, as ratios (experiments/speed); AGAINST=<a speed.json> names what has grown
 # make docs    the documentation site, into build/site

@@ -95,7 +95,7 @@ def commands_table() -> str:
 
 _SUMMARY = (
     ("`num_steps`", "Training steps done."),
-    ("`wall_time_s`", "Seconds by phase, those before a resume included."),
+    ("`wall_time_s`", "Seconds by phase, those before a resume included, play beside another phase left out."),
     ("`peak_memory_gib`", "Most memory that the process held, GiB; GPU memory is not counted."),
     ("`largest_pack`", "Tokens of the largest pack of the steps since the last start."),
     (

@@ -28,7 +28,7 @@ from recipes.soak.comparing import EXACT, ROUNDING, Tolerance, first_difference
 from ajet.tracking.files.checkpoints import saved_steps
 
 RUN = [
-    *("workflow=signals", "model=tiny", "engine=transformers", "rollout.num_tasks=4", "rollout.group_size=6"),
+    *("workflow=signals", "model=tiny", "rollout.num_tasks=4", "rollout.group_size=6"),
     *("algorithm.num_minibatches=2", "algorithm.warmup_steps=2", "eval.num_tasks=4", "eval.every=3"),
     *("checkpoint.every=1", "checkpoint.keep=2", "logger=rich", "logger.wandb.mode=disabled"),
     *("hardware.sampling_threads=1", "hardware.training_threads=1"),
@@ -49,7 +49,7 @@ class Kind:
     num_processes: int
     tolerance: Tolerance
     """Of what the killed run ends with."""
-    overrides: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ("engine=transformers",)
 
     def command(self, *overrides: str) -> list[str]:
         """What starts it with these settings, and no others."""
@@ -57,8 +57,14 @@ class Kind:
         return [sys.executable, *(launcher if self.num_processes > 1 else []), "-m", "ajet.train", *overrides]
 
 
-# A run whose engine is a server belongs here, by its `overrides`.
-KINDS = {"one": Kind(num_processes=1, tolerance=EXACT), "two": Kind(num_processes=2, tolerance=ROUNDING)}
+# One request at a time: what a server samples together would differ from run to run, and with it what it samples.
+SERVED = ("engine=vllm_server", "engine.max_concurrency=1", "engine.kv_cache_gib=0.1", "rollout.concurrency=1")
+KINDS = {
+    "one": Kind(num_processes=1, tolerance=EXACT),
+    "two": Kind(num_processes=2, tolerance=ROUNDING),
+    "fsdp": Kind(num_processes=2, tolerance=ROUNDING, overrides=("engine=transformers", "hardware.data_parallel=fsdp")),
+    "served": Kind(num_processes=1, tolerance=ROUNDING, overrides=SERVED),
+}
 
 
 class SoakError(Exception):
@@ -166,8 +172,9 @@ class Soak:
             phase, at = attempt.phase, time.monotonic() - begun
             pids = {f"rank {rank}": [pid] for rank, pid in enumerate(attempt.ranks)}
             pids |= {"launcher": [attempt.process.pid], "all": attempt.pids()}
+            watched = [*attempt.pids(), *attempt.children()]
             attempt.send(kill.signum, pids[kill.victim])
-            left = attempt.left_after(ENDS_WITHIN_S)
+            left = attempt.left_after(watched, ENDS_WITHIN_S)
             what = f"{kill.signum.name} of {kill.victim}" if self.kind.num_processes > 1 else kill.signum.name
             say(f"kill {number}/{self.num_kills}: {what} in {phase}, {at:.1f} s after it began {resumed}")
             if left:
@@ -214,7 +221,7 @@ def say(text: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 1 where a run did not end as it should."""
     parser = argparse.ArgumentParser(prog="python -m recipes.soak", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("kind", nargs="?", choices=KINDS, help="how many processes; default: each of them")
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="of run; default: each of them")
     parser.add_argument("--kills", type=int, default=20, help="of each kind (20)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the moments")
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")

@@ -91,12 +91,16 @@ class Attempt:
         """Of the launcher and its ranks, or of the one process."""
         return list(dict.fromkeys([self.process.pid, *self.ranks]))
 
-    def left_after(self, seconds: float) -> list[int]:
-        """Wait that long for all to end; returns the processes that have not."""
+    def children(self) -> list[int]:
+        """Processes that the ranks have started, e.g. servers."""
+        return [child for rank in self.ranks for child in _children(rank)]
+
+    def left_after(self, pids: Sequence[int], seconds: float) -> list[int]:
+        """Wait that long for processes to end; returns those that have not."""
         deadline = time.monotonic() + seconds
         while True:
             self.process.poll()
-            left = [pid for pid in self.pids() if _is_alive(pid)]
+            left = [pid for pid in pids if _is_alive(pid)]
             if not left or time.monotonic() > deadline:
                 return left
             time.sleep(0.05)
@@ -128,10 +132,17 @@ def _ranks(launcher: int, num_ranks: int) -> list[int]:
         return [launcher]
     found: dict[int, int] = {}
     with suppress(OSError):  # some process ended while it was looked at
-        for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
+        for child in _children(launcher):
             variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-            found |= {int(each[5:]): int(child) for each in variables if each.startswith(b"RANK=")}
+            found |= {int(each[5:]): child for each in variables if each.startswith(b"RANK=")}
     return [found[rank] for rank in sorted(found)] if len(found) == num_ranks else []
+
+
+def _children(pid: int) -> list[int]:
+    """Of a process's main thread; none of one that has ended."""
+    with suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
 
 
 def _is_alive(pid: int) -> bool:

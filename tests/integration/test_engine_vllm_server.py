@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -96,13 +98,16 @@ class TestVllmServer(ModelEngineContract):
         subject.load(subject.first)
 
 
+SETTINGS = [
+    *("workflow=signals", "model=tiny", f"model.max_context={CONTEXT}", "total_steps=3", "rollout.num_tasks=4"),
+    *("logger=quiet", "eval=none", "algorithm.warmup_steps=0"),
+    *("hardware.training_threads=1", "hardware.sampling_threads=1"),
+]
+
+
 def trained(run: Path, *overrides: str) -> list[dict[str, float]]:
-    settings = [
-        *("workflow=signals", "model=tiny", "total_steps=3", "rollout.num_tasks=4", "logger=quiet"),
-        *("eval=none", "algorithm.warmup_steps=0", "hardware.training_threads=1", "hardware.sampling_threads=1"),
-    ]
     run.mkdir(exist_ok=True)
-    config = compose([*settings, *overrides], run_dir=run)
+    config = compose([*SETTINGS, *overrides], run_dir=run)
     save(config, run / "config.yaml")
     build_trainer(config).run()
     return read_metric_lines(run / "metrics.jsonl")
@@ -117,16 +122,33 @@ def test_a_run_on_a_server_is_as_one_in_the_process(subject: ModelSubject, tmp_p
         assert line["policy/max_logprob_gap"] < 1e-4
 
 
-def test_a_step_is_played_while_the_one_before_is_trained(subject: ModelSubject, tmp_path: Path) -> None:
-    overrides = ["engine=vllm_server", f"engine.urls=[{url_of(subject)}]", "rollout.max_steps_off_policy=1"]
-    first, *others = trained(tmp_path, *overrides)
+def check_staleness(run: Path, ahead: int) -> None:
+    """Of a run of three steps, each played at most so many updates ahead."""
+    first, *others = read_metric_lines(run / "metrics.jsonl")
     tags = [name for name in first if name.endswith("/steps_off_policy")]
-    assert tags and all(first[name] == 0 for name in tags), "nothing was trained before"
-    for line in others:
-        assert all(0 <= line[name] <= 1 for name in tags)
+    assert len(others) == 2 and tags
+    assert all(first[name] == 0 for name in tags), "nothing was trained before"
+    assert first["policy/max_logprob_gap"] < 1e-4
+    for step, line in enumerate(others, start=1):
+        assert all(0 <= line[name] <= min(step, ahead) for name in tags)
         assert 0 < line["time/overlap"] <= line["time/rollout"]
     assert any(line[name] > 0 for line in others for name in tags)
-    assert load(tmp_path).algorithm.tis_cap == STALE_TIS_CAP, "the correction switches itself on"
+    assert load(run).algorithm.tis_cap == STALE_TIS_CAP, "the correction switches itself on"
+
+
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_steps_are_played_while_others_are_trained(subject: ModelSubject, tmp_path: Path, ahead: int) -> None:
+    trained(tmp_path, "engine=vllm_server", f"engine.urls=[{url_of(subject)}]", f"rollout.max_steps_off_policy={ahead}")
+    check_staleness(tmp_path, ahead)
+
+
+def test_two_processes_play_ahead_on_the_servers_that_they_share(subject: ModelSubject, tmp_path: Path) -> None:
+    settings = [*SETTINGS, "engine=vllm_server", f"engine.urls=[{url_of(subject)}]", "rollout.max_steps_off_policy=2"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "ajet.train"]
+    command = [sys.executable, *launcher, *settings, f"run_dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    check_staleness(tmp_path, 2)
 
 
 def test_a_server_that_dies_is_started_again_once_with_its_weights(

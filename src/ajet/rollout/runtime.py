@@ -12,7 +12,7 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import ExitStack, nullcontext, suppress
 from typing import Any, Generic, Self, TypeVar
@@ -132,7 +132,9 @@ class RolloutRuntime:
 
     def wait(self, playing: Playing[Any]) -> None:
         """Until it has ended, however it has."""
-        self._run(asyncio.wait({playing.task}))
+        ended = self._loop.create_future()  # no task, which a program that cancels all of them would end
+        playing.task.add_done_callback(lambda _: ended.set_result(None))
+        self._run(ended)
         gc.collect()  # the cycles that were left alone meanwhile, while there is hardly anything else to walk
 
     def result(self, playing: Playing[T]) -> T:
@@ -171,8 +173,8 @@ class RolloutRuntime:
         self._run(is_over)
         return result.result()
 
-    def _run(self, waiting: Awaitable[object]) -> None:
-        """Run the loop until that is done."""
+    def _run(self, waiting: asyncio.Future[None]) -> None:
+        """Run the loop until that is set."""
         patience = self._patience_s
         watched = nullcontext() if patience is None else ending_blocked_calls(self._loop, patience, self._say)
         with watched:

@@ -175,7 +175,7 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_training(
         "time/overlap",
         "s",
-        "Of the step's rollout, what ran while the step before was trained; with `rollout.max_steps_off_policy`.",
+        "Of the step's rollout, what ran beside earlier steps; with `rollout.max_steps_off_policy`.",
     ),
     _of_training("time/step", "s", "Sum of the phases above, without what overlapped."),
     _of_training(
