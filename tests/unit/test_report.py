@@ -17,6 +17,7 @@ from ajet.analysis import load_run
 from ajet.config.sweeps.records import JobRecord, SweepPlan, write_job, write_plan
 from ajet.records import Call, Episode, EpisodeGroup, Task
 from ajet.report.__main__ import main
+from ajet.report.sections import seconds_by_phase
 from ajet.report.writing import report_page
 from ajet.tracking.store import TrajectoryStore
 
@@ -270,6 +271,14 @@ def test_a_browser_shows_the_page_on_a_narrow_screen_without_scrolling_sideways(
     widths = re.search(r"(\d+) of (\d+)</p>", shown.stdout)
     assert widths is not None, shown.stderr
     assert int(widths[1]) <= int(widths[2])
+
+
+def test_play_beside_another_phase_is_counted_once_in_the_time_of_a_run_without_a_summary(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", finished=False)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    more = {"time/rollout": 5.0, "time/update": 4.0, "time/overlap": 3.0, "time/step": 6.0}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line | more) + "\n" for line in lines))
+    assert seconds_by_phase(load_run(folder)) == {"rollout": 4.0, "update": 8.0}
 
 
 def test_reporting_loads_no_torch(tmp_path: Path) -> None:
