@@ -5,10 +5,7 @@ TRL 1.16 is what the numbers are meant for; where it is not installed, that is a
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Any
 
 import torch
 from experiments.gpu.measuring import give_back, in_turns
@@ -16,9 +13,8 @@ from experiments.gpu.passes import gradients, largest_difference, make_policy, p
 from experiments.gpu.results import Result, Settings, Value
 from experiments.gpu.rows import Groups, make_rows, packs_of
 from experiments.gpu.shapes import QWEN3_0_6B, SMALL, make_model
+from experiments.grpo_by_trl import loss_and_backward
 from recipes.small_models.tokenizer import train_tokenizer
-
-from ajet.records import TrainingSample
 
 TREES = Groups(num_groups=2, group_size=8, num_prompt=1536, num_sampled=320)
 ROWS = Groups(num_groups=4, group_size=1, num_prompt=512, num_sampled=512)
@@ -48,7 +44,14 @@ def _compared(groups: Groups, small: bool, device: torch.device) -> dict[str, Va
     rows = make_rows(groups, vocabulary=shape.vocabulary)
     # Each after the other: both set up accelerate for the process.
     model = make_model(shape, device)
-    by_trl = _trl_pass(model, rows, device)
+    by_trl = loss_and_backward(
+        model,
+        rows,
+        tokenizer=train_tokenizer([], vocab_size=300, max_context=64),
+        device=device,
+        rows_a_microbatch=ROWS_A_FORWARD,
+        bf16=True,
+    )
     by_trl()
     of_trl = gradients(model)
     policy = make_policy(model, device, bf16=True)
@@ -62,58 +65,4 @@ def _compared(groups: Groups, small: bool, device: torch.device) -> dict[str, Va
         "TRL / ajet": seconds["TRL"] / seconds["ajet"],
         "gap": gap,
         "parameter": name,
-    }
-
-
-def _trl_pass(model: Any, rows: Sequence[TrainingSample], device: torch.device) -> Callable[[], None]:
-    """Loss and backward of all rows, some at a time, in TRL's own autocast."""
-    from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
-
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = GRPOConfig(
-            output_dir=folder,
-            use_cpu=device.type == "cpu",
-            bf16=True,
-            loss_type="dapo",
-            beta=0.0,
-            num_generations=2,
-            per_device_train_batch_size=2,
-            gradient_checkpointing=False,
-            report_to=[],
-        )
-        trainer: Any = GRPOTrainer(
-            model=model,
-            reward_funcs=lambda completions, **_: [0.0] * len(completions),
-            args=arguments,
-            train_dataset=Dataset.from_dict({"prompt": ["a", "b"]}),
-            processing_class=train_tokenizer([], vocab_size=300, max_context=64),
-        )
-    trainer.model.eval()  # no dropout on either side, and a loss over what it is given, without accumulation
-    num_sampled = sum(sum(row.loss_mask) for row in rows)
-    given = [_inputs(rows[i : i + ROWS_A_FORWARD], num_sampled, device) for i in range(0, len(rows), ROWS_A_FORWARD)]
-
-    def run() -> None:
-        for inputs in given:
-            with trainer.accelerator.autocast(), torch.autocast(device.type, torch.bfloat16):
-                loss = trainer._compute_loss(trainer.model, inputs)
-            loss.backward()
-
-    return run
-
-
-def _inputs(rows: Sequence[TrainingSample], num_sampled: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """What `GRPOTrainer` makes of generated replies; all prompts are of one length here, and all replies, too."""
-    cut = rows[0].loss_mask.index(True)
-    prompts, replies = (
-        torch.tensor([part(row.token_ids) for row in rows], device=device)
-        for part in (lambda ids: ids[:cut], lambda ids: ids[cut:])
-    )
-    return {
-        "prompt_ids": prompts,
-        "prompt_mask": torch.ones_like(prompts),
-        "completion_ids": replies,
-        "completion_mask": torch.ones_like(replies),
-        "advantages": torch.tensor([row.advantages[-1] for row in rows], device=device),
-        "num_items_in_batch": torch.tensor(float(num_sampled), device=device),
     }

@@ -1,8 +1,8 @@
 """An update by ajet and by TRL on the same rows: its processor time, and whether the gradients are the same.
 
 In: a configuration that says what to play. Out: a batch, and for each side the seconds of one loss and backward over
-all of it, of processor time on one thread, which other programs hardly change. TRL is given what suits it: rows without
-an advantage left out, the others sorted by length, in microbatches.
+all of it, of processor time on one thread, which other programs hardly change. TRL is spared the rows without an
+advantage.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from experiments.grpo_by_trl import loss_and_backward
 from transformers import AutoTokenizer
 
 from ajet.assemble.preflight import find_model
@@ -123,77 +123,16 @@ def _pack_loss(policy: TrainablePolicy, rule: LearningRule, pack: Pack) -> torch
 
 def trl_update(batch: Batch, rows: Sequence[TrainingSample]) -> tuple[Callable[[], None], Any]:
     """As `packed_update`, by the loss of TRL's `GRPOTrainer`, on these rows of the batch."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from datasets import Dataset
-        from trl import GRPOConfig, GRPOTrainer
     model = load_causal_lm(batch.model_path, torch.float32, max_context=batch.max_context)
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = GRPOConfig(
-            output_dir=folder,
-            use_cpu=True,
-            bf16=False,
-            loss_type="dapo",
-            temperature=batch.temperature,
-            beta=0.0,
-            num_generations=2,
-            per_device_train_batch_size=2,
-            gradient_checkpointing=False,
-            report_to=[],
-        )
-        trainer = GRPOTrainer(
-            model=model,
-            reward_funcs=lambda completions, **_: [0.0] * len(completions),
-            args=arguments,
-            train_dataset=Dataset.from_dict({"prompt": ["a", "b"]}),
-            processing_class=AutoTokenizer.from_pretrained(batch.model_path, padding_side="left"),
-        )
-    trainer.model.eval()  # no dropout in either; TRL then divides by what it is given, and by no accumulation
-    inputs = [_padded(part, num_sampled=_num_sampled(rows)) for part in _microbatches(rows)]
-
-    def update() -> None:
-        for given in inputs:
-            trainer._compute_loss(trainer.model, given).backward()
-
-    trainer._metrics["eval"].default_factory = list
-    return update, trainer.model
-
-
-def _microbatches(rows: Sequence[TrainingSample]) -> list[list[TrainingSample]]:
-    ordered = sorted(rows, key=lambda row: len(row.token_ids))
-    return [ordered[i : i + ROWS_A_MICROBATCH] for i in range(0, len(ordered), ROWS_A_MICROBATCH)]
-
-
-def _num_sampled(rows: Sequence[TrainingSample]) -> int:
-    return sum(sum(row.loss_mask) for row in rows)
-
-
-def _padded(rows: Sequence[TrainingSample], *, num_sampled: int) -> dict[str, torch.Tensor]:
-    """Prompts padded on the left and completions on the right; what the agent did not say within is masked."""
-    cuts = [row.loss_mask.index(True) for row in rows]
-    longest_prompt = max(cuts)
-    longest = max(len(row.token_ids) - cut for row, cut in zip(rows, cuts, strict=True))
-    prompt_ids = torch.zeros(len(rows), longest_prompt, dtype=torch.long)
-    completion_ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    prompt_mask, completion_mask = torch.zeros_like(prompt_ids), torch.zeros_like(completion_ids)
-    tool_mask, advantages = torch.zeros_like(completion_ids), torch.zeros(completion_ids.shape)
-    for i, (row, cut) in enumerate(zip(rows, cuts, strict=True)):
-        num = len(row.token_ids) - cut
-        prompt_ids[i, longest_prompt - cut :] = torch.tensor(row.token_ids[:cut])
-        prompt_mask[i, longest_prompt - cut :] = 1
-        completion_ids[i, :num] = torch.tensor(row.token_ids[cut:])
-        completion_mask[i, :num] = 1
-        tool_mask[i, :num] = torch.tensor(row.loss_mask[cut:], dtype=torch.long)
-        advantages[i, :num] = torch.tensor(row.advantages[cut:])
-    return {
-        "prompt_ids": prompt_ids,
-        "prompt_mask": prompt_mask,
-        "completion_ids": completion_ids,
-        "completion_mask": completion_mask,
-        "tool_mask": tool_mask,
-        "advantages": advantages,
-        "num_items_in_batch": torch.tensor(float(num_sampled)),
-    }
+    update = loss_and_backward(
+        model,
+        rows,
+        tokenizer=AutoTokenizer.from_pretrained(batch.model_path, padding_side="left"),
+        device=torch.device("cpu"),
+        rows_a_microbatch=ROWS_A_MICROBATCH,
+        temperature=batch.temperature,
+    )
+    return update, model
 
 
 @dataclass(frozen=True, kw_only=True)
