@@ -68,6 +68,7 @@ ON_CPU = Setup(
     num_sequences=64,
     max_context=2048,
     num_engines=1,
+    merges_adapters=True,
     has_reference=False,
     mixed_precision=False,
     gradient_checkpointing=False,
@@ -194,6 +195,13 @@ def test_a_frozen_opponent_is_a_second_engine_and_a_penalty_a_second_model() -> 
     assert part(two, "engine: KV cache") == pytest.approx(2.0)
     held = memory_plan(SMOLLM2, replace(ON_CPU, has_reference=True))
     assert part(held, "training: reference model") == pytest.approx(SMOLLM2.num_parameters * FLOAT32 / GIB)
+
+
+def test_adapters_that_the_engine_takes_as_they_are_merge_no_layer() -> None:
+    shape = replace(SMOLLM2, num_adapter_parameters=2_000_000, num_adapted_parameters=100_000_000)
+    merged, apart = memory_plan(shape, ON_GPU), memory_plan(shape, replace(ON_GPU, merges_adapters=False))
+    assert part(merged, "publishing: merged layers") > 0.5
+    assert not [one for one in apart.parts if one.name == "publishing: merged layers"]
 
 
 def test_logits_are_counted_in_the_pieces_that_training_computes() -> None:

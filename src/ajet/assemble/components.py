@@ -9,7 +9,7 @@ from ajet.config.logger import own_logger
 from ajet.config.root import Config
 from ajet.config.view import user_view
 from ajet.data.source import TaskSource
-from ajet.engine.base import Engine
+from ajet.engine.base import Adapters, Engine
 from ajet.rollout.judges.base import BaseJudge
 from ajet.tracking.files.reading import read_metric_lines
 from ajet.tracking.loggers import CompositeLogger, JsonlLogger, MetricLogger
@@ -17,14 +17,15 @@ from ajet.tracking.loggers import CompositeLogger, JsonlLogger, MetricLogger
 METRICS = "metrics.jsonl"
 
 
-def make_engine(config: Config, model_path: str) -> Engine:
-    """The configured engine with the model's weights; loads it."""
+def make_engine(config: Config, model_path: str, adapters: Adapters | None = None) -> Engine:
+    """The configured engine with the model's weights; loads it. Updates bring adapters, or whole weights."""
     return config.engine.build(
         model_path=model_path,
         max_context=config.model.max_context,
         dtype=config.model.dtype,
         device=config.hardware.device,
         num_threads=config.hardware.sampling_threads,
+        adapters=adapters,
     )
 
 

@@ -43,6 +43,7 @@ def build_play(config: PlayConfig) -> PlayRun:
                 model_path,
                 engine,
                 opened,
+                frozen_engine=engine,
                 callbacks=RolloutCallbacks(
                     on_call=transcript.call, on_failure=transcript.failure, on_episode=transcript.episode
                 ),

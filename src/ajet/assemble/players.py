@@ -43,7 +43,7 @@ class EpisodeParts:
     judge: BaseJudge | None
     make_env: EnvironmentMaker | None
     make_opponent: OpponentMaker | None
-    """None where the starting model speaks, on an engine of its own."""
+    """None where the starting model speaks."""
 
 
 def make_episode_parts(config: Config, workflow: type[Workflow], renderer: ChatRenderer) -> EpisodeParts:
@@ -70,8 +70,10 @@ def make_scheduler(
     *,
     display: Display | None = None,
     callbacks: RolloutCallbacks | None = None,
+    frozen_engine: Engine | None = None,
 ) -> RolloutScheduler:
-    """The agents' models and the order of play; the endpoint and a frozen opponent's engine are added to `opened`."""
+    """The agents' models and the order of play; the endpoint and a frozen opponent's engine, unless there is one, are
+    added to `opened`."""
     unused = UnusedParts(
         config.judge,
         parts.judge,
@@ -93,7 +95,7 @@ def make_scheduler(
     runner = EpisodeRunner(
         config=config,
         make_workflow=parts.make_workflow,
-        reply_source=make_reply_source(config, parts, model_path, engine, opened),
+        reply_source=make_reply_source(config, parts, model_path, engine, opened, frozen_engine),
         endpoint=endpoint,
         judge=unused.judge,
         make_env=parts.make_env,
@@ -113,9 +115,19 @@ def make_reply_source(
     model_path: str,
     engine: Engine,
     opened: ExitStack,
+    frozen_engine: Engine | None = None,
 ) -> Callable[[Agent], ReplySource | None]:
     """Who answers an agent: the policy if it is trained, else the configured opponent; None leaves it to the workflow's
-    own model. A frozen opponent's engine is added to `opened`."""
+    own model.
+
+    Args:
+        config: the run's.
+        parts: who plays beside the engine.
+        model_path: of the starting model.
+        engine: the policy's.
+        opened: gets the engine of a frozen opponent that needs one of its own.
+        frozen_engine: one that samples with the starting model's weights where it is asked to, if there is one.
+    """
     policy = EngineReplies(
         engine=engine,
         renderer=parts.renderer,
@@ -125,9 +137,14 @@ def make_reply_source(
     )
     make_opponent = parts.make_opponent
     if make_opponent is None:
-        frozen_engine = make_engine(config, model_path)
-        opened.callback(frozen_engine.close)
-        frozen = replace(policy, engine=frozen_engine)
+        if frozen_engine is None:
+            # Training's settings may have been for one engine alone.
+            config.engine.check_second(opponent=config.opponent.name)
+            own_engine = make_engine(config, model_path)
+            opened.callback(own_engine.close)
+            frozen = replace(policy, engine=own_engine)
+        else:
+            frozen = replace(policy, engine=frozen_engine, is_starting_model=True)
         return lambda agent: policy if agent.trained else frozen
     return lambda agent: policy if agent.trained else make_opponent(agent)
 

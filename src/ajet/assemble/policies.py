@@ -30,6 +30,7 @@ def make_policy(
     temperature: float,
     total_steps: int,
     seed: int,
+    publishes_adapters: bool = False,
 ) -> TrainablePolicy:
     """The model to train, its adapters, reference and optimizer.
 
@@ -42,6 +43,7 @@ def make_policy(
         temperature: that sampling has.
         total_steps: of the whole run.
         seed: of adapters.
+        publishes_adapters: whether the engine takes adapters as they are.
 
     Raises:
         ConfigError: `hardware.attention=flex` is not for this model.
@@ -61,6 +63,7 @@ def make_policy(
         sharded=hardware.data_parallel == "fsdp" and rank_and_size()[1] > 1,
         num_threads=hardware.training_threads,
         blocks_from=hardware.blocks_from(rule.config.max_pack_tokens),
+        publishes_adapters=publishes_adapters,
     )
     if policy.why_no_blocks and hardware.attention == "flex":
         raise ConfigError(f"hardware.attention=flex: {policy.why_no_blocks}; choose hardware.attention=dense")

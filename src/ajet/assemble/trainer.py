@@ -13,6 +13,7 @@ from ajet.assemble.components import make_engine, make_logger, make_own_logger, 
 from ajet.assemble.players import make_episode_parts, make_renderer, make_scheduler
 from ajet.assemble.policies import make_policy
 from ajet.assemble.preflight import check_training, find_model
+from ajet.config.adapters import engine_adapters, why_merged
 from ajet.config.hardware import HardwareConfig
 from ajet.config.root import Config
 from ajet.data.source import TaskSource
@@ -65,9 +66,13 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
         own_logger = _own_logger(config, checkpoint, opened) if ranks.is_first else None
         display.say("loading the model and the engine")
         accelerator = make_accelerator(config.hardware)
-        engine = make_engine(config, model_path)
+        adapters = engine_adapters(config)
+        if (reason := why_merged(config)) is not None:
+            display.say(f"adapters are merged into the engine's weights: {reason}")
+        engine = make_engine(config, model_path, adapters)
         opened.callback(engine.close)
-        scheduler = make_scheduler(config, parts, model_path, engine, opened, display=display)
+        frozen = engine if adapters is not None else None
+        scheduler = make_scheduler(config, parts, model_path, engine, opened, display=display, frozen_engine=frozen)
         learner = _checked_learner(config, model_path, accelerator, rule, checkpoints, display)
         state = _start_state(learner, checkpoints, checkpoint, engine, ranks)
         logger = _start_logger(config, state, own_logger, opened) if ranks.is_first else CompositeLogger([])
@@ -194,6 +199,7 @@ def _checked_learner(
         temperature=config.rollout.temperature,
         total_steps=config.total_steps,
         seed=config.seed,
+        publishes_adapters=engine_adapters(config) is not None,
     )
     if learner.why_chains_only:
         display.say(f"rows are trained one by one, without sharing their prefixes: {learner.why_chains_only}")

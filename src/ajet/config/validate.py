@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ajet.config.adapters import engine_keeps_start
 from ajet.config.algorithm import check_algorithm, check_baseline
 from ajet.config.explain import explain_missing
 from ajet.config.fields import broken_rules
@@ -167,7 +168,7 @@ def _check_groups(config: Config) -> None:
     config.engine.check(device=config.hardware.device, temperature=config.rollout.temperature)
     if config.rollout.max_steps_off_policy:
         _check_overlap(config)
-    if config.opponent.needs_engine:
+    if config.opponent.needs_engine and not engine_keeps_start(config):
         config.engine.check_second(opponent=config.opponent.name)
     config.logger.wandb.check()
 

@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapters:
+    """Low-rank adapters, before there are any: their shape, and which layers have them.
+
+    Example: rank=8, alpha=16, targets=("q_proj", "v_proj").
+    """
+
+    rank: int
+    alpha: float
+    """What they add is scaled by alpha / rank."""
+    targets: tuple[str, ...]
+    """Names of linear layers, or the ends of names."""
+
+
 @dataclass
 class EngineConfig:
     """The engine group. The chosen engine's subclass has its own settings."""
@@ -35,7 +49,26 @@ class EngineConfig:
     component: ClassVar[Any] = None
     """The engine's class where a user wrote it (docs/extend/engine.md)."""
 
-    def build(self, *, model_path: str, max_context: int, dtype: str, device: str, num_threads: int | None) -> Engine:
+    @property
+    def wants_adapters(self) -> bool:
+        """Whether it takes adapters as they are, beside the starting model's weights, with which it samples as well;
+        else added up into whole weights."""
+        return False
+
+    def why_merged(self, adapters: Adapters) -> str | None:
+        """Why it cannot take such adapters though it wants them, in words; None where it can."""
+        return None
+
+    def build(
+        self,
+        *,
+        model_path: str,
+        max_context: int,
+        dtype: str,
+        device: str,
+        num_threads: int | None,
+        adapters: Adapters | None = None,
+    ) -> Engine:
         """The engine with the model's weights in it; loads it.
 
         Args:
@@ -44,6 +77,7 @@ class EngineConfig:
             dtype: number format of the weights, a torch dtype's name.
             device: `cpu` or `cuda`.
             num_threads: CPU threads while sampling; None for every core.
+            adapters: what `update_weights` will bring instead of whole weights; only where it wants and can take them.
 
         Raises:
             ConfigError: the checkpoint cannot be loaded.
@@ -96,6 +130,9 @@ class SamplingRequest:
     Any integer; taken modulo 2**63."""
     stop_ids: tuple[int, ...] = ()
     """Sampling one of these ends the completion; the id is kept as the last one."""
+    by_starting_model: bool = False
+    """Whether the model that training started from samples, and not the policy: what an engine can that takes adapters,
+    and any other whose weights were never changed. Its policy version is 0."""
 
     def __post_init__(self) -> None:
         assert self.prompt_ids and self.max_tokens >= 1 and self.temperature > 0, self
@@ -135,7 +172,8 @@ class Engine(Protocol):
         ...
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], policy_version: int) -> None:
-        """Put new weights in place, by Hugging Face parameter name, and forget cached prefixes.
+        """Put new weights in place, by Hugging Face parameter name, and forget cached prefixes. An engine that was
+        built for adapters takes these alone, by peft's names.
 
         Must not be called while requests are running.
         """

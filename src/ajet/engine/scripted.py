@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ajet.config.fields import named
-from ajet.engine.base import EngineConfig, SamplingRequest
+from ajet.engine.base import Adapters, EngineConfig, SamplingRequest
 from ajet.errors import EngineError
 from ajet.records import Completion, FinishReason
 
@@ -31,7 +31,14 @@ class ScriptedConfig(EngineConfig):
     name: str = named("scripted")
 
     def build(
-        self, *, model_path: str, max_context: int, dtype: str, device: str, num_threads: int | None
+        self,
+        *,
+        model_path: str,
+        max_context: int,
+        dtype: str,
+        device: str,
+        num_threads: int | None,
+        adapters: Adapters | None = None,
     ) -> ScriptedEngine:
         """An engine with the ids of the model's tokenizer; the weights are not read."""
         from transformers import AutoTokenizer

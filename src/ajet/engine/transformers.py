@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import override
 
 from ajet.config.fields import named, ruled
-from ajet.engine.base import EngineConfig
+from ajet.engine.base import Adapters, EngineConfig
 
 if TYPE_CHECKING:
     from ajet.engine.transformers_engine import TransformersEngine
@@ -24,7 +24,14 @@ class TransformersConfig(EngineConfig):
 
     @override
     def build(
-        self, *, model_path: str, max_context: int, dtype: str, device: str, num_threads: int | None
+        self,
+        *,
+        model_path: str,
+        max_context: int,
+        dtype: str,
+        device: str,
+        num_threads: int | None,
+        adapters: Adapters | None = None,
     ) -> TransformersEngine:
         from ajet.engine.transformers_engine import TransformersEngine
 

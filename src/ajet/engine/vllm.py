@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from ajet.config.cli.ending import held_back
 from ajet.config.fields import named
-from ajet.engine.base import SamplingRequest, checked_weights
+from ajet.engine.adapters import write_adapters
+from ajet.engine.base import Adapters, SamplingRequest, checked_weights
+from ajet.engine.server_process import memory_folder
 from ajet.engine.stepped import SteppedEngine, torch_threads
 from ajet.engine.vllm_settings import (
     PROCESS_DEFAULTS,
@@ -28,18 +33,22 @@ from ajet.engine.vllm_settings import (
     parameters_of,
     sampling_settings,
 )
-from ajet.errors import EngineError
+from ajet.errors import ConfigError, EngineError
 from ajet.records import Completion, FinishReason
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
     from vllm.engine.arg_utils import EngineArgs
+    from vllm.lora.request import LoRARequest
 
 PROCESS_SETTINGS = {
     # In process: weights are handed over by reference, steps are ours.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
+
+NO_ADAPTERS = "does not support LoRA"
+"""In vLLM's words."""
 
 
 @dataclass
@@ -50,10 +59,19 @@ class VllmConfig(VllmBaseConfig):
 
     @override
     def build(
-        self, *, model_path: str, max_context: int, dtype: str, device: str, num_threads: int | None
+        self,
+        *,
+        model_path: str,
+        max_context: int,
+        dtype: str,
+        device: str,
+        num_threads: int | None,
+        adapters: Adapters | None = None,
     ) -> VllmEngine:
         """vLLM finds its device itself."""
-        return VllmEngine(self, model_path, max_context=max_context, dtype=dtype, num_threads=num_threads)
+        return VllmEngine(
+            self, model_path, max_context=max_context, dtype=dtype, num_threads=num_threads, adapters=adapters
+        )
 
 
 class VllmEngine(SteppedEngine):
@@ -66,6 +84,10 @@ class VllmEngine(SteppedEngine):
         dtype: of weights, activations and KV cache.
         num_threads: torch threads while stepping; None keeps the caller's.
         max_batched_tokens: most prompt and decode tokens in one step; None for vLLM's own.
+        adapters: what updates bring; None for whole weights.
+
+    Raises:
+        ConfigError: vLLM has no adapters for such a model.
     """
 
     def __init__(
@@ -77,6 +99,7 @@ class VllmEngine(SteppedEngine):
         dtype: str = "float32",
         num_threads: int | None = None,
         max_batched_tokens: int | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         super().__init__(max_context=max_context, num_threads=num_threads)
         _prepare_process()
@@ -99,15 +122,47 @@ class VllmEngine(SteppedEngine):
             dtype=dtype,
             on_cpu=self._on_cpu,
             max_batched_tokens=max_batched_tokens,
+            adapters=adapters,
         )
-        self._llm = _start(EngineArgs(**settings, use_tqdm_on_load=False), num_threads)
+        try:
+            self._llm = _start(EngineArgs(**settings, use_tqdm_on_load=False), num_threads)
+        except ValueError as error:
+            if adapters is None or NO_ADAPTERS not in str(error):
+                raise
+            raise ConfigError(f"engine.lora=adapters: {str(error).rstrip(chr(46))}; set engine.lora=merged") from error
         self._vocab_size: int = self._llm.model_config.get_vocab_size()
+        self._adapters = adapters
+        self._policy: LoRARequest | None = None
+        """The adapters that the policy has now; None before the first update, when they add nothing."""
+        self._num_updates = 0
+        self._adapters_dir = None if adapters is None else Path(tempfile.mkdtemp("", "ajet-adapters-", memory_folder()))
 
     @cached_property
     def _parameters(self) -> Module:
         return parameters_of(self._llm.model_config.hf_config)
 
     def _load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        if self._adapters is None:
+            self._load_whole(weights)
+        else:
+            self._load_adapters(weights, self._adapters)
+
+    def _load_adapters(self, weights: Iterable[tuple[str, Tensor]], adapters: Adapters) -> None:
+        """Cached prefixes are kept under their adapter's name and path: what is new finds none."""
+        from vllm.lora.request import LoRARequest
+
+        assert self._adapters_dir is not None
+        self._num_updates += 1
+        number, old = self._num_updates, self._policy
+        folder = self._adapters_dir / str(number)
+        write_adapters(weights, adapters, self._parameters, folder)
+        if old is not None:
+            self._llm.remove_lora(old.lora_int_id)
+            shutil.rmtree(old.lora_path)
+        self._policy = LoRARequest(lora_name=f"policy-{number}", lora_int_id=number, lora_path=str(folder))
+        self._llm.add_lora(self._policy)
+
+    def _load_whole(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         checked = checked_weights(weights, self._parameters)
         if self._num_devices > 1:
             # Worker processes get them pickled.
@@ -125,20 +180,25 @@ class VllmEngine(SteppedEngine):
         core = self._llm.engine_core.engine_core
         core.model_executor.shutdown()
         core.scheduler.shutdown()
+        if self._adapters_dir is not None:
+            shutil.rmtree(self._adapters_dir, ignore_errors=True)
 
     def _add(self, key: int, request: SamplingRequest, max_tokens: int) -> None:
         settings = sampling_settings(request, max_tokens, vocab_size=self._vocab_size)
         params = self._sampling_params(**settings, flat_logprobs=True, output_kind=self._final_only, skip_clone=True)
-        self._llm.add_request(str(key), self._tokens_input(list(request.prompt_ids)), params)
+        assert self._adapters is not None or self.policy_version == 0 or not request.by_starting_model, request
+        adapter = None if request.by_starting_model else self._policy
+        prompt = self._tokens_input(list(request.prompt_ids))
+        self._llm.add_request(str(key), prompt, params, lora_request=adapter)
 
     def _step(self) -> list[tuple[int, Completion]]:
         return [
-            (int(output.request_id), self._completion(output.outputs[0]))
+            (int(output.request_id), self._completion(output.outputs[0], output.lora_request))
             for output in self._llm.step()
             if output.finished
         ]
 
-    def _completion(self, output: Any) -> Completion:
+    def _completion(self, output: Any, adapter: LoRARequest | None) -> Completion:
         finish_reasons: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
         if output.finish_reason not in finish_reasons:
             raise EngineError(f"vLLM ended a request with {output.finish_reason!r}")
@@ -146,7 +206,7 @@ class VllmEngine(SteppedEngine):
             token_ids=tuple(output.token_ids),
             logprobs=tuple(output.logprobs.logprobs),
             finish_reason=finish_reasons[output.finish_reason],
-            policy_version=self.policy_version,
+            policy_version=0 if self._adapters is not None and adapter is None else self.policy_version,
         )
 
     def _abort(self, key: int) -> None:

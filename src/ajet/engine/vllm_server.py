@@ -9,6 +9,7 @@ import httpx
 from typing_extensions import override
 
 from ajet.config.fields import named, ruled
+from ajet.engine.base import Adapters
 from ajet.engine.server_gpus import gpus_of_servers
 from ajet.engine.vllm_settings import VllmBaseConfig
 from ajet.errors import ConfigError
@@ -39,8 +40,19 @@ class VllmServerConfig(VllmBaseConfig):
     """For a server to load the model and answer."""
 
     @override
+    def why_merged(self, adapters: Adapters) -> str | None:
+        return "servers have no adapters yet"
+
+    @override
     def build(
-        self, *, model_path: str, max_context: int, dtype: str, device: str, num_threads: int | None
+        self,
+        *,
+        model_path: str,
+        max_context: int,
+        dtype: str,
+        device: str,
+        num_threads: int | None,
+        adapters: Adapters | None = None,
     ) -> VllmServerEngine:
         from ajet.engine.vllm_server_engine import VllmServerEngine
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
-from ajet.config.fields import ruled
-from ajet.engine.base import EngineConfig, SamplingRequest
+from ajet.config.fields import one_of, ruled
+from ajet.engine.base import Adapters, EngineConfig, SamplingRequest
 from ajet.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 2.0
 """Below, vLLM would sample at 0.01 or greedily without a word: not what was asked for. Above, it refuses."""
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM makes room for; adapters of less fit in."""
+MAX_LORA_RANK = LORA_RANKS[-1]
+OUTPUT_LAYER = "lm_head"
+"""Of which vLLM adapts some, by the size of the vocabulary."""
 
 CPU_BATCHED_TOKENS = 4096
 """Default of `max_batched_tokens` on the CPU."""
@@ -54,8 +60,24 @@ class VllmBaseConfig(EngineConfig):
     """On GPUs: devices that one copy of the model is spread over; more than one starts worker processes."""
     enforce_eager: bool = True
     """Skip compilation and CUDA graphs, for a quick start."""
+    lora: str = one_of("merged", "merged", "adapters")
+    """How `model.lora` reaches vLLM: `merged` into the weights, or as `adapters` beside the starting model's, which
+    then answers `opponent=frozen` from the same engine."""
 
     needs_extras: ClassVar[tuple[str, ...]] = ("cpu", "gpu")
+
+    @property
+    @override
+    def wants_adapters(self) -> bool:
+        return self.lora == "adapters"
+
+    @override
+    def why_merged(self, adapters: Adapters) -> str | None:
+        if adapters.rank > MAX_LORA_RANK:
+            return f"vLLM's adapters have rank {MAX_LORA_RANK} at most"
+        if any(target.rpartition(".")[2] == OUTPUT_LAYER for target in adapters.targets):
+            return f"vLLM has no adapter on every {OUTPUT_LAYER}"
+        return None
 
     @override
     def check(self, *, device: str, temperature: float) -> None:
@@ -106,9 +128,11 @@ def engine_settings(
     dtype: str,
     on_cpu: bool,
     max_batched_tokens: int | None = None,
+    adapters: Adapters | None = None,
+    num_adapters: int = 1,
 ) -> dict[str, Any]:
     """Fields of vLLM's `EngineArgs`, the same for an engine in this process and for a server; arguments as
-    `VllmEngine`'s."""
+    `VllmEngine`'s, and how many adapters it has at once."""
     if on_cpu:
         # vLLM steps a seeded generator back after part of a prompt, which CPU generators cannot do;
         # so prompts are not cut there, and a step must hold the longest.
@@ -130,6 +154,18 @@ def engine_settings(
         "tensor_parallel_size": num_devices,
         "distributed_executor_backend": "uni" if num_devices == 1 else "mp",
         **ENGINE_SETTINGS,
+        **({} if adapters is None else _lora_settings(adapters, num_adapters, on_cpu=on_cpu)),
+    }
+
+
+def _lora_settings(adapters: Adapters, num_adapters: int, *, on_cpu: bool) -> dict[str, Any]:
+    return {
+        "enable_lora": True,
+        "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= adapters.rank),
+        # Layers that have none need no place for them.
+        "lora_target_modules": sorted({target.rpartition(".")[2] for target in adapters.targets}),
+        # On the CPU vLLM takes the last place for requests without an adapter: it has to stay empty, which is zero.
+        "max_loras": num_adapters + on_cpu,
     }
 
 

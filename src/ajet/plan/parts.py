@@ -94,7 +94,9 @@ class Setup:
     """Replies sampled at once, at most."""
     max_context: int
     num_engines: int
-    """Two where a frozen opponent plays."""
+    """Two where a frozen opponent plays on an engine of its own."""
+    merges_adapters: bool
+    """Whether adapters are added up into the engine's weights."""
     has_reference: bool
     """Whether a second model is kept for a KL penalty."""
     mixed_precision: bool
@@ -286,14 +288,16 @@ def _publishing(shape: ModelShape, setup: Setup) -> Iterable[Part]:
     """Merging adapters makes every adapted layer anew, and the sum that goes into it (`ajet.train.lora`)."""
     # On the CPU it is freed into gaps that the next update is too large for.
     phases = PHASES if setup.device == "cpu" else ("sync",)
-    if shape.num_adapter_parameters:
+    if shape.num_adapter_parameters and setup.merges_adapters:
         merged = shape.num_adapted_parameters * (FLOAT32 + max(FLOAT32, setup.dtype_bytes))
         yield _part("publishing: merged layers", merged, phases=phases, is_certain=False)
-    if setup.num_shards > 1:
+    if setup.num_shards > 1 and setup.merges_adapters:
         together = shape.num_parameters * FLOAT32
         yield _part("publishing: weights put together", together, phases=phases, is_certain=False)
     if setup.engine in ENGINES:
-        loaded = shape.num_head_parameters * setup.dtype_bytes
+        loaded = (
+            shape.num_head_parameters if setup.merges_adapters else shape.num_adapter_parameters
+        ) * setup.dtype_bytes
         yield _part("publishing: a layer on its way", loaded, phases=phases, is_certain=False)
 
 

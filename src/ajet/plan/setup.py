@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ajet.config.adapters import engine_adapters, engine_keeps_start
 from ajet.config.hardware import rank_and_size
 from ajet.config.root import Config
 from ajet.plan.parts import FLOAT32, Setup
@@ -28,7 +29,8 @@ def setup_of(config: Config, *, gpu_memory_gib: float | None = None) -> Setup:
         gpu_memory_gib=gpu_memory_gib,
         num_sequences=at_once,
         max_context=context,
-        num_engines=2 if config.opponent.needs_engine else 1,
+        num_engines=2 if config.opponent.needs_engine and not engine_keeps_start(config) else 1,
+        merges_adapters=engine_adapters(config) is None,
         has_reference=config.algorithm.kl_coef > 0 and not config.model.lora.rank,
         mixed_precision=config.hardware.mixed_precision != "no",
         gradient_checkpointing=config.hardware.gradient_checkpointing,

@@ -146,6 +146,8 @@ class EngineReplies:
     """`rollout.temperature`."""
     max_tokens: int
     """`rollout.max_tokens`: most tokens of one reply."""
+    is_starting_model: bool = False
+    """Whether the engine is asked for the starting model's replies, beside the policy's."""
     reply_on_overflow: bool = False
     """Whether a conversation that outgrew the context gets `OVERFLOW_REPLY` instead of an error."""
 
@@ -163,6 +165,7 @@ class EngineReplies:
                 temperature=self.temperature,
                 seed=seed,
                 stop_ids=self.renderer.stop_ids,
+                by_starting_model=self.is_starting_model,
             )
         )
         return self.renderer.until_stop(sampled, request.stop)

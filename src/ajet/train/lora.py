@@ -15,6 +15,9 @@ from transformers.pytorch_utils import Conv1D
 from ajet.errors import ConfigError
 from ajet.train.sharding import whole
 
+ADAPTER = "default"
+"""Peft's name for the one that is trained."""
+
 
 def check_targets(model: Any, targets: Sequence[str]) -> None:
     """Refuse targets that no linear layer of the model has as its name, or the end of it.
@@ -64,9 +67,17 @@ def merged_state(model: Any) -> Iterator[tuple[str, Tensor]]:
         yield name.replace(".base_layer.", "."), whole(tensor) if layer is None else whole(tensor) + _delta(layer)
 
 
+@torch.no_grad()
+def adapter_state(model: PeftModel) -> Iterator[tuple[str, Tensor]]:
+    """Peft's names and whole tensors of the adapters, one by one; all ranks must take all of them, as above."""
+    for name, tensor in model.named_parameters():
+        if "lora_" in name:
+            yield name.replace(f".{ADAPTER}.", "."), whole(tensor)
+
+
 def _delta(layer: LoraLayer) -> Tensor:
     """What the adapter adds to its layer's weight, as peft's `get_delta_weight`, of weights that may be shared out."""
-    down, up = (whole(side["default"].weight) for side in (layer.lora_A, layer.lora_B))
+    down, up = (whole(side[ADAPTER].weight) for side in (layer.lora_A, layer.lora_B))
     delta_OI: Tensor = up @ down
-    scaled: Tensor = transpose(delta_OI, layer.fan_in_fan_out) * layer.scaling["default"]
+    scaled: Tensor = transpose(delta_OI, layer.fan_in_fan_out) * layer.scaling[ADAPTER]
     return scaled

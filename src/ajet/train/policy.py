@@ -20,7 +20,7 @@ from torch import Tensor
 from ajet.engine.base import Engine
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.compiled import compile_layers
-from ajet.train.lora import base_of, merged_state
+from ajet.train.lora import adapter_state, base_of, merged_state
 from ajet.train.optimizer import GuardedOptimizer, kl_factor, on_all_ranks
 from ajet.train.pack_loss import pack_loss
 from ajet.train.packing import IDLE, Pack
@@ -49,6 +49,7 @@ class TrainablePolicy:
         compiled: bool = False,
         offload_optimizer: bool = False,
         blocks_from: int | None = None,
+        publishes_adapters: bool = False,
     ) -> None:
         """A policy whose weights are `model`'s.
 
@@ -68,6 +69,7 @@ class TrainablePolicy:
             offload_optimizer: whether Adam's moments are kept in the CPU's memory.
             blocks_from: tokens from which on a branching pack goes by FlexAttention, where the model allows it; None
                 for never.
+            publishes_adapters: whether the engine takes adapters as they are; else they are merged into whole weights.
 
         Raises:
             ConfigError: the model does not model text from left to right, or its layers cannot be told apart.
@@ -76,6 +78,7 @@ class TrainablePolicy:
         self._accelerator = accelerator
         self._rule = rule
         self._algorithm = rule.config
+        self._publishes_adapters = publishes_adapters
         self._total_steps = total_steps
         self._num_threads = num_threads
         if compiled:
@@ -217,8 +220,8 @@ class TrainablePolicy:
         return merged_state(self.model)
 
     def publish(self, engine: Engine, policy_version: int) -> None:
-        """As `Learner.publish`: every weight goes to the engine."""
-        weights = self.merged_weights()
+        """As `Learner.publish`: every weight goes to the engine, or every adapter."""
+        weights = adapter_state(self.model) if self._publishes_adapters else self.merged_weights()
         try:
             engine.update_weights(weights, policy_version)
         finally:

@@ -35,7 +35,8 @@ class OpponentConfig:
     """The opponent's name, e.g. `random`: what `opponent=` chooses."""
 
     needs_engine: ClassVar[bool] = False
-    """Whether the starting model speaks, on an engine of its own that is never given new weights."""
+    """Whether the starting model speaks: on the policy's engine where that keeps its weights, beside adapters, else on
+    one of its own that is never given new weights."""
     component: ClassVar[Any] = None
     """The class of one agent's opponent where a user wrote it (docs/extend/opponent.md)."""
 
@@ -114,7 +115,7 @@ class CheckedOpponent:
 
 @dataclass
 class FrozenConfig(OpponentConfig):
-    """The starting model, on the same kind of engine, never trained."""
+    """The starting model, never trained: on the policy's engine where `engine.lora=adapters`, else on another one."""
 
     name: str = named("frozen")
 
