@@ -45,7 +45,7 @@ class TinkerServer:
         port: int | None = None,
         key: str | None = None,
         session_timeout_s: int = 300,
-        timeout_s: float = 120.0,
+        timeout_s: float = 240.0,
     ) -> None:
         """Start it, without waiting for it.
 

@@ -20,38 +20,61 @@ import stat
 import sys
 import threading
 import typing
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import typing_extensions
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 KEY = "TINKER_SERVER_KEY"
-Answer = Callable[[Request], Awaitable[Response]]
+SAMPLE = "/api/v1/asample"
 
 
-async def refuse_other_keys(request: Request, answer: Answer) -> Response:
-    """401 where the key is not the server's."""
-    wanted = os.environ.get(KEY)
-    if wanted and request.headers.get("X-API-Key") != wanted:
-        return JSONResponse({"detail": "Invalid API key"}, status_code=401)
-    return await answer(request)
+class OneKeyOnly:
+    """401 where the key is not the server's. Not FastAPI's middleware, which hands on a download line by line."""
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app = app
+        self._key = key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] == "http" and Request(scope).headers.get("X-API-Key") != self._key:
+            await JSONResponse({"detail": "Invalid API key"}, status_code=401)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
-async def name_sequences(request: Request, answer: Answer) -> Response:
-    """The answer to `asample` with an id for each sequence that was asked for."""
-    if request.url.path != "/api/v1/asample":
-        return await answer(request)
-    asked = json.loads(await request.body())
-    response: Any = await answer(request)
-    body = b"".join([piece async for piece in response.body_iterator])
-    if response.status_code == 200:
-        told = json.loads(body)
-        told["sample_sequence_ids"] = [f"{told['request_id']}-{index}" for index in range(asked.get("num_samples", 1))]
-        return JSONResponse(told)
-    return Response(body, status_code=response.status_code, media_type="application/json")
+class NamedSequences:
+    """Answers to `asample` have an id for each sequence that was asked for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http" or scope["path"] != SAMPLE:
+            await self._app(scope, receive, send)
+            return
+        asked = await Request(scope, receive).body()
+        status, answer = 500, b""
+
+        async def replay() -> Message:
+            return {"type": "http.request", "body": asked, "more_body": False}
+
+        async def collect(message: Message) -> None:
+            nonlocal status, answer
+            status = message.get("status", status)
+            answer += message.get("body", b"")
+
+        await self._app(scope, replay, collect)
+        if status == 200:
+            told, num = json.loads(answer), json.loads(asked).get("num_samples", 1)
+            names = [f"{told['request_id']}-{index}" for index in range(num)]
+            answer = json.dumps(told | {"sample_sequence_ids": names}).encode()
+        await Response(answer, status, media_type="application/json")(scope, receive, send)
 
 
 def serve() -> None:
@@ -72,9 +95,10 @@ def serve() -> None:
 
     api._build_uv_run_cmd_engine = start_engine
     api.app.state.engine_config = EngineConfig.model_validate(settings)
-    api.app.middleware("http")(name_sequences)
-    api.app.middleware("http")(refuse_other_keys)
-    uvicorn.run(api.app, host=host, port=port, log_level="warning")
+    app: ASGIApp = NamedSequences(api.app)
+    if key := os.environ.get(KEY):
+        app = OneKeyOnly(app, key)
+    uvicorn.run(app, host=host, port=port, log_level="warning")
 
 
 def run_engine() -> None:
