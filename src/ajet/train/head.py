@@ -141,28 +141,27 @@ class _Pieces(torch.autograd.Function):
         order_E = torch.argsort(entry_E, stable=True)
         logp_E = torch.empty(len(entry_E), device=hidden_KH.device)
         entropy_K = torch.empty(len(hidden_KH), device=hidden_KH.device)
-        total_K = torch.empty_like(entropy_K)
         for first, last, mine_E in _pieces(entry_E[order_E], order_E, len(hidden_KH), rows):
-            z_KV = _tempered(ctx, hidden_KH[first:last], weight_VH, bias_V)
-            total_K[first:last] = total = torch.logsumexp(z_KV, dim=-1)
-            logp_E[mine_E] = z_KV[entry_E[mine_E] - first, target_E[mine_E]] - total[entry_E[mine_E] - first]
-            p_KV = torch.exp(z_KV - total[:, None])
-            entropy_K[first:last] = total - torch.linalg.vecdot(p_KV, z_KV)
-        ctx.save_for_backward(hidden_KH, weight_VH, bias_V, entry_E, target_E, order_E, total_K, entropy_K)
+            # Not logits less their log-sum: of logits that are large, as a low temperature makes them, both are, and
+            # what is left of their difference has lost digits, thirty times as many as this has.
+            logp_KV = torch.log_softmax(_tempered(ctx, hidden_KH[first:last], weight_VH, bias_V), dim=-1)
+            logp_E[mine_E] = logp_KV[entry_E[mine_E] - first, target_E[mine_E]]
+            entropy_K[first:last] = -torch.linalg.vecdot(torch.exp(logp_KV), logp_KV)
+        ctx.save_for_backward(hidden_KH, weight_VH, bias_V, entry_E, target_E, order_E, entropy_K)
         return logp_E, entropy_K
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         grad_logp_E, grad_entropy_K = gradients
-        hidden_KH, weight_VH, bias_V, entry_E, target_E, order_E, total_K, entropy_K = ctx.saved_tensors
+        hidden_KH, weight_VH, bias_V, entry_E, target_E, order_E, entropy_K = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden_KH) if wanted[0] else None
         grad_weight = torch.zeros_like(weight_VH) if wanted[1] else None
         grad_bias = torch.zeros_like(bias_V) if wanted[2] and bias_V is not None else None
-        sum_K = torch.zeros_like(total_K).index_add_(0, entry_E, grad_logp_E)
+        sum_K = torch.zeros_like(entropy_K).index_add_(0, entry_E, grad_logp_E)
         for first, last, mine_E in _pieces(entry_E[order_E], order_E, len(hidden_KH), ctx.rows):
             z_KV = _tempered(ctx, hidden_KH[first:last], weight_VH, bias_V)
-            logp_KV = z_KV - total_K[first:last, None]
+            logp_KV = torch.log_softmax(z_KV, dim=-1)
             of_entropy_K, row_E = grad_entropy_K[first:last], entry_E[mine_E] - first
             # -p (sum of the entries' gradients + the entropy's (log p + H)), and 1 at each sampled id.
             pull_KV = (logp_KV + entropy_K[first:last, None]).mul_(of_entropy_K[:, None]).add_(sum_K[first:last, None])
