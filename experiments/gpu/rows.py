@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ajet.config.algorithm import AlgorithmConfig
+from ajet.config.hardware import PackCosts
 from ajet.records import TrainingSample
 from ajet.train.algorithms.rule import learning_rule
 from ajet.train.algorithms.weights import batch_totals
@@ -65,4 +66,4 @@ def row_weights(rows: list[TrainingSample]) -> list[float]:
 def packs_of(rows: list[TrainingSample], *, max_tokens: int) -> list[Pack]:
     """Packs of the rows; with `max_tokens=1` each row has a pack of its own."""
     # However they are merged: what merging pays on a CPU is not what is asked here.
-    return build_packs(rows, row_weights(rows), [TAG], max_tokens=max_tokens, pair_cost=0.0)
+    return build_packs(rows, row_weights(rows), [TAG], max_tokens=max_tokens, costs=PackCosts(pair=0.0))

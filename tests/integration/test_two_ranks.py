@@ -15,16 +15,26 @@ from tests.factories import make_sample, tiny_qwen
 from torch.multiprocessing.spawn import spawn
 
 from ajet.config.algorithm import AlgorithmConfig
+from ajet.config.hardware import PackCosts
 from ajet.train.algorithms.aggregations.dapo import dapo
 from ajet.train.algorithms.rule import learning_rule
 from ajet.train.algorithms.weights import batch_totals, token_weights
 from ajet.train.lora import with_lora
-from ajet.train.packing import Pack, build_packs
+from ajet.train.packing import Pack, build_packs, shared_out
 from ajet.train.policy import TrainablePolicy
 
 TAGS = ("seer", "witch")
+BY_COST = -1
+"""Instead of a number of samples: packs as a run shares them out."""
 CASES = [
-    (num_first, adapters, sharded) for num_first in (2, 0) for adapters in (False, True) for sharded in (False, True)
+    *(
+        (num_first, adapters, sharded)
+        for num_first in (2, 0)
+        for adapters in (False, True)
+        for sharded in (False, True)
+    ),
+    (BY_COST, False, False),
+    (BY_COST, False, True),
 ]
 """How many of the samples the first rank has, the second having the others; whether adapters are trained, and whether
 each rank has a share of the weights only."""
@@ -37,14 +47,21 @@ SAMPLES = [
 ]
 
 
-def packs(indices: range) -> list[Pack]:
+def packs(indices: range = range(len(SAMPLES))) -> list[Pack]:
     """Packs of some samples, weighted by the totals of all: one row a pack."""
     weights = token_weights(SAMPLES, dapo, batch_totals(SAMPLES))
     chosen = [SAMPLES[i] for i in indices]
     return build_packs(chosen, [weights[i] for i in indices], TAGS, max_tokens=1)
 
 
-def step(indices: range, *, adapters: bool = False, sharded: bool = False) -> Stepped:
+def packs_of_rank(rank: int, num_first: int) -> list[Pack]:
+    """One rank's in a case."""
+    if num_first == BY_COST:
+        return shared_out(packs(), 2, PackCosts())[rank]
+    return packs(range(num_first) if rank == 0 else range(num_first, len(SAMPLES)))
+
+
+def step(own: list[Pack], *, adapters: bool = False, sharded: bool = False) -> Stepped:
     torch.manual_seed(0)  # adapters are drawn
     policy = TrainablePolicy(
         with_lora(tiny_qwen(), rank=2, alpha=4.0, targets=["q_proj"]) if adapters else tiny_qwen(),
@@ -58,12 +75,12 @@ def step(indices: range, *, adapters: bool = False, sharded: bool = False) -> St
         num_threads=1,
         sharded=sharded,
     )
-    policy.train_batch([packs(indices)], TAGS, num_steps_done=0)
+    policy.train_batch([own], TAGS, num_steps_done=0)
     state = deepcopy(policy.state_dict())  # on one rank it is the live tensors
-    policy.train_batch([packs(indices)], TAGS, num_steps_done=1)
+    policy.train_batch([own], TAGS, num_steps_done=1)
     policy.load_state_dict(state)
     # From the state that was taken whole and shared out again.
-    metrics = policy.train_batch([packs(indices)], TAGS, num_steps_done=1)
+    metrics = policy.train_batch([own], TAGS, num_steps_done=1)
     moments = policy.state_dict()["optimizer"]["state"]
     weights = {name: tensor.clone() for name, tensor in policy.merged_weights()}
     return metrics, weights, [moments[i]["exp_avg"] for i in sorted(moments)]
@@ -74,8 +91,7 @@ def run_rank(rank: int, port: int, folder: str) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     for num_first, adapters, sharded in CASES:
-        own = range(num_first) if rank == 0 else range(num_first, len(SAMPLES))
-        stepped = step(own, adapters=adapters, sharded=sharded)
+        stepped = step(packs_of_rank(rank, num_first), adapters=adapters, sharded=sharded)
         torch.save(stepped, Path(folder) / f"{num_first}-{adapters}-{sharded}-{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -90,7 +106,7 @@ def free_port() -> int:
 def test_two_ranks_with_uneven_packs_step_as_one(tmp_path: Path) -> None:
     # Fresh processes: forked ones would inherit this one's Accelerate state, which knows of one rank only.
     spawn(run_rank, args=(free_port(), str(tmp_path)), nprocs=2)
-    alone = {adapters: step(range(len(SAMPLES)), adapters=adapters) for adapters in (False, True)}
+    alone = {adapters: step(packs(), adapters=adapters) for adapters in (False, True)}
     for num_first, adapters, sharded in CASES:
         metrics, weights, moments = alone[adapters]
         for rank in (0, 1):

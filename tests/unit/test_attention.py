@@ -19,7 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.masking_utils import causal_mask_function, sliding_window_causal_mask_function
 
 from ajet.config.algorithm import AlgorithmConfig
-from ajet.config.hardware import BLOCK, WORTH_BLOCKS, HardwareConfig
+from ajet.config.hardware import BLOCK, WORTH_BLOCKS, HardwareConfig, PackCosts
 from ajet.records import TrainingSample
 from ajet.train.algorithms.rule import learning_rule
 from ajet.train.attention import ancestor_blocks, ancestor_mask, attends_by_mask, block_mask
@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 
 
 def pack_of(samples: list[TrainingSample], *, max_tokens: int = 10_000) -> list[Pack]:
-    return build_packs(samples, [1.0] * len(samples), TAGS, max_tokens=max_tokens, pair_cost=0.0)
+    return build_packs(samples, [1.0] * len(samples), TAGS, max_tokens=max_tokens, costs=PackCosts(pair=0.0))
 
 
 def tree(*, shared: int, branches: int, length: int) -> Pack:

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.factories import make_sample, samples_strategy
 
+from ajet.config.hardware import PackCosts
 from ajet.records import TrainingSample
 from ajet.train.attention import ancestor_mask
-from ajet.train.packing import Pack, build_packs, subtree_ends
+from ajet.train.packing import Pack, build_packs, shared_out, subtree_ends
 
 TAGS = ("seer", "witch")
 
@@ -72,7 +73,7 @@ def test_rows_are_joined_where_that_is_cheaper_than_repeating_their_prefix(share
     # 2 (8 + 8^2 / 16) = 24, joined U + U^2 / 8 with U = 16 - s: 26.1 at s = 5 and 22.5 at s = 6.
     one = make_sample(range(8), (0,) * 7 + (1,))
     other = make_sample((*range(shared), *range(20, 28 - shared)), (0,) * 7 + (1,), repeat=1)
-    packs = build_packs([one, other], [1.0, 1.0], TAGS, max_tokens=100, pair_cost=0.125, pack_cost=0.0)
+    packs = build_packs([one, other], [1.0, 1.0], TAGS, max_tokens=100, costs=PackCosts(pair=0.125, start=0.0))
     assert len(packs) == num_packs
 
 
@@ -81,8 +82,35 @@ def test_short_rows_that_share_nothing_still_save_the_cost_of_a_pass() -> None:
     rows = [make_sample((2 * i, 2 * i + 1), (0, 1), repeat=i) for i in range(6)]
 
     def sizes(pack_cost: float) -> list[int]:
-        packs = build_packs(rows, [1.0] * 6, TAGS, max_tokens=100, pair_cost=0.125, pack_cost=pack_cost)
+        costs = PackCosts(pair=0.125, start=pack_cost)
+        packs = build_packs(rows, [1.0] * 6, TAGS, max_tokens=100, costs=costs)
         return [len(pack.token_ids) for pack in packs]
 
     assert sizes(2.5) == [6, 6]
     assert sizes(0.0) == [2] * 6
+
+
+@given(samples_strategy(max_rows=12), st.integers(1, 4), st.integers(1, 30))
+def test_packs_are_shared_out_whole_and_by_their_cost(samples: list[TrainingSample], num: int, max_tokens: int) -> None:
+    costs = PackCosts(pair=0.125, start=2.0)
+    packs = build_packs(samples, [1.0] * len(samples), TAGS, max_tokens=max_tokens, costs=costs)
+    shares = shared_out(packs, num, costs)
+    place = {id(pack): i for i, pack in enumerate(packs)}
+    places = [[place[id(pack)] for pack in share] for share in shares]
+    assert sorted(i for share in places for i in share) == list(range(len(packs)))
+    assert all(share == sorted(share) for share in places)
+    dear = [2.0 + costs.of(len(pack.token_ids), is_chain=pack.is_chain) for pack in packs]
+    loads = [sum(dear[i] for i in share) for share in places]
+    # No share has more than the least by more than its own cheapest pack.
+    assert all(
+        load - min(dear[i] for i in share) <= min(loads) for load, share in zip(loads, places, strict=True) if share
+    )
+
+
+def test_one_large_pack_weighs_as_much_as_several_small_ones() -> None:
+    rows = [make_sample(range(40), (0,) * 39 + (1,))]
+    rows += [make_sample((50 + i, *range(60, 69)), (0,) * 9 + (1,), repeat=i + 1) for i in range(4)]
+    costs = PackCosts(pair=0.0, start=0.0)
+    packs = build_packs(rows, [1.0] * 5, TAGS, max_tokens=1, costs=costs)
+    # In turns the first share would have had 40 + 10 + 10 tokens of 80.
+    assert [sum(len(pack.token_ids) for pack in share) for share in shared_out(packs, 2, costs)] == [40, 40]

@@ -12,6 +12,28 @@ from ajet.errors import ConfigError
 
 
 @dataclass
+class PackCosts:
+    """What a pack takes of an update, counted in tokens: by it rows are joined to packs, and packs are shared out to
+    processes. `python -m ajet.tune` measures it for a model on a machine.
+
+    The defaults were measured on one CPU core with the shipped model's architecture: a fit over single packs of 128 to
+    3,072 tokens gave 1/600 for a pair and 80 for a pass; over whole batches of shared-prefix and of short rows 1/300
+    was 5 to 20% faster. Packs of 500 to 2,000 tokens took 0.48 times as long for pairs without a mask as with one.
+    """
+
+    pair: float = ruled(1 / 300, at_least=0)
+    """A pair of tokens in the attention of a pack that branches, against all else that a token takes."""
+    chain_share: float = ruled(0.5, at_least=0, at_most=1)
+    """Of that, where nothing branches and no mask is needed."""
+    start: float = ruled(80.0, at_least=0)
+    """One more pack, however small; without it short rows would each have a pack of their own."""
+
+    def of(self, num_tokens: int, *, is_chain: bool) -> float:
+        """Of a pack's tokens, without its start."""
+        return num_tokens + self.pair * num_tokens**2 * (self.chain_share if is_chain else 1.0)
+
+
+@dataclass
 class HardwareConfig:
     """Device, threads and precision of the process."""
 
@@ -33,6 +55,7 @@ class HardwareConfig:
     """How packs whose rows share beginnings attend: `dense` makes a mask of all pairs of tokens, `flex` (torch's
     FlexAttention, on GPUs alone) leaves out blocks of pairs that see nothing of each other. `auto` is `dense` on the
     CPU and in packs of up to 4,096 tokens, where both were equally fast on an H100, and `flex` above."""
+    costs: PackCosts = field(default_factory=PackCosts, metadata=marks(TRAINING_ONLY))
     gradient_checkpointing: bool = field(default=False, metadata=marks(TRAINING_ONLY))
     """Keep of each layer its input alone for the backward pass and compute the layer again there: less memory for long
     contexts, about a third more time."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ajet.config.hardware import PackCosts
 from ajet.records import EpisodeGroup, TrainingSample
 from ajet.train.algorithms.credit import GroupAdvantages
 from ajet.train.algorithms.rule import LearningRule
@@ -40,6 +41,7 @@ def build_batch(
     clock: PhaseClock,
     *,
     branching_packs: bool,
+    costs: PackCosts,
 ) -> TrainingBatch:
     """Credit, cut and pack one step's groups.
 
@@ -48,6 +50,7 @@ def build_batch(
         rule: baselines, aggregation, minibatches and packs.
         clock: takes the time.
         branching_packs: whether the model computes packs that branch exactly (`train/attention.py`).
+        costs: what decides which rows share a pack.
     """
     with clock.phase("advantage"):
         credited = [rule.group_advantages(group) for group in groups]
@@ -55,7 +58,9 @@ def build_batch(
         divided = _split_into_minibatches(list(zip(groups, credited, strict=True)), rule.config.num_minibatches)
         samples = [[row for group, credit in part for row in _rows(group, credit)] for part in divided]
         tags = tuple(sorted({row.target_tag for rows in samples for row in rows}))
-        minibatches = [_packs(rows, tags, rule, batch_totals(rows), branches=branching_packs) for rows in samples]
+        minibatches = [
+            _packs(rows, tags, rule, batch_totals(rows), branches=branching_packs, costs=costs) for rows in samples
+        ]
     advantages = {
         (group.task.task_id, repeat, call): value
         for group, credit in zip(groups, credited, strict=True)
@@ -79,7 +84,13 @@ def _rows(group: EpisodeGroup, credit: GroupAdvantages) -> list[TrainingSample]:
 
 
 def _packs(
-    rows: list[TrainingSample], tags: tuple[str, ...], rule: LearningRule, totals: BatchTotals, *, branches: bool
+    rows: list[TrainingSample],
+    tags: tuple[str, ...],
+    rule: LearningRule,
+    totals: BatchTotals,
+    *,
+    branches: bool,
+    costs: PackCosts,
 ) -> list[Pack]:
     """The rows that have a gradient, packed; weights are those of all rows, for what is left out counts in a mean."""
     weights = rule.token_weights(rows, totals)
@@ -92,6 +103,7 @@ def _packs(
         tags,
         max_tokens=rule.config.max_pack_tokens,
         branches=branches,
+        costs=costs,
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ajet.config.hardware import BLOCK
+from ajet.config.hardware import BLOCK, PackCosts
 from ajet.errors import ConfigError
 from ajet.records import TrainingSample
 from ajet.train.attention import pack_logits, why_chains_only
@@ -124,7 +124,7 @@ def _pack(rows: Sequence[tuple[int, ...]]) -> Pack:
         )
         for i, row in enumerate(rows)
     ]
-    (pack,) = build_packs(samples, [1.0] * len(rows), [""], max_tokens=sum(map(len, rows)), pair_cost=0.0)
+    (pack,) = build_packs(samples, [1.0] * len(rows), [""], max_tokens=sum(map(len, rows)), costs=PackCosts(pair=0.0))
     return pack
 
 

@@ -6,7 +6,7 @@ A line of `metrics.jsonl` with step s holds what was measured with the policy af
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from ajet.tracking.store import TrajectoryStore
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.batch import TrainingBatch, build_batch
 from ajet.train.learner import Learner
+from ajet.train.packing import Pack, shared_out
 from ajet.train.play import Play
 from ajet.train.ranks import Ranks, hearing_of_the_lost
 from ajet.train.state import RunState
@@ -187,6 +188,7 @@ class Trainer:
             self.rule,
             self.state.clock,
             branching_packs=self.learner.why_chains_only is None,
+            costs=self.config.hardware.costs,
         )
         sizes = [len(pack.token_ids) for packs in batch.minibatches for pack in packs]
         self.largest_pack = max(self.largest_pack, *sizes, 0)
@@ -199,7 +201,7 @@ class Trainer:
             try:
                 with hearing_of_the_lost():
                     metrics = self.learner.train_batch(
-                        [self.ranks.share(packs) for packs in batch.minibatches],
+                        [self._own_share(packs) for packs in batch.minibatches],
                         batch.tags,
                         num_steps_done=self.state.num_steps_done,
                     )
@@ -218,6 +220,10 @@ class Trainer:
         elif metrics["policy/optimizer_steps"]:  # a step that held nothing says nothing
             self.num_skipped_in_a_row = 0
         return metrics
+
+    def _own_share(self, packs: Sequence[Pack]) -> list[Pack]:
+        """This rank's, by cost: all of them wait for the one that takes longest."""
+        return shared_out(packs, self.ranks.size, self.config.hardware.costs)[self.ranks.rank]
 
     def _stop_unsound_run(self) -> None:
         """End the run with its last sound state: what was skipped has changed nothing."""

@@ -3,31 +3,21 @@
 In: training rows and their token weights. Out: packs. In a pack each token of the tree stands once, at the position
 of its depth, and attends to its ancestors only; what is trained are *entries*, one a sampled token of a row, so two
 rows that sampled the same token bring two entries to one node. Splitting repeats a shared prefix where that is cheaper
-than attention, which grows with the square of a pack. Left out: tensors and devices.
+than attention, which grows with the square of a pack. Several processes share packs by the same costs. Left out:
+tensors and devices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ajet.config.hardware import PackCosts
 from ajet.records import TrainingSample
 from ajet.train.timeline import build_tree
-
-TOKEN_COST = 1.0
-PAIR_COST = 1.0 / 300
-CHAIN_SHARE = 0.5
-PACK_COST = 80.0
-"""Cost, in tokens, of a token, of a pair of tokens in dense attention, the share of it where nothing branches and plain
-causal attention does, and of one more forward and backward pass.
-
-Measured on one CPU core with the shipped model's architecture: a fit over single packs of 128 to 3,072 tokens gave
-1/600 for a pair and 80 for a pass; over whole batches of shared-prefix and of short rows 1/300 was 5 to 20% faster.
-Packs of 500 to 2,000 tokens took 0.48 times as long for pairs without a mask as with one.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +82,7 @@ def build_packs(
     *,
     max_tokens: int,
     branches: bool = True,
-    token_cost: float = TOKEN_COST,
-    pair_cost: float = PAIR_COST,
-    pack_cost: float = PACK_COST,
+    costs: PackCosts | None = None,
 ) -> list[Pack]:
     """Put rows into packs of at most `max_tokens` unique tokens (a longer row has a pack of its own).
 
@@ -104,29 +92,16 @@ def build_packs(
         tags: the batch's tags; a pack stores indices into it.
         max_tokens: budget.
         branches: whether packs may branch; else each is a row, along with rows that are its beginnings.
-        token_cost: cost of a token in everything but attention.
-        pair_cost: cost of a pair of tokens in attention.
-        pack_cost: cost of a pack, however small; without it short rows would each have a pack of their own.
+        costs: what decides which rows share a pack; None for the defaults.
     """
-
-    def cost(num: int, chain: bool) -> float:
-        return token_cost * num + pair_cost * num**2 * (CHAIN_SHARE if chain else 1.0)
-
     bundles = _bundles(
-        [sample.token_ids for sample in samples], cost, pack_cost=pack_cost, max_tokens=max_tokens, branches=branches
+        [sample.token_ids for sample in samples], costs or PackCosts(), max_tokens=max_tokens, branches=branches
     )
     index = {tag: n for n, tag in enumerate(tags)}
     return [_pack([samples[i] for i in bundle], [weights[i] for i in bundle], index) for bundle in bundles]
 
 
-def _bundles(
-    rows: Sequence[tuple[int, ...]],
-    cost: Callable[[int, bool], float],
-    *,
-    pack_cost: float,
-    max_tokens: int,
-    branches: bool,
-) -> list[list[int]]:
+def _bundles(rows: Sequence[tuple[int, ...]], costs: PackCosts, *, max_tokens: int, branches: bool) -> list[list[int]]:
     """Places in `rows` of what shares a pack. In the order of their ids rows stand beside those that they share most
     with, so that one pass, which asks of each row whether it joins the bundle before it, comes close to the best."""
     bundles: list[list[int]] = []
@@ -137,9 +112,9 @@ def _bundles(
         shared = _shared_prefix(previous, ids)
         merged = size + len(ids) - shared
         still_chain = chain and shared == len(previous)
-        apart = cost(size, chain) + pack_cost + cost(len(ids), True)
+        apart = costs.of(size, is_chain=chain) + costs.start + costs.of(len(ids), is_chain=True)
         allowed = merged <= max_tokens and (branches or still_chain)
-        if bundles and allowed and cost(merged, still_chain) <= apart:
+        if bundles and allowed and costs.of(merged, is_chain=still_chain) <= apart:
             bundles[-1].append(i)
             size, chain = merged, still_chain
         else:
@@ -147,6 +122,19 @@ def _bundles(
             size, chain = len(ids), True
         previous = ids
     return bundles
+
+
+def shared_out(packs: Sequence[Pack], num: int, costs: PackCosts) -> list[list[Pack]]:
+    """The packs in `num` shares of costs that are nearly even: the dearest first, each to the share that has least.
+    Within a share they stand as they stood."""
+    dear = [costs.start + costs.of(len(pack.token_ids), is_chain=pack.is_chain) for pack in packs]
+    shares: list[list[int]] = [[] for _ in range(num)]
+    sums = [0.0] * num
+    for i in sorted(range(len(packs)), key=lambda i: -dear[i]):
+        least = sums.index(min(sums))
+        shares[least].append(i)
+        sums[least] += dear[i]
+    return [[packs[i] for i in sorted(share)] for share in shares]
 
 
 def subtree_ends(parents: NDArray[np.int64]) -> NDArray[np.int64]:

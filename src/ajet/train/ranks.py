@@ -2,9 +2,9 @@
 
 In: one rank's part of a list. Out: the whole list, the same on every rank. Started by `accelerate launch` or torchrun,
 which tell each process its rank. Each rank plays its share of the episodes on an engine of its own; credit, packs and
-metrics are computed by every rank from all of them, and so are alike; of the packs each trains its share, and gradients
-are added up (`ajet.train.policy`). Only the first rank writes files and shows anything. Left out: which part of the
-work is whose, beyond turns; sharded weights.
+metrics are computed by every rank from all of them, and so are alike; of the packs each trains its share
+(`ajet.train.packing`), and gradients are added up (`ajet.train.policy`). Only the first rank writes files and shows
+anything. Left out: which part of the work is whose, beyond turns; sharded weights.
 """
 
 from __future__ import annotations
