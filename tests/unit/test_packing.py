@@ -14,7 +14,7 @@ from tests.factories import make_sample, samples_strategy
 from ajet.config.hardware import PackCosts
 from ajet.records import TrainingSample
 from ajet.train.attention import ancestor_mask
-from ajet.train.packing import Pack, build_packs, shared_out, subtree_ends
+from ajet.train.packing import Pack, build_packs, cost_of, shared_out, subtree_ends
 
 TAGS = ("seer", "witch")
 
@@ -99,7 +99,7 @@ def test_packs_are_shared_out_whole_and_by_their_cost(samples: list[TrainingSamp
     places = [[place[id(pack)] for pack in share] for share in shares]
     assert sorted(i for share in places for i in share) == list(range(len(packs)))
     assert all(share == sorted(share) for share in places)
-    dear = [2.0 + costs.of(len(pack.token_ids), is_chain=pack.is_chain) for pack in packs]
+    dear = [2.0 + cost_of(len(pack.token_ids), costs, is_chain=pack.is_chain) for pack in packs]
     loads = [sum(dear[i] for i in share) for share in places]
     # No share has more than the least by more than its own cheapest pack.
     assert all(

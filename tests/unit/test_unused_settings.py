@@ -103,7 +103,7 @@ def test_what_only_training_reads_what_a_resume_may_change_and_what_is_compared(
         *("algorithm", "eval", "checkpoint", "logger", "total_steps", "rollout.num_tasks", "rollout.group_size"),
         *("hardware.training_threads", "hardware.mixed_precision", "hardware.gradient_checkpointing", "model.lora"),
         *("hardware.data_parallel", "hardware.compile", "hardware.offload_optimizer", "rollout.max_steps_off_policy"),
-        "hardware.attention",
+        *("hardware.attention", "hardware.costs"),
     }
     assert set(marked_keys(Config(), MAY_CHANGE)) == {"total_steps", "logger", "checkpoint", "eval.every", "eval.last"}
     assert set(marked_keys(Config(), COMPARED)) == {

@@ -28,10 +28,6 @@ class PackCosts:
     start: float = ruled(80.0, at_least=0)
     """One more pack, however small; without it short rows would each have a pack of their own."""
 
-    def of(self, num_tokens: int, *, is_chain: bool) -> float:
-        """Of a pack's tokens, without its start."""
-        return num_tokens + self.pair * num_tokens**2 * (self.chain_share if is_chain else 1.0)
-
 
 @dataclass
 class HardwareConfig:

@@ -75,6 +75,11 @@ IDLE = Pack(
 """What a rank without a pack computes beside the others, where all must call the model equally often."""
 
 
+def cost_of(num_tokens: int, costs: PackCosts, *, is_chain: bool) -> float:
+    """Of a pack, without its start, in tokens."""
+    return num_tokens + costs.pair * num_tokens**2 * (costs.chain_share if is_chain else 1.0)
+
+
 def build_packs(
     samples: Sequence[TrainingSample],
     weights: Sequence[float],
@@ -112,9 +117,9 @@ def _bundles(rows: Sequence[tuple[int, ...]], costs: PackCosts, *, max_tokens: i
         shared = _shared_prefix(previous, ids)
         merged = size + len(ids) - shared
         still_chain = chain and shared == len(previous)
-        apart = costs.of(size, is_chain=chain) + costs.start + costs.of(len(ids), is_chain=True)
+        apart = cost_of(size, costs, is_chain=chain) + costs.start + cost_of(len(ids), costs, is_chain=True)
         allowed = merged <= max_tokens and (branches or still_chain)
-        if bundles and allowed and costs.of(merged, is_chain=still_chain) <= apart:
+        if bundles and allowed and cost_of(merged, costs, is_chain=still_chain) <= apart:
             bundles[-1].append(i)
             size, chain = merged, still_chain
         else:
@@ -127,7 +132,7 @@ def _bundles(rows: Sequence[tuple[int, ...]], costs: PackCosts, *, max_tokens: i
 def shared_out(packs: Sequence[Pack], num: int, costs: PackCosts) -> list[list[Pack]]:
     """The packs in `num` shares of costs that are nearly even: the dearest first, each to the share that has least.
     Within a share they stand as they stood."""
-    dear = [costs.start + costs.of(len(pack.token_ids), is_chain=pack.is_chain) for pack in packs]
+    dear = [costs.start + cost_of(len(pack.token_ids), costs, is_chain=pack.is_chain) for pack in packs]
     shares: list[list[int]] = [[] for _ in range(num)]
     sums = [0.0] * num
     for i in sorted(range(len(packs)), key=lambda i: -dear[i]):
