@@ -147,4 +147,10 @@ PRIVATE_APIS = (
         why="how many variants of a layer's code are kept has no public setting",
         test="tests/unit/test_compiled.py::test_compiled_layers_give_the_gradient_of_plain_ones",
     ),
+    PrivateApi(
+        names=("tinker.lib.base_url.resolve_base_url", "tinker.lib.base_url.DEFAULT_BASE_URL"),
+        where="engine/tinker_service.py",
+        why="adapters are downloaded and dropped by requests that the client has no call for, and go where its own go",
+        test="tests/integration/test_tinker_training.py::test_a_checkpoint_holds_adapters_and_the_model_with_them_merged_in",
+    ),
 )

@@ -37,7 +37,15 @@ SPEAKING |= {"workflow", "tuner"}
 PLAYING = SPEAKING | {"rollout", "rollout.agents", "rollout.opponents", "rollout.judges", "data"}
 THREADS = {"rollout.boundary", "rollout.event_loop", "rollout.own_thread"}
 MAINS = {"config.cli", "config", "workflows", "workflows.parameters", "analysis", "assemble"}
-OPTIONS = {"engine.base", "engine.packaged", "rollout.endpoint", "rollout.opponents", "rollout.judges", "data"}
+OPTIONS = {
+    "engine.base",
+    "engine.tinker",
+    "engine.packaged",
+    "rollout.endpoint",
+    "rollout.opponents",
+    "rollout.judges",
+    "data",
+}
 TABLE: dict[str, set[str]] = {
     "errors": set(),
     "tracking.files": set(),
@@ -78,7 +86,9 @@ TABLE: dict[str, set[str]] = {
     "rollout": SPEAKING | THREADS | {"data", "rollout.agents", "rollout.opponents", "rollout.judges"},
     "evaluate": {"records", "evaluate.statistics", "config", "config.sweeps.records", "data", "rollout", "tracking"}
     | {"rollout.opponents"},
-    "train": PLAYING | {"plan.parts", "train.timeline", "train.algorithms", "tracking", "evaluate", "engine.families"},
+    "train": PLAYING
+    | {"plan.parts", "train.timeline", "train.algorithms", "tracking", "evaluate", "engine.families"}
+    | {"engine.tinker_engine", "engine.tinker_service"},
     "plan": {"config", "engine.base", "engine.packaged", "plan.parts", "tracking", "train"},
     "analysis": {"records", "evaluate.statistics", "train.timeline", "tracking.store", "config.sweeps.records"}
     | {"config.renamed"},

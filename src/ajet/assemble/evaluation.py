@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ajet.assemble.components import make_engine, make_task_source
 from ajet.assemble.players import EpisodeParts, make_episode_parts, make_renderer, make_scheduler
-from ajet.assemble.policies import load_model
+from ajet.assemble.policies import load_model, use_trained
 from ajet.assemble.preflight import find_model
 from ajet.config.root import BASE, EvaluateConfig
 from ajet.evaluate.entries import Entry, evaluation_entries
@@ -51,6 +51,9 @@ def build_evaluation(request: EvaluateConfig) -> MatrixEvaluation:
 
         def take_weights(entry: Entry) -> None:
             checkpoint = checkpoints[entry.run]
+            if config.engine.trains:
+                use_trained(engine, checkpoint)
+                return
             path = model_path if checkpoint is None else str(checkpoint / "model")
             engine.update_weights(merged_state(load_model(entry.config.model, entry.config.hardware, path)), 0)
 

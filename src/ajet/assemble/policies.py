@@ -1,23 +1,86 @@
-"""The config's model and algorithm groups -> the policy that is trained."""
+"""The config's model and algorithm groups -> what learns: a policy in this process, or adapters on a server."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
+from ajet.config.adapters import engine_adapters
 from ajet.config.hardware import HardwareConfig, rank_and_size
 from ajet.config.model import ModelConfig
+from ajet.config.root import Config
+from ajet.engine.base import Engine
 from ajet.engine.checkpoint import load_causal_lm
-from ajet.errors import ConfigError
+from ajet.errors import ConfigError, RunDirectoryError
 from ajet.train.algorithms.rule import LearningRule
+from ajet.train.checkpoint import load_trainer_state
+from ajet.train.learner import Learner
 from ajet.train.lora import with_lora
 from ajet.train.onednn import pays, with_onednn_linear
 from ajet.train.policy import TrainablePolicy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def make_learner(config: Config, model_path: str, engine: Engine, rule: LearningRule) -> Learner:
+    """What learns, where the configured engine's model is: on its server, or in this process."""
+    if not config.engine.trains:
+        return make_policy(
+            config.model,
+            config.hardware,
+            model_path,
+            make_accelerator(config.hardware),
+            rule,
+            temperature=config.rollout.temperature,
+            total_steps=config.total_steps,
+            seed=config.seed,
+            publishes_adapters=engine_adapters(config) is not None,
+        )
+    from ajet.engine.tinker_engine import TinkerEngine  # both load the client, which others do without
+    from ajet.train.tinker_learner import TinkerLearner
+
+    assert isinstance(engine, TinkerEngine)
+    return TinkerLearner(
+        engine,
+        rule=rule,
+        rank=config.model.lora.rank,
+        seed=config.seed,
+        total_steps=config.total_steps,
+        dtype=config.model.dtype,
+        vocab_size=AutoConfig.from_pretrained(model_path).get_text_config().vocab_size,
+        tokenizer=AutoTokenizer.from_pretrained(model_path),
+        model_path=model_path,
+    )
+
+
+def use_trained(engine: Engine, checkpoint: Path | None) -> None:
+    """Let an engine that trains sample from what it has trained, None being the starting model.
+
+    Raises:
+        RunDirectoryError: the checkpoint is of a run that was trained elsewhere.
+        EngineError: the server has its weights no more.
+    """
+    from ajet.engine.tinker_engine import TinkerEngine
+
+    assert isinstance(engine, TinkerEngine)
+    if checkpoint is None:
+        engine.sample_from_start()
+        return
+    saved = load_trainer_state(checkpoint)["policy"]
+    if "state_path" not in saved:
+        raise RunDirectoryError(f"{checkpoint} was not trained on a Tinker server: evaluate it with its own engine")
+    # Saved sampling weights are of no use to a server that has dropped the adapters behind them.
+    trainer = engine.service.restored(saved["state_path"], rank=saved["rank"], seed=0)
+    engine.sample_from(engine.service.sampler(trainer), 0)
+
+
+def make_accelerator(hardware: HardwareConfig) -> Accelerator:
+    """Accelerate on the configured device."""
+    return Accelerator(cpu=hardware.device == "cpu", mixed_precision=hardware.mixed_precision)
 
 
 def make_policy(

@@ -6,15 +6,13 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from accelerate import Accelerator
 from transformers import AutoTokenizer
 
 from ajet.assemble.components import make_engine, make_logger, make_own_logger, make_task_source
 from ajet.assemble.players import make_episode_parts, make_renderer, make_scheduler
-from ajet.assemble.policies import make_policy
+from ajet.assemble.policies import make_learner
 from ajet.assemble.preflight import check_training, find_model
-from ajet.config.adapters import engine_adapters, why_merged
-from ajet.config.hardware import HardwareConfig
+from ajet.config.adapters import engine_adapters, engine_keeps_start, why_merged
 from ajet.config.root import Config
 from ajet.data.source import TaskSource
 from ajet.engine.base import Engine
@@ -53,27 +51,26 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
     rule = tried_rule(config.algorithm)
     model_path = find_model(config.model, config.engine, config.hardware)
     check_training(config.algorithm, config.model.lora, model_path)
-    sizing, warning = planned(config, model_path)
+    sizing, warning = (None, None) if config.engine.trains else planned(config, model_path)
     parts = make_episode_parts(config, workflow, make_renderer(model_path))
     tasks = _tried_tasks(config)
     display = make_display(config.logger.console if ranks.is_first else "none")
     if warning is not None:
         display.say(warning)
     checkpoints, checkpoint = _open_run_dir(config, model_path, display, ranks)
-    if ranks.is_first:
+    if ranks.is_first and sizing is not None:
         write_json(Path(config.run_dir) / "plan.json", sizing.to_json())
     with ExitStack() as opened:
         own_logger = _own_logger(config, checkpoint, opened) if ranks.is_first else None
         display.say("loading the model and the engine")
-        accelerator = make_accelerator(config.hardware)
         adapters = engine_adapters(config)
         if (reason := why_merged(config)) is not None:
             display.say(f"adapters are merged into the engine's weights: {reason}")
         engine = make_engine(config, model_path, adapters)
         opened.callback(engine.close)
-        frozen = engine if adapters is not None else None
+        frozen = engine if engine_keeps_start(config) else None
         scheduler = make_scheduler(config, parts, model_path, engine, opened, display=display, frozen_engine=frozen)
-        learner = _checked_learner(config, model_path, accelerator, rule, checkpoints, display)
+        learner = _checked_learner(config, model_path, engine, rule, checkpoints, display)
         state = _start_state(learner, checkpoints, checkpoint, engine, ranks)
         logger = _start_logger(config, state, own_logger, opened) if ranks.is_first else CompositeLogger([])
         return Trainer(
@@ -184,33 +181,16 @@ def _keep_tokenizer(model_path: str, folder: Path) -> None:
 def _checked_learner(
     config: Config,
     model_path: str,
-    accelerator: Accelerator,
+    engine: Engine,
     rule: LearningRule,
     checkpoints: CheckpointFolder,
     display: Display,
 ) -> Learner:
     """What learns. Says how its rows are trained, and refuses as many checkpoints as the disk could not keep."""
-    learner = make_policy(
-        config.model,
-        config.hardware,
-        model_path,
-        accelerator,
-        rule,
-        temperature=config.rollout.temperature,
-        total_steps=config.total_steps,
-        seed=config.seed,
-        publishes_adapters=engine_adapters(config) is not None,
-    )
-    if learner.why_chains_only:
-        display.say(f"rows are trained one by one, without sharing their prefixes: {learner.why_chains_only}")
-    elif learner.why_no_blocks:
-        display.say(f"packs attend by a dense mask: {learner.why_no_blocks}")
+    learner = make_learner(config, model_path, engine, rule)
+    for remark in learner.remarks:
+        display.say(remark)
     every, steps = config.checkpoint.every, config.total_steps
     num_saves = (steps // every if every else 0) + 1
     checkpoints.check_space(learner.checkpoint_bytes, num_saves)
     return learner
-
-
-def make_accelerator(hardware: HardwareConfig) -> Accelerator:
-    """Accelerate on the configured device."""
-    return Accelerator(cpu=hardware.device == "cpu", mixed_precision=hardware.mixed_precision)

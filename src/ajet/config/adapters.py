@@ -24,8 +24,8 @@ def why_merged(config: Config) -> str | None:
 
 def engine_keeps_start(config: Config) -> bool:
     """Whether the policy's engine samples with the starting model's weights whenever it is asked to: beside adapters,
-    or since there are no others."""
-    return isinstance(config, PlayConfig) or engine_adapters(config) is not None
+    since there are no others, or because its server has both."""
+    return isinstance(config, PlayConfig) or config.engine.trains or engine_adapters(config) is not None
 
 
 def _adapters(config: Config) -> Adapters | None:

@@ -16,6 +16,7 @@ from ajet.config.model import ModelConfig
 from ajet.config.workflow import WorkflowConfig
 from ajet.data.source import DataConfig
 from ajet.engine.base import EngineConfig
+from ajet.engine.tinker import TinkerConfig
 from ajet.rollout.endpoint.config import EndpointConfig
 from ajet.rollout.judges.base import JudgeConfig
 from ajet.rollout.opponents.base import OpponentConfig
@@ -33,6 +34,7 @@ class Config:
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig, metadata=marks(TRAINING_ONLY))
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    tinker: TinkerConfig = field(default_factory=TinkerConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     data: DataConfig = field(default_factory=DataConfig, metadata=marks(COMPARED))
     judge: JudgeConfig = field(default_factory=JudgeConfig, metadata=marks(COMPARED))

@@ -23,6 +23,7 @@ from ajet.config.store import group_options
 from ajet.config.unused import untrained_tags
 from ajet.config.user_code.finding import check_entry
 from ajet.config.user_options import is_user_entry
+from ajet.engine.tinker import TinkerConfig
 from ajet.errors import ConfigError
 from ajet.workflows import builtin_workflows
 from ajet.workflows.targets import check_targets
@@ -166,11 +167,33 @@ def _check_algorithm(config: Config) -> None:
 
 def _check_groups(config: Config) -> None:
     config.engine.check(device=config.hardware.device, temperature=config.rollout.temperature)
+    if config.engine.trains:
+        _check_trained_elsewhere(config)
+    elif config.tinker != TinkerConfig():
+        raise ConfigError(f"tinker.* has no effect with engine={config.engine.name}: choose hardware=tinker")
     if config.rollout.max_steps_off_policy:
         _check_overlap(config)
     if config.opponent.needs_engine and not engine_keeps_start(config):
         config.engine.check_second(opponent=config.opponent.name)
     config.logger.wandb.check()
+
+
+def _check_trained_elsewhere(config: Config) -> None:
+    """What a server that trains adapters cannot be told, or does not tell."""
+    where = f"engine={config.engine.name}"
+    if rank_and_size()[1] > 1:
+        raise ConfigError(f"{where} trains on its server: start one process, without torchrun or accelerate launch")
+    if not config.model.lora.rank:
+        raise ConfigError(f"{where} trains adapters only: set model.lora.rank, e.g. 32")
+    for name in ("alpha", "targets"):
+        if getattr(config.model.lora, name) is not None:
+            raise ConfigError(f"model.lora.{name} is the server's to choose: leave it out with {where}")
+    for name in ("entropy_coef", "min_entropy"):
+        if getattr(config.algorithm, name):
+            raise ConfigError(
+                f"algorithm.{name} needs the entropy of distributions, and a Tinker server tells the log-probabilities "
+                f"of sampled tokens alone: set it to 0, or choose another engine than {where}"
+            )
 
 
 def _check_overlap(config: Config) -> None:
@@ -189,7 +212,7 @@ def _check_model(config: Config) -> None:
         value = getattr(model.lora, key)
         if model.lora.rank == 0 and value is not None:
             raise ConfigError(f"model.lora.{key} has no effect with model.lora.rank=0: set a rank, e.g. 32, or drop it")
-        if model.lora.rank > 0 and not value:
+        if model.lora.rank > 0 and not value and not config.engine.trains:
             raise ConfigError(f"model.lora.rank={model.lora.rank} needs model.lora.{key}")
     hardware = config.hardware
     hardware.check()

@@ -46,6 +46,8 @@ class EngineConfig:
     """Extras of the installation, of which it needs one (`ajet.errors.EXTRAS`)."""
     samples_meanwhile: ClassVar[bool] = False
     """Whether it samples while this process computes something else, and weights may change while it does."""
+    trains: ClassVar[bool] = False
+    """Whether the policy is trained where it is sampled, and not in this process."""
     component: ClassVar[Any] = None
     """The engine's class where a user wrote it (docs/extend/engine.md)."""
 

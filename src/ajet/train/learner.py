@@ -27,6 +27,11 @@ class Learner(Protocol):
         ...
 
     @property
+    def remarks(self) -> Sequence[str]:
+        """What a run says at its start about how it will be trained: sentences, for what is slower than it might be."""
+        ...
+
+    @property
     def checkpoint_bytes(self) -> int:
         """What one checkpoint takes on this machine's disk."""
         ...

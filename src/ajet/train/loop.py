@@ -61,8 +61,8 @@ class Trainer:
     store: TrajectoryStore
     logger: MetricLogger
     display: Display
-    sizing: Sizing
-    """What the run's memory was planned from."""
+    sizing: Sizing | None
+    """What the run's memory was planned from; None where the model is on a server."""
     close: Callable[[], None]
     """Ends loggers, engines and connections; called once, however the run ends."""
     num_skipped_in_a_row: int = 0
@@ -207,6 +207,7 @@ class Trainer:
                     )
             except (
                 AlgorithmError,
+                EngineError,
                 RankError,
             ) as error:  # after an earlier minibatch's step, maybe: these weights are of no step
                 raise TrainingError(f"{error}; {self.state.last_sound_state()}") from error
@@ -267,13 +268,13 @@ class Trainer:
             return score
         if after is not None:
             self.logger.log(self.state.num_steps_done, _eval_metrics(after))
-        memory = self.state.clock.memory
+        memory, sizing = self.state.clock.memory, self.sizing
         summary = RunSummary(
             num_steps=self.state.num_steps_done,
             wall_time_s=dict(self.state.clock.run),
             peak_memory_gib=memory.peak_gib(),
             largest_pack=self.largest_pack,
-            planned_gib=self.sizing.with_pack(self.largest_pack).plan().largest_gib,
+            planned_gib=None if sizing is None else sizing.with_pack(self.largest_pack).plan().largest_gib,
             measured_gib=memory.gpu_peak_gib() if self.config.hardware.device == "cuda" else memory.peak_gib(),
             before=self.state.before,
             after=after,

@@ -228,6 +228,13 @@ class TrainablePolicy:
             deque(weights, maxlen=0)  # the others go on gathering, whatever this rank's engine did with them
 
     @property
+    def remarks(self) -> list[str]:
+        """As `Learner.remarks`."""
+        if self.why_chains_only:
+            return [f"rows are trained one by one, without sharing their prefixes: {self.why_chains_only}"]
+        return [f"packs attend by a dense mask: {self.why_no_blocks}"] if self.why_no_blocks else []
+
+    @property
     def checkpoint_bytes(self) -> int:
         """The model as it is saved, what is trained and its two moments."""
         return _num_bytes(self.model.parameters()) + 3 * _num_bytes(self._trained)

@@ -25,8 +25,9 @@ class RunSummary:
     """The most that the process held; GPU memory is not counted."""
     largest_pack: int
     """Tokens of the largest pack that this process knew of."""
-    planned_gib: float
-    """What its largest peak was to be by its plan, with that pack, on the device where the model is."""
+    planned_gib: float | None
+    """What its largest peak was to be by its plan, with that pack, on the device where the model is; None where that is
+    elsewhere."""
     measured_gib: float
     """What it was there."""
     before: Evaluation | None
@@ -43,9 +44,9 @@ class RunSummary:
             "wall_time_s": dict(self.wall_time_s),
             "peak_memory_gib": self.peak_memory_gib,
             "largest_pack": self.largest_pack,
-            "planned_gib": self.planned_gib,
-            "measured_gib": self.measured_gib,
         }
+        if self.planned_gib is not None:
+            content |= {"planned_gib": self.planned_gib, "measured_gib": self.measured_gib}
         if self.after is not None:
             content["after"] = self.after.to_json()
         if self.after is not None and self.before is not None:
@@ -55,5 +56,6 @@ class RunSummary:
         display.table(times_table(self.wall_time_s))
         write_summary(run_dir / "summary.json", content)
         display.say(f"peak memory {self.peak_memory_gib:.1f} GiB")
-        display.say(planned_words(self.planned_gib, self.measured_gib, self.largest_pack))
+        if self.planned_gib is not None:
+            display.say(planned_words(self.planned_gib, self.measured_gib, self.largest_pack))
         display.say(f"run directory: {run_dir}")

@@ -1,0 +1,82 @@
+"""The settings of `engine=tinker`: a server that speaks the Tinker API samples, and trains as well.
+
+`tinker_engine` has the engine, `tinker_service` the connection, apart because they load the client; `ajet.train` has
+what learns there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from typing_extensions import override
+
+from ajet.config.fields import key_variable, named, one_of, ruled
+from ajet.engine.base import Adapters, EngineConfig
+from ajet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ajet.engine.tinker_engine import TinkerEngine
+
+SCHEMES = ("http://", "https://")
+
+
+@dataclass
+class TinkerConfig:
+    """The `tinker` section: which server, and how long to wait for it. Only `hardware=tinker` reads it."""
+
+    base_url: str | None = None
+    """The server, e.g. `http://my-skyrl:8000`; null: Thinking Machines' service, or `TINKER_BASE_URL`."""
+    api_key_env: str | None = key_variable(sent_to="base_url")
+    """The environment variable that holds the key; a server of one's own may do without it."""
+    base_model: str | None = None
+    """What the server calls the model; null: `model.path`."""
+    timeout_s: float = ruled(600.0, above=0)
+    """The longest wait for any one answer; then the run ends, its state being what was saved."""
+    normalization: str = one_of("measured", "measured", "token_sum", "sequence_mean")
+    """How the server adds up the losses of tokens: `token_sum`, or `sequence_mean`, a mean over sequences of means over
+    positions. `measured` takes two steps of a model that is dropped again, before the first step."""
+    max_logprob_gap: float | None = ruled(None, above=0)
+    """Before the first step: how far, in the mean over tokens, the server's log-probabilities in training may be from
+    those that it sampled with. Null: 1e-4 with `model.dtype=float32`, 1e-3 with bfloat16."""
+
+
+@dataclass
+class TinkerEngineConfig(EngineConfig):
+    """A server that speaks the Tinker API: it samples and trains, agents and games stay here."""
+
+    name: str = named("tinker")
+    service: TinkerConfig = field(default_factory=TinkerConfig)
+    """The `tinker` section."""
+    max_concurrency: int = ruled(64, at_least=1)
+    """Most requests at once; further ones wait here."""
+
+    needs_extras: ClassVar[tuple[str, ...]] = ("tinker",)
+    samples_meanwhile: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
+
+    @override
+    def build(
+        self,
+        *,
+        model_path: str,
+        max_context: int,
+        dtype: str,
+        device: str,
+        num_threads: int | None,
+        adapters: Adapters | None = None,
+    ) -> TinkerEngine:
+        from ajet.engine.tinker_engine import TinkerEngine
+
+        return TinkerEngine(self, model_path, max_context=max_context)
+
+    @override
+    def check(self, *, device: str, temperature: float) -> None:
+        if temperature != 1:
+            raise ConfigError(
+                f"rollout.temperature={temperature:g}: a Tinker server gives log-probabilities of temperature 1 "
+                "whatever it samples at, so that nothing else can be trained on: set rollout.temperature=1"
+            )
+        url = self.service.base_url
+        if url is not None and not url.startswith(SCHEMES):
+            raise ConfigError(f"tinker.base_url={url} must be a URL, e.g. http://my-skyrl:8000")

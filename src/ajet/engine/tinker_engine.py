@@ -1,0 +1,116 @@
+"""Sampling on a server of the Tinker API.
+
+In: sampling requests. Out: completions with log-probabilities of temperature 1, which is what they are sampled at.
+Weights do not pass through here: `ajet.train.tinker_learner` says from which of the server's a completion is sampled,
+and requests that run go on with those that they began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from tinker import types
+
+from ajet.engine.base import SamplingRequest
+from ajet.engine.tinker import TinkerEngineConfig
+from ajet.engine.tinker_service import TinkerService
+from ajet.errors import EngineError
+from ajet.records import Completion
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MOST_SEEDS = 2**31
+"""The API's seeds are 32 bits wide."""
+
+
+class TinkerEngine:
+    """Sampling by a server; keeps the contract of `ajet.engine.base` but for weights, which it is not given."""
+
+    def __init__(self, config: TinkerEngineConfig, model_path: str, *, max_context: int) -> None:
+        """Connect, and sample from the base model.
+
+        Raises:
+            EngineError: the server does not answer, does not take the key, or does not have the model.
+        """
+        self.max_context = max_context
+        self.policy_version = 0
+        self.service = TinkerService(config.service, model_path)
+        self._max_concurrency = config.max_concurrency
+        self._slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
+            weakref.WeakKeyDictionary()
+        )
+        try:
+            self._starting = self._sampler = self.service.base_sampler()
+        except EngineError:
+            self.service.close()
+            raise
+
+    async def generate(self, request: SamplingRequest) -> Completion:
+        """As `Engine.generate`."""
+        if request.temperature != 1:
+            raise EngineError(f"a Tinker server samples at temperature 1, not {request.temperature:g}")
+        max_tokens = request.budget(self.max_context)
+        async with self._slot():
+            sampler, version = self._sampler, self.policy_version
+            if request.by_starting_model:
+                sampler, version = self._starting, 0
+            try:
+                future = sampler.sample(
+                    prompt=types.ModelInput.from_ints(list(request.prompt_ids)),
+                    num_samples=1,
+                    sampling_params=types.SamplingParams(
+                        max_tokens=max_tokens,
+                        seed=request.seed % MOST_SEEDS,
+                        temperature=1.0,
+                        stop=list(request.stop_ids),  # an empty list: nothing ends it, the model's own end neither
+                    ),
+                )
+                answer = await asyncio.wait_for(future, self.service.settings.timeout_s)
+            except Exception as error:  # the boundary to a network and a server, whose errors are of many kinds
+                raise self.service.failure(error, "sampling") from error
+        return _completion(answer.sequences[0], request, version)
+
+    def _slot(self) -> asyncio.Semaphore:
+        """Of this event loop: a semaphore belongs to the one that it first waits in."""
+        return self._slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._max_concurrency))
+
+    def sample_from(self, sampler: Any, policy_version: int) -> None:
+        """Sample from other weights from now on.
+
+        Args:
+            sampler: a client of the server's (`TinkerService.sampler`).
+            policy_version: what completions are to say.
+        """
+        self._sampler, self.policy_version = sampler, policy_version
+
+    def sample_from_start(self) -> None:
+        """Sample from the base model from now on."""
+        self.sample_from(self._starting, 0)
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]], policy_version: int) -> None:
+        """Never possible: the API has no way in for weights that are not its own.
+
+        Raises:
+            EngineError: always.
+        """
+        raise EngineError("engine=tinker samples from weights that were trained on its server, and takes no others")
+
+    def close(self) -> None:
+        """As `Engine.close`."""
+        self.service.close()
+
+
+def _completion(sequence: Any, request: SamplingRequest, version: int) -> Completion:
+    ids, logprobs = sequence.tokens, sequence.logprobs
+    if logprobs is None or len(logprobs) != len(ids) or not ids:
+        raise EngineError("the Tinker server gave a reply without a log-probability for each of its tokens")
+    return Completion(
+        token_ids=tuple(ids),
+        logprobs=tuple(logprobs),
+        finish_reason="stop" if ids[-1] in request.stop_ids else "length",
+        policy_version=version,
+    )

@@ -1,0 +1,46 @@
+"""Adapters as a Tinker server exports them -> a folder that PEFT reads, and the model with them merged in.
+
+Servers leave out of the configuration what PEFT needs: which layers have adapters, and the model beneath. Both are
+known here, the layers by the names of the tensors.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def write_adapter(archive: bytes, folder: Path, *, base_model: str) -> None:
+    """Unpack an export and complete it.
+
+    Args:
+        archive: a tar archive, compressed or not.
+        folder: is made.
+        base_model: a directory or a hub id.
+    """
+    folder.mkdir()
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(folder, filter="data")
+    with safe_open(folder / WEIGHTS, framework="pt") as tensors:
+        names = list(tensors.keys())
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    layers = sorted({name.split(".lora_")[0].rpartition(".")[2] for name in names if ".lora_" in name})
+    config |= {"target_modules": config.get("target_modules") or layers, "base_model_name_or_path": base_model}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def merged_model(model_path: str, adapter: Path) -> Any:
+    """The model of a directory with an adapter merged in, in float32."""
+    auto_model: Any = AutoModelForCausalLM  # untyped
+    model = auto_model.from_pretrained(model_path, dtype=torch.float32)
+    return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()

@@ -1,0 +1,270 @@
+"""A policy whose adapters are trained on a server of the Tinker API; what learns, and how much, is computed here.
+
+In: packs that are plain rows. Out: adapters that have changed on the server, and statistics by tag, as of a policy in
+this process: the server is asked for log-probabilities, the loss and its slopes are computed from them, and the slopes
+sent back (`tinker_rows`). Weights never travel, but for the adapters of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from tinker import types
+from torch import Tensor
+
+from ajet.engine.base import Engine
+from ajet.engine.tinker_engine import TinkerEngine
+from ajet.errors import EngineError, StorageError
+from ajet.train.algorithms.rule import LearningRule
+from ajet.train.optimizer import ADAM_BETAS, kl_factor, rate_factor
+from ajet.train.pack_loss import pack_loss
+from ajet.train.packing import Pack
+from ajet.train.scoring import PackOutput
+from ajet.train.tag_sums import TagSums
+from ajet.train.tinker_adapters import merged_model, write_adapter
+from ajet.train.tinker_probe import measured_normalization
+from ajet.train.tinker_rows import entry_logps, learning_row, scales, scoring_row
+
+LOGPROB_GAPS = {"float32": 1e-4, "bfloat16": 1e-3}
+ADAM_EPS = 1e-8
+"""As torch's AdamW has it; the client's default is another."""
+RENAMED = {"entropy": "sampled_entropy"}
+"""Of a tag's metrics: the server tells no distributions, and this one is estimated from what was sampled."""
+NOT_MEASURED = ("certain_fraction",)
+
+
+class TinkerLearner:
+    """Adapters on a server, trained as `ajet.train.learner.Learner` says."""
+
+    is_sharded = False
+    why_chains_only: str | None = "a Tinker server has no attention masks"
+    remarks = ("rows are trained one by one, without sharing their prefixes: a Tinker server has no attention masks",)
+    checkpoint_bytes = 0
+    """Adapters are small beside anything, and how large is the server's to say."""
+
+    def __init__(
+        self,
+        engine: TinkerEngine,
+        *,
+        rule: LearningRule,
+        rank: int,
+        seed: int,
+        total_steps: int,
+        dtype: str,
+        vocab_size: int,
+        tokenizer: Any,
+        model_path: str,
+    ) -> None:
+        """Nothing is trained yet, and no adapter made: a run that is resumed brings its own.
+
+        Args:
+            engine: samples from what is published; its connection is used.
+            rule: loss, corrections and optimizer.
+            rank: of the adapters.
+            seed: of their start.
+            total_steps: training steps of the whole run, for the schedules.
+            dtype: what the server computes in, for how far log-probabilities may be apart.
+            vocab_size: of the model.
+            tokenizer: saved beside adapters.
+            model_path: of the model beneath them, a directory here or a name.
+        """
+        self._service = engine.service
+        self._rule, self._algorithm = rule, rule.config
+        self._rank, self._seed, self._total_steps = rank, seed, total_steps
+        self._vocab_size, self._tokenizer, self._model_path = vocab_size, tokenizer, model_path
+        self._accelerator = Accelerator(cpu=True)
+        gap = self._service.settings.max_logprob_gap
+        self._max_gap = LOGPROB_GAPS[dtype] if gap is None else gap
+        self._normalization = self._service.settings.normalization
+        self._is_checked = False
+        self._client: Any = None
+        self._starting: Any = None
+        self._sampler_path = ""
+
+    def train_batch(
+        self, minibatches: Sequence[Sequence[Pack]], tags: Sequence[str], *, num_steps_done: int
+    ) -> dict[str, float]:
+        """As `Learner.train_batch`.
+
+        Raises:
+            EngineError: the server failed, or is not one that the loss can be trusted to. The adapters there may be
+                those of a part of the step.
+        """
+        if self._normalization == "measured":
+            self._normalization = measured_normalization(self._service, rank=self._rank, vocab_size=self._vocab_size)
+        first = num_steps_done * len(minibatches)
+        sums, num_skipped, num_steps = TagSums(tags), 0, 0
+        old = self._old_logps(minibatches)
+        for step, packs in enumerate(minibatches, first):
+            if not packs:
+                continue
+            of_step = TagSums(tags)
+            if self._optimizer_step(step, packs, old[step - first], of_step, on_policy=not num_steps):
+                sums.include(of_step)
+                num_steps += 1
+            else:
+                num_skipped += 1
+        metrics = {} if num_skipped and not num_steps else _renamed(sums.metrics(self._accelerator), tags)
+        metrics["policy/optimizer_steps"] = float(num_steps)
+        metrics["policy/skipped_nonfinite"] = float(num_skipped)
+        metrics["policy/learning_rate"] = self._rate(first)
+        return metrics
+
+    def _optimizer_step(
+        self, step: int, packs: Sequence[Pack], old: Sequence[Tensor] | None, sums: TagSums, *, on_policy: bool
+    ) -> bool:
+        """Minibatch `step` of the run; returns whether it was taken."""
+        logps = self._logps(self._trainer(), packs) if old is None or not on_policy else list(old)
+        if not self._is_checked:
+            self._check(packs, logps)
+        reference = self._reference_logps(packs)
+        kl_coef = self._algorithm.kl_coef * kl_factor(step, self._algorithm, self._total_steps)
+        slopes = []
+        for i, pack in enumerate(packs):
+            logp_E = logps[i].clone().requires_grad_()
+            loss = pack_loss(
+                self._rule,
+                pack,
+                PackOutput(logp_E=logp_E, entropy_E=-logps[i]),
+                sums,
+                old_E=None if old is None else old[i],
+                reference_E=None if reference is None else reference[i],
+                kl_coef=kl_coef,
+                on_policy=on_policy,
+            )
+            (slope_E,) = torch.autograd.grad(loss, logp_E)
+            if not bool(torch.isfinite(slope_E).all() and torch.isfinite(loss)):
+                return False
+            slopes.append(slope_E)
+        self._learn(step, packs, logps, slopes)
+        return True
+
+    def _learn(self, step: int, packs: Sequence[Pack], logps: Sequence[Tensor], slopes: Sequence[Tensor]) -> None:
+        """Both requests are sent before either is waited for: the server goes from one to the other."""
+        client = self._trainer()
+        row_scales = scales(packs, self._normalization)
+        rows = [learning_row(*each) for each in zip(packs, logps, slopes, row_scales, strict=True)]
+        adam = types.AdamParams(
+            learning_rate=self._rate(step),
+            beta1=ADAM_BETAS[0],
+            beta2=ADAM_BETAS[1],
+            eps=ADAM_EPS,
+            weight_decay=self._algorithm.weight_decay,
+            grad_clip_norm=self._algorithm.max_grad_norm,
+        )
+        learned = self._service.called(lambda: client.forward_backward(rows, "importance_sampling"), "sending rows")
+        stepped = self._service.called(lambda: client.optim_step(adam), "sending a step")
+        self._service.wait(lambda: learned, "computing gradients")
+        self._service.wait(lambda: stepped, "an optimizer step")
+
+    def _old_logps(self, minibatches: Sequence[Sequence[Pack]]) -> list[list[Tensor] | None]:
+        """As in `ajet.train.policy`: before the first step, where they are told apart from the sampler's."""
+        if not self._algorithm.corrects_sampling:
+            return [None] * len(minibatches)
+        return [self._logps(self._trainer(), packs) if packs else None for packs in minibatches]
+
+    def _reference_logps(self, packs: Sequence[Pack]) -> list[Tensor] | None:
+        """Log-probabilities under the starting model: adapters that were never trained change nothing."""
+        if self._algorithm.kl_coef == 0:
+            return None
+        if self._starting is None:
+            self._starting = self._service.trainer(rank=1, seed=0)
+        return self._logps(self._starting, packs)
+
+    def _logps(self, client: Any, packs: Sequence[Pack]) -> list[Tensor]:
+        """Of each row's entries, as the client's adapters are now."""
+        rows = [scoring_row(pack) for pack in packs]
+        answer = self._service.wait(lambda: client.forward(rows, "cross_entropy"), "computing log-probabilities")
+        try:
+            return entry_logps(answer, packs)
+        except (KeyError, ValueError) as error:
+            raise EngineError(f"the Tinker server at {self._service.url} answered with {error}") from error
+
+    def _check(self, packs: Sequence[Pack], logps: Sequence[Tensor]) -> None:
+        """Refuse a server whose training does not know its own samples, before anything is changed."""
+        sampled = torch.cat([torch.from_numpy(pack.logprobs) for pack in packs])
+        gap = float((torch.cat(list(logps)).double() - sampled).abs().mean())
+        if not gap <= self._max_gap:
+            raise EngineError(
+                f"the Tinker server at {self._service.url} gives in training other log-probabilities than it sampled "
+                f"with: {gap:.2g} apart in the mean, {self._max_gap:g} allowed; where it computes in bfloat16 say "
+                "model.dtype=bfloat16, or set tinker.max_logprob_gap"
+            )
+        self._is_checked = True
+
+    def _rate(self, step: int) -> float:
+        return self._algorithm.learning_rate * rate_factor(step, self._algorithm, self._total_steps)
+
+    def _trainer(self) -> Any:
+        if self._client is None:
+            self._client = self._service.trainer(rank=self._rank, seed=self._seed)
+        return self._client
+
+    def is_finite(self) -> bool:
+        """As `Learner.is_finite`, as far as can be known: no step is taken on what is not finite."""
+        return True
+
+    def publish(self, engine: Engine, policy_version: int) -> None:
+        """As `Learner.publish`; `EngineError` where the server fails."""
+        assert isinstance(engine, TinkerEngine)
+        engine.sample_from(self._service.sampler(self._trainer()), policy_version)
+
+    def state_dict(self, *, kept: bool = True) -> dict[str, Any]:
+        """As `Learner.state_dict`: the server keeps the state, under names that no other run has.
+
+        Raises:
+            StorageError: the server did not save it.
+        """
+        client, name = self._trainer(), f"ajet-{uuid.uuid4().hex[:12]}"
+        try:
+            state = self._service.wait(lambda: client.save_state(f"{name}-state"), "saving the state")
+            sampler = self._service.wait(lambda: client.save_weights_for_sampler(f"{name}-sampler"), "saving weights")
+        except EngineError as error:
+            raise StorageError(str(error)) from error
+        self._sampler_path = sampler.path
+        return {
+            "state_path": state.path,
+            "sampler_path": sampler.path,
+            "rank": self._rank,
+            "normalization": self._normalization,
+            "is_checked": self._is_checked,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """As `Learner.load_state_dict`; `EngineError` where the server has the state no more."""
+        self._client = self._service.restored(state["state_path"], rank=self._rank, seed=self._seed)
+        self._sampler_path = state["sampler_path"]
+        self._normalization, self._is_checked = state["normalization"], state["is_checked"]
+
+    def model_writer(self, *, kept: bool = True) -> Callable[[Path], None]:
+        """As `Learner.model_writer`: the adapters of the latest `state_dict` in PEFT's format, in a folder of their
+        own, and the model with them merged in, where its weights lie in a directory here."""
+        path = self._sampler_path
+
+        def write(folder: Path) -> None:
+            try:
+                content = self._service.archive(path)
+            except EngineError as error:
+                raise StorageError(str(error)) from error
+            write_adapter(content, folder / "adapter", base_model=self._model_path)
+            if Path(self._model_path).is_dir():
+                merged_model(self._model_path, folder / "adapter").save_pretrained(folder)
+            self._tokenizer.save_pretrained(folder)
+
+        return write
+
+
+def _renamed(metrics: dict[str, float], tags: Sequence[str]) -> dict[str, float]:
+    """Without what a server's answer cannot tell, and under names that say what it is."""
+    for tag in tags:
+        for name in NOT_MEASURED:
+            metrics.pop(f"policy/{tag}/{name}", None)
+        for name, told in RENAMED.items():
+            if (value := metrics.pop(f"policy/{tag}/{name}", None)) is not None:
+                metrics[f"policy/{tag}/{told}"] = value
+    return metrics

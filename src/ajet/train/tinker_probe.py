@@ -1,0 +1,84 @@
+"""How a Tinker server adds up token losses, found out by two steps whose direction depends on nothing else.
+
+A token is pushed up in a short row and, one and a half times as hard, down in a row three times as long. Where losses
+of tokens are summed, down wins; where each row is a mean over its positions, up does. The second step is the first with
+both signs turned, so that a server that does not heed advantages fits neither. Adam makes steps of one size of any
+gradient, so that sizes could not tell.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tinker import types
+
+from ajet.engine.tinker_service import TinkerService
+from ajet.errors import EngineError
+from ajet.train.tinker_rows import SEQUENCE_MEAN, TOKEN_SUM, datum
+
+SHORT, LONG = 8, 24
+"""Positions of the two rows."""
+PUSH = 1.5
+RATES = (1e-4, 4e-4, 1.6e-3, 6.4e-3)
+LEAST = 0.02
+"""Nats that the token's log-probability must move, more than bfloat16 rounds; far less than where a step is no longer
+nearly straight."""
+
+
+def measured_normalization(service: TinkerService, *, rank: int, vocab_size: int) -> str:
+    """`token_sum` or `sequence_mean`.
+
+    Args:
+        service: the connection; an adapter of its own is made, and left to the server to drop.
+        rank: of that adapter.
+        vocab_size: of the model, for ids that it has.
+
+    Raises:
+        EngineError: the server fits neither.
+    """
+    client = service.trainer(rank=rank, seed=0)
+    ids = np.arange(LONG + 1, dtype=np.int64) % min(vocab_size - 1, 7) + 1
+    moves = (0.0, 0.0)
+    for rate in RATES:
+        moves = _moved(service, client, ids, 1.0, rate), _moved(service, client, ids, -1.0, rate)
+        if min(map(abs, moves)) >= LEAST:
+            break
+    service.forget(client)
+    up_then_down = moves[0] >= LEAST and moves[1] <= -LEAST
+    down_then_up = moves[0] <= -LEAST and moves[1] >= LEAST
+    if up_then_down or down_then_up:
+        return SEQUENCE_MEAN if up_then_down else TOKEN_SUM
+    raise EngineError(
+        f"the Tinker server at {service.url} adds up losses in a way that is not known: a probe moved a token's "
+        f"log-probability by {moves[0]:+.2g} and {moves[1]:+.2g}; if you know it, set tinker.normalization=token_sum "
+        "or sequence_mean"
+    )
+
+
+def _moved(service: TinkerService, client: Any, ids: NDArray[np.int64], sign: float, rate: float) -> float:
+    """How far the pushed token's log-probability moves in a step."""
+    before = _logp(service, client, ids)
+    rows = [_row(ids[: SHORT + 1], sign, before), _row(ids, -PUSH * sign, before)]
+    # Without momentum: the steps are to know nothing of each other.
+    adam = types.AdamParams(learning_rate=rate, beta1=0.0, beta2=0.0, eps=1e-12)
+    learned = client.forward_backward(rows, "importance_sampling")
+    stepped = client.optim_step(adam)
+    service.wait(lambda: learned, "a probe of how it adds up")
+    service.wait(lambda: stepped, "a probe of how it adds up")
+    return _logp(service, client, ids) - before
+
+
+def _logp(service: TinkerService, client: Any, ids: NDArray[np.int64]) -> float:
+    """Of the pushed token, the last of the short row."""
+    row = datum(ids[:SHORT], ids[1 : SHORT + 1], weights=np.zeros(SHORT, np.float32))
+    answer = service.wait(lambda: client.forward([row], "cross_entropy"), "a probe of how it adds up")
+    return float(answer.loss_fn_outputs[0]["logprobs"].data[SHORT - 1])
+
+
+def _row(ids: NDArray[np.int64], advantage: float, logp: float) -> types.Datum:
+    length = len(ids) - 1
+    advantages, logprobs = np.zeros(length, np.float32), np.zeros(length, np.float32)
+    advantages[SHORT - 1], logprobs[SHORT - 1] = advantage, logp
+    return datum(ids[:-1], ids[1:], advantages=advantages, logprobs=logprobs)

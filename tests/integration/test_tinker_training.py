@@ -1,0 +1,125 @@
+"""`hardware=tinker` as a user types it, against a real server: trained, resumed, evaluated; and what may go wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from recipes.tinker_server.process import TinkerServer
+from transformers import AutoModelForCausalLM
+
+from ajet.analysis import load_run
+from ajet.config.model import resolve_model_path
+from ajet.evaluate.__main__ import main as evaluate
+from ajet.train.__main__ import main as train
+
+KEY = "tml-right"
+SMALL = [
+    *("workflow=signals", "hardware=tinker", "model.lora.rank=4", "rollout.num_tasks=2", "rollout.group_size=4"),
+    *("algorithm.warmup_steps=0", "eval.num_tasks=2", "logger=plain", "logger.wandb.mode=disabled"),
+    *("tinker.timeout_s=60", "checkpoint.every=1"),
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tinker_server: TinkerServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps, resumed for a third."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    assert train([*SMALL, f"tinker.base_url={tinker_server.url}", "total_steps=2", f"run_dir={run}"]) == 0
+    assert train([f"resume={run}", "total_steps=3"]) == 0
+    return run
+
+
+@pytest.mark.slow
+def test_a_run_on_a_server_is_recorded_as_any_other(trained: Path) -> None:
+    run = load_run(trained)
+    assert run.num_steps == 3
+    metrics = run.metrics
+    assert (metrics["policy/optimizer_steps"].dropna() == 1).all()
+    assert (metrics["policy/max_logprob_gap"].dropna() < 1e-4).all()
+    assert {"policy/speaker/sampled_entropy", "policy/listener/kl_ref", "reward/speaker/mean"} <= set(metrics.columns)
+    assert not (trained / "plan.json").exists(), "what is elsewhere is not planned for here"
+
+
+@pytest.mark.slow
+def test_a_checkpoint_holds_adapters_and_the_model_with_them_merged_in(trained: Path) -> None:
+    from peft import PeftModel
+
+    folder = trained / "checkpoints" / "step_3" / "model"
+    start = AutoModelForCausalLM.from_pretrained(resolve_model_path("builtin:tiny"), dtype=torch.float32)
+    ids = torch.tensor([[3, 5, 7, 9, 11]])
+    with torch.no_grad():
+        before = start(input_ids=ids).logits
+        merged = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(input_ids=ids).logits
+        adapted = PeftModel.from_pretrained(start, str(folder / "adapter"))(input_ids=ids).logits
+    torch.testing.assert_close(merged, adapted, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(merged, before, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_it_is_evaluated_on_the_server(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate([f"run={trained}", "num_tasks=2"]) == 0
+    assert "starting model against step_3" in capsys.readouterr().out
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[TinkerServer]:
+    with TinkerServer(Path(resolve_model_path("builtin:tiny")), tmp_path / "server", key=KEY) as server:
+        yield server
+
+
+@pytest.mark.slow
+def test_a_wrong_key_a_server_that_goes_and_one_that_comes_back(own_server: TinkerServer, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    quick = ["tinker.timeout_s=20", "eval=none", "algorithm.kl_coef=0", "algorithm.kl_schedule=constant"]
+    asked = [*(word for word in SMALL if not word.startswith(("eval.", "tinker."))), *quick]
+    asked += [f"tinker.base_url={own_server.url}", f"run_dir={run}", "total_steps=200"]
+    refused = started(asked, tmp_path, key="tml-wrong")
+    said, _ = refused.communicate(timeout=90)
+    assert refused.returncode == 1, said
+    assert "does not take the key in TINKER_API_KEY" in said and "tml-wrong" not in said
+
+    process = started(asked, tmp_path)
+    said = said_until(process, "step 2/200")
+    own_server.kill()
+    begun = time.monotonic()
+    last_words, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, last_words
+    assert time.monotonic() - begun < 90, "a wait has its end"
+    assert "the Tinker server at" in last_words and "resume=" in last_words
+    assert KEY not in "".join(path.read_text(errors="replace") for path in run.rglob("*.*") if path.is_file())
+
+    done = max(int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*"))
+    folder = own_server.log.parent
+    with TinkerServer(Path(resolve_model_path("builtin:tiny")), folder, port=own_server.port, key=KEY):
+        resumed = started([f"resume={run}", f"total_steps={done + 1}"], tmp_path)
+        said, _ = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, said
+    assert load_run(run).num_steps == done + 1
+
+
+def started(arguments: list[str], folder: Path, *, key: str = KEY) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "ajet.train", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"TINKER_API_KEY": key, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def said_until(process: subprocess.Popen[str], beginning: str) -> str:
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if line.startswith(beginning):
+            return said
+    raise AssertionError(said)
