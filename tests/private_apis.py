@@ -124,6 +124,25 @@ PRIVATE_APIS = (
         test=HERE + "test_a_task_that_is_left_behind_ends_without_a_word",
     ),
     PrivateApi(
+        names=(
+            "asyncio.BaseSelectorEventLoop._make_self_pipe",
+            "asyncio.BaseSelectorEventLoop._ssock",
+            "asyncio.BaseSelectorEventLoop._csock",
+            "asyncio.BaseSelectorEventLoop._internal_fds",
+            "asyncio.BaseSelectorEventLoop._add_reader",
+            "asyncio.BaseSelectorEventLoop._read_from_self",
+        ),
+        where="rollout/event_loop.py",
+        why="what wakes a loop is two descriptors, and a run may have hundreds of loops",
+        test="tests/unit/test_open_files.py::test_an_episode_by_url_holds_no_more_descriptors_than_are_counted_for_it",
+    ),
+    PrivateApi(
+        names=("asyncio.BaseEventLoop._ready", "asyncio.BaseEventLoop._scheduled"),
+        where="engine/stepped.py",
+        why="a loop does not say whether it has anything to run, and turns without anything cost as much as others",
+        test="tests/unit/test_engine_stepped.py::test_no_turn_passes_idly_while_nobody_can_ask",
+    ),
+    PrivateApi(
         names=("sys._current_frames",),
         where="rollout/watchdog.py",
         why="documented by Python in spite of its name: where another thread is",

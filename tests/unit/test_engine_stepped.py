@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from ajet.engine.base import SamplingRequest
 from ajet.engine.stepped import SteppedEngine
 from ajet.errors import EngineError
 from ajet.records import Completion
+from ajet.rollout.event_loop import RolloutLoop
 from ajet.rollout.watchdog import BlockedError
 
 
@@ -69,6 +72,42 @@ def test_agents_that_need_some_turns_of_the_loop_still_share_a_batch() -> None:
 
     asyncio.run(program())
     assert engine.batch_sizes == [6] * 6
+
+
+class CountingSelector(selectors.SelectSelector):
+    """Counts a loop's turns."""
+
+    num_turns = 0
+
+    def select(self, timeout: float | None = None) -> Any:
+        self.num_turns += 1
+        return super().select(timeout)
+
+
+def test_no_turn_passes_idly_while_nobody_can_ask() -> None:
+    engine, selector = CountingEngine(), CountingSelector()
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.run_until_complete(engine.generate(make_request(max_tokens=50)))
+    assert len(engine.batch_sizes) == 50
+    assert selector.num_turns <= 50 + 5
+    loop.close()
+
+
+def test_an_agent_that_sleeps_for_a_moment_is_waited_for() -> None:
+    engine, loop = CountingEngine(), RolloutLoop()
+
+    async def agent(moments: int) -> None:
+        for _ in range(3):
+            for _ in range(moments):
+                await asyncio.sleep(0.001)
+            await engine.generate(make_request(max_tokens=2))
+
+    async def program() -> None:
+        await asyncio.gather(*(agent(moments) for moments in range(3)))
+
+    loop.run_until_complete(program())
+    assert engine.batch_sizes == [3] * 6
+    loop.close()
 
 
 def test_nothing_is_stepped_after_the_last_request() -> None:

@@ -50,7 +50,7 @@ def test_the_soft_limit_is_raised_and_concurrency_that_does_not_fit_is_lowered_w
     assert asked(256, 4096) == ("512 4096", "")
     said, warned = asked(128, 300)
     lowered, limit = map(int, said.split())
-    # 300 files less 64 kept back and the few that are open, by four an episode.
+    # 300 files less 64 kept back and the few that are open, by three an episode.
     assert limit == 300 and (300 - 64 - 20) // PER_EPISODE <= lowered <= (300 - 64) // PER_EPISODE
     assert warned.startswith(f"rollout.concurrency=512 is lowered to {lowered}: this process may have 300 files open")
     assert "too few for a single episode: raise the limit (ulimit -n)" in asked(60, 60)[0]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import socket
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
@@ -107,6 +108,27 @@ class RolloutLoop(IsolatedEventLoop):
         return super().call_later(delay if delay >= _MOMENT_S else 0.0, callback, *args, context=context)
 
 
-def episode_loop() -> IsolatedEventLoop:
-    """A loop for one episode, of which a run may have hundreds: `poll` watches its few sockets without a descriptor."""
-    return IsolatedEventLoop(selectors.PollSelector())
+class EpisodeLoop(IsolatedEventLoop):
+    """A loop for one episode, of which a run may have hundreds: it holds a single descriptor."""
+
+    def __init__(self) -> None:
+        """As asyncio's.
+
+        Raises:
+            OSError: too many files are open.
+        """
+        super().__init__(selectors.PollSelector())  # watches its few sockets without a descriptor of its own
+
+    def _make_self_pipe(self) -> None:
+        """What other threads wake it with: a datagram socket that sends to itself, where asyncio takes a pair."""
+        waking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            waking.setblocking(False)
+            waking.bind(("127.0.0.1", 0))
+            waking.connect(waking.getsockname())  # from now on it hears nobody else
+        except OSError:
+            waking.close()
+            raise
+        self._ssock = self._csock = waking
+        self._internal_fds = 1
+        self._add_reader(waking, self._read_from_self)  # type: ignore[attr-defined]

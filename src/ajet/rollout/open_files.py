@@ -1,7 +1,7 @@
 """Open files: how many this process may have, and how many episodes at once that allows.
 
-An episode that comes by URL holds four at its peak: the pair that wakes its loop, its client's connection and the
-server's end of that. One that stays in the process holds none, and is counted alike: which it will be shows in play.
+An episode that comes by URL holds three at its peak: what wakes its loop, its client's connection and the server's end
+of that. One that stays in the process holds none, and is counted alike: which it will be shows in play.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ajet.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-PER_EPISODE = 4
+PER_EPISODE = 3
 KEPT_BACK = 64
 """For logs, trajectories, checkpoints and what an engine opens while it works."""
 _UNLIMITED = 10_240

@@ -21,7 +21,7 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ajet.rollout.boundary import ProgramResult, run_isolated
-from ajet.rollout.event_loop import IsolatedEventLoop, episode_loop
+from ajet.rollout.event_loop import EpisodeLoop, IsolatedEventLoop
 
 if TYPE_CHECKING:
     from ajet.workflow import Workflow
@@ -173,7 +173,7 @@ class _OwnThread:
     def _run(self) -> None:
         """The thread. Hands the result over before its loop is torn down, which may take its time."""
         try:
-            loop = episode_loop()
+            loop = EpisodeLoop()
         except OSError as error:  # too many files are open
             self._deliver(ProgramResult(error=error))
             return
