@@ -256,13 +256,15 @@ def test_headers_are_bounded_and_strange_requests_are_400(tokenizer: Any) -> Non
         host, port = address.base_url.removeprefix("http://").partition("/")[0].split(":")
         requests = [b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * (MOST_HEADER_BYTES // 6 + 100)]
         requests += [b"GET /" + b"a" * (MOST_HEADER_BYTES + 100), b"\0\1\2\r\n\r\n"]
+        requests += [b"GET / HTTP/1.1\r\n" + start + b"a" * 2 * MOST_HEADER_BYTES for start in (b"", b"a: ")]
+        requests += [2 * b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"]  # a connection carries one
         answers = [exchange(host, int(port), request) for request in requests]
         assert post(address).status_code == 200
         return [answer[:12].decode() for answer in answers]
 
     episode = made.one(program)
     made.endpoint.close()
-    assert episode.metadata["said"] == ["HTTP/1.1 400"] * 3, episode.error
+    assert episode.metadata["said"] == ["HTTP/1.1 400"] * 6, episode.error
 
 
 def exchange(host: str, port: int, request: bytes) -> bytes:

@@ -231,12 +231,14 @@ def over_sockets(app: App) -> App:
     async def served(scope: Scope, receive: Receive, send: Send) -> None:
         delivery = Delivery()
         watching: list[asyncio.Task[None]] = []
+        answering = asyncio.current_task()
+        assert answering is not None
 
         async def received() -> Message:
             message = await receive()
             if message["type"] == "http.request" and not message.get("more_body", False):
                 gone = asyncio.ensure_future(_hang_up(receive))
-                gone.add_done_callback(lambda _: answering.cancel())
+                gone.add_done_callback(lambda task: task.cancelled() or answering.cancel())
                 watching.append(gone)
             return message
 
@@ -251,14 +253,12 @@ def over_sockets(app: App) -> App:
                 delivery.confirm()
             await send(message)
 
-        answering = asyncio.ensure_future(app({**scope, DELIVERY: delivery}, received, sent))
         # Cancelled: the client is gone or the server is being stopped. Both are expected, and a server prints what
         # leaves here.
         with suppress(asyncio.CancelledError):
             try:
-                await answering
+                await app({**scope, DELIVERY: delivery}, received, sent)
             finally:
-                answering.cancel()
                 for gone in watching:
                     gone.cancel()
 

@@ -15,6 +15,7 @@ from threading import Thread
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ajet.errors import ConfigError
 from ajet.rollout.endpoint.app import App, over_sockets
@@ -23,12 +24,51 @@ log = logging.getLogger(__name__)
 
 MOST_HEADER_BYTES = 64 * 1024
 """Of one request's line and headers together; more is a 400."""
+_TOO_LONG = f"The request's line and headers are longer than {MOST_HEADER_BYTES} bytes."
+_NUM_BETWEEN = len(": \r\n")
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _STOP_S = 5.0
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _NO_DESCRIPTORS = (
     "this process has as many files open as it may (ulimit -n). Lower rollout.concurrency, or raise the limit."
 )
+
+
+class _OneRequest(HttpToolsProtocol):
+    """A connection's only request. Its line and headers are bounded here, as httptools bounds nothing; uvicorn's other
+    parser, h11, would, and takes three times as long."""
+
+    _num_received = _num_parsed = 0
+    _has_begun = False
+
+    def data_received(self, data: bytes) -> None:
+        """As uvicorn's; 400 for headers without end."""
+        super().data_received(data)
+        self._num_received += len(data)
+        if self.cycle is None and self._num_received > MOST_HEADER_BYTES and not self.transport.is_closing():
+            self.send_400_response(_TOO_LONG)
+
+    def on_message_begin(self) -> None:
+        """As uvicorn's; what is raised here and below becomes a 400, and with it the connection ends."""
+        if self._has_begun:
+            raise ValueError("a connection carries one request")
+        self._has_begun = True
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """As uvicorn's."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """As uvicorn's."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count(self, num_bytes: int) -> None:
+        self._num_parsed += num_bytes + _NUM_BETWEEN
+        if self._num_parsed > MOST_HEADER_BYTES:
+            raise ValueError(_TOO_LONG)
 
 
 class EndpointServer:
@@ -60,10 +100,12 @@ class EndpointServer:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 over_sockets(app),
-                http="h11",  # of uvicorn's parsers the one that bounds headers
-                h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+                http=_OneRequest,
                 ws="none",
                 headers=[("connection", "close")],
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,  # nothing here depends on where a client is
                 lifespan="off",
                 log_config=None,
                 log_level="critical",  # what clients send is theirs to read in their answers, not the run's to print
