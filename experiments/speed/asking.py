@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import httpx
 
-from ajet import AjetTuner, Workflow, WorkflowOutput, WorkflowTask
+from ajet import AjetTuner, OpenAIAddress, Workflow, WorkflowOutput, WorkflowTask
 
 NUM_CALLS = 4
 """An episode's, one behind the other."""
@@ -33,8 +33,7 @@ class AsksOpenAI(Workflow):
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         client = tuner.as_raw_openai_sdk_client(agent_name="Ada", target_tag="asker")
-        for message in MESSAGES:
-            await client.chat.completions.create([message])
+        await ask_by_openai(client)
         return WorkflowOutput(reward=workflow_task.repeat % 2)
 
 
@@ -45,10 +44,21 @@ class AsksHttp(Workflow):
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         address = tuner.as_oai_baseurl_apikey(agent_name="Ada", target_tag="asker")
-        headers = {"Authorization": f"Bearer {address.api_key}"}
-        async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False) as client:
-            for message in MESSAGES:
-                body = {"model": address.model, "messages": [message]}
-                answer = await client.post(f"{address.base_url}/chat/completions", headers=headers, json=body)
-                answer.raise_for_status()
+        await ask_by_http(address)
         return WorkflowOutput(reward=workflow_task.repeat % 2)
+
+
+async def ask_by_openai(client: Any) -> None:
+    """What a client of the SDK's asks in one episode."""
+    for message in MESSAGES:
+        await client.chat.completions.create([message])
+
+
+async def ask_by_http(address: OpenAIAddress) -> None:
+    """What a client by HTTP asks in one episode."""
+    headers = {"Authorization": f"Bearer {address.api_key}"}
+    async with httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False) as client:
+        for message in MESSAGES:
+            body = {"model": address.model, "messages": [message]}
+            answer = await client.post(f"{address.base_url}/chat/completions", headers=headers, json=body)
+            answer.raise_for_status()

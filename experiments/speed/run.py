@@ -1,10 +1,10 @@
 """What ajet costs on two CPU cores, as ratios: `make bench`, or
 
-    OMP_NUM_THREADS=1 python -m experiments.speed.run [start] [crowds] [calls] [update] [update-smollm2]
+    OMP_NUM_THREADS=1 python -m experiments.speed.run [PART ...]
 
-In: names of parts, all of them without any. Out: a table on the screen, and `speed.json` with its numbers. Each part's
-sides take turns, and medians are compared, so that what else a machine does meets all of them. `--against` another
-`speed.json` names each ratio that has grown by a fifth; it never fails.
+In: names of parts (`--help` lists them), all of them without any. Out: a table on the screen, and `speed.json` with its
+numbers. Each part's sides take turns, and medians are compared, so that what else a machine does meets all of them.
+`--against` another `speed.json` names each ratio that has grown by a fifth; it never fails.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
@@ -49,15 +49,43 @@ def _update(name: str, *overrides: str, rounds: int = 3) -> dict[str, float]:
 
 
 def calls() -> dict[str, float]:
-    """A call by each interface against raw vLLM."""
+    """A call by each interface against raw vLLM, on the tiny model."""
+    return _calls("hardware.sampling_threads=1", episodes={1: 16, 64: 128}, rounds=5)
+
+
+def calls_smollm2() -> dict[str, float]:
+    """The same on SmolLM2."""
+    more = ("model=smollm2", "rollout.max_tokens=16", "hardware.sampling_threads=1")
+    return _calls(*more, episodes={1: 2, 8: 8}, rounds=3, of=" of SmolLM2")
+
+
+def _calls(*overrides: str, episodes: Mapping[int, int], rounds: int, of: str = "") -> dict[str, float]:
+    """`episodes`: how many there are in a round, by how many are played at once."""
     from experiments.speed.calls import PROGRAMS, call_cost
 
     numbers = {}
     for interface in PROGRAMS:
-        for at_once in (2, 64):
-            cost = call_cost(interface, at_once, "hardware.sampling_threads=1", rounds=5)
-            numbers[f"a call by {interface}, {at_once} at once, ajet / vLLM"] = cost["ajet"] / cost["vLLM"]
+        for at_once, num in episodes.items():
+            cost = call_cost(interface, at_once, *overrides, episodes=num, rounds=rounds)
+            name = f"a call{of} by {interface}, {at_once} at once"
+            shares = {"ajet / vLLM": cost.wall, "ajet / vLLM, processor time": cost.cpu}
+            if cost.without_client is not None:
+                shares["ajet without its client / vLLM, processor time"] = cost.without_client
+            for what, (middle, least, most) in shares.items():
+                numbers[f"{name}, {what}"] = middle
+                print(f"{name}, {what}: {middle:.3f} ({least:.3f} to {most:.3f})", flush=True)
+            numbers[f"{name}, vLLM alone, ms"] = cost.ms_a_call
     return numbers
+
+
+def step() -> dict[str, float]:
+    """A step of `signals` against raw vLLM plus bare forward and backward."""
+    from experiments.speed.step import step_cost
+
+    cost = step_cost("workflow=signals", "hardware.sampling_threads=1", rounds=7)
+    print(f"a step / its limit: {min(cost.ratios):.3f} to {max(cost.ratios):.3f}", flush=True)
+    numbers = {"a step of signals, ajet / limit": median(cost.ratios)}
+    return numbers | {f"a step of signals, {name}, s": seconds for name, seconds in cost.seconds.items()}
 
 
 def crowds() -> dict[str, float]:
@@ -84,6 +112,8 @@ PARTS: dict[str, Callable[[], dict[str, float]]] = {
     "start": start,
     "crowds": crowds,
     "calls": calls,
+    "calls-smollm2": calls_smollm2,
+    "step": step,
     "update": update_werewolves,
     "update-smollm2": update_smollm2,
 }
