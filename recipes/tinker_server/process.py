@@ -44,6 +44,7 @@ class TinkerServer:
         *,
         port: int | None = None,
         key: str | None = None,
+        backend: Mapping[str, int] | None = None,
         session_timeout_s: int = 300,
         timeout_s: float = 240.0,
     ) -> None:
@@ -54,6 +55,7 @@ class TinkerServer:
             folder: where its database, its checkpoints and its log go; one that it had before brings them back.
             port: where it listens on 127.0.0.1; by default one that is free.
             key: the only one that it takes; by default it takes any.
+            backend: what differs from `BACKEND`.
             session_timeout_s: how long it keeps a client's models without a heartbeat of the client.
             timeout_s: for `wait`.
         """
@@ -65,7 +67,14 @@ class TinkerServer:
         self._timeout_s = timeout_s
         command = [
             *(sys.executable, "-P", str(Path(__file__).with_name("skyrl_server.py"))),
-            *("--base-model", str(model), "--backend", "jax", "--backend-config", json.dumps(BACKEND)),
+            *(
+                "--base-model",
+                str(model),
+                "--backend",
+                "jax",
+                "--backend-config",
+                json.dumps({**BACKEND, **(backend or {})}),
+            ),
             *("--checkpoints-base", str(folder / "checkpoints"), "--database-url", f"sqlite:///{folder}/tinker.db"),
             *("--session-timeout-sec", str(session_timeout_s), "--session-cleanup-interval-sec", "5"),
             *("--port", str(self.port)),
