@@ -185,6 +185,13 @@ def test_a_notebooks_class_moves_with_its_run_directory_and_is_run_as_it_was_alo
         require_known_code(load(moved), moved, setting="run", trusted=False, own_opponent=True)
 
 
+def test_a_notebooks_class_that_is_run_where_its_helper_is_not_says_which(tmp_path: Path) -> None:
+    cells = ["import words_of_my_game", f"{PROGRAM}\n    words = words_of_my_game.WORDS"]
+    entry = KeptSource(text=source_from_cells(cells, "Game", frozenset()).text, name="Game").write(tmp_path)
+    with pytest.raises(ConfigError, match=r"written in a notebook and imports words_of_my_game.*PYTHONPATH"):
+        load_object(entry, setting="workflow.entry")
+
+
 @pytest.fixture(scope="module")
 def composed_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
     """A config and its folder, for a hundred texts: composing takes longer than saving and loading."""
