@@ -127,8 +127,8 @@ def _import_file(path: Path) -> ModuleType:
         del sys.modules[name]  # half of a module is none
         if isinstance(error, ModuleNotFoundError) and is_kept(content):
             raise ConfigError(
-                f"{path} was written in a notebook and imports {error.name}, which is not found from here: start in the "
-                "notebook's folder, or name the folder that holds it in PYTHONPATH"
+                f"{path} was written in a notebook and imports {error.name}, which is not found from here: start in "
+                "the notebook's folder, or name the folder that holds it in PYTHONPATH"
             ) from error
         raise
     return module
