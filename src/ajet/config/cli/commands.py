@@ -34,6 +34,11 @@ COMMANDS: Mapping[str, Command] = {
         begin_with="workflow=signals",
         config_name="train",
     ),
+    "tune": Command(
+        about="measure what packs cost and which number of threads is fastest, for a model on this machine",
+        begin_with="workflow=signals",
+        config_name="train",
+    ),
     "rollout": Command(
         about="play a few episodes without training, told as they happen",
         begin_with="workflow=signals num_episodes=2",
