@@ -1,1 +1,1 @@
-"""What a machine does best with a model: what packs cost on it, and how many threads it wants: `python -m ajet.tune`."""
+"""How a machine computes a model best: what packs cost on it, and which number of threads is fastest."""

@@ -22,8 +22,8 @@ Measure on this machine, for a model, what packs cost and how many threads are f
   python -m ajet.train --config-dir my_conf +tuned=laptop workflow=hints
 
 Settings are those of python -m ajet.train. Nothing is trained. What was found is printed; `to` names a YAML file, in a
-folder `tuned`, that later runs take with --config-dir and +tuned=<its name>. No run looks for it unasked, and what a run
-used stands in its config.yaml. Measure on a machine that does what it will do beside the run.
+folder `tuned`, that later runs take with --config-dir and +tuned=<its name>. No run looks for it unasked, and what a
+run used stands in its config.yaml. Measure while the machine does what it will do beside the run.
 """
 
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         to = named[-1] if named else None
         if to is not None and (to.suffix != ".yaml" or to.parent.name != FOLDER):
             raise ConfigError(
-                f"to={to} must be a .yaml file in a folder `{FOLDER}`, e.g. to=my_conf/{FOLDER}/{to.stem or 'laptop'}.yaml"
+                f"to={to} must be a .yaml file in a folder {FOLDER}, e.g. to=my_conf/{FOLDER}/laptop.yaml"
             )
         config = compose(command.overrides, run_dir=".", config_dir=command.flags.config_dir)
         tune(config, to)

@@ -1,6 +1,7 @@
 """Times on this machine: passes over packs of growing size, and how they go with the number of threads.
 
-In: a policy on its device. Out: seconds. Two things that are compared are measured in turns, and a time is a median.
+In: a policy on its device. Out: seconds. What is compared is measured in turns. A pass costs the least that it took,
+when nothing else disturbed it; numbers of threads are told by the median, for what else runs is what slows them down.
 Weights stay as they are: no step is taken.
 """
 
@@ -39,7 +40,7 @@ def measured_passes(
         packs = [row_pack(size, vocabulary)]
         if policy.why_chains_only is None:
             packs.append(tree_pack(size, vocabulary))
-        seconds = in_turns({pack.is_chain: one_pass(policy, pack) for pack in packs}, device)
+        seconds = in_turns({pack.is_chain: one_pass(policy, pack) for pack in packs}, min, device)
         for pack in packs:
             taken = seconds[pack.is_chain]
             found.append(Pass(num_tokens=len(pack.token_ids), is_chain=pack.is_chain, seconds=taken))
@@ -53,7 +54,8 @@ def measured_passes(
 
 def threads_of_updates(policy: TrainablePolicy, numbers: list[int], *, vocabulary: int) -> dict[int, float]:
     """Seconds of a pass by the number of threads."""
-    return in_turns({num: with_threads(num, one_pass(policy, row_pack(TOKENS_AT_ONCE, vocabulary))) for num in numbers})
+    run = one_pass(policy, row_pack(TOKENS_AT_ONCE, vocabulary))
+    return in_turns({num: with_threads(num, run) for num in numbers}, median)
 
 
 def threads_of_sampling(model: Any, numbers: list[int], *, vocabulary: int) -> dict[int, float]:
@@ -66,7 +68,7 @@ def threads_of_sampling(model: Any, numbers: list[int], *, vocabulary: int) -> d
         for _ in range(SAMPLING_STEPS):
             model(input_ids=ids, use_cache=False)
 
-    taken = in_turns({num: with_threads(num, steps) for num in numbers})
+    taken = in_turns({num: with_threads(num, steps) for num in numbers}, median)
     return {num: seconds / SAMPLING_STEPS for num, seconds in taken.items()}
 
 
@@ -81,18 +83,20 @@ def one_pass(policy: TrainablePolicy, pack: Pack) -> Callable[[], None]:
 
 
 def in_turns(
-    runs: Mapping[Key, Callable[[], None]], device: torch.device | None = None, *, rounds: int = ROUNDS
+    runs: Mapping[Key, Callable[[], None]],
+    one_of: Callable[[list[float]], float],
+    device: torch.device | None = None,
 ) -> dict[Key, float]:
-    """Median seconds of each, one after the other in every round, behind a round that does not count."""
+    """Seconds of each, one after the other in every round, behind a round that does not count; `one_of` its times."""
     taken: dict[Key, list[float]] = {key: [] for key in runs}
-    for _ in range(rounds + 1):
+    for _ in range(ROUNDS + 1):
         for key, run in runs.items():
             begun = time.perf_counter()
             run()
             if device is not None and device.type == "cuda":
                 torch.cuda.synchronize(device)
             taken[key].append(time.perf_counter() - begun)
-    return {key: median(seconds[1:]) for key, seconds in taken.items()}
+    return {key: one_of(seconds[1:]) for key, seconds in taken.items()}
 
 
 def with_threads(num: int, run: Callable[[], None]) -> Callable[[], None]:
