@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.factories import make_sample
 from tests.sentences import names
 
+from ajet.assemble.threads import seconds_of_products, threads_warning, warning_of
 from ajet.config.compose import compose
-from ajet.config.hardware import PackCosts
+from ajet.config.hardware import HardwareConfig, PackCosts
 from ajet.errors import ConfigError
 from ajet.train.packing import build_packs, cost_of
 from ajet.tune.__main__ import main
@@ -108,6 +110,16 @@ def test_what_cannot_be_measured_or_written_is_said(
 ) -> None:
     assert main(arguments) == 2
     assert names(capsys.readouterr().err, sentence)
+
+
+def test_threads_that_slow_a_run_down_are_told_and_left_as_they_are() -> None:
+    before = torch.get_num_threads()
+    one, two = seconds_of_products(1, 2)
+    assert one > 0 and two > 0 and torch.get_num_threads() == before
+    assert threads_warning(HardwareConfig(sampling_threads=1, training_threads=1)) is None
+    assert threads_warning(HardwareConfig(device="cuda", sampling_threads=8)) is None
+    assert warning_of(2, 1.2) is None
+    assert names(str(warning_of(2, 9.0)), "2 threads ... 9.0 times slower ... hardware.sampling_threads=1")
 
 
 @pytest.mark.slow

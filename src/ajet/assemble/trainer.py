@@ -12,6 +12,7 @@ from ajet.assemble.components import make_engine, make_logger, make_own_logger, 
 from ajet.assemble.players import make_episode_parts, make_renderer, make_scheduler
 from ajet.assemble.policies import make_learner
 from ajet.assemble.preflight import check_training, find_model
+from ajet.assemble.threads import threads_warning
 from ajet.config.adapters import engine_adapters, engine_keeps_start, why_merged
 from ajet.config.root import Config
 from ajet.data.source import TaskSource
@@ -63,6 +64,8 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
     with ExitStack() as opened:
         own_logger = _own_logger(config, checkpoint, opened) if ranks.is_first else None
         display.say("loading the model and the engine")
+        if ranks.is_first and (slow := threads_warning(config.hardware)) is not None:
+            display.say(slow)
         adapters = engine_adapters(config)
         if (reason := why_merged(config)) is not None:
             display.say(f"adapters are merged into the engine's weights: {reason}")

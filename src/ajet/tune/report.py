@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ajet.assemble.policies import make_policy
+from ajet.assemble.policies import make_accelerator, make_policy
 from ajet.assemble.preflight import find_model
-from ajet.assemble.trainer import make_accelerator
 from ajet.config.hardware import PackCosts
 from ajet.config.root import Config
 from ajet.train.algorithms.rule import learning_rule
