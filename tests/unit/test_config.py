@@ -413,3 +413,8 @@ def test_a_run_directory_stays_where_it_is_when_a_workflow_changes_the_directory
 def test_a_presets_adapters_are_switched_off_by_their_rank(tmp_path: Path) -> None:
     config = compose(["workflow=signals", "model=qwen3_4b", "model.lora.rank=0"], run_dir=tmp_path)
     assert (config.model.lora.rank, config.model.lora.alpha, config.model.lora.targets) == (0, None, None)
+
+
+def test_of_a_presets_adapters_a_server_is_told_the_rank_alone(tmp_path: Path) -> None:
+    config = compose(["workflow=signals", "model=qwen3_4b", "hardware=tinker"], run_dir=tmp_path)
+    assert (config.model.lora.rank, config.model.lora.alpha, config.model.lora.targets) == (32, None, None)

@@ -370,6 +370,11 @@ def test_the_command_prints_parts_and_whether_they_fit(capsys: pytest.CaptureFix
     assert names(said, "algorithm.max_pack_tokens ... model.max_context")
 
 
+def test_what_a_server_computes_is_not_planned_for_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["workflow=signals", "hardware=tinker"]) == 0
+    assert names(capsys.readouterr().out, "nothing to plan ... engine=tinker ... server")
+
+
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [

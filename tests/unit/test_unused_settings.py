@@ -63,6 +63,15 @@ def test_settings_of_sweeps_places_and_threads_are_refused_where_they_do_nothing
     assert said("hardware.sampling_threads=1") == ""
 
 
+def test_what_this_machine_computes_with_is_refused_where_a_server_computes() -> None:
+    here = ["hardware.training_threads=1", "hardware.compile=true", "hardware.mixed_precision=bf16"]
+    for setting in (*here, "hardware.sampling_threads=1", "hardware.device=cpu"):
+        assert names(said("hardware=tinker", setting), f"{setting} ... no effect ... engine=tinker ... server")
+        assert said(setting) == ""
+    read = ["tinker.timeout_s=5", "hardware.costs.pair=1", "algorithm.max_pack_tokens=512", "algorithm.max_grad_norm=2"]
+    assert said("hardware=tinker", *read) == ""
+
+
 def test_the_command_line_says_so_before_anything_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,7 +22,7 @@ from ajet.config.fields import BUILTIN_PREFIX, CODE, MAY_CHANGE, PLACE, marked, 
 from ajet.config.hydra_private import TURN, own_hydra
 from ajet.config.known_code import require_known_code
 from ajet.config.logger import own_logger
-from ajet.config.model import resolve_model_path, without_adapters
+from ajet.config.model import resolve_model_path, settle_adapters
 from ajet.config.options import GROUPS, choosing, options, parsed
 from ajet.config.renamed import understand_old_loss, with_new_keys
 from ajet.config.root import Config, EvaluateConfig, PlayConfig
@@ -117,7 +117,7 @@ def load_training(tree: DictConfig, overrides: Sequence[str]) -> Config:
     config.workflow = ask_class(config.workflow)
     understand_old_loss(config.algorithm)
     if resume is None:
-        without_adapters(config.model.lora, overrides)
+        settle_adapters(config.model.lora, overrides, server_trains=config.engine.trains)
         careful_with_unknown(config, overrides)
     if config.rollout.max_steps_off_policy:
         correct_staleness(config.algorithm)

@@ -54,10 +54,11 @@ class ModelConfig:
     """Most tokens of prompt and completion together."""
 
 
-def without_adapters(lora: LoraConfig, overrides: Sequence[str]) -> None:
-    """Drop what a preset says about its adapters where the command line wants none: `model.lora.rank=0`."""
+def settle_adapters(lora: LoraConfig, overrides: Sequence[str], *, server_trains: bool) -> None:
+    """Drop what a preset says about its adapters where the command line wants none, `model.lora.rank=0`, or where a
+    server makes them as it likes; what the command line says stays, and is checked."""
     named = {override.lstrip("+").partition("=")[0] for override in overrides}
-    if lora.rank or "model.lora.rank" not in named:
+    if not server_trains and (lora.rank or "model.lora.rank" not in named):
         return
     if "model.lora.alpha" not in named:
         lora.alpha = None

@@ -9,9 +9,10 @@ refused beside the group, and what only play can show (a judge that is never ask
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ajet.config.fields import TRAINING_ONLY, marked_keys
+from ajet.config.hardware import HardwareConfig
 from ajet.config.options import parsed
 from ajet.config.root import Config
 
@@ -49,6 +50,12 @@ def _nothing_is_sampled(config: Config, named: Mapping[str, str]) -> str | None:
     return "engine=scripted computes nothing: drop it" if config.engine.name == "scripted" else None
 
 
+def _is_trained_elsewhere(config: Config, named: Mapping[str, str]) -> str | None:
+    if not config.engine.trains:
+        return None
+    return f"engine={config.engine.name} computes nothing on this machine, its server samples and trains: drop it"
+
+
 def _is_alone(config: Config, named: Mapping[str, str]) -> str | None:
     return "this is a single run: add -m for a sweep, or drop it"
 
@@ -57,6 +64,11 @@ _RULES = (
     _UnusedSetting(keys=("opponent",), why=lambda config, named: why_no_opponent(config)),
     _UnusedSetting(keys=("paths.output_root",), why=_directory_is_named),
     _UnusedSetting(keys=("hardware.sampling_threads",), why=_nothing_is_sampled),
+    _UnusedSetting(
+        # Costs are read: rows that begin alike are joined by them here, too.
+        keys=tuple(f"hardware.{setting.name}" for setting in fields(HardwareConfig) if setting.name != "costs"),
+        why=_is_trained_elsewhere,
+    ),
 )
 _SINGLE_RUN_RULE = _UnusedSetting(
     keys=("sweep.batch_size", "launcher", "hydra.launcher", "hydra.sweeper", "hydra.sweep"), why=_is_alone

@@ -68,6 +68,9 @@ def show(config: Config, from_run: Path | None) -> str | None:
         ConfigError: the model is not on this machine.
         RunDirectoryError: `from_run` is not a run that was measured.
     """
+    if config.engine.trains:
+        print(f"nothing to plan: engine={config.engine.name} samples and trains on its server, not on this machine")
+        return None
     # Load torch and transformers.
     from rich.console import Console
 
