@@ -105,7 +105,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["workflow=signals", "--cfg", "everything"], "'everything'"),
         (["workflow=signals", "--config-name", "mine"], "--config-dir"),
         (["workflow=signals", "--experimental-rerun", "config.pickle"], "--experimental-rerun ... resume="),
-        (["workflow=signals", "engine=null"], "engine=null ... scripted, transformers"),
+        (["workflow=signals", "engine=null"], "engine=null ... scripted, tinker, transformers"),
         (["workflow=custom", "workflow.entry=nowhere.py->Game"], "workflow.entry=nowhere.py->Game ... nowhere.py"),
         (["resume=nowhere"], "nowhere ... run directory"),
         (
