@@ -33,7 +33,7 @@ def fitted(passes: Sequence[Pass]) -> PackCosts:
     what a token takes.
 
     Raises:
-        ConfigError: the packs were too small for a token to take any time.
+        ConfigError: the packs were too small for a token to take any time, or something disturbed the machine.
     """
     of = np.array([one.num_tokens for one in passes], float)
     plain = np.array([one.is_chain for one in passes])
@@ -42,8 +42,8 @@ def fitted(passes: Sequence[Pass]) -> PackCosts:
     (start, token, pair, plain_pair), _ = nnls(parts / seconds[:, None], np.ones_like(of))
     if token <= 0:
         raise ConfigError(
-            "larger packs took no longer than small ones, so nothing can be told of what a token takes: raise "
-            "algorithm.max_pack_tokens"
+            "passes did not take longer by their tokens, so nothing can be told of what a token takes: raise "
+            "algorithm.max_pack_tokens, or measure while the machine does less"
         )
     default = PackCosts()
     if plain.all():
