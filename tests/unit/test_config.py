@@ -10,10 +10,11 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 from hydra.errors import HydraException
+from omegaconf import open_dict
 from omegaconf.errors import OmegaConfBaseException
 from tests.sentences import names
 
-from ajet.config.compose import compose
+from ajet.config.compose import compose, compose_tree, load_play
 from ajet.config.explain import explain, suggest_key
 from ajet.config.fields import Rule
 from ajet.config.model import resolve_model_path
@@ -418,3 +419,13 @@ def test_a_presets_adapters_are_switched_off_by_their_rank(tmp_path: Path) -> No
 def test_of_a_presets_adapters_a_server_is_told_the_rank_alone(tmp_path: Path) -> None:
     config = compose(["workflow=signals", "model=qwen3_4b", "hardware=tinker"], run_dir=tmp_path)
     assert (config.model.lora.rank, config.model.lora.alpha, config.model.lora.targets) == (32, None, None)
+
+
+@pytest.mark.parametrize("chosen", [["model.lora.rank=0"], ["hardware=tinker"]])
+def test_a_presets_adapters_give_way_in_play_as_in_training(chosen: list[str]) -> None:
+    overrides = ["workflow=signals", "model=qwen3_4b", *chosen]
+    tree = compose_tree(overrides, config_name="play")
+    with open_dict(tree):
+        del tree["hydra"]
+    tree.run_dir = "outputs/here"
+    assert load_play(tree, overrides).model.lora.alpha is None

@@ -103,6 +103,8 @@ def test_what_was_measured_is_taken_by_name_and_stands_in_the_configuration(tmp_
         (["to=conf/hardware/laptop.yaml"], "to=conf/hardware/laptop.yaml ... folder tuned"),
         (["--cfg", "job"], "--cfg ... --config-dir"),
         (["workflow=signals", "hardware=gpu_1"], "hardware.device=cuda ... hardware=cpu"),
+        (["workflow=signals", "hardware=tinker"], "nothing to measure ... engine=tinker"),
+        (["workflow=signals", "hardware=gpu_1", "to=/proc/tuned/x.yaml"], "/proc/tuned ... cannot be written"),
     ],
 )
 def test_what_cannot_be_measured_or_written_is_said(

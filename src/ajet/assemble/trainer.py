@@ -64,7 +64,8 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
     with ExitStack() as opened:
         own_logger = _own_logger(config, checkpoint, opened) if ranks.is_first else None
         display.say("loading the model and the engine")
-        if ranks.is_first and (slow := threads_warning(config.hardware)) is not None:
+        computes_here = not config.engine.trains
+        if ranks.is_first and computes_here and (slow := threads_warning(config.hardware)) is not None:
             display.say(slow)
         adapters = engine_adapters(config)
         if (reason := why_merged(config)) is not None:

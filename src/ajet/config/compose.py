@@ -173,13 +173,14 @@ def _resolved(tree: DictConfig, key: str) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def load_play(tree: DictConfig) -> PlayConfig:
-    """The validated configuration of episodes to look at; errors as `load_training`."""
+def load_play(tree: DictConfig, overrides: Sequence[str]) -> PlayConfig:
+    """The validated configuration of episodes to look at; arguments and errors as `load_training`."""
     config = to_config(tree, PlayConfig)
     if config.resume is not None:
         raise ConfigError("resume continues training: python -m ajet.train resume=...")
     config.workflow = ask_class(config.workflow)
     understand_old_loss(config.algorithm)
+    settle_adapters(config.model.lora, overrides, server_trains=config.engine.trains)
     validate(config)
     _anchor_paths(config)
     return config

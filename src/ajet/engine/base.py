@@ -155,7 +155,7 @@ class SamplingRequest:
 
 
 class Engine(Protocol):
-    """A model that samples. Engines run on the caller's event loop, so that scheduling is reproducible."""
+    """A model that samples. One in this process runs on the caller's event loop, so that scheduling is reproducible."""
 
     max_context: int
     """Most tokens of prompt and completion together."""
@@ -177,7 +177,7 @@ class Engine(Protocol):
         """Put new weights in place, by Hugging Face parameter name, and forget cached prefixes. An engine that was
         built for adapters takes these alone, by peft's names.
 
-        Must not be called while requests are running.
+        Must not be called while requests are running, unless the engine samples meanwhile (`EngineConfig`).
         """
         ...
 

@@ -35,7 +35,7 @@ class TinkerConfig:
     """The longest wait for any one answer; then the run ends, its state being what was saved."""
     normalization: str = one_of("measured", "measured", "token_sum", "sequence_mean")
     """How the server adds up the losses of tokens: `token_sum`, or `sequence_mean`, a mean over sequences of means over
-    positions. `measured` takes two steps of a model that is dropped again, before the first step."""
+    positions. `measured` takes a few steps of a model that is dropped again, before the first step."""
     max_logprob_gap: float | None = ruled(None, above=0)
     """Before the first step: how far, in the mean over tokens, the server's log-probabilities in training may be from
     those that it sampled with. Null: 1e-4 with `model.dtype=float32`, 1e-3 with bfloat16."""

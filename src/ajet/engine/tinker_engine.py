@@ -37,17 +37,19 @@ class TinkerEngine:
             EngineError: the server does not answer, does not take the key, or does not have the model.
         """
         self.max_context = max_context
-        self.policy_version = 0
         self.service = TinkerService(config.service, model_path)
         self._max_concurrency = config.max_concurrency
         self._slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
             weakref.WeakKeyDictionary()
         )
         try:
-            self._starting = self._sampler = self.service.base_sampler()
+            self._starting = self.service.base_sampler()
         except EngineError:
             self.service.close()
             raise
+        self.policy_version = 0
+        self._current = (self._starting, 0)
+        """What is sampled from, and its version: one value, for another thread may change it at any moment."""
 
     async def generate(self, request: SamplingRequest) -> Completion:
         """As `Engine.generate`."""
@@ -55,9 +57,7 @@ class TinkerEngine:
             raise EngineError(f"a Tinker server samples at temperature 1, not {request.temperature:g}")
         max_tokens = request.budget(self.max_context)
         async with self._slot():
-            sampler, version = self._sampler, self.policy_version
-            if request.by_starting_model:
-                sampler, version = self._starting, 0
+            sampler, version = (self._starting, 0) if request.by_starting_model else self._current
             try:
                 future = sampler.sample(
                     prompt=types.ModelInput.from_ints(list(request.prompt_ids)),
@@ -72,6 +72,8 @@ class TinkerEngine:
                 answer = await asyncio.wait_for(future, self.service.settings.timeout_s)
             except Exception as error:  # the boundary to a network and a server, whose errors are of many kinds
                 raise self.service.failure(error, "sampling") from error
+        if not answer.sequences:
+            raise EngineError(f"the Tinker server at {self.service.url} answered without a reply")
         return _completion(answer.sequences[0], request, version)
 
     def _slot(self) -> asyncio.Semaphore:
@@ -85,7 +87,8 @@ class TinkerEngine:
             sampler: a client of the server's (`TinkerService.sampler`).
             policy_version: what completions are to say.
         """
-        self._sampler, self.policy_version = sampler, policy_version
+        self._current = (sampler, policy_version)
+        self.policy_version = policy_version
 
     def sample_from_start(self) -> None:
         """Sample from the base model from now on."""

@@ -24,7 +24,7 @@ def load(tree: DictConfig, overrides: Sequence[str]) -> PlayConfig:
     Raises:
         ConfigError: a setting cannot work.
     """
-    config = load_play(tree)
+    config = load_play(tree, overrides)
     # Loads pydantic and the workflow, which `--help` does without.
     from ajet.workflows.parameters import check_parameters
 

@@ -205,11 +205,10 @@ class Trainer:
                         batch.tags,
                         num_steps_done=self.state.num_steps_done,
                     )
-            except (
-                AlgorithmError,
-                EngineError,
-                RankError,
-            ) as error:  # after an earlier minibatch's step, maybe: these weights are of no step
+            # After an earlier minibatch's step, maybe: these weights are of no step.
+            except EngineError as error:  # of a server that trains
+                raise TrainingError(f"{error}; {self.state.as_saved()}") from error
+            except (AlgorithmError, RankError) as error:
                 raise TrainingError(f"{error}; {self.state.last_sound_state()}") from error
             if not self.learner.is_finite():
                 raise TrainingError(

@@ -26,6 +26,12 @@ Trained with ajet: the language model behind {roles} of the multi-agent program
 - run: `{run_dir}` (seed {seed}); its `config.yaml` has every setting, its `metrics.jsonl` the curves
 - whether it is better than the starting model: `python -m ajet.evaluate run={run_dir}`
 
+{use}It was trained on what it sampled at temperature {temperature:g}, with at most {max_context} tokens of prompt and
+reply.
+"""
+
+
+_USE = """\
 ## Use
 
 An OpenAI-compatible server:
@@ -45,7 +51,18 @@ reply = model.generate(**prompt, max_new_tokens=64, do_sample=True, temperature=
 print(tokenizer.decode(reply[0, prompt["input_ids"].shape[1] :]))
 ```
 
-It was trained on what it sampled at temperature {temperature:g}, with at most {max_context} tokens of prompt and reply.
+"""
+_USE_OF_ADAPTER = """\
+## Use
+
+The adapter, in PEFT's format, is in `adapter`; what it is put on is `{base}`. With `peft`:
+
+```python
+from peft import AutoPeftModelForCausalLM
+
+model = AutoPeftModelForCausalLM.from_pretrained("{path}/adapter")
+```
+
 """
 
 
@@ -53,7 +70,16 @@ def model_card(config: Config, folder: Path) -> str:
     """The card of the model that will lie in `checkpoints/step_<n>/model`, its folder."""
     base = config.model.path
     is_hub_id = not base.startswith(("/", "builtin:"))
+    # A server's model is put together with its adapter only where its weights lie here.
+    is_adapter = config.engine.trains and is_hub_id
+    name = f"{Path(config.run_dir).name}-{folder.parent.name}"
+    path, quoted = folder.resolve(), quote(str(folder.resolve()))
+    use = (_USE_OF_ADAPTER if is_adapter else _USE).format(
+        base=base, path=path, quoted=quoted, name=name, temperature=config.rollout.temperature
+    )
+    merged = "" if is_adapter else " merged in"
     return _CARD.format(
+        use=use,
         base_line=f"base_model: {base}\n" if is_hub_id else "",
         base=base,
         num_steps=folder.parent.name.removeprefix("step_"),
@@ -62,14 +88,11 @@ def model_card(config: Config, folder: Path) -> str:
         loss=config.algorithm.loss,
         aggregation=config.algorithm.aggregation,
         advantage=config.algorithm.advantage,
-        adapters=f", adapters of rank {config.model.lora.rank} merged in" if config.model.lora.rank else "",
+        adapters=f", adapters of rank {config.model.lora.rank}{merged}" if config.model.lora.rank else "",
         num_tasks=config.rollout.num_tasks,
         group_size=config.rollout.group_size,
         run_dir=config.run_dir,
         seed=config.seed,
-        path=folder.resolve(),
-        quoted=quote(str(folder.resolve())),
-        name=f"{Path(config.run_dir).name}-{folder.parent.name}",
         temperature=config.rollout.temperature,
         max_context=config.model.max_context,
     )

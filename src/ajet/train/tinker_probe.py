@@ -1,4 +1,4 @@
-"""How a Tinker server adds up token losses, found out by two steps whose direction depends on nothing else.
+"""How a Tinker server adds up token losses, found out by steps whose direction depends on nothing else.
 
 A token is pushed up in a short row and, one and a half times as hard, down in a row three times as long. Where losses
 of tokens are summed, down wins; where each row is a mean over its positions, up does. The second step is the first with
@@ -18,6 +18,7 @@ from ajet.engine.tinker_service import TinkerService
 from ajet.errors import EngineError
 from ajet.train.tinker_rows import SEQUENCE_MEAN, TOKEN_SUM, datum
 
+PROBING = "a probe of how it adds up"
 SHORT, LONG = 8, 24
 """Positions of the two rows."""
 PUSH = 1.5
@@ -31,7 +32,7 @@ def measured_normalization(service: TinkerService, *, rank: int, vocab_size: int
     """`token_sum` or `sequence_mean`.
 
     Args:
-        service: the connection; an adapter of its own is made, and left to the server to drop.
+        service: the connection; an adapter of its own is made, and dropped.
         rank: of that adapter.
         vocab_size: of the model, for ids that it has.
 
@@ -41,11 +42,13 @@ def measured_normalization(service: TinkerService, *, rank: int, vocab_size: int
     client = service.trainer(rank=rank, seed=0)
     ids = np.arange(LONG + 1, dtype=np.int64) % min(vocab_size - 1, 7) + 1
     moves = (0.0, 0.0)
-    for rate in RATES:
-        moves = _moved(service, client, ids, 1.0, rate), _moved(service, client, ids, -1.0, rate)
-        if min(map(abs, moves)) >= LEAST:
-            break
-    service.forget(client)
+    try:
+        for rate in RATES:
+            moves = _moved(service, client, ids, 1.0, rate), _moved(service, client, ids, -1.0, rate)
+            if min(map(abs, moves)) >= LEAST:
+                break
+    finally:
+        service.forget(client)
     up_then_down = moves[0] >= LEAST and moves[1] <= -LEAST
     down_then_up = moves[0] <= -LEAST and moves[1] >= LEAST
     if up_then_down or down_then_up:
@@ -63,18 +66,21 @@ def _moved(service: TinkerService, client: Any, ids: NDArray[np.int64], sign: fl
     rows = [_row(ids[: SHORT + 1], sign, before), _row(ids, -PUSH * sign, before)]
     # Without momentum: the steps are to know nothing of each other.
     adam = types.AdamParams(learning_rate=rate, beta1=0.0, beta2=0.0, eps=1e-12)
-    learned = client.forward_backward(rows, "importance_sampling")
-    stepped = client.optim_step(adam)
-    service.wait(lambda: learned, "a probe of how it adds up")
-    service.wait(lambda: stepped, "a probe of how it adds up")
+    learned = service.called(lambda: client.forward_backward(rows, "importance_sampling"), PROBING)
+    stepped = service.called(lambda: client.optim_step(adam), PROBING)
+    service.wait(lambda: learned, PROBING)
+    service.wait(lambda: stepped, PROBING)
     return _logp(service, client, ids) - before
 
 
 def _logp(service: TinkerService, client: Any, ids: NDArray[np.int64]) -> float:
     """Of the pushed token, the last of the short row."""
     row = datum(ids[:SHORT], ids[1 : SHORT + 1], weights=np.zeros(SHORT, np.float32))
-    answer = service.wait(lambda: client.forward([row], "cross_entropy"), "a probe of how it adds up")
-    return float(answer.loss_fn_outputs[0]["logprobs"].data[SHORT - 1])
+    answer = service.wait(lambda: client.forward([row], "cross_entropy"), PROBING)
+    try:
+        return float(answer.loss_fn_outputs[0]["logprobs"].data[SHORT - 1])
+    except (AttributeError, IndexError, KeyError) as error:
+        raise EngineError(f"the Tinker server at {service.url} answered without log-probabilities") from error
 
 
 def _row(ids: NDArray[np.int64], advantage: float, logp: float) -> types.Datum:

@@ -11,6 +11,7 @@ from ajet.config.compose import compose
 from ajet.config.hardware import prepare_process
 from ajet.config.root import Config
 from ajet.errors import AjetError, ConfigError
+from ajet.tracking.files.writing import write_text, writing
 
 TO, FOLDER = "to=", "tuned"
 TAKEN = ("--config-dir", "-cd")
@@ -59,14 +60,20 @@ def tune(config: Config, to: Path | None) -> None:
     Raises:
         ConfigError: the model or the device is not here.
     """
+    if config.engine.trains:
+        raise ConfigError(f"nothing to measure: engine={config.engine.name} trains on its server, not on this machine")
+    if to is not None:
+        # Before minutes of measuring that could then not be kept.
+        with writing(to):
+            to.parent.mkdir(parents=True, exist_ok=True)
+            to.touch()
     # Loads torch and transformers.
     from ajet.tune.report import measure
 
     found = measure(config, print)
     print(found.words())
     if to is not None:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        to.write_text(found.yaml(), encoding="utf-8")
+        write_text(to, found.yaml())
         print(f"\nwritten: {to}; python -m ajet.train --config-dir {to.parent.parent} +{FOLDER}={to.stem} ...")
 
 

@@ -58,7 +58,8 @@ RUN_FILES: tuple[RunFile, ...] = (
     RunFile(
         path="checkpoints/step_<n>/model/<any>",
         meaning="The model after that many steps in Hugging Face format, adapters merged in; loads in transformers and "
-        "vLLM. Its `README.md` says how to serve it.",
+        "vLLM. Of a run on a server (`hardware=tinker`) the adapter alone, in `adapter`, unless the starting model is "
+        "a directory here. Its `README.md` says how to use it.",
     ),
     RunFile(
         path="checkpoints/step_<n>/trainer.pt",
