@@ -1,6 +1,7 @@
 """One of vLLM's servers as the engine knows it: where it is, whose it is, and how its weights change.
 
-In: a file of weights. Out: a server that samples from them, and says their version with each completion.
+In: a file of weights, or a folder of adapters. Out: a server that samples from them, and says with each completion
+which weights these were.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ajet.records import Completion, FinishReason
 
 GENERATE = "/inference/v1/generate"
 """Ids in, ids out."""
+UNLOAD_ADAPTER = "/v1/unload_lora_adapter"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -104,8 +106,34 @@ class Server:
                 "it of the version of vLLM that this process has? docs/engines.md says how it must be started"
             ) from error
 
-    def restart(self, error: httpx.TransportError, weights: Path | None, version: int) -> None:
-        """Start it again, once, with the weights that it had; no other thread may change them meanwhile.
+    def drop_adapters(self) -> None:
+        """Remove the adapters of another run, and see that it takes new ones.
+
+        Raises:
+            EngineError: it does not.
+        """
+        probe = {"lora_name": "no-such-adapter"}
+        response = httpx.post(f"{self.url}{UNLOAD_ADAPTER}", json=probe, timeout=None, trust_env=False)
+        if "cannot be found" not in response.text:
+            raise EngineError(
+                f"vLLM's server at {self.url} takes no adapters ({said(response)}): start it with --enable-lora and "
+                "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, as docs/engines.md says, or set engine.lora=merged"
+            )
+        self._keep_adapters(None)
+
+    def put_adapter(self, name: str, folder: Path, *, keep: str | None) -> None:
+        """Load an adapter beside the checkpoint's weights; of those that are there one may be kept."""
+        self._keep_adapters(keep)
+        self._ask("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
+
+    def _keep_adapters(self, keep: str | None) -> None:
+        for card in self._ask("/v1/models", method="GET").json()["data"]:
+            if card.get("parent") is not None and card["id"] != keep:
+                self._ask(UNLOAD_ADAPTER, {"lora_name": card["id"]})
+        self._ask("/collective_rpc", {"method": "keep_newest_adapters", "args": [0 if keep is None else 1]})
+
+    def restart(self, error: httpx.TransportError, put_policy: Callable[[], None]) -> None:
+        """Start it again, once, and let it have the policy that it had, which no other thread may change meanwhile.
 
         Raises:
             EngineError: it is not ours, it has died before, or it does not start.
@@ -123,9 +151,8 @@ class Server:
         self.process = self.starter()
         self.url = self.process.url
         self.process.wait()
-        if weights is not None:
-            self.put_weights(weights)
-        self.put_version(version)
+        self.put_version(0)
+        put_policy()
 
     def close(self) -> None:
         """End it if it is ours."""

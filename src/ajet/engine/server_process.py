@@ -36,6 +36,8 @@ def command_line(settings: Mapping[str, Any]) -> list[str]:
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
+        elif isinstance(value, list):
+            words += [f"--{option}", *map(str, value)]
         elif value is not None:
             words += [f"--{option}", str(value)]
     return words

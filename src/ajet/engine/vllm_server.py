@@ -40,10 +40,6 @@ class VllmServerConfig(VllmBaseConfig):
     """For a server to load the model and answer."""
 
     @override
-    def why_merged(self, adapters: Adapters) -> str | None:
-        return "servers have no adapters yet"
-
-    @override
     def build(
         self,
         *,
@@ -57,7 +53,13 @@ class VllmServerConfig(VllmBaseConfig):
         from ajet.engine.vllm_server_engine import VllmServerEngine
 
         return VllmServerEngine(
-            self, model_path, max_context=max_context, dtype=dtype, device=device, num_threads=num_threads
+            self,
+            model_path,
+            max_context=max_context,
+            dtype=dtype,
+            device=device,
+            num_threads=num_threads,
+            adapters=adapters,
         )
 
     @override

@@ -1,8 +1,9 @@
 """vLLM's own servers, on this machine or others: the engine that samples while something else computes.
 
 In: sampling requests. Out: completions, with the log-probabilities and the weights' version that vLLM says. Ids go in
-and come out by HTTP; no tokenizer is loaded on either side. New weights go by a file that both sides see. A request
-that runs while weights change goes on with the new ones, its cache computed again. One event loop or many may wait.
+and come out by HTTP; no tokenizer is loaded on either side. New weights go by a file that both sides see
+(`ajet.engine.handover`). A request that runs while whole weights change goes on with the new ones, its cache computed
+again. One event loop or many may wait.
 Left out: vLLM in this process (`ajet.engine.vllm`), and processes (`ajet.engine.server_process`).
 """
 
@@ -12,9 +13,11 @@ import asyncio
 import shutil
 import tempfile
 import threading
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +25,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from ajet.config.hardware import rank_and_size
-from ajet.engine.base import SamplingRequest, checked_weights
+from ajet.engine.base import Adapters, SamplingRequest
+from ajet.engine.handover import AdaptersBeside, Handover, Policy, WholeWeights, handover_folder
 from ajet.engine.server import GENERATE, Server, completion_of, said
 from ajet.engine.server_gpus import gpus_of_servers
-from ajet.engine.server_process import ServerProcess, answers, memory_folder
+from ajet.engine.server_process import ServerProcess, answers
 from ajet.engine.vllm_server import VllmServerConfig
 from ajet.engine.vllm_settings import PROCESS_DEFAULTS, engine_settings, parameters_of, sampling_settings
-from ajet.errors import ConfigError, EngineError
+from ajet.errors import EngineError
 from ajet.records import Completion
 
 if TYPE_CHECKING:
@@ -41,9 +45,11 @@ SERVER_SETTINGS = {
     "disable_uvicorn_access_log": True,
 }
 SERVER_ENVIRONMENT = {
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
     "VLLM_SERVER_DEV_MODE": "1",  # the interface that weights are changed by
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several servers would be bound to the same cores
 }
+POLL_S = 0.05
 MOST_REPEATS = 3
 """Of a request whose connection broke though the server lives."""
 
@@ -58,6 +64,7 @@ class VllmServerEngine:
         dtype: of weights, activations and KV cache.
         device: `cpu` or `cuda`.
         num_threads: torch threads of a server that is started; None for vLLM's own choice.
+        adapters: what updates bring; None for whole weights.
 
     Raises:
         ConfigError: there is no such `weights_dir`, or not as many GPUs.
@@ -73,6 +80,7 @@ class VllmServerEngine:
         dtype: str = "float32",
         device: str = "cpu",
         num_threads: int | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         from transformers import AutoConfig
 
@@ -83,15 +91,27 @@ class VllmServerEngine:
         self._model_config = AutoConfig.from_pretrained(model_path)
         self._vocab_size: int = self._model_config.get_text_config().vocab_size
         self._settings = SERVER_SETTINGS | engine_settings(
-            config, model_path, max_context=max_context, dtype=dtype, on_cpu=device == "cpu"
+            config,
+            model_path,
+            max_context=max_context,
+            dtype=dtype,
+            on_cpu=device == "cpu",
+            adapters=adapters,
+            num_adapters=2,  # that of requests which run while there is a newer one
         )
         self._environments = _environments(config, device, num_threads)
         # Servers that several training processes share get their weights from one of them.
         self._puts_weights = config.urls is None or rank_and_size()[0] == 0
-        self._weights_dir = _handover_folder(config.weights_dir)
+        self._weights_dir = handover_folder(config.weights_dir)
         self._folder = Path(tempfile.mkdtemp(prefix="ajet-vllm-"))
-        self._weights: Path | None = None
-        """The file of the weights that are in the servers now; None for the checkpoint's."""
+        self._adapters = None if adapters is None else AdaptersBeside(self._weights_dir, self._meta_model, adapters)
+        self._handover: Handover = self._adapters or WholeWeights(self._weights_dir, self._meta_model)
+        self._policy = Policy()
+        """What new requests are sampled from."""
+        self._past: deque[Policy] = deque()
+        """What it was before, where servers may still read that."""
+        self._num_asking: Counter[str | None] = Counter()
+        """Requests under way, by adapter."""
         self._client: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
         self._unusable: str | None = None
         self._has_failed = False
@@ -108,6 +128,9 @@ class VllmServerEngine:
     @cached_property
     def _parameters(self) -> Module:
         return parameters_of(self._model_config)
+
+    def _meta_model(self) -> Module:
+        return self._parameters
 
     @property
     def urls(self) -> list[str]:
@@ -127,7 +150,9 @@ class VllmServerEngine:
                 server.check(self._model_path, self.max_context, self._weights_dir)
                 if self._puts_weights:
                     a_token = SamplingRequest(prompt_ids=(0,), max_tokens=1, temperature=1.0, seed=0)
-                    server.start_anew(self._body(a_token, 1))
+                    server.start_anew(self._body(a_token, 1, None))
+                    if self._adapters is not None:
+                        server.drop_adapters()
             except httpx.HTTPError as error:
                 raise EngineError(f"vLLM's server at {server.url} broke off ({type(error).__name__})") from error
 
@@ -146,33 +171,43 @@ class VllmServerEngine:
         max_tokens = request.budget(self.max_context)
         if self._unusable is not None:
             raise EngineError(self._unusable)
-        body = self._body(request, max_tokens)
         server = min(self._servers, key=lambda server: server.num_running)
         server.num_running += 1
         try:
-            return completion_of(await self._answer(server, body))
+            return await self._completion(server, request, max_tokens)
         finally:
             server.num_running -= 1
 
-    def _body(self, request: SamplingRequest, max_tokens: int) -> dict[str, Any]:
+    def _body(self, request: SamplingRequest, max_tokens: int, adapter: str | None) -> dict[str, Any]:
         return {
             "token_ids": list(request.prompt_ids),
             "sampling_params": sampling_settings(request, max_tokens, vocab_size=self._vocab_size),
+            **({} if adapter is None else {"model": adapter}),
         }
 
-    async def _answer(self, server: Server, body: dict[str, Any]) -> Any:
-        """What the server says; asked again, with the same seed, where it had to be started again."""
+    async def _completion(self, server: Server, request: SamplingRequest, max_tokens: int) -> Completion:
+        """What the server samples; asked again, with the same seed, where it had to be started again."""
         repeats = 0
         while True:
+            policy = Policy() if request.by_starting_model else self._policy
+            self._num_asking[policy.adapter] += 1
             try:
-                response = await self._own_client().post(f"{server.url}{GENERATE}", json=body)
+                answer = await self._answer(server, self._body(request, max_tokens, policy.adapter))
             except httpx.TransportError as error:
                 repeats += 1
                 await self._revive(server, error, is_last=repeats > MOST_REPEATS)
-                continue
-            if response.is_success:
-                return response.json()
-            raise EngineError(f"vLLM's server at {server.url} refused a request: {said(response)}")
+            else:
+                completion = completion_of(answer)
+                # The server knows versions of whole weights only.
+                return completion if self._adapters is None else replace(completion, policy_version=policy.version)
+            finally:
+                self._num_asking[policy.adapter] -= 1
+
+    async def _answer(self, server: Server, body: dict[str, Any]) -> Any:
+        response = await self._own_client().post(f"{server.url}{GENERATE}", json=body)
+        if response.is_success:
+            return response.json()
+        raise EngineError(f"vLLM's server at {server.url} refused a request: {said(response)}")
 
     def _own_client(self) -> httpx.AsyncClient:
         """One of the running loop's: connections cannot move from loop to loop."""
@@ -205,55 +240,63 @@ class VllmServerEngine:
     def _restart(self, server: Server, error: httpx.TransportError) -> None:
         """Under `_putting`."""
         try:
-            server.restart(error, self._weights, self.policy_version)
+            server.restart(error, lambda: self._put_again(server))
         except (EngineError, httpx.TransportError) as failure:
             self._unusable, self._has_failed = f"vLLM's server at {server.url} failed: {failure}", True
             raise EngineError(self._unusable) from failure
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], policy_version: int) -> None:
-        """See `Engine.update_weights`. Requests may run meanwhile: they go on with the new weights.
+        """See `Engine.update_weights`. Requests may run meanwhile: they go on with the new weights, or end with the
+        adapters that they began with.
 
         Raises:
             EngineError: the weights do not fit the model, or a server has failed for good.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
         if self._unusable is not None:
             raise EngineError(self._unusable)
+        self._await_older()
         if not self._puts_weights:
             deque(weights, maxlen=0)  # gathered by all training processes together
-            self.policy_version = policy_version
+            new = Policy(version=policy_version)
+            self._take(new if self._adapters is None else self._adapters.named(policy_version))
             return
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in checked_weights(weights, self._parameters)}
-        path = self._weights_dir / f"weights_{policy_version}.safetensors"
-        try:
-            save_file(tensors, path)
-        except (OSError, SafetensorError) as error:
-            raise EngineError(f"{path} cannot be written for the servers: {error}; see engine.weights_dir") from error
+        new = self._handover.write(weights, policy_version)
         with self._putting:
-            old, self._weights = self._weights, path
-            self.policy_version = policy_version
             with ThreadPoolExecutor(len(self._servers)) as threads:
-                for done in [threads.submit(self._put_or_restart, server) for server in self._servers]:
+                for done in [threads.submit(self._put_or_restart, server, new) for server in self._servers]:
                     done.result()
-        if old is not None and old != path:
-            old.unlink()
+            self._take(new)
 
-    def _put_or_restart(self, server: Server) -> None:
-        """The weights into a server, once more where it broke off in between."""
+    def _take(self, new: Policy) -> None:
+        self._past.append(self._policy)
+        self._policy, self.policy_version = new, new.version
+        while len(self._past) > self._handover.num_kept:
+            past = self._past.popleft()
+            if past.path != new.path:
+                self._handover.remove(past)
+
+    def _await_older(self) -> None:
+        """Until no request runs with adapters that are older than the policy's: they have no place in the servers."""
+        keep = (None, self._policy.adapter)
+        while any(num for adapter, num in list(self._num_asking.items()) if adapter not in keep):
+            time.sleep(POLL_S)
+
+    def _put_again(self, server: Server) -> None:
+        if self._policy.path is not None:
+            self._handover.put(server, self._policy, Policy())
+
+    def _put_or_restart(self, server: Server, new: Policy) -> None:
+        """The policy into a server, once more where it broke off in between."""
         for is_last in (False, True):
             try:
-                with server.paused():
-                    server.put_weights(self._weights)
-                    server.put_version(self.policy_version)
+                self._handover.put(server, new, self._policy)
             except httpx.TransportError as error:
                 if is_last:
                     self._unusable, self._has_failed = f"vLLM's server at {server.url} took no weights: {error}", True
                     raise EngineError(self._unusable) from error
                 self._restart(server, error)
             except EngineError as refusal:
-                self._unusable, self._has_failed = f"{refusal} (weights: {self._weights})", True
+                self._unusable, self._has_failed = f"{refusal} (weights: {new.path})", True
                 raise EngineError(self._unusable) from refusal
             else:
                 return
@@ -278,12 +321,3 @@ def _environments(config: VllmServerConfig, device: str, num_threads: int | None
         return [environment] * config.num_servers
     placed = gpus_of_servers(config.gpus, num_servers=config.num_servers, each=config.gpus_each)
     return [environment | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} for gpus in placed]
-
-
-def _handover_folder(weights_dir: str | None) -> Path:
-    try:
-        return Path(tempfile.mkdtemp(prefix="ajet-weights-", dir=weights_dir or memory_folder()))
-    except OSError as error:
-        raise ConfigError(
-            f"engine.weights_dir={weights_dir} takes no files ({error.strerror}): name a directory that is there"
-        ) from error

@@ -1,4 +1,4 @@
-"""What vLLM's worker processes learn from us: to take new weights from a file.
+"""What vLLM's worker processes learn from us: to take new weights from a file, and to remove adapters.
 
 In: the path of a safetensors file with Hugging Face names. Out: the worker's model with these weights. A server is
 started with `--worker-extension-cls ajet.engine.vllm_worker.WeightsFromFile`. On GPUs vLLM has a transfer of its own
@@ -21,6 +21,12 @@ class WeightsFromFile:
     def sees(self, folder: str) -> bool:
         """Whether a folder is there, on the worker's machine."""
         return Path(folder).is_dir()
+
+    def keep_newest_adapters(self: Any, num: int) -> None:
+        """Remove all adapters but the `num` that were loaded last; vLLM itself only forgets their names."""
+        numbers = sorted(self.list_loras())
+        for number in numbers[: len(numbers) - num]:
+            self.remove_lora(number)
 
     def load_weights_from(self: Any, path: str) -> None:
         """Put a file's weights in place; an empty path stands for the checkpoint that the server was started with."""
