@@ -10,7 +10,7 @@ import asyncio
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def measure(settings: Settings) -> Result:
     shape = SMALL if settings.small else QWEN3_0_6B
     dtype = torch.float32 if settings.small else torch.bfloat16
     rows: list[Row] = []
-    notes = ["Not measured: sleeping and waking, which engine=vllm does not have yet."]
+    notes: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         path = save_model(shape, Path(folder), device, dtype=dtype)
         give_back(device)
@@ -72,6 +72,9 @@ def measure(settings: Settings) -> Result:
         try:
             load = TINY if settings.small else VLLM
             rows.append(_measured(_vllm_config(device), path, shape, device, dtype, load))
+            if device.type == "cuda":
+                give_back(device)
+                rows.append(_measured(replace(_vllm_config(device), sleep_level=1), path, shape, device, dtype, load))
         except Exception as error:  # the boundary to a library that may be absent or not fit this machine
             notes.append(f"vLLM did not run here: {type(error).__name__}: {str(error)[:500]}")
     return Result(tables={f"Sampling, {shape.name}, {str(dtype).removeprefix('torch.')}": rows}, notes=notes)
@@ -120,6 +123,9 @@ def _measured(
     if "vLLM alone" in seconds:
         row["ajet / vLLM alone"] = seconds["vLLM alone"] / seconds["ajet"]
     row["update_weights, s"] = _publishing_seconds(engine, shape, device)
+    if isinstance(engine, VllmEngine) and isinstance(config, VllmConfig) and config.sleep_level is not None:
+        row["sleep, s"] = seconds_of(engine.sleep, device)
+        row["waking update_weights, s"] = _publishing_seconds(engine, shape, device, times=1)
     engine.close()
     return row
 
@@ -150,11 +156,11 @@ def _forget_prefixes(engine: VllmEngine) -> None:
     assert engine._llm.reset_prefix_cache()
 
 
-def _publishing_seconds(engine: Engine, shape: Shape, device: torch.device) -> float:
-    """Median of three, of float32 weights that lie on the same device, as the trainer's do."""
+def _publishing_seconds(engine: Engine, shape: Shape, device: torch.device, *, times: int = 3) -> float:
+    """Median, of float32 weights that lie on the same device, as the trainer's do."""
     model = make_model(shape, device, seed=1)
 
     def publish() -> None:
         engine.update_weights(model.named_parameters(), engine.policy_version + 1)
 
-    return statistics.median(seconds_of(publish, device) for _ in range(3))
+    return statistics.median(seconds_of(publish, device) for _ in range(times))

@@ -192,6 +192,7 @@ def _planned_gib(
         num_sequences=0,
         max_context=pack_tokens,
         num_engines=1,
+        engine_sleeps=False,
         merges_adapters=True,
         has_reference=False,
         mixed_precision=True,

@@ -68,6 +68,7 @@ ON_CPU = Setup(
     num_sequences=64,
     max_context=2048,
     num_engines=1,
+    engine_sleeps=False,
     merges_adapters=True,
     has_reference=False,
     mixed_precision=False,

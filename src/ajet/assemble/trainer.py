@@ -92,6 +92,7 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
                 clock=state.clock,
             ),
             engine=engine,
+            let_engine_sleep=config.engine.sleeper(engine),
             learner=learner,
             rule=rule,
             ranks=ranks,

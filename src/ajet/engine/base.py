@@ -7,7 +7,7 @@ beside it, which has its settings and builds it; the command line finds it by th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -94,6 +94,14 @@ class EngineConfig:
             num_threads=num_threads,
         )
         return engine
+
+    def sleeper(self, engine: Engine) -> Callable[[], None]:
+        """What frees an engine's memory while this process trains; `update_weights` wakes it. Nothing, unless it can.
+
+        Args:
+            engine: built from these settings.
+        """
+        return lambda: None
 
     def check(self, *, device: str, temperature: float) -> None:
         """Refuse settings that cannot work together, on this device or at this temperature.

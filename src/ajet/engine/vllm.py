@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from ajet.config.cli.ending import held_back
-from ajet.config.fields import named
+from ajet.config.fields import named, ruled
 from ajet.engine.adapters import write_adapters
-from ajet.engine.base import Adapters, SamplingRequest, checked_weights
+from ajet.engine.base import Adapters, Engine, SamplingRequest, checked_weights
 from ajet.engine.server_process import memory_folder
 from ajet.engine.stepped import SteppedEngine, torch_threads
 from ajet.engine.vllm_settings import (
@@ -47,6 +47,8 @@ PROCESS_SETTINGS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
 
+DROPS_WEIGHTS = 2
+"""The level of vLLM's sleep."""
 NO_ADAPTERS = "does not support LoRA"
 """In vLLM's words."""
 
@@ -56,6 +58,38 @@ class VllmConfig(VllmBaseConfig):
     """vLLM in process; `engine=vllm_gpu` is the same engine as it fits a GPU."""
 
     name: str = named("vllm")
+    sleep_level: int | None = ruled(None, at_least=1, at_most=2)
+    """On a GPU: what vLLM frees while this process trains. 1: the KV cache, and its weights go to the CPU's memory;
+    2: weights are dropped, too, for an update brings all of them. Null: nothing."""
+
+    @override
+    def why_merged(self, adapters: Adapters) -> str | None:
+        if self.sleep_level == DROPS_WEIGHTS:
+            return f"engine.sleep_level={self.sleep_level} drops the starting model's weights, 1 keeps them"
+        return super().why_merged(adapters)
+
+    @override
+    def check(self, *, device: str, temperature: float) -> None:
+        super().check(device=device, temperature=temperature)
+        if device == "cpu" and self.sleep_level is not None:
+            raise ConfigError(
+                f"engine.sleep_level={self.sleep_level} has no effect with hardware.device=cpu: leave it out"
+            )
+
+    @override
+    def check_second(self, *, opponent: str) -> None:
+        if self.sleep_level is not None:
+            raise ConfigError(
+                f"opponent={opponent} needs an engine of its own, and of two in a process none can sleep: set "
+                "engine.sleep_level=null, or model.lora and engine.lora=adapters, which need no second one"
+            )
+
+    @override
+    def sleeper(self, engine: Engine) -> Callable[[], None]:
+        if self.sleep_level is None:
+            return super().sleeper(engine)
+        assert isinstance(engine, VllmEngine)
+        return engine.sleep
 
     @override
     def build(
@@ -124,6 +158,9 @@ class VllmEngine(SteppedEngine):
             max_batched_tokens=max_batched_tokens,
             adapters=adapters,
         )
+        self._sleep_level = config.sleep_level
+        self._is_asleep = False
+        settings["enable_sleep_mode"] = config.sleep_level is not None
         try:
             self._llm = _start(EngineArgs(**settings, use_tqdm_on_load=False), num_threads)
         except ValueError as error:
@@ -141,11 +178,22 @@ class VllmEngine(SteppedEngine):
     def _parameters(self) -> Module:
         return parameters_of(self._llm.model_config.hf_config)
 
+    def sleep(self) -> None:
+        """Free memory on the GPU, cached prefixes included, until new weights come; no request may run or come."""
+        assert self._sleep_level is not None and not self._waiting
+        self._llm.sleep(self._sleep_level)
+        self._is_asleep = True
+
     def _load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        if self._is_asleep:
+            self._llm.wake_up(tags=["weights"])
         if self._adapters is None:
             self._load_whole(weights)
         else:
             self._load_adapters(weights, self._adapters)
+        if self._is_asleep:
+            self._llm.wake_up()  # the rest: there was one more copy of the weights until now
+            self._is_asleep = False
 
     def _load_adapters(self, weights: Iterable[tuple[str, Tensor]], adapters: Adapters) -> None:
         """Cached prefixes are kept under their adapter's name and path: what is new finds none."""
@@ -184,6 +232,7 @@ class VllmEngine(SteppedEngine):
             shutil.rmtree(self._adapters_dir, ignore_errors=True)
 
     def _add(self, key: int, request: SamplingRequest, max_tokens: int) -> None:
+        assert not self._is_asleep, "its weights are not there"
         settings = sampling_settings(request, max_tokens, vocab_size=self._vocab_size)
         params = self._sampling_params(**settings, flat_logprobs=True, output_kind=self._final_only, skip_clone=True)
         assert self._adapters is not None or self.policy_version == 0 or not request.by_starting_model, request

@@ -95,6 +95,8 @@ class Setup:
     max_context: int
     num_engines: int
     """Two where a frozen opponent plays on an engine of its own."""
+    engine_sleeps: bool
+    """Whether the engine frees its share of the GPU while the policy is trained."""
     merges_adapters: bool
     """Whether adapters are added up into the engine's weights."""
     has_reference: bool
@@ -269,7 +271,9 @@ def _engine(shape: ModelShape, setup: Setup) -> Iterable[Part]:
     if setup.device == "cuda" and setup.engine == "vllm" and setup.gpu_memory_gib is not None:
         # It takes this share at its start, whatever it needs of it.
         share = (setup.gpu_memory_utilization or 0.0) * setup.gpu_memory_gib * GIB
-        yield _part("engine: its share of the GPU", times * share)
+        yield _part(
+            "engine: its share of the GPU", times * share, phases=AFTER_UPDATE if setup.engine_sleeps else PHASES
+        )
         return
     # vLLM's kernels for the CPU multiply by a copy of a tied head of their own.
     copied = shape.num_head_parameters if shape.is_tied and (setup.engine, setup.device) == ("vllm", "cpu") else 0

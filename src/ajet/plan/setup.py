@@ -30,6 +30,7 @@ def setup_of(config: Config, *, gpu_memory_gib: float | None = None) -> Setup:
         num_sequences=at_once,
         max_context=context,
         num_engines=2 if config.opponent.needs_engine and not engine_keeps_start(config) else 1,
+        engine_sleeps=getattr(engine, "sleep_level", None) is not None,
         merges_adapters=engine_adapters(config) is None,
         has_reference=config.algorithm.kl_coef > 0 and not config.model.lora.rank,
         mixed_precision=config.hardware.mixed_precision != "no",

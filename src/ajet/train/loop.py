@@ -54,6 +54,8 @@ class Trainer:
     state: RunState
     play: Play
     engine: Engine
+    let_engine_sleep: Callable[[], None]
+    """Frees what the engine can spare while this process trains, until new weights come."""
     learner: Learner
     rule: LearningRule
     ranks: Ranks
@@ -157,6 +159,7 @@ class Trainer:
 
     def _learn(self, batch: TrainingBatch, metrics: Metrics) -> None:
         """Update the policy, and let the engine sample from it; puts what was measured into `metrics`."""
+        self.let_engine_sleep()
         metrics |= self._update(batch)
         self.state.num_steps_done += 1
         self.ranks.agree(self._sync_weights)
