@@ -19,7 +19,7 @@ from ajet.config.hardware import PackCosts
 from ajet.train.algorithms.aggregations.dapo import dapo
 from ajet.train.algorithms.rule import learning_rule
 from ajet.train.algorithms.weights import batch_totals, token_weights
-from ajet.train.lora import with_lora
+from ajet.train.lora import adapter_state, with_lora
 from ajet.train.packing import Pack, build_packs, shared_out
 from ajet.train.policy import TrainablePolicy
 
@@ -82,7 +82,8 @@ def step(own: list[Pack], *, adapters: bool = False, sharded: bool = False) -> S
     # From the state that was taken whole and shared out again.
     metrics = policy.train_batch([own], TAGS, num_steps_done=1)
     moments = policy.state_dict()["optimizer"]["state"]
-    weights = {name: tensor.clone() for name, tensor in policy.merged_weights()}
+    published = [*policy.merged_weights(), *(adapter_state(policy.model) if adapters else ())]
+    weights = {name: tensor.clone() for name, tensor in published}
     return metrics, weights, [moments[i]["exp_avg"] for i in sorted(moments)]
 
 
