@@ -15,6 +15,8 @@ from tests.integration.tiny_model import MAX_CONTEXT, build_tiny_model, save_tin
 
 from ajet.engine.base import Adapters
 from ajet.engine.vllm import VllmConfig, VllmEngine
+from ajet.engine.vllm_server import VllmServerConfig
+from ajet.engine.vllm_server_engine import VllmServerEngine
 from ajet.train.lora import adapter_state
 
 pytest.importorskip("vllm")
@@ -83,4 +85,21 @@ def test_adapters_and_the_starting_model_live_through_sleep(model_path: str) -> 
         engine.sleep()
         engine.update_weights(adapter_state(adapted_model(version)), version)
         assert gap(adapted_model(version), crowd, complete(engine, *crowd)) < ADAPTER_TOLERANCE
+    engine.close()
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="training and a server need a GPU each")
+def test_weights_reach_a_server_from_gpu_to_gpu(model_path: str) -> None:
+    config = VllmServerConfig(
+        max_concurrency=16, kv_cache_gib=None, block_size=None, gpu_memory_utilization=0.2, weight_transfer="nccl"
+    )
+    engine = VllmServerEngine(config, model_path, max_context=MAX_CONTEXT, device="cuda")
+    crowd = make_crowd(12)
+    for seed in (1, 2):
+        model = build_tiny_model(seed)
+        on_gpu = [(name, weight.cuda()) for name, weight in model.named_parameters()]
+        engine.update_weights(on_gpu, seed)
+        completions = complete(engine, *crowd)
+        assert {c.policy_version for c in completions} == {seed}
+        assert gap(model, crowd, completions) < ADAPTER_TOLERANCE
     engine.close()

@@ -50,13 +50,13 @@ class Server:
         if self.process is not None:
             self.process.wait()
 
-    def check(self, model: str, max_context: int, handover: Path) -> None:
+    def check(self, model: str, max_context: int, handover: Path | None) -> None:
         """See that a server which was there can do what the run needs, but for what a first request will show.
 
         Args:
             model: what it should serve, a directory or a hub id; another directory of that name may be a copy.
             max_context: tokens that it must take.
-            handover: the folder that weights are handed over in.
+            handover: the folder that weights are handed over in, if they are.
 
         Raises:
             EngineError: what is wrong, and what to change.
@@ -64,7 +64,7 @@ class Server:
         if not answers(self.url):
             raise EngineError(f"no vLLM server answers at {self.url}: start it, or correct engine.urls")
         try:
-            card = self._ask("/v1/models", method="GET").json()["data"][0]
+            card = self.ask("/v1/models", method="GET").json()["data"][0]
             names, longest = [str(card["id"]), str(card["root"])], int(card["max_model_len"])
         except (LookupError, TypeError, ValueError) as error:
             raise EngineError(f"{self.url} is not a vLLM server: it names no model; correct engine.urls") from error
@@ -78,7 +78,9 @@ class Server:
                 f"the server at {self.url} takes {longest} tokens, but model.max_context={max_context}: start it with "
                 f"--max-model-len {max_context}, or set model.max_context={longest}"
             )
-        seen = self._ask("/collective_rpc", {"method": "sees", "args": [str(handover)]}).json()["results"]
+        if handover is None:
+            return
+        seen = self.ask("/collective_rpc", {"method": "sees", "args": [str(handover)]}).json()["results"]
         if seen != ["True"] * len(seen):
             raise EngineError(
                 f"the server at {self.url} does not see {handover}: set engine.weights_dir to a directory that it "
@@ -97,7 +99,7 @@ class Server:
         self.resume()
         self.put_weights(None)
         self.put_version(0)
-        answer = self._ask(GENERATE, request)
+        answer = self.ask(GENERATE, request)
         try:
             completion_of(answer.json())
         except (LookupError, TypeError, ValueError) as error:
@@ -124,13 +126,13 @@ class Server:
     def put_adapter(self, name: str, folder: Path, *, keep: str | None) -> None:
         """Load an adapter beside the checkpoint's weights; of those that are there one may be kept."""
         self._keep_adapters(keep)
-        self._ask("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
+        self.ask("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
 
     def _keep_adapters(self, keep: str | None) -> None:
-        for card in self._ask("/v1/models", method="GET").json()["data"]:
+        for card in self.ask("/v1/models", method="GET").json()["data"]:
             if card.get("parent") is not None and card["id"] != keep:
-                self._ask(UNLOAD_ADAPTER, {"lora_name": card["id"]})
-        self._ask("/collective_rpc", {"method": "keep_newest_adapters", "args": [0 if keep is None else 1]})
+                self.ask(UNLOAD_ADAPTER, {"lora_name": card["id"]})
+        self.ask("/collective_rpc", {"method": "keep_newest_adapters", "args": [0 if keep is None else 1]})
 
     def restart(self, error: httpx.TransportError, put_policy: Callable[[], None]) -> None:
         """Start it again, once, and let it have the policy that it had, which no other thread may change meanwhile.
@@ -162,27 +164,30 @@ class Server:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Requests that run stand still meanwhile, and go on behind it."""
-        self._ask("/pause?mode=keep")
+        self.ask("/pause?mode=keep")
         yield
         self.resume()
 
     def resume(self) -> None:
         """Let requests go on, if they stand still."""
-        self._ask("/resume")
+        self.ask("/resume")
 
     def put_weights(self, path: Path | None) -> None:
         """Put a file's weights in place, the checkpoint's without one, and forget what was cached of the old ones."""
-        self._ask("/collective_rpc", {"method": "load_weights_from", "args": ["" if path is None else str(path)]})
-        # Requests that run compute theirs again, so that no token is sampled from a mixture of weights.
-        cleared = self._ask("/reset_prefix_cache?reset_running_requests=true").json()
+        self.ask("/collective_rpc", {"method": "load_weights_from", "args": ["" if path is None else str(path)]})
+        self.forget_prefixes()
+
+    def forget_prefixes(self) -> None:
+        """Of old weights. Requests that run compute theirs again, so that no token is sampled from a mixture."""
+        cleared = self.ask("/reset_prefix_cache?reset_running_requests=true").json()
         if not cleared["success"]:
             raise EngineError(f"vLLM's server at {self.url} kept cached prefixes of the old weights")
 
     def put_version(self, version: int) -> None:
         """Say which weights these are."""
-        self._ask("/update_weight_version", {"new_version": str(version)})
+        self.ask("/update_weight_version", {"new_version": str(version)})
 
-    def _ask(self, path: str, body: object = None, *, method: str = "POST") -> httpx.Response:
+    def ask(self, path: str, body: object = None, *, method: str = "POST") -> httpx.Response:
         """Raises `EngineError` where the server refuses; httpx's errors where there is none."""
         response = httpx.request(method, f"{self.url}{path}", json=body, timeout=None, trust_env=False)
         if not response.is_success:

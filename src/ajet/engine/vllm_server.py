@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import httpx
 from typing_extensions import override
 
-from ajet.config.fields import named, ruled
+from ajet.config.fields import named, one_of, ruled
 from ajet.engine.base import Adapters
 from ajet.engine.server_gpus import gpus_of_servers
 from ajet.engine.vllm_settings import VllmBaseConfig
@@ -36,6 +36,8 @@ class VllmServerConfig(VllmBaseConfig):
     weights_dir: str | None = None
     """Where weights are handed over; with servers on other machines a directory that they share. Null: this machine's
     memory."""
+    weight_transfer: str = one_of("file", "file", "nccl")
+    """How whole weights reach servers: by a `file`, or from GPU to GPU by `nccl`, vLLM's own transfer."""
     startup_timeout_s: float = ruled(600.0, above=0)
     """For a server to load the model and answer."""
 
@@ -67,6 +69,8 @@ class VllmServerConfig(VllmBaseConfig):
         super().check(device=device, temperature=temperature)
         if self.urls is not None:
             self._check_urls(self.urls)
+        if self.weight_transfer == "nccl":
+            self._check_nccl(device)
         if self.gpus is None:
             return
         if device == "cpu":
@@ -78,6 +82,15 @@ class VllmServerConfig(VllmBaseConfig):
             raise ConfigError(
                 f"engine.gpus={self.gpus} names {len(self.gpus)} GPUs, but engine.num_servers={self.num_servers} of "
                 f"engine.tensor_parallel_size={self.gpus_each} need {wanted}"
+            )
+
+    def _check_nccl(self, device: str) -> None:
+        if device == "cpu":
+            raise ConfigError("engine.weight_transfer=nccl is from GPU to GPU: choose file, or hardware=gpu_1")
+        if self.weights_dir is not None and self.lora == "merged":
+            raise ConfigError(
+                f"engine.weights_dir={self.weights_dir} has no effect with engine.weight_transfer=nccl, which writes "
+                "no file: leave it out"
             )
 
     @property
@@ -95,7 +108,8 @@ class VllmServerConfig(VllmBaseConfig):
         for url, place in zip(urls, places, strict=True):
             if places.count(place) > 1:
                 raise ConfigError(f"engine.urls={urls} names {url} twice")
-            if place.host not in LOCAL_HOSTS and self.weights_dir is None:
+            needs_folder = self.weight_transfer == "file" or self.wants_adapters
+            if needs_folder and place.host not in LOCAL_HOSTS and self.weights_dir is None:
                 raise ConfigError(
                     f"engine.urls names {url}, which may be on another machine and then cannot see this one's memory: "
                     "set engine.weights_dir to a directory that both share"

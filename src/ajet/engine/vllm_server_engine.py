@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from ajet.config.hardware import rank_and_size
-from ajet.engine.base import Adapters, SamplingRequest
+from ajet.engine.base import Adapters, SamplingRequest, checked_weights
 from ajet.engine.handover import AdaptersBeside, Handover, Policy, WholeWeights, handover_folder
+from ajet.engine.nccl_transfer import SETTINGS, NcclTransfer
 from ajet.engine.server import GENERATE, Server, completion_of, said
 from ajet.engine.server_gpus import gpus_of_servers
 from ajet.engine.server_process import ServerProcess, answers
@@ -99,6 +100,10 @@ class VllmServerEngine:
             adapters=adapters,
             num_adapters=2,  # that of requests which run while there is a newer one
         )
+        by_nccl = config.weight_transfer == "nccl" and adapters is None
+        self._settings |= SETTINGS if by_nccl else {}
+        self._nccl: NcclTransfer | None = None
+        """Connects after the servers have started."""
         self._environments = _environments(config, device, num_threads)
         # Servers that several training processes share get their weights from one of them.
         self._puts_weights = config.urls is None or rank_and_size()[0] == 0
@@ -120,6 +125,8 @@ class VllmServerEngine:
         self._servers: list[Server] = []
         try:
             self._start()
+            if by_nccl and self._puts_weights:
+                self._nccl = NcclTransfer(self._servers, dtype)
         except BaseException:
             self._has_failed = True
             self.close()
@@ -147,7 +154,8 @@ class VllmServerEngine:
         self._servers = [Server(url=url.rstrip("/")) for url in self._config.urls]
         for server in self._servers:
             try:
-                server.check(self._model_path, self.max_context, self._weights_dir)
+                reads_files = self._adapters is not None or self._config.weight_transfer == "file"
+                server.check(self._model_path, self.max_context, self._weights_dir if reads_files else None)
                 if self._puts_weights:
                     a_token = SamplingRequest(prompt_ids=(0,), max_tokens=1, temperature=1.0, seed=0)
                     server.start_anew(self._body(a_token, 1, None))
@@ -240,6 +248,8 @@ class VllmServerEngine:
     def _restart(self, server: Server, error: httpx.TransportError) -> None:
         """Under `_putting`."""
         try:
+            if self._nccl is not None:
+                raise EngineError("it died, and engine.weight_transfer=nccl keeps no weights for another one")
             server.restart(error, lambda: self._put_again(server))
         except (EngineError, httpx.TransportError) as failure:
             self._unusable, self._has_failed = f"vLLM's server at {server.url} failed: {failure}", True
@@ -260,12 +270,24 @@ class VllmServerEngine:
             new = Policy(version=policy_version)
             self._take(new if self._adapters is None else self._adapters.named(policy_version))
             return
+        if self._nccl is not None:
+            self._send(self._nccl, weights, policy_version)
+            return
         new = self._handover.write(weights, policy_version)
         with self._putting:
             with ThreadPoolExecutor(len(self._servers)) as threads:
                 for done in [threads.submit(self._put_or_restart, server, new) for server in self._servers]:
                     done.result()
             self._take(new)
+
+    def _send(self, nccl: NcclTransfer, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        with self._putting:
+            try:
+                nccl.send(checked_weights(weights, self._parameters), version)
+            except (EngineError, httpx.TransportError) as failure:
+                self._unusable, self._has_failed = f"weights did not reach vLLM's servers by NCCL: {failure}", True
+                raise EngineError(self._unusable) from failure
+            self._take(Policy(version=version))
 
     def _take(self, new: Policy) -> None:
         self._past.append(self._policy)
@@ -304,6 +326,8 @@ class VllmServerEngine:
     def close(self) -> None:
         """See `Engine.close`; servers that were given go on."""
         self._unusable = "the engine was closed"
+        if self._nccl is not None:
+            self._nccl.close()
         for server in self._servers:
             server.close()
         shutil.rmtree(self._weights_dir, ignore_errors=True)
