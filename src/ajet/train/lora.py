@@ -72,7 +72,7 @@ def adapter_state(model: PeftModel) -> Iterator[tuple[str, Tensor]]:
     """Peft's names and whole tensors of the adapters, one by one; all ranks must take all of them, as above."""
     for name, tensor in model.named_parameters():
         if "lora_" in name:
-            yield name.replace(f".{ADAPTER}.", "."), whole(tensor)
+            yield name.replace(f".{ADAPTER}.", "."), whole(tensor).detach()
 
 
 def _delta(layer: LoraLayer) -> Tensor:
