@@ -1,8 +1,8 @@
 """A whole step against what it cannot do without: the same requests by raw vLLM, and one forward and backward of the
 same packs.
 
-In: a configuration that says what to play. Out: for each round its wall time as a share of that limit's, and where the
-time went. A step is all that a run does: play, credit, packs, update, weights to the engine, logs.
+In: a configuration that says what to play. Out: for each round its processor time as a share of that limit's, and where
+wall time went. A step is all that a run does: play, credit, packs, update, weights to the engine, logs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,11 @@ class StepCost:
     """Of the rounds that count."""
 
     ratios: list[float]
-    """The step's wall time over its limit's, by round."""
+    """The step's processor time over its limit's, by round."""
     seconds: dict[str, float]
-    """Medians: `step`, its phases, and the limit's two parts, `vLLM` and `forward and backward`."""
+    """Medians of processor time: `step`, and the limit's two parts, `vLLM` and `forward and backward`."""
+    wall: dict[str, float]
+    """Medians of wall time by the step's phases."""
 
 
 def step_cost(*overrides: str, rounds: int) -> StepCost:
@@ -60,6 +63,7 @@ def step_cost(*overrides: str, rounds: int) -> StepCost:
     asked = ["logger=quiet", "eval=none", "checkpoint.every=0", f"total_steps={rounds + 1}"]
     ratios: list[float] = []
     taken: dict[str, list[float]] = defaultdict(list)
+    wall: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         config = compose([*asked, *overrides], run_dir=folder)
         save(config, Path(folder) / "config.yaml")
@@ -69,23 +73,33 @@ def step_cost(*overrides: str, rounds: int) -> StepCost:
         try:
             with trainer.play.runtime:
                 for number in range(rounds + 1):
-                    seconds = {"step": _seconds(trainer._step)} | dict(trainer.state.clock.step)
-                    seconds |= _limit(trainer, play.groups)
+                    seconds = {"step": _seconds(trainer._step)} | _limit(trainer, play.groups)
                     if number:
                         ratios.append(seconds["step"] / (seconds["vLLM"] + seconds["forward and backward"]))
-                        for name, value in seconds.items():
-                            taken[name].append(value)
+                        for sums, values in ((taken, seconds), (wall, trainer.state.clock.step)):
+                            for name, value in values.items():
+                                sums[name].append(value)
         finally:
             trainer.display.stop()
             trainer.close()
-    return StepCost(ratios=ratios, seconds={name: statistics.median(values) for name, values in taken.items()})
+    return StepCost(ratios=ratios, seconds=_medians(taken), wall=_medians(wall))
+
+
+def _medians(of: Mapping[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.median(values) for name, values in of.items()}
 
 
 def _limit(trainer: Trainer, groups: list[EpisodeGroup]) -> dict[str, float]:
     """Seconds of what no step can do without, with the policy as it is now, and by the run's own settings."""
     engine, policy = trainer.engine, trainer.learner
     assert isinstance(engine, VllmEngine) and isinstance(policy, TrainablePolicy)
-    batch = build_batch(groups, trainer.rule, PhaseClock(), branching_packs=policy.why_chains_only is None)
+    batch = build_batch(
+        groups,
+        trainer.rule,
+        PhaseClock(),
+        branching_packs=policy.why_chains_only is None,
+        costs=trainer.config.hardware.costs,
+    )
     packs = [pack for minibatch in batch.minibatches for pack in minibatch]
     engine._llm.reset_prefix_cache()
     with policy._own_modes():
@@ -102,6 +116,7 @@ def _forward_and_backward(policy: TrainablePolicy, packs: list[Pack]) -> None:
 
 
 def _seconds(work: Any) -> float:
-    start = time.perf_counter()
+    """Of the process's processors."""
+    start = time.process_time()
     work()
-    return time.perf_counter() - start
+    return time.process_time() - start
