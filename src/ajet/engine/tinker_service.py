@@ -6,9 +6,10 @@ threads outlive them, so that calls are made in threads that end with the proces
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
+import time
+import uuid
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -20,6 +21,7 @@ import tinker
 from tinker.lib.base_url import DEFAULT_BASE_URL, resolve_base_url
 
 from ajet.engine.tinker import TinkerConfig
+from ajet.engine.tinker_troubles import Trouble, Troubles
 from ajet.errors import ConfigError, EngineError
 
 T = TypeVar("T")
@@ -27,7 +29,18 @@ T = TypeVar("T")
 KEY_WITHOUT_KEYS = "tml-none"
 """For servers that take any key; the client wants one that begins so."""
 CLOSING_S = 5.0
+CONNECTING_S = 30.0
 _SAID = 300
+TAKEN = 409
+"""The status of a name that is taken."""
+LISTENS_S = 0.5
+"""How often a wait that may end early looks whether it has to."""
+DROPPED = ("Model not found", "not loaded")
+"""What servers say of adapters that they have dropped."""
+
+
+class _NameTakenError(Exception):
+    """The server has a state of this name."""
 
 
 class TinkerService:
@@ -44,7 +57,7 @@ class TinkerService:
             ConfigError: there is no key, and the service needs one.
         """
         os.environ.setdefault("TINKER_TELEMETRY", "0")  # nothing is sent elsewhere unless the user asks for it
-        logging.getLogger("tinker").setLevel(logging.CRITICAL)  # how its retries end is said here
+        self._troubles = Troubles()
         self.settings = settings
         self.base_model = settings.base_model or base_model
         self.url = settings.base_url or os.environ.get("TINKER_BASE_URL") or "Thinking Machines' service"
@@ -54,12 +67,29 @@ class TinkerService:
                 f"no key for the Tinker service: export {variable}=..., or name a server of your own by tinker.base_url"
             )
         self._key = (settings.api_key_env and os.environ.get(settings.api_key_env)) or KEY_WITHOUT_KEYS
+        self._base = resolve_base_url(settings.base_url).rstrip("/")
         self._models: list[str] = []
         self._is_gone = False
         self._client = tinker.ServiceClient(base_url=settings.base_url, api_key=self._key)
 
     def base_sampler(self) -> Any:
-        """A sampling client of the base model."""
+        """A sampling client of the base model.
+
+        Raises:
+            EngineError: nobody listens there, which the client would try again for minutes, or the server does not have
+                the model, which some say only when they are to sample from it.
+        """
+        self.called(lambda: httpx.get(f"{self._base}/api/v1/healthz", timeout=CONNECTING_S), "connecting")
+        told = self.wait(
+            lambda: tinker.RestClient(base_url=self.settings.base_url, api_key=self._key).get_server_capabilities(),
+            "asking for its models",
+        )
+        names = sorted(model.model_name for model in told.supported_models if model.model_name)
+        if names and self.base_model not in names:
+            raise EngineError(
+                f"the Tinker server at {self.url} does not have {self.base_model}: set tinker.base_model to one of "
+                f"{', '.join(names)}"
+            )
         return self.wait(
             lambda: self._client.create_sampling_client(base_model=self.base_model), f"opening {self.base_model}"
         )
@@ -94,6 +124,46 @@ class TinkerService:
             self.wait(lambda: client.load_state_with_optimizer(path), f"restoring {path}")
             return client
 
+    def saved(self, save: Callable[[str], Any], kind: str, doing: str) -> str:
+        """Save under a name that no other state has; returns the server's path.
+
+        Where an answer is lost the client asks again, and the server may say that the name is taken: by the request
+        before, of whose end nobody will hear. It is then saved once more, under another name.
+
+        Args:
+            save: asks for it, given the name.
+            kind: the end of the name.
+            doing: as `called`.
+
+        Raises:
+            EngineError: as `called`.
+        """
+
+        def named() -> Any:
+            return save(f"ajet-{uuid.uuid4().hex[:12]}-{kind}")
+
+        try:
+            return str(self.called(lambda: self._unless_taken(named()), doing).path)
+        except EngineError as error:
+            if not isinstance(error.__cause__, _NameTakenError):
+                raise
+        return str(self.wait(named, doing).path)
+
+    def _unless_taken(self, future: Any) -> Any:
+        """The client's result; `_NameTakenError` once the server says so, which the client would hear for minutes."""
+        since = time.monotonic()
+        while True:
+            left = since + self.settings.timeout_s - time.monotonic()
+            try:
+                return _result(future, min(left, LISTENS_S), keep=left > LISTENS_S)
+            except TimeoutError:
+                trouble = self._troubles.latest(self._base, since)
+                if trouble is not None and trouble.status == TAKEN:
+                    future.future().cancel()
+                    raise _NameTakenError(trouble.words) from None
+                if left <= LISTENS_S or future.future().done():
+                    raise
+
     def archive(self, path: str) -> bytes:
         """The files of saved sampling weights, as a tar archive.
 
@@ -107,19 +177,19 @@ class TinkerService:
     def forget(self, client: Any) -> None:
         """Let the server drop a training client's adapters; one that cannot is left to forget them by itself."""
         self._models.remove(client.model_id)
-        self._unload(client.model_id)
+        self.unload(client.model_id)
 
-    def _unload(self, model_id: str) -> None:
+    def unload(self, model_id: str) -> None:
+        """Ask the server to drop a model."""
         body = {"model_id": model_id, "type": "unload_model"}
         with suppress(EngineError):
             self.called(lambda: self._asked("POST", "unload_model", body), "dropping adapters", within_s=CLOSING_S)
 
     def _asked(self, method: str, place: str, body: dict[str, str] | None = None) -> bytes:
         """What the server answers where the client has no call of its own."""
-        base = resolve_base_url(self.settings.base_url).rstrip("/")
         answer = httpx.request(
             method,
-            f"{base}/api/v1/{place}",
+            f"{self._base}/api/v1/{place}",
             json=body,
             headers={"X-API-Key": self._key},
             follow_redirects=True,
@@ -130,7 +200,7 @@ class TinkerService:
 
     def wait(self, submit: Callable[[], Any], doing: str) -> Any:
         """What the client's future comes to, within `tinker.timeout_s`; errors as `called`."""
-        return self.called(lambda: submit().result(timeout=self.settings.timeout_s), doing)
+        return self.called(lambda: _result(submit(), self.settings.timeout_s), doing)
 
     def called(self, call: Callable[[], T], doing: str, *, within_s: float | None = None) -> T:
         """The result of a blocking call.
@@ -165,29 +235,54 @@ class TinkerService:
     def _reason(self, error: Exception) -> str:
         here = f"the Tinker server at {self.url}"
         if isinstance(error, TimeoutError):
-            return f"{here} did not answer within tinker.timeout_s={self.settings.timeout_s:g} seconds"
+            waited = f"within tinker.timeout_s={self.settings.timeout_s:g} seconds"
+            trouble = self._troubles.latest(self._base, time.monotonic() - self.settings.timeout_s - LISTENS_S)
+            if trouble is None:
+                return f"{here} did not answer {waited}"
+            return f"{here} {_meaning(trouble)}: {trouble.words}, and nothing else {waited}"
         status = _status(error)
         words = " ".join(str(error).split())[:_SAID] or type(error).__name__
+        variable = self.settings.api_key_env or "TINKER_API_KEY"
         if status in (401, 403):
-            variable = self.settings.api_key_env or "TINKER_API_KEY"
             return f"{here} does not take the key in {variable}: {words}"
-        if status == 402:
-            return f"{here} asks for payment: {words}"
-        if status == 429:
-            return f"{here} allows no more for now: {words}"
+        if "api_key must" in words and status is None:
+            return f"the key in {variable} is none of the Tinker API's: {words}"
+        if any(said in words for said in DROPPED):
+            return f"{here} has dropped the adapters, as it does minutes after it was last asked for anything: {words}"
+        if status in MEANINGS:
+            return f"{here} {MEANINGS[status]}: {words}"
         if isinstance(error, tinker.APIConnectionError | httpx.TransportError):
             return f"{here} cannot be reached: {words}"
         return f"{here} refused: {words}"
 
     def close(self) -> None:
         """Drop adapters and end the session; a server that has stopped answering is left alone."""
+        self._troubles.leave()
         if self._is_gone:
             return
         for model_id in self._models:
-            self._unload(model_id)
+            self.unload(model_id)
         self._models.clear()
         with suppress(EngineError):
             self.called(lambda: self._client.close("success").result(), "ending the session", within_s=CLOSING_S)
+
+
+MEANINGS = {402: "asks for payment", 429: "allows no more for now", TAKEN: "has that already"}
+
+
+def _meaning(trouble: Trouble) -> str:
+    return MEANINGS.get(trouble.status, "has failed")
+
+
+def _result(future: Any, timeout_s: float, *, keep: bool = False) -> Any:
+    """What a client's future comes to; one that nobody waits for any more is given up, for the client sends nothing
+    else before it, unless it is kept."""
+    try:
+        return future.result(timeout=timeout_s)
+    except TimeoutError:
+        if not keep and isinstance(future, tinker.APIFuture):
+            future.future().cancel()
+        raise
 
 
 def _status(error: BaseException | None) -> int | None:

@@ -7,7 +7,6 @@ sent back (`tinker_rows`). Weights never travel, but for the adapters of a check
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -220,16 +219,16 @@ class TinkerLearner:
         Raises:
             StorageError: the server did not save it.
         """
-        client, name = self._trainer(), f"ajet-{uuid.uuid4().hex[:12]}"
+        client = self._trainer()
         try:
-            state = self._service.wait(lambda: client.save_state(f"{name}-state"), "saving the state")
-            sampler = self._service.wait(lambda: client.save_weights_for_sampler(f"{name}-sampler"), "saving weights")
+            state_path = self._service.saved(client.save_state, "state", "saving the state")
+            sampler_path = self._service.saved(client.save_weights_for_sampler, "sampler", "saving weights")
         except EngineError as error:
             raise StorageError(str(error)) from error
-        self._sampler_path = sampler.path
+        self._sampler_path = sampler_path
         return {
-            "state_path": state.path,
-            "sampler_path": sampler.path,
+            "state_path": state_path,
+            "sampler_path": sampler_path,
             "rank": self._rank,
             "normalization": self._normalization,
             "is_checked": self._is_checked,

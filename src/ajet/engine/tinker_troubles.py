@@ -1,0 +1,67 @@
+"""What Tinker's client meets and tries again, as long as anyone waits: it says so nowhere but in its log.
+
+In: the client's log records. Out: the latest trouble that is not over, for the sentence of a wait that ends without an
+answer. Nothing of the log is written anywhere: it holds requests whole, and headers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+LOGGER = "tinker"
+ANSWERED = "HTTP Response:"
+"""How the record of an answer begins; its arguments are method, URL, status, the status in words, and headers."""
+PENDING = 408
+"""The answer to a question for a result that is not there yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """An answer that made the client ask again."""
+
+    status: int
+    words: str
+    at: float
+    """By `time.monotonic`."""
+
+
+class Troubles(logging.Handler):
+    """Listens to the client's log, whose records go nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: dict[str, Trouble] = {}
+        logger = logging.getLogger(LOGGER)
+        logger.setLevel(logging.DEBUG)
+        logger.propagate = False
+        logger.addHandler(self)
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note an answer: a good one ends the troubles of its URL."""
+        if not isinstance(record.args, tuple) or len(record.args) < 4 or not str(record.msg).startswith(ANSWERED):
+            return
+        _, url, status, words, *_ = record.args
+        place = str(url).partition("?")[0]
+        if not isinstance(status, int) or status < 400 or status == PENDING:
+            self._open.pop(place, None)
+        elif status in (402, 409, 429) or status >= 500:
+            self._open[place] = Trouble(status=status, words=f"{status} {words}".strip(), at=time.monotonic())
+
+    def latest(self, base_url: str, since: float) -> Trouble | None:
+        """The newest one of a server that is not over.
+
+        Args:
+            base_url: the beginning of its URLs.
+            since: older ones are none of this wait's, by `time.monotonic`.
+        """
+        met = [each for url, each in self._open.copy().items() if url.startswith(base_url) and each.at >= since]
+        return max(met, key=lambda each: each.at, default=None)
+
+    def leave(self) -> None:
+        """Listen no more."""
+        logging.getLogger(LOGGER).removeHandler(self)

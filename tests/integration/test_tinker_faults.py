@@ -1,0 +1,176 @@
+"""What a network and a busy server do to a run on a Tinker server: waits end, requests are sent again, and no optimizer
+step is taken twice. The server is real, and so are its weights; the proxy before it does what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+from recipes.tinker_server.process import TinkerServer
+from tests.integration.faulty_proxy import Fault, FaultyProxy
+from tests.integration.test_tinker_learner import MODEL, PLAIN, TAGS, base_model, learner_of, packs, samples
+from tests.sentences import names
+
+from ajet.engine.base import SamplingRequest
+from ajet.engine.tinker import TinkerConfig, TinkerEngineConfig
+from ajet.engine.tinker_engine import TinkerEngine
+from ajet.errors import EngineError
+from ajet.records import Completion
+from ajet.train.tinker_learner import TinkerLearner
+
+pytestmark = pytest.mark.slow
+ALWAYS = 1000
+SHORT_S = 5.0
+KEY = "tml-a-secret"
+
+
+@pytest.fixture(scope="module")
+def proxy(tinker_server: TinkerServer) -> Iterator[FaultyProxy]:
+    with FaultyProxy(tinker_server.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def own_key() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OWN_TINKER_KEY", KEY)
+        yield
+
+
+@pytest.fixture(scope="module")
+def engine(proxy: FaultyProxy, own_key: None) -> Iterator[TinkerEngine]:
+    engine = engine_at(proxy, timeout_s=60)
+    yield engine
+    proxy.injects()
+    engine.close()
+
+
+def engine_at(proxy: FaultyProxy, *, timeout_s: float, model: str = MODEL) -> TinkerEngine:
+    settings = TinkerConfig(
+        base_url=proxy.url, timeout_s=timeout_s, normalization="sequence_mean", api_key_env="OWN_TINKER_KEY"
+    )
+    return TinkerEngine(TinkerEngineConfig(service=settings), model, max_context=512)
+
+
+def sampled(engine: TinkerEngine) -> Completion:
+    request = SamplingRequest(prompt_ids=(7, 3, 11), max_tokens=8, temperature=1.0, seed=1)
+    return asyncio.run(engine.generate(request))
+
+
+def test_no_optimizer_step_is_taken_twice_and_none_is_lost(engine: TinkerEngine, proxy: FaultyProxy) -> None:
+    batch = [packs(samples(base_model()), PLAIN)]
+    undisturbed, disturbed = learner_of(engine, PLAIN), learner_of(engine, PLAIN)
+    proxy.injects()
+    expected = [undisturbed.train_batch(batch, TAGS, num_steps_done=step) for step in range(6)]
+    faults = [
+        Fault(path="optim_step", cut_after=True),
+        Fault(path="optim_step", cut_before=True),
+        Fault(path="optim_step", status=503, times=2),
+        Fault(path="optim_step", status=429, headers={"Retry-After": "1"}),
+        Fault(path="forward_backward", cut_after=True, times=2),
+    ]
+    # The first step makes the adapters; each later one has a fault, and the last tells what those before have done.
+    told = [disturbed.train_batch(batch, TAGS, num_steps_done=0)]
+    asked, passed_on = [], []
+    for step, fault in enumerate(faults, 1):
+        proxy.injects(fault)
+        told.append(disturbed.train_batch(batch, TAGS, num_steps_done=step))
+        asked.append(proxy.came["optim_step"])
+        passed_on.append(proxy.passed["optim_step"])
+    assert told == expected, "the same steps, to the last digit"
+    assert asked == [2, 2, 3, 2, 1], "asked again after each fault"
+    assert passed_on == [2, 1, 1, 1, 1], "the server was asked twice for one step, and took it once"
+
+
+def test_saving_and_sampling_go_on_after_a_fault(engine: TinkerEngine, proxy: FaultyProxy) -> None:
+    learner = learner_of(engine, PLAIN)
+    proxy.injects()
+    expected = sampled(engine)
+    saved: list[str] = []
+    for fault in (
+        Fault(path="save_weights", status=503),
+        Fault(path="save_weights", cut_before=True),
+        # The server has saved it and says that the name is taken: it is saved under another.
+        Fault(path="save_weights", cut_after=True),
+        Fault(path="save_weights_for_sampler", cut_after=True),
+    ):
+        proxy.injects(fault)
+        saved.append(learner.state_dict()["state_path"])
+    assert len(set(saved)) == len(saved)
+    for fault in (
+        Fault(path="asample", status=429),
+        Fault(path="asample", status=503),
+        Fault(path="asample", cut_after=True),
+        Fault(path="retrieve_future", cut_after=True),
+        Fault(path="retrieve_future", slow_s=1),
+    ):
+        proxy.injects(fault)
+        assert sampled(engine) == expected
+
+
+def test_a_wait_ends_and_says_what_was_answered_meanwhile(proxy: FaultyProxy, own_key: None) -> None:
+    proxy.injects()
+    engine = engine_at(proxy, timeout_s=SHORT_S)
+    learner = learner_of(engine, PLAIN)
+    for fault, words in (
+        (Fault(path="asample", hangs_s=SHORT_S + 2), "did not answer within tinker.timeout_s=5 ... (sampling)"),
+        (Fault(path="asample", status=429, times=ALWAYS), "allows no more for now: 429 ... tinker.timeout_s=5"),
+        (Fault(path="asample", status=402, times=ALWAYS), "asks for payment: 402 ... (sampling)"),
+        (Fault(path="create_model", status=500, times=ALWAYS), "has failed: 500 ... (making adapters)"),
+    ):
+        proxy.injects(fault)
+        begun = time.monotonic()
+        with pytest.raises(EngineError) as told:
+            sampled(engine) if fault.path == "asample" else learner.state_dict()
+        assert names(str(told.value), words) and KEY not in str(told.value)
+        assert time.monotonic() - begun < SHORT_S + 3
+    proxy.injects()
+    engine.close()
+
+
+def test_a_step_that_is_given_up_is_not_sent_later(proxy: FaultyProxy, own_key: None) -> None:
+    proxy.injects()
+    engine = engine_at(proxy, timeout_s=SHORT_S)
+    learner, batch = learner_of(engine, PLAIN), [packs(samples(base_model()), PLAIN)]
+    learner.state_dict()
+    proxy.injects(Fault(path="optim_step", status=503, times=ALWAYS))
+    with pytest.raises(EngineError, match="503.*an optimizer step"):
+        learner.train_batch(batch, TAGS, num_steps_done=0)
+    proxy.injects()
+    time.sleep(SHORT_S)  # the client's own pauses are shorter
+    assert proxy.came["optim_step"] == 0
+    engine.close()
+
+
+def test_adapters_that_the_server_has_dropped_are_said_to_be(engine: TinkerEngine, proxy: FaultyProxy) -> None:
+    proxy.injects()
+    learner: TinkerLearner = learner_of(engine, PLAIN)
+    batch = [packs(samples(base_model()), PLAIN)]
+    model_id = learner.state_dict()["state_path"].removeprefix("tinker://").partition("/")[0]
+    engine.service.unload(model_id)  # as it does itself where no heartbeat has come for minutes
+    with pytest.raises(EngineError, match="has dropped the adapters"):
+        learner.train_batch(batch, TAGS, num_steps_done=0)
+
+
+def test_an_unknown_model_is_refused_with_those_that_there_are(proxy: FaultyProxy, own_key: None) -> None:
+    proxy.injects()
+    with pytest.raises(EngineError) as told:
+        engine_at(proxy, timeout_s=SHORT_S, model="Qwen/Unknown-1B")
+    assert names(str(told.value), f"does not have Qwen/Unknown-1B ... tinker.base_model ... {MODEL}")
+
+
+def test_an_address_where_nobody_listens_is_said_at_once(own_key: None) -> None:
+    begun = time.monotonic()
+    with pytest.raises(EngineError, match=r"http://127\.0\.0\.1:1 cannot be reached"):
+        settings = TinkerConfig(base_url="http://127.0.0.1:1", timeout_s=60)
+        TinkerEngine(TinkerEngineConfig(service=settings), MODEL, max_context=512)
+    assert time.monotonic() - begun < 10
+
+
+def test_a_key_that_is_none_is_named_by_its_variable(proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OWN_TINKER_KEY", "sk-of-somebody-else")
+    with pytest.raises(EngineError, match="the key in OWN_TINKER_KEY") as told:
+        engine_at(proxy, timeout_s=SHORT_S)
+    assert "sk-of-somebody-else" not in str(told.value)
