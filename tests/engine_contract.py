@@ -1,7 +1,9 @@
 """The contract of every sampling engine as one reusable suite.
 
-A test module subclasses `EngineContract` and gives it a `subject` fixture: the engine, and a reference that
-knows the distribution of the weights which are in it now. Tests leave the subject's weights as they were.
+A test module subclasses one of three and gives it a `subject` fixture: the engine, and a reference that knows the
+distribution of the weights which are in it now. `SamplingContract` is what every sampler keeps, `EngineContract` what
+one keeps besides that is given weights and samples at any temperature, `ModelEngineContract` one that runs a real model.
+Tests leave the subject's weights as they were.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pytest
 import torch
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 PROMPT = (7, 3, 11, 4, 9)
 LOGPROB_TOLERANCE = 1e-5
+TEMPERATURES = (0.7, 1.0, 1.3)
+LENGTHS = tuple(range(1, 14))
 
 
 class Subject(Protocol):
@@ -73,13 +77,15 @@ def make_request(**changes: Any) -> SamplingRequest:
     return replace(request, **changes)
 
 
-def make_crowd(size: int) -> list[SamplingRequest]:
+def make_crowd(
+    size: int, *, temperatures: Sequence[float] = TEMPERATURES, lengths: Sequence[int] = LENGTHS
+) -> list[SamplingRequest]:
     """Requests of many lengths, some of which share a prefix."""
     return [
         make_request(
             prompt_ids=PROMPT * (1 + index % 7) + (index,) * (index % 5),
-            max_tokens=1 + index % 13,
-            temperature=(0.7, 1.0, 1.3)[index % 3],
+            max_tokens=lengths[index % len(lengths)],
+            temperature=temperatures[index % len(temperatures)],
             seed=1000 + index,
         )
         for index in range(size)
@@ -94,11 +100,37 @@ def complete(engine: Engine, *requests: SamplingRequest) -> list[Completion]:
     return asyncio.run(gather(engine, requests))
 
 
-class EngineContract:
-    """What holds for every engine."""
+async def complete_amid_cancelled(engine: Engine, crowd: Sequence[SamplingRequest]) -> list[Completion]:
+    """The crowd's completions, while one request is cancelled before it begins and one while it runs."""
+    doomed_late = asyncio.create_task(engine.generate(make_request(max_tokens=60)))
+    others = [asyncio.create_task(engine.generate(request)) for request in crowd]
+    doomed_early = asyncio.create_task(engine.generate(make_request(max_tokens=60)))
+    await asyncio.sleep(0)
+    doomed_early.cancel()
+    await others[0]
+    doomed_late.cancel()
+    completions = await asyncio.gather(*others)
+    await asyncio.gather(doomed_early, doomed_late, return_exceptions=True)
+    assert doomed_early.cancelled()
+    return completions
+
+
+class SamplingContract:
+    """What holds for every sampler."""
+
+    temperatures: ClassVar[tuple[float, ...]] = TEMPERATURES
+    """Of a crowd's requests."""
+    hottest: ClassVar[float] = 2.0
+    lengths: ClassVar[tuple[int, ...]] = LENGTHS
+    """Most tokens of a crowd's requests. An engine that compiles each anew is given few."""
+    num_draws: ClassVar[int] = 2000
+
+    def crowd(self, size: int) -> list[SamplingRequest]:
+        """`make_crowd` of what this engine takes."""
+        return make_crowd(size, temperatures=self.temperatures, lengths=self.lengths)
 
     def test_ids_and_logprobs_are_as_many(self, subject: Subject) -> None:
-        for completion in complete(subject.engine, *make_crowd(8)):
+        for completion in complete(subject.engine, *self.crowd(8)):
             assert len(completion.token_ids) == len(completion.logprobs) > 0
             assert all(0 <= token_id < subject.vocab_size for token_id in completion.token_ids)
 
@@ -124,7 +156,7 @@ class EngineContract:
         assert complete(subject.engine, request)[0].finish_reason == "stop"
 
     def test_no_id_but_a_stop_id_ends_a_completion(self, subject: Subject) -> None:
-        requests = [make_request(max_tokens=40, temperature=2.0, seed=seed) for seed in range(30)]
+        requests = [make_request(max_tokens=40, temperature=self.hottest, seed=seed) for seed in range(30)]
         completions = complete(subject.engine, *requests)
         assert {len(completion.token_ids) for completion in completions} == {40}
 
@@ -143,7 +175,7 @@ class EngineContract:
     def test_the_same_seed_gives_the_same_ids_alone_and_in_a_crowd(self, subject: Subject) -> None:
         request = make_request(max_tokens=20, seed=77)
         (alone,) = complete(subject.engine, request)
-        crowded = complete(subject.engine, *make_crowd(11), request, *make_crowd(6))[11]
+        crowded = complete(subject.engine, *self.crowd(11), request, *self.crowd(6))[11]
         assert crowded.token_ids == alone.token_ids
         assert crowded.logprobs == pytest.approx(alone.logprobs, abs=LOGPROB_TOLERANCE)
 
@@ -152,13 +184,13 @@ class EngineContract:
         assert len({completion.token_ids for completion in complete(subject.engine, *requests)}) == 20
 
     def test_logprobs_are_those_of_the_distribution_after_temperature(self, subject: Subject) -> None:
-        requests = make_crowd(24)
+        requests = self.crowd(24)
         for request, completion in zip(requests, complete(subject.engine, *requests), strict=True):
             expected = subject.reference_logprobs(request.prompt_ids, completion.token_ids, request.temperature)
             assert completion.logprobs == pytest.approx(expected, rel=LOGPROB_TOLERANCE, abs=LOGPROB_TOLERANCE)
 
     def test_ids_come_as_often_as_their_probability_says(self, subject: Subject) -> None:
-        draws = 2000
+        draws = self.num_draws
         requests = [make_request(max_tokens=1, seed=seed) for seed in range(draws)]
         completions = complete(subject.engine, *requests)
         counts = Counter(completion.token_ids[0] for completion in completions)
@@ -168,6 +200,21 @@ class EngineContract:
             deviation = (draws * probability * (1 - probability)) ** 0.5
             assert abs(count - draws * probability) < 5 * deviation + 1
 
+    def test_forty_concurrent_requests_all_come_back_in_their_own_order(self, subject: Subject) -> None:
+        requests = self.crowd(40)
+        completions = complete(subject.engine, *requests)
+        assert [len(c.token_ids) for c in completions] == [r.max_tokens for r in requests]
+
+    def test_cancelling_one_request_leaves_the_others_intact(self, subject: Subject) -> None:
+        crowd = self.crowd(6)
+        expected = complete(subject.engine, *crowd)
+        completions = asyncio.run(complete_amid_cancelled(subject.engine, crowd))
+        assert [c.token_ids for c in completions] == [c.token_ids for c in expected]
+
+
+class EngineContract(SamplingContract):
+    """What holds besides for an engine that is given weights and samples them here, at any temperature."""
+
     def test_a_low_temperature_samples_likelier_ids(self, subject: Subject) -> None:
         def mean_logprob(temperature: float) -> float:
             requests = [make_request(temperature=temperature, seed=seed) for seed in range(20)]
@@ -176,11 +223,6 @@ class EngineContract:
             return sum(logprobs) / len(logprobs)
 
         assert mean_logprob(0.3) > mean_logprob(1.0) > mean_logprob(1.8)
-
-    def test_forty_concurrent_requests_all_come_back_in_their_own_order(self, subject: Subject) -> None:
-        requests = make_crowd(40)
-        completions = complete(subject.engine, *requests)
-        assert [len(c.token_ids) for c in completions] == [r.max_tokens for r in requests]
 
     def test_two_runs_of_one_program_are_identical_to_the_bit(self, subject: Subject) -> None:
         async def agent(index: int) -> list[Completion]:
@@ -199,26 +241,10 @@ class EngineContract:
         asyncio.run(program())  # whatever an engine caches is cached now, for both runs alike
         assert asyncio.run(program()) == asyncio.run(program())
 
-    def test_cancelling_one_request_leaves_the_others_intact(self, subject: Subject) -> None:
-        crowd = make_crowd(6)
+    def test_after_a_cancelled_request_nothing_is_left_running(self, subject: Subject) -> None:
+        crowd = self.crowd(6)
         expected = complete(subject.engine, *crowd)
-
-        async def program() -> list[Completion]:
-            doomed_late = asyncio.create_task(subject.engine.generate(make_request(max_tokens=60)))
-            others = [asyncio.create_task(subject.engine.generate(request)) for request in crowd]
-            doomed_early = asyncio.create_task(subject.engine.generate(make_request(max_tokens=60)))
-            await asyncio.sleep(0)
-            doomed_early.cancel()
-            await others[0]
-            doomed_late.cancel()
-            completions = await asyncio.gather(*others)
-            await asyncio.gather(doomed_early, doomed_late, return_exceptions=True)
-            assert doomed_early.cancelled()
-            return completions
-
-        completions = asyncio.run(program())
-        assert [c.token_ids for c in completions] == [c.token_ids for c in expected]
-        # Nothing is left running: the engine takes new weights and new requests.
+        asyncio.run(complete_amid_cancelled(subject.engine, crowd))
         subject.engine.update_weights(subject.current_weights(), subject.engine.policy_version + 1)
         assert [c.token_ids for c in complete(subject.engine, *crowd)] == [c.token_ids for c in expected]
 
