@@ -2,8 +2,8 @@
 
 A test module subclasses one of three and gives it a `subject` fixture: the engine, and a reference that knows the
 distribution of the weights which are in it now. `SamplingContract` is what every sampler keeps, `EngineContract` what
-one keeps besides that is given weights and samples at any temperature, `ModelEngineContract` one that runs a real model.
-Tests leave the subject's weights as they were.
+one keeps besides that is given weights and samples at any temperature, `ModelEngineContract` one that runs a real
+model. Tests leave the subject's weights as they were.
 """
 
 from __future__ import annotations

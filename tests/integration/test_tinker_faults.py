@@ -136,7 +136,7 @@ def test_a_step_that_is_given_up_is_not_sent_later(proxy: FaultyProxy, own_key: 
     learner, batch = learner_of(engine, PLAIN), [packs(samples(base_model()), PLAIN)]
     learner.state_dict()
     proxy.injects(Fault(path="optim_step", status=503, times=ALWAYS))
-    with pytest.raises(EngineError, match="503.*an optimizer step"):
+    with pytest.raises(EngineError, match=r"503.*an optimizer step"):
         learner.train_batch(batch, TAGS, num_steps_done=0)
     proxy.injects()
     time.sleep(SHORT_S)  # the client's own pauses are shorter
