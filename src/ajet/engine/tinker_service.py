@@ -30,9 +30,12 @@ KEY_WITHOUT_KEYS = "tml-none"
 """For servers that take any key; the client wants one that begins so."""
 CLOSING_S = 5.0
 CONNECTING_S = 30.0
+MOST_REDIRECTS = 5
 _SAID = 300
 TAKEN = 409
 """The status of a name that is taken."""
+NOT_KNOWN = (400, 404, 405, 422)
+"""Statuses by which servers refuse a request that they do not know."""
 LISTENS_S = 0.5
 """How often a wait that may end early looks whether it has to."""
 DROPPED = ("Model not found", "not loaded")
@@ -61,13 +64,15 @@ class TinkerService:
         self.settings = settings
         self.base_model = settings.base_model or base_model
         self.url = settings.base_url or os.environ.get("TINKER_BASE_URL") or "Thinking Machines' service"
+        self._base = resolve_base_url(settings.base_url).rstrip("/")
+        needs_key = self._base == resolve_base_url(DEFAULT_BASE_URL).rstrip("/")
         variable = settings.api_key_env or "TINKER_API_KEY"
-        if resolve_base_url(settings.base_url) == resolve_base_url(DEFAULT_BASE_URL) and not os.environ.get(variable):
+        key = os.environ.get(variable) if needs_key or settings.api_key_env else None
+        if needs_key and not key:
             raise ConfigError(
                 f"no key for the Tinker service: export {variable}=..., or name a server of your own by tinker.base_url"
             )
-        self._key = (settings.api_key_env and os.environ.get(settings.api_key_env)) or KEY_WITHOUT_KEYS
-        self._base = resolve_base_url(settings.base_url).rstrip("/")
+        self._key = key or KEY_WITHOUT_KEYS
         self._models: list[str] = []
         self._is_gone = False
         self._client = tinker.ServiceClient(base_url=settings.base_url, api_key=self._key)
@@ -118,7 +123,9 @@ class TinkerService:
             )
             self._models.append(client.model_id)
             return client
-        except EngineError:
+        except EngineError as error:
+            if _status(error.__cause__) not in NOT_KNOWN:
+                raise
             client = self.trainer(rank=rank, seed=seed)
             warnings.filterwarnings("ignore", message="DEPRECATED: TrainingClient.load_state", category=FutureWarning)
             self.wait(lambda: client.load_state_with_optimizer(path), f"restoring {path}")
@@ -170,9 +177,20 @@ class TinkerService:
         Args:
             path: `tinker://<run>/sampler_weights/<name>`, or without the middle, as some servers have it.
         """
-        run, *_, name = path.removeprefix("tinker://").split("/")
-        place = f"training_runs/{run}/checkpoints/{name}/archive"
-        return self.called(lambda: self._asked("GET", place), f"downloading {path}")
+        run, *kind, name = path.removeprefix("tinker://").split("/")
+        # The middle is part of the checkpoint's id for some servers, and unknown to others.
+        ids = dict.fromkeys(["/".join([*kind, name]), name])
+
+        def download() -> bytes:
+            for checkpoint in ids:
+                try:
+                    return self._asked("GET", f"training_runs/{run}/checkpoints/{checkpoint}/archive")
+                except httpx.HTTPStatusError as error:
+                    if checkpoint == name or error.response.status_code not in NOT_KNOWN:
+                        raise
+            raise AssertionError("the last id is the name")
+
+        return self.called(download, f"downloading {path}")
 
     def forget(self, client: Any) -> None:
         """Let the server drop a training client's adapters; one that cannot is left to forget them by itself."""
@@ -187,15 +205,22 @@ class TinkerService:
 
     def _asked(self, method: str, place: str, body: dict[str, str] | None = None) -> bytes:
         """What the server answers where the client has no call of its own."""
-        answer = httpx.request(
-            method,
-            f"{self._base}/api/v1/{place}",
-            json=body,
-            headers={"X-API-Key": self._key},
-            follow_redirects=True,
-            timeout=self.settings.timeout_s,
-        )
-        answer.raise_for_status()
+        with httpx.Client(timeout=self.settings.timeout_s) as client:
+            request = client.build_request(
+                method, f"{self._base}/api/v1/{place}", json=body, headers={"X-API-Key": self._key}
+            )
+            origin = _origin(request.url)
+            for _ in range(MOST_REDIRECTS):
+                answer = client.send(request)
+                if answer.next_request is None:
+                    break
+                request = answer.next_request
+                if _origin(request.url) != origin:
+                    del request.headers["X-API-Key"]  # the key is this server's alone
+        if not answer.is_success:
+            # Without what comes behind the path, which may be somebody's signature.
+            told = f"{answer.status_code} {answer.reason_phrase} for {request.url.copy_with(query=None)}"
+            raise httpx.HTTPStatusError(told, request=request, response=answer)
         return answer.content
 
     def wait(self, submit: Callable[[], Any], doing: str) -> Any:
@@ -225,7 +250,10 @@ class TinkerService:
         try:
             return future.result(within_s or self.settings.timeout_s)
         except Exception as error:  # the boundary to a network and a server, whose errors are of many kinds
-            self._is_gone |= isinstance(error, TimeoutError | tinker.APIConnectionError | httpx.TransportError)
+            # A goodbye that takes its time says nothing of the server.
+            self._is_gone |= within_s is None and isinstance(
+                error, TimeoutError | tinker.APIConnectionError | httpx.TransportError
+            )
             raise self.failure(error, doing) from error
 
     def failure(self, error: Exception, doing: str) -> EngineError:
@@ -288,8 +316,12 @@ def _result(future: Any, timeout_s: float, *, keep: bool = False) -> Any:
 def _status(error: BaseException | None) -> int | None:
     """The HTTP status behind an error; the client wraps what it got."""
     while error is not None:
-        status = getattr(error, "status_code", None)
+        status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(status, int):
             return status
         error = error.__cause__ or error.__context__
     return None
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port

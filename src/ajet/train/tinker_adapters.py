@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ODD_EXPORTS = (tarfile.TarError, SafetensorError, FileNotFoundError, KeyError, RuntimeError, ValueError)
+"""What reading an export raises that is none, or none of the model's."""
 
 
 def write_adapter(archive: bytes, folder: Path, *, base_model: str) -> None:

@@ -7,6 +7,8 @@ sent back (`tinker_rows`). Weights never travel, but for the adapters of a check
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from ajet.train.pack_loss import pack_loss
 from ajet.train.packing import Pack
 from ajet.train.scoring import PackOutput
 from ajet.train.tag_sums import TagSums
-from ajet.train.tinker_adapters import merged_model, write_adapter
+from ajet.train.tinker_adapters import ODD_EXPORTS, merged_model, write_adapter
 from ajet.train.tinker_probe import measured_normalization
 from ajet.train.tinker_rows import entry_logps, learning_row, scales, scoring_row
 
@@ -43,8 +45,6 @@ class TinkerLearner:
     is_sharded = False
     why_chains_only: str | None = "a Tinker server has no attention masks"
     remarks = ("rows are trained one by one, without sharing their prefixes: a Tinker server has no attention masks",)
-    checkpoint_bytes = 0
-    """Adapters are small beside anything, and how large is the server's to say."""
 
     def __init__(
         self,
@@ -213,14 +213,20 @@ class TinkerLearner:
         assert isinstance(engine, TinkerEngine)
         engine.sample_from(self._service.sampler(self._trainer()), policy_version)
 
+    @property
+    def checkpoint_bytes(self) -> int:
+        """The model with adapters merged in, where it is made: at most twice its files. Adapters are small."""
+        files = Path(self._model_path).glob("*.safetensors") if Path(self._model_path).is_dir() else ()
+        return 2 * sum(file.stat().st_size for file in files)
+
     def state_dict(self, *, kept: bool = True) -> dict[str, Any]:
         """As `Learner.state_dict`: the server keeps the state, under names that no other run has.
 
         Raises:
             StorageError: the server did not save it.
         """
-        client = self._trainer()
         try:
+            client = self._trainer()
             state_path = self._service.saved(client.save_state, "state", "saving the state")
             sampler_path = self._service.saved(client.save_weights_for_sampler, "sampler", "saving weights")
         except EngineError as error:
@@ -246,13 +252,16 @@ class TinkerLearner:
         path = self._sampler_path
 
         def write(folder: Path) -> None:
+            adapter = folder / "adapter"
             try:
-                content = self._service.archive(path)
-            except EngineError as error:
-                raise StorageError(str(error)) from error
-            write_adapter(content, folder / "adapter", base_model=self._model_path)
-            if Path(self._model_path).is_dir():
-                merged_model(self._model_path, folder / "adapter").save_pretrained(folder)
+                write_adapter(self._service.archive(path), adapter, base_model=self._model_path)
+                if Path(self._model_path).is_dir():
+                    merged_model(self._model_path, adapter).save_pretrained(folder)
+            except (EngineError, *ODD_EXPORTS) as error:
+                # The server has the state, from which the run can go on; it must not be lost with its copy.
+                shutil.rmtree(adapter, ignore_errors=True)
+                told = f"warning: the adapter of this checkpoint could not be saved here: {error}"
+                print(told, file=sys.stderr, flush=True)
             self._tokenizer.save_pretrained(folder)
 
         return write

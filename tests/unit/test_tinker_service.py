@@ -1,0 +1,89 @@
+"""What a Tinker server is asked beside its client: where the key goes, and under which names exports are looked for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from ajet.engine.tinker import TinkerConfig
+from ajet.engine.tinker_service import TinkerService
+from ajet.errors import ConfigError, EngineError
+
+KEY = "tml-secret"
+PLACE = "/api/v1/training_runs/run/checkpoints/last/archive"
+FILE = "/file?signature=private"
+Answers = Mapping[str, tuple[int, dict[str, str], bytes]]
+
+
+@contextmanager
+def answering(answers: Answers) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """A server that answers paths as told and others by 404; its URL, and the paths that came with their keys."""
+    seen: list[tuple[str, str | None]] = []
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append((self.path, self.headers["X-API-Key"]))
+            status, headers, body = answers.get(self.path, (404, {}, b""))
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", seen
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def moved_to(storage: str) -> Answers:
+    return {PLACE: (302, {"Location": f"{storage}{FILE}"}, b"")}
+
+
+def service(url: str, monkeypatch: pytest.MonkeyPatch) -> TinkerService:
+    monkeypatch.setenv("MY_KEY", KEY)
+    return TinkerService(TinkerConfig(base_url=url, api_key_env="MY_KEY", timeout_s=10), "any")
+
+
+@pytest.mark.parametrize("path", ["tinker://run/sampler_weights/last", "tinker://run/last"])
+def test_an_export_is_found_under_either_name_and_the_key_stays_with_the_server(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        answering({FILE: (200, {}, b"export")}) as (storage, asked_there),
+        answering(moved_to(storage)) as (url, asked),
+    ):
+        assert service(url, monkeypatch).archive(path) == b"export"
+    assert {key for _, key in asked} == {KEY}
+    assert asked_there == [(FILE, None)]
+
+
+def test_a_download_that_is_refused_shows_no_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        answering({FILE: (403, {}, b"")}) as (storage, _),
+        answering(moved_to(storage)) as (url, _),
+        pytest.raises(EngineError) as refused,
+    ):
+        service(url, monkeypatch).archive("tinker://run/last")
+    assert "403" in str(refused.value) and "private" not in str(refused.value)
+
+
+def test_the_hosted_service_needs_a_key_and_is_given_the_one_that_was_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("TINKER_API_KEY", "TINKER_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match=r"export TINKER_API_KEY=.*tinker\.base_url"):
+        TinkerService(TinkerConfig(), "any")
+    with pytest.raises(ConfigError, match=r"export MY_KEY="):
+        TinkerService(TinkerConfig(api_key_env="MY_KEY"), "any")
