@@ -21,6 +21,8 @@ from ajet.errors import EngineError
 from ajet.records import Completion, FinishReason
 
 GENERATE = "/inference/v1/generate"
+ANSWERS_WITHIN_S = 60.0
+"""For a question whose answer needs no work."""
 """Ids in, ids out."""
 UNLOAD_ADAPTER = "/v1/unload_lora_adapter"
 
@@ -64,7 +66,7 @@ class Server:
         if not answers(self.url):
             raise EngineError(f"no vLLM server answers at {self.url}: start it, or correct engine.urls")
         try:
-            card = self.ask("/v1/models", method="GET").json()["data"][0]
+            card = self.ask("/v1/models", method="GET", within_s=ANSWERS_WITHIN_S).json()["data"][0]
             names, longest = [str(card["id"]), str(card["root"])], int(card["max_model_len"])
         except (LookupError, TypeError, ValueError) as error:
             raise EngineError(f"{self.url} is not a vLLM server: it names no model; correct engine.urls") from error
@@ -80,8 +82,10 @@ class Server:
             )
         if handover is None:
             return
-        seen = self.ask("/collective_rpc", {"method": "sees", "args": [str(handover)]}).json()["results"]
-        if seen != ["True"] * len(seen):
+        question = {"method": "sees", "args": [str(handover)]}
+        answer = self.ask("/collective_rpc", question, within_s=ANSWERS_WITHIN_S).json()
+        seen = answer.get("results") if isinstance(answer, dict) else None
+        if not seen or set(seen) != {"True"}:
             raise EngineError(
                 f"the server at {self.url} does not see {handover}: set engine.weights_dir to a directory that it "
                 "shares with this machine"
@@ -187,9 +191,11 @@ class Server:
         """Say which weights these are."""
         self.ask("/update_weight_version", {"new_version": str(version)})
 
-    def ask(self, path: str, body: object = None, *, method: str = "POST") -> httpx.Response:
-        """Raises `EngineError` where the server refuses; httpx's errors where there is none."""
-        response = httpx.request(method, f"{self.url}{path}", json=body, timeout=None, trust_env=False)
+    def ask(
+        self, path: str, body: object = None, *, method: str = "POST", within_s: float | None = None
+    ) -> httpx.Response:
+        """Raises `EngineError` where the server refuses; httpx's errors where there is none, or it takes longer."""
+        response = httpx.request(method, f"{self.url}{path}", json=body, timeout=within_s, trust_env=False)
         if not response.is_success:
             raise EngineError(
                 f"vLLM's server at {self.url} cannot {path.partition('?')[0].strip('/')}: {said(response)}; "

@@ -15,8 +15,9 @@ import tempfile
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -149,11 +150,12 @@ class VllmServerEngine:
             self._servers = [Server.started(self._starter(i)) for i in range(self._config.num_servers)]
             for server in self._servers:  # all load at once
                 server.wait()
-                server.put_version(0)
+                with _whole_conversation(server):
+                    server.put_version(0)
             return
         self._servers = [Server(url=url.rstrip("/")) for url in self._config.urls]
         for server in self._servers:
-            try:
+            with _whole_conversation(server):
                 reads_files = self._adapters is not None or self._config.weight_transfer == "file"
                 server.check(self._model_path, self.max_context, self._weights_dir if reads_files else None)
                 if self._puts_weights:
@@ -161,8 +163,6 @@ class VllmServerEngine:
                     server.start_anew(self._body(a_token, 1, None))
                     if self._adapters is not None:
                         server.drop_adapters()
-            except httpx.HTTPError as error:
-                raise EngineError(f"vLLM's server at {server.url} broke off ({type(error).__name__})") from error
 
     def _starter(self, i: int) -> Callable[[], ServerProcess]:
         return partial(
@@ -345,3 +345,12 @@ def _environments(config: VllmServerConfig, device: str, num_threads: int | None
         return [environment] * config.num_servers
     placed = gpus_of_servers(config.gpus, num_servers=config.num_servers, each=config.gpus_each)
     return [environment | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} for gpus in placed]
+
+
+@contextmanager
+def _whole_conversation(server: Server) -> Iterator[None]:
+    """Around what a server is asked at the start: where it breaks off, an `EngineError`."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise EngineError(f"vLLM's server at {server.url} broke off ({type(error).__name__})") from error
