@@ -27,7 +27,7 @@ RANK, ALPHA = 8, 32
 TARGETS = "[q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]"
 COMMON = (
     *("workflow=signals", "trainable_targets=[speaker,listener]", f"model.lora.rank={RANK}"),
-    *("algorithm.learning_rate=3e-3", "algorithm.lr_schedule=linear", "logger=plain", "logger.wandb.mode=disabled"),
+    *("algorithm.learning_rate=3e-3", "logger=plain", "logger.wandb.mode=disabled"),
 )
 LOCAL = (f"model.lora.alpha={ALPHA}", f"model.lora.targets={TARGETS}", "hardware=cpu")
 SLOTS = {"sample_max_num_sequences": 64}
