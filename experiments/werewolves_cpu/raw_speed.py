@@ -28,13 +28,14 @@ from ajet.assemble.policies import load_model
 from ajet.config.compose import compose
 from ajet.config.model import resolve_model_path
 from ajet.config.root import Config
-from ajet.engine.vllm import CPU_BATCHED_TOKENS
+from ajet.engine.vllm_settings import CPU_BATCHED_TOKENS
 from ajet.records import Call, Episode, EpisodeGroup, Task
 from ajet.tracking.files.reading import read_metric_lines
 from ajet.train.algorithms.rule import learning_rule
+from ajet.train.attention import ancestor_mask
 from ajet.train.batch import build_batch
 from ajet.train.clock import PhaseClock
-from ajet.train.packing import Pack, ancestor_mask
+from ajet.train.packing import Pack, subtree_ends
 
 
 def trained_calls(path: Path) -> list[dict[str, Any]]:
@@ -106,6 +107,7 @@ def packs_of(calls: Sequence[Mapping[str, Any]], config: Config) -> list[Pack]:
         learning_rule(config.algorithm),
         PhaseClock(),
         branching_packs=True,
+        costs=config.hardware.costs,
     )
     return [pack for minibatch in batch.minibatches for pack in minibatch]
 
@@ -141,7 +143,7 @@ def update_seconds(packs: Sequence[Pack], config: Config, model_path: str) -> fl
     model = load_model(config.model, config.hardware, model_path, torch.float32)
     started = time.perf_counter()
     for pack in packs:
-        mask = None if pack.is_chain else torch.from_numpy(ancestor_mask(pack.parents))[None, None]
+        mask = None if pack.is_chain else ancestor_mask(torch.from_numpy(subtree_ends(pack.parents)))[None, None]
         logits = model(
             input_ids=torch.from_numpy(pack.token_ids)[None],
             position_ids=torch.from_numpy(pack.positions)[None],
