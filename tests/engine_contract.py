@@ -124,6 +124,8 @@ class SamplingContract:
     lengths: ClassVar[tuple[int, ...]] = LENGTHS
     """Most tokens of a crowd's requests. An engine that compiles each anew is given few."""
     num_draws: ClassVar[int] = 2000
+    num_distinct: ClassVar[int] = 20
+    """Of 20 completions, where the model is not so sure of itself that two are alike by chance."""
 
     def crowd(self, size: int) -> list[SamplingRequest]:
         """`make_crowd` of what this engine takes."""
@@ -181,7 +183,7 @@ class SamplingContract:
 
     def test_different_seeds_give_different_ids(self, subject: Subject) -> None:
         requests = [make_request(max_tokens=20, seed=seed) for seed in (*range(19), 2**64 - 3)]
-        assert len({completion.token_ids for completion in complete(subject.engine, *requests)}) == 20
+        assert len({completion.token_ids for completion in complete(subject.engine, *requests)}) >= self.num_distinct
 
     def test_logprobs_are_those_of_the_distribution_after_temperature(self, subject: Subject) -> None:
         requests = self.crowd(24)

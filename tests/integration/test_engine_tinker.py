@@ -31,6 +31,7 @@ class TestTinkerEngine(SamplingContract):
     hottest: ClassVar[float] = 1.0
     lengths: ClassVar[tuple[int, ...]] = (12,)
     num_draws: ClassVar[int] = 300
+    num_distinct: ClassVar[int] = 19  # a model that was trained: one time in twenty two of twenty are alike
 
 
 def test_it_takes_neither_another_temperature_nor_weights(subject: ModelSubject) -> None:

@@ -77,7 +77,7 @@ def test_a_machine_without_vllm_trains_and_its_key_is_in_no_file(tinker_server: 
     asked += [f"tinker.base_url={tinker_server.url}"]
     code = f"{hidden}; from ajet.train.__main__ import main; sys.exit(main({asked!r}))"
     process = started_as(["-c", code], tmp_path)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said
     assert load_run(tmp_path / "run").num_steps == 2
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
