@@ -170,7 +170,7 @@ def test_one_runs_own_option_is_not_offered_to_the_next(file: Path, monkeypatch:
     monkeypatch.chdir(file.parent)
     compose(["workflow=signals", "engine=my_engines.py->Mine", "engine.size=3"], run_dir="x")
     with pytest.raises(
-        ConfigError, match=r"engine=nothing: no such option; choose one of scripted, transformers, vllm"
+        ConfigError, match=r"engine=nothing: no such option; choose one of scripted, tinker, transformers, vllm"
     ):
         compose(["workflow=signals", "engine=nothing"], run_dir="x")
 
