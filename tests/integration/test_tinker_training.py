@@ -94,7 +94,7 @@ def own_server(tmp_path: Path) -> Iterator[TinkerServer]:
 @pytest.mark.slow
 def test_a_wrong_key_a_server_that_goes_and_one_that_comes_back(own_server: TinkerServer, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    quick = ["tinker.timeout_s=20", "eval=none", "algorithm.kl_coef=0", "algorithm.kl_schedule=constant"]
+    quick = ["tinker.timeout_s=40", "eval=none", "algorithm.kl_coef=0", "algorithm.kl_schedule=constant"]
     asked = [*(word for word in SMALL if not word.startswith(("eval.", "tinker."))), *quick]
     asked += [f"tinker.base_url={own_server.url}", f"run_dir={run}", "total_steps=200"]
     refused = started(asked, tmp_path, key="tml-wrong")
@@ -108,7 +108,7 @@ def test_a_wrong_key_a_server_that_goes_and_one_that_comes_back(own_server: Tink
     begun = time.monotonic()
     last_words, _ = process.communicate(timeout=120)
     assert process.returncode == 1, last_words
-    assert time.monotonic() - begun < 90, "a wait has its end"
+    assert time.monotonic() - begun < 110, "a wait has its end"
     assert "the Tinker server at" in last_words and "resume=" in last_words
     assert KEY not in "".join(path.read_text(errors="replace") for path in run.rglob("*.*") if path.is_file())
 
