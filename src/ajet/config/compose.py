@@ -16,7 +16,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ajet.config.algorithm import check_user_functions, correct_staleness, user_functions
+from ajet.config.algorithm import correct_staleness
+from ajet.config.algorithm_checks import check_user_functions, user_functions
 from ajet.config.explain import explain, explain_missing
 from ajet.config.fields import BUILTIN_PREFIX, CODE, MAY_CHANGE, PLACE, marked, marked_keys
 from ajet.config.hydra_private import TURN, own_hydra

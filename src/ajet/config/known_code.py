@@ -11,7 +11,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-from ajet.config.algorithm import user_functions
+from ajet.config.algorithm_checks import user_functions
 from ajet.config.fields import CODE, SENT_TO, marked
 from ajet.config.root import Config
 from ajet.config.user_code.cells import FILE, is_kept

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ajet.config.adapters import engine_keeps_start
-from ajet.config.algorithm import check_algorithm, check_baseline
+from ajet.config.algorithm_checks import check_algorithm, check_baseline
 from ajet.config.explain import explain_missing
 from ajet.config.fields import broken_rules
 from ajet.config.hardware import rank_and_size

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from ajet.config.algorithm import check_baseline
+from ajet.config.algorithm_checks import check_baseline
 from ajet.config.component import check_async
 from ajet.config.fields import CODE, marked
 from ajet.config.root import Config

@@ -19,7 +19,8 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from ajet.config.algorithm import OPTION_FOLDERS, AlgorithmConfig, check_read, is_built_in
+from ajet.config.algorithm import AlgorithmConfig
+from ajet.config.algorithm_checks import OPTION_FOLDERS, check_read, is_built_in
 from ajet.config.user_code.importing import load_object
 from ajet.config.user_code.lines import one_line
 from ajet.config.user_code.running import running_user_code

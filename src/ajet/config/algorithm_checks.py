@@ -1,0 +1,152 @@
+"""What the algorithm group's settings name, and which of them contradict each other.
+
+In: the group. Out: nothing, or a `ConfigError`; the short names that a setting may have. Nothing of `train` is run: it
+loads torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+
+from ajet.config.algorithm import AlgorithmConfig
+from ajet.config.user_code.finding import FORMS, check_entry, split_entry
+from ajet.errors import ConfigError
+
+OPTION_FOLDERS = {"loss": "losses", "advantage": "advantages", "aggregation": "aggregations"}
+"""Setting -> the folder of `train/algorithms` whose files are its built-in values."""
+_READ_BY = {"clip_low": "loss", "clip_high": "loss", "dr_grpo_max_length": "aggregation"}
+"""Keys of `algorithm` that nothing reads but an option with a parameter of that name."""
+_ALGORITHMS = Path(__file__).resolve().parents[1] / "train" / "algorithms"
+
+
+def check_algorithm(algorithm: AlgorithmConfig) -> None:
+    """Refuse settings that contradict each other.
+
+    Raises:
+        ConfigError: what to change.
+    """
+    for kind in OPTION_FOLDERS:
+        _check_option(algorithm, kind)
+    if algorithm.aggregation == "dr_grpo" and algorithm.dr_grpo_max_length is None:
+        raise ConfigError("algorithm.aggregation=dr_grpo needs algorithm.dr_grpo_max_length, e.g. 512")
+    _check_sampling_correction(algorithm)
+    if algorithm.kl_schedule != "constant" and not algorithm.kl_coef:
+        raise ConfigError(
+            f"algorithm.kl_schedule={algorithm.kl_schedule} has no effect with algorithm.kl_coef=0: set kl_coef"
+        )
+
+
+def _check_option(algorithm: AlgorithmConfig, kind: str) -> None:
+    name, args = getattr(algorithm, kind), getattr(algorithm, f"{kind}_args")
+    if is_built_in(kind, name):
+        own = _parameters(kind, name) - {spec.name for spec in fields(AlgorithmConfig)}
+        unknown = [arg for arg in args if arg not in own]
+        if unknown:
+            raise ConfigError(
+                f"algorithm.{kind}_args.{unknown[0]}: algorithm.{kind}={name} has no such setting; "
+                f"it has {', '.join(sorted(own)) or 'none of its own'}"
+            )
+        check_read(algorithm, kind, _parameters(kind, name))
+    elif not all(split_entry(name)):
+        raise ConfigError(
+            f"algorithm.{kind} must be one of {', '.join(built_in(kind))}, or code of your own as {FORMS}, not {name}"
+        )
+
+
+def check_read(algorithm: AlgorithmConfig, kind: str, parameters: Collection[str]) -> None:
+    """Refuse a key that only an option with a parameter of its name reads, where the chosen one has none.
+
+    Args:
+        algorithm: the settings.
+        kind: `loss`, `advantage` or `aggregation`.
+        parameters: names of the chosen option's.
+
+    Raises:
+        ConfigError: what to change.
+    """
+    for name, reader in _READ_BY.items():
+        value, default = getattr(algorithm, name), getattr(AlgorithmConfig(), name)
+        if reader != kind or name in parameters or value == default:
+            continue
+        readers = [f"algorithm.{kind}={option}" for option in built_in(kind) if name in _parameters(kind, option)]
+        raise ConfigError(
+            f"algorithm.{name}={value} has no effect with algorithm.{kind}={getattr(algorithm, kind)}, which has no "
+            f"parameter of that name: set it to {json.dumps(default)} or choose {' or '.join(readers)}"
+        )
+
+
+@cache
+def _parameters(kind: str, name: str) -> frozenset[str]:
+    """The keyword-only parameters of a built-in option, its settings; its file is read, for running it loads torch."""
+    parsed = ast.parse((_ALGORITHMS / OPTION_FOLDERS[kind] / f"{name}.py").read_text(encoding="utf-8"))
+    return frozenset(
+        argument.arg
+        for node in parsed.body
+        if isinstance(node, ast.FunctionDef) and node.name == name
+        for argument in node.args.kwonlyargs
+    )
+
+
+@cache
+def built_in(kind: str) -> tuple[str, ...]:
+    """The short names that `algorithm.<kind>` may have: the files of its folder. None is run: they load torch."""
+    names = (path.stem for path in (_ALGORITHMS / OPTION_FOLDERS[kind]).glob("*.py"))
+    return tuple(sorted(name for name in names if name != "__init__"))
+
+
+def is_built_in(kind: str, name: str) -> bool:
+    """Whether a value of `algorithm.<kind>` is a short name, and not code of the user's."""
+    return name in built_in(kind)
+
+
+def user_functions(algorithm: AlgorithmConfig) -> Iterator[tuple[str, str]]:
+    """(setting, entry) of each option that is code of the user's, e.g. `("algorithm.loss", "my_file.py->my_loss")`."""
+    for kind in OPTION_FOLDERS:
+        name = getattr(algorithm, kind)
+        if not is_built_in(kind, name):
+            yield f"algorithm.{kind}", name
+
+
+def check_user_functions(algorithm: AlgorithmConfig) -> None:
+    """Refuse code of the user's that is not there. Nothing is run: it would load torch.
+
+    Raises:
+        ConfigError: no such file or module, or nothing of that name in it.
+    """
+    for setting, entry in user_functions(algorithm):
+        check_entry(entry, setting=setting)
+
+
+def check_baseline(algorithm: AlgorithmConfig, tags: Sequence[str] | None) -> None:
+    """Refuse a common baseline of a single tag: it is that tag's own.
+
+    Args:
+        algorithm: the settings.
+        tags: those that are trained; empty or None where only play will tell.
+
+    Raises:
+        ConfigError: what to change.
+    """
+    if algorithm.baseline_per == "task" and tags is not None and len(tags) == 1:
+        raise ConfigError(
+            f"algorithm.baseline_per=task pools the rewards of several tags, but {tags[0]} is trained alone: "
+            "choose algorithm.baseline_per=tag"
+        )
+
+
+def _check_sampling_correction(algorithm: AlgorithmConfig) -> None:
+    cap, low, high = algorithm.tis_cap, algorithm.mis_low, algorithm.mis_high
+    if low is not None and high is not None and low >= high:
+        raise ConfigError(f"algorithm.mis_low={low} must be below algorithm.mis_high={high}")
+    if cap is not None and high is not None and cap >= high:
+        raise ConfigError(
+            f"algorithm.tis_cap={cap} has no effect, for tokens above algorithm.mis_high={high} are dropped: "
+            "choose a lower cap or set one of them to null"
+        )
+    if cap is not None and low is not None and low >= cap:
+        raise ConfigError(f"algorithm.mis_low={low} must be below algorithm.tis_cap={cap}")
