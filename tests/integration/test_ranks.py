@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from recipes.soak.comparing import ROUNDING, first_difference
+from tests.speaking import said_until
 
 from ajet.analysis import load_run
 from ajet.train.__main__ import main
@@ -50,17 +51,6 @@ def trained(num: int, *arguments: str) -> str:
         said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     return said
-
-
-def said_until(process: subprocess.Popen[str], beginning: str) -> str:
-    """Wait for a line that begins so; what was said up to it."""
-    assert process.stdout is not None
-    said = ""
-    for line in process.stdout:
-        said += line
-        if line.startswith(beginning):
-            return said
-    raise AssertionError(said)
 
 
 def pid_of_rank(rank: int, launcher: int) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from recipes.tinker_server.process import TinkerServer
+from tests.speaking import said_until
 from transformers import AutoModelForCausalLM
 
 from ajet.analysis import load_run
@@ -134,13 +135,3 @@ def started_as(arguments: list[str], folder: Path, *, key: str = KEY) -> subproc
         cwd=folder,
         env=os.environ | {"TINKER_API_KEY": key, "OMP_NUM_THREADS": "1"},
     )
-
-
-def said_until(process: subprocess.Popen[str], beginning: str) -> str:
-    assert process.stdout is not None
-    said = ""
-    for line in process.stdout:
-        said += line
-        if line.startswith(beginning):
-            return said
-    raise AssertionError(said)

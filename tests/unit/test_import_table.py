@@ -88,8 +88,8 @@ TABLE: dict[str, set[str]] = {
     | {"rollout.opponents"},
     "train": PLAYING
     | {"plan.parts", "train.timeline", "train.algorithms", "tracking", "evaluate", "engine.families"}
-    | {"engine.tinker_engine", "engine.tinker_service"},
-    "plan": {"config", "engine.base", "engine.packaged", "plan.parts", "tracking", "train"},
+    | {"engine.tinker_engine", "engine.tinker_service", "engine.stepped"},
+    "plan": {"config", "engine.base", "engine.packaged", "engine.stepped", "plan.parts", "tracking", "train"},
     "analysis": {"records", "evaluate.statistics", "train.timeline", "tracking.store", "config.sweeps.records"}
     | {"config.renamed"},
     "report": {
@@ -117,7 +117,7 @@ TABLE: dict[str, set[str]] = {
         "assemble",
     },
     "tune.fitting": {"train"},
-    "tune": {"records", "config", "train", "train.algorithms", "assemble", "tune.fitting"},
+    "tune": {"records", "config", "engine.stepped", "train", "train.algorithms", "assemble", "tune.fitting"},
     "tune.__main__": {"config.cli", "config", "tune"},
     "plan.__main__": {"config.cli", "config", "workflows", "workflows.parameters", "plan"},
     "report.__main__": {"report"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 
 from ajet.engine.tinker import TinkerConfig
 from ajet.engine.tinker_service import TinkerService
+from ajet.engine.tinker_troubles import Troubles
 from ajet.errors import ConfigError, EngineError
 
 KEY = "tml-secret"
@@ -50,9 +52,12 @@ def moved_to(storage: str) -> Answers:
     return {PLACE: (302, {"Location": f"{storage}{FILE}"}, b"")}
 
 
-def service(url: str, monkeypatch: pytest.MonkeyPatch) -> TinkerService:
+@contextmanager
+def service(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[TinkerService]:
     monkeypatch.setenv("MY_KEY", KEY)
-    return TinkerService(TinkerConfig(base_url=url, api_key_env="MY_KEY", timeout_s=10), "any")
+    service = TinkerService(TinkerConfig(base_url=url, api_key_env="MY_KEY", timeout_s=10), "any")
+    yield service
+    service.close()
 
 
 @pytest.mark.parametrize("path", ["tinker://run/sampler_weights/last", "tinker://run/last"])
@@ -62,8 +67,9 @@ def test_an_export_is_found_under_either_name_and_the_key_stays_with_the_server(
     with (
         answering({FILE: (200, {}, b"export")}) as (storage, asked_there),
         answering(moved_to(storage)) as (url, asked),
+        service(url, monkeypatch) as connected,
     ):
-        assert service(url, monkeypatch).archive(path) == b"export"
+        assert connected.archive(path) == b"export"
     assert {key for _, key in asked} == {KEY}
     assert asked_there == [(FILE, None)]
 
@@ -72,9 +78,10 @@ def test_a_download_that_is_refused_shows_no_signature(monkeypatch: pytest.Monke
     with (
         answering({FILE: (403, {}, b"")}) as (storage, _),
         answering(moved_to(storage)) as (url, _),
+        service(url, monkeypatch) as connected,
         pytest.raises(EngineError) as refused,
     ):
-        service(url, monkeypatch).archive("tinker://run/last")
+        connected.archive("tinker://run/last")
     assert "403" in str(refused.value) and "private" not in str(refused.value)
 
 
@@ -87,3 +94,14 @@ def test_the_hosted_service_needs_a_key_and_is_given_the_one_that_was_looked_for
         TinkerService(TinkerConfig(), "any")
     with pytest.raises(ConfigError, match=r"export MY_KEY="):
         TinkerService(TinkerConfig(api_key_env="MY_KEY"), "any")
+
+
+def test_the_clients_log_is_heard_while_anyone_listens_and_is_silent_after(capfd: pytest.CaptureFixture[str]) -> None:
+    one, other = Troubles(), Troubles()
+    logger = logging.getLogger("tinker.lib")
+    one.leave()
+    logger.warning("HTTP Response: %s %s %i %s", "POST", "http://a/api/v1/asample", 503, "Busy")
+    assert [each.latest("http://a", 0.0) is None for each in (one, other)] == [True, False]
+    other.leave()
+    logger.warning("a client that lives on")
+    assert not logger.isEnabledFor(logging.ERROR) and capfd.readouterr().err == ""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 
 from ajet.config.hardware import HardwareConfig
+from ajet.engine.stepped import torch_threads
 
 MUCH_SLOWER = 1.5
 TURNS, TURN_S = 3, 0.05
@@ -42,17 +43,13 @@ def warning_of(num: int, ratio: float) -> str | None:
 def seconds_of_products(*numbers: int) -> list[float]:
     """Seconds of one product by each number of threads, in turns."""
     a, b = torch.ones(ROWS, WIDTH), torch.ones(WIDTH, WIDTH)
-    before = torch.get_num_threads()
     taken, counted = [0.0] * len(numbers), [0] * len(numbers)
-    try:
-        for _ in range(TURNS):
-            for i, num in enumerate(numbers):
-                torch.set_num_threads(num)
+    for _ in range(TURNS):
+        for i, num in enumerate(numbers):
+            with torch_threads(num):
                 seconds, times = _for_a_while(lambda: a @ b)
-                taken[i] += seconds
-                counted[i] += times
-    finally:
-        torch.set_num_threads(before)
+            taken[i] += seconds
+            counted[i] += times
     return [seconds / times for seconds, times in zip(taken, counted, strict=True)]
 
 

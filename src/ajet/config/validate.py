@@ -23,7 +23,7 @@ from ajet.config.store import group_options
 from ajet.config.unused import untrained_tags
 from ajet.config.user_code.finding import check_entry
 from ajet.config.user_options import is_user_entry
-from ajet.engine.tinker import TinkerConfig
+from ajet.engine.tinker import TinkerConfig, TinkerEngineConfig
 from ajet.errors import ConfigError
 from ajet.workflows import builtin_workflows
 from ajet.workflows.targets import check_targets
@@ -181,6 +181,8 @@ def _check_groups(config: Config) -> None:
 def _check_trained_elsewhere(config: Config) -> None:
     """What a server that trains adapters cannot be told, or does not tell."""
     where = f"engine={config.engine.name}"
+    if isinstance(config.engine, TinkerEngineConfig) and config.engine.service != config.tinker:
+        raise ConfigError("engine.service is made of the section tinker: set tinker.* in its place")
     if rank_and_size()[1] > 1:
         raise ConfigError(f"{where} trains on its server: start one process, without torchrun or accelerate launch")
     if not config.model.lora.rank:

@@ -21,6 +21,7 @@ import tinker
 from tinker.lib.base_url import DEFAULT_BASE_URL, resolve_base_url
 
 from ajet.engine.tinker import TinkerConfig
+from ajet.engine.tinker_requests import NOT_KNOWN, TinkerRequests
 from ajet.engine.tinker_troubles import Trouble, Troubles
 from ajet.errors import ConfigError, EngineError
 
@@ -29,13 +30,9 @@ T = TypeVar("T")
 KEY_WITHOUT_KEYS = "tml-none"
 """For servers that take any key; the client wants one that begins so."""
 CLOSING_S = 5.0
-CONNECTING_S = 30.0
-MOST_REDIRECTS = 5
 _SAID = 300
 TAKEN = 409
 """The status of a name that is taken."""
-NOT_KNOWN = (400, 404, 405, 422)
-"""Statuses by which servers refuse a request that they do not know."""
 LISTENS_S = 0.5
 """How often a wait that may end early looks whether it has to."""
 DROPPED = ("Model not found", "not loaded")
@@ -60,7 +57,6 @@ class TinkerService:
             ConfigError: there is no key, and the service needs one.
         """
         os.environ.setdefault("TINKER_TELEMETRY", "0")  # nothing is sent elsewhere unless the user asks for it
-        self._troubles = Troubles()
         self.settings = settings
         self.base_model = settings.base_model or base_model
         self.url = settings.base_url or os.environ.get("TINKER_BASE_URL") or "Thinking Machines' service"
@@ -73,8 +69,10 @@ class TinkerService:
                 f"no key for the Tinker service: export {variable}=..., or name a server of your own by tinker.base_url"
             )
         self._key = key or KEY_WITHOUT_KEYS
+        self._requests = TinkerRequests(self._base, self._key, settings.timeout_s)
         self._models: list[str] = []
         self._is_gone = False
+        self._troubles = Troubles()
         self._client = tinker.ServiceClient(base_url=settings.base_url, api_key=self._key)
 
     def base_sampler(self) -> Any:
@@ -84,7 +82,7 @@ class TinkerService:
             EngineError: nobody listens there, which the client would try again for minutes, or the server does not have
                 the model, which some say only when they are to sample from it.
         """
-        self.called(lambda: httpx.get(f"{self._base}/api/v1/healthz", timeout=CONNECTING_S), "connecting")
+        self.called(self._requests.reach, "connecting")
         told = self.wait(
             lambda: tinker.RestClient(base_url=self.settings.base_url, api_key=self._key).get_server_capabilities(),
             "asking for its models",
@@ -177,20 +175,7 @@ class TinkerService:
         Args:
             path: `tinker://<run>/sampler_weights/<name>`, or without the middle, as some servers have it.
         """
-        run, *kind, name = path.removeprefix("tinker://").split("/")
-        # The middle is part of the checkpoint's id for some servers, and unknown to others.
-        ids = dict.fromkeys(["/".join([*kind, name]), name])
-
-        def download() -> bytes:
-            for checkpoint in ids:
-                try:
-                    return self._asked("GET", f"training_runs/{run}/checkpoints/{checkpoint}/archive")
-                except httpx.HTTPStatusError as error:
-                    if checkpoint == name or error.response.status_code not in NOT_KNOWN:
-                        raise
-            raise AssertionError("the last id is the name")
-
-        return self.called(download, f"downloading {path}")
+        return self.called(lambda: self._requests.export(path), f"downloading {path}")
 
     def forget(self, client: Any) -> None:
         """Let the server drop a training client's adapters; one that cannot is left to forget them by itself."""
@@ -201,27 +186,9 @@ class TinkerService:
         """Ask the server to drop a model."""
         body = {"model_id": model_id, "type": "unload_model"}
         with suppress(EngineError):
-            self.called(lambda: self._asked("POST", "unload_model", body), "dropping adapters", within_s=CLOSING_S)
-
-    def _asked(self, method: str, place: str, body: dict[str, str] | None = None) -> bytes:
-        """What the server answers where the client has no call of its own."""
-        with httpx.Client(timeout=self.settings.timeout_s) as client:
-            request = client.build_request(
-                method, f"{self._base}/api/v1/{place}", json=body, headers={"X-API-Key": self._key}
+            self.called(
+                lambda: self._requests.ask("POST", "unload_model", body), "dropping adapters", within_s=CLOSING_S
             )
-            origin = _origin(request.url)
-            for _ in range(MOST_REDIRECTS):
-                answer = client.send(request)
-                if answer.next_request is None:
-                    break
-                request = answer.next_request
-                if _origin(request.url) != origin:
-                    del request.headers["X-API-Key"]  # the key is this server's alone
-        if not answer.is_success:
-            # Without what comes behind the path, which may be somebody's signature.
-            told = f"{answer.status_code} {answer.reason_phrase} for {request.url.copy_with(query=None)}"
-            raise httpx.HTTPStatusError(told, request=request, response=answer)
-        return answer.content
 
     def wait(self, submit: Callable[[], Any], doing: str) -> Any:
         """What the client's future comes to, within `tinker.timeout_s`; errors as `called`."""
@@ -321,7 +288,3 @@ def _status(error: BaseException | None) -> int | None:
             return status
         error = error.__cause__ or error.__context__
     return None
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port

@@ -64,4 +64,8 @@ class Troubles(logging.Handler):
 
     def leave(self) -> None:
         """Listen no more."""
-        logging.getLogger(LOGGER).removeHandler(self)
+        logger = logging.getLogger(LOGGER)
+        logger.removeHandler(self)
+        if not any(isinstance(handler, Troubles) for handler in logger.handlers):
+            # What nobody reads is not made; it is not passed on either, for it holds requests whole.
+            logger.setLevel(logging.CRITICAL + 1)

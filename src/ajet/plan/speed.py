@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from ajet.config.saved import load
+from ajet.engine.stepped import torch_threads
 from ajet.errors import RunDirectoryError
 from ajet.plan.parts import PHASES, ModelShape, Setup, Sizing, sizing_from_json
 from ajet.tracking.files.reading import damaged, read_json, read_metric_lines
@@ -101,17 +102,12 @@ def operations_per_second(device: str, *, num_threads: int | None, mixed_precisi
 
     if device == "cuda" and not torch.cuda.is_available():
         return None
-    before = torch.get_num_threads()
-    if num_threads is not None:
-        torch.set_num_threads(num_threads)
     side = _SIDE[device]
     a = torch.ones(side, side, device=device, dtype=torch.bfloat16 if mixed_precision else torch.float32)
-    try:
+    with torch_threads(num_threads):
         float((a @ a)[0, 0])  # the first one prepares
         begun, num = time.perf_counter(), 0
         while time.perf_counter() - begun < _SECONDS:
             float((a @ a)[0, 0])  # waits for the device
             num += 1
         return num * 2.0 * side**3 / (time.perf_counter() - begun)
-    finally:
-        torch.set_num_threads(before)

@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ajet.engine.base import Engine
+from ajet.engine.stepped import torch_threads
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.compiled import compile_layers
 from ajet.train.lora import adapter_state, base_of, merged_state
@@ -139,15 +140,14 @@ class TrainablePolicy:
     @contextmanager
     def _own_modes(self) -> Iterator[None]:
         """Torch's threads and modes as training wants them, whatever a workflow in this process has left switched."""
-        previous_threads = torch.get_num_threads()
-        if self._num_threads is not None:
-            torch.set_num_threads(self._num_threads)
         device = self._accelerator.device.type
-        try:
-            with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
-                yield
-        finally:
-            torch.set_num_threads(previous_threads)
+        with (
+            torch_threads(self._num_threads),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast(device, enabled=False),
+        ):
+            yield
 
     def _in_step(self, minibatches: Sequence[Sequence[Pack]]) -> Sequence[Sequence[Pack]]:
         """Where weights are shared out, with packs that teach nothing: all ranks call the model equally often."""

@@ -8,14 +8,14 @@ Weights stay as they are: no step is taken.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping
 from statistics import median
 from typing import Any, TypeVar
 
 import torch
 
 from ajet.config.hardware import PackCosts
+from ajet.engine.stepped import torch_threads
 from ajet.records import TrainingSample
 from ajet.train.packing import Pack, build_packs
 from ajet.train.policy import TrainablePolicy
@@ -103,22 +103,10 @@ def with_threads(num: int, run: Callable[[], None]) -> Callable[[], None]:
     """The same with so many of torch's threads."""
 
     def limited() -> None:
-        with threads(num):
+        with torch_threads(num):
             run()
 
     return limited
-
-
-@contextmanager
-def threads(num: int | None) -> Iterator[None]:
-    """So many of torch's threads within; None leaves them."""
-    before = torch.get_num_threads()
-    if num is not None:
-        torch.set_num_threads(num)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def row_pack(num_tokens: int, vocabulary: int) -> Pack:

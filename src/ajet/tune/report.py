@@ -13,10 +13,11 @@ from ajet.assemble.policies import make_accelerator, make_policy
 from ajet.assemble.preflight import find_model
 from ajet.config.hardware import PackCosts
 from ajet.config.root import Config
+from ajet.engine.stepped import torch_threads
 from ajet.train.algorithms.rule import learning_rule
 from ajet.train.lora import base_of
 from ajet.tune.fitting import best_number, fitted, least_shared
-from ajet.tune.measuring import measured_passes, threads, threads_of_sampling, threads_of_updates
+from ajet.tune.measuring import measured_passes, threads_of_sampling, threads_of_updates
 
 LENGTHS = (100, 500, 1000, 2000)
 """Tokens of the rows with which it is said what costs change."""
@@ -97,7 +98,7 @@ def measure(config: Config, say: Callable[[str], None]) -> Tuned:
         sampling = threads_of_sampling(policy.model, thread_numbers(), vocabulary=vocabulary)
     most = min(config.algorithm.max_pack_tokens, config.model.max_context)
     say(f"passes over packs of up to {most:,} tokens")
-    with threads(best_number(updating) if updating else None):
+    with torch_threads(best_number(updating) if updating else None):
         passes = measured_passes(policy, device, vocabulary=vocabulary, most_tokens=most, say=say)
     where = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} cores, {platform.machine()}"
