@@ -45,7 +45,7 @@ VARIANTS: dict[str, list[str]] = {
     "4 optimizer steps a batch": ["algorithm.num_minibatches=4"],
     "no price on malformed replies": ["algorithm.format_penalty=0"],
     PAIR: ["trainable_targets=[seer,witch]"],
-    COMMON: ["trainable_targets=[seer,witch]", "algorithm.baseline_per=task"],
+    COMMON: ["trainable_targets=[seer,witch]", "credit=per_task"],
 }
 COMPARED_WITH = {PAIR: PAIR, COMMON: PAIR}
 """Instead of with `BASE`."""

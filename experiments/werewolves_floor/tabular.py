@@ -173,7 +173,7 @@ class Learner:
         for task in self.tasks.train_tasks(self.num_games // num_games, NUM_TASKS):
             games = [await play(task, repeat, self.targets, chances, self.seed) for repeat in range(GROUP_SIZE)]
             group = EpisodeGroup(task=task, episodes=tuple(episode for episode, _ in games))
-            advantages = self.credit.group_advantages(group).values
+            advantages = self.credit.group_advantages(group).of_agents
             for episode, learners in games:
                 rewards.append(max(episode.rewards.values()))
                 for name, learner in learners.items():

@@ -1,4 +1,4 @@
-"""The pages on losses, advantages and aggregations of one's own: files and commands train a step as they stand."""
+"""The pages on losses, advantages, aggregations and credit rules of one's own train a step as they stand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def blocks(page: str, kind: str) -> list[str]:
 
 COMMANDS = [
     pytest.param(page, shlex.split(line), id=line.partition("->")[2])
-    for page in ("loss", "advantage", "aggregation")
+    for page in ("loss", "advantage", "aggregation", "credit")
     for line in "".join(blocks(page, "bash")).splitlines()
 ]
 

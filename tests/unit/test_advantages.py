@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 from tests.factories import TASK, make_call, make_episode, make_group
 
 from ajet.config.algorithm import AlgorithmConfig
+from ajet.config.options import option
 from ajet.records import EpisodeGroup
-from ajet.train.algorithms.credit import GroupAdvantages
+from ajet.train.algorithms.pools import GroupAdvantages
 from ajet.train.algorithms.rule import learning_rule
 
 
 def group_advantages(
-    group: EpisodeGroup, kind: str, *, format_penalty: float = 0.0, baseline_per: str = "tag"
+    group: EpisodeGroup, kind: str, *, format_penalty: float = 0.0, credit: str = "per_tag"
 ) -> GroupAdvantages:
-    algorithm = AlgorithmConfig(advantage=kind, format_penalty=format_penalty, baseline_per=baseline_per)
-    return learning_rule(algorithm).group_advantages(group)
+    algorithm = AlgorithmConfig(advantage=kind, format_penalty=format_penalty)
+    return learning_rule(algorithm, option("credit", credit)()).group_advantages(group)
 
 
 rewards_lists = st.lists(st.floats(-5, 5), min_size=2, max_size=6)
@@ -41,9 +42,9 @@ def test_dr_grpo_only_centres_and_rloo_leaves_the_episode_itself_out() -> None:
 
 def test_a_flat_group_and_a_singleton_contribute_zero_and_are_named() -> None:
     flat = group_advantages(make_group(1, 1, 1), "grpo")
-    assert set(flat.of_agents.values()) == {0.0} and flat.zero_std_tags == {"seer"} and not flat.singleton_tags
+    assert set(flat.of_agents.values()) == {0.0} and flat.num_zero_std == {"seer": 1} and not flat.num_singletons
     single = group_advantages(make_group(1), "rloo")
-    assert single.of_agents == {(0, "P1"): 0.0} and single.singleton_tags == {"seer"}
+    assert single.of_agents == {(0, "P1"): 0.0} and single.num_singletons == {"seer": 1}
 
 
 def test_every_tag_has_a_baseline_of_its_own() -> None:
@@ -57,7 +58,7 @@ def test_every_tag_has_a_baseline_of_its_own() -> None:
     )
     result = group_advantages(group, "dr_grpo")
     assert result.of_agents == {(0, "P1"): -1.0, (1, "P1"): 1.0, (0, "P2"): 0.0, (1, "P2"): 0.0}
-    assert result.zero_std_tags == {"witch"} and result.of_tags["seer"] == [-1.0, 1.0]
+    assert result.num_zero_std == {"witch": 1} and result.of_tags["seer"] == [-1.0, 1.0]
 
 
 def test_opponents_under_one_baseline_are_measured_against_half_a_win() -> None:
@@ -67,10 +68,10 @@ def test_opponents_under_one_baseline_are_measured_against_half_a_win() -> None:
         task=TASK,
         episodes=tuple(make_episode(i, {"P1": won, "P2": 1 - won}, tags=tags) for i, won in enumerate(seer_wins)),
     )
-    by_task = group_advantages(group, "dr_grpo", baseline_per="task")
+    by_task = group_advantages(group, "dr_grpo", credit="per_task")
     assert [by_task.of_agents[i, "P1"] for i in range(4)] == [0.5, -0.5, -0.5, -0.5]
     # Leaving one out leaves the whole episode out, so both sides' baseline stays half a win.
-    assert group_advantages(group, "rloo", baseline_per="task").of_agents == by_task.of_agents
+    assert group_advantages(group, "rloo", credit="per_task").of_agents == by_task.of_agents
     assert [group_advantages(group, "dr_grpo").of_agents[i, "P1"] for i in range(4)] == [0.75, -0.25, -0.25, -0.25]
 
 
@@ -78,8 +79,8 @@ def test_one_episode_has_no_baseline_however_many_tags_it_has() -> None:
     group = EpisodeGroup(
         task=TASK, episodes=(make_episode(0, {"P1": 1.0, "P2": 0.0}, tags={"P1": "seer", "P2": "wolf"}),)
     )
-    result = group_advantages(group, "grpo", baseline_per="task")
-    assert set(result.of_agents.values()) == {0.0} and result.singleton_tags == {"seer", "wolf"}
+    result = group_advantages(group, "grpo", credit="per_task")
+    assert set(result.of_agents.values()) == {0.0} and result.num_singletons == {"seer": 1, "wolf": 1}
 
 
 def test_agents_of_one_tag_count_as_one_value_an_episode() -> None:
@@ -120,7 +121,7 @@ def test_teammates_who_differ_are_credited_also_where_their_mean_never_changes(k
     tags = {"P1": "wolf", "P2": "wolf"}
     episodes = tuple(make_episode(i, {"P1": 1.0, "P2": 0.0}, tags=tags) for i in range(3))
     result = group_advantages(EpisodeGroup(task=TASK, episodes=episodes), kind)
-    assert not result.zero_std_tags
+    assert not result.num_zero_std
     assert result.of_agents[0, "P1"] == pytest.approx(expected) and result.of_agents[0, "P2"] == pytest.approx(
         -expected
     )
@@ -176,11 +177,11 @@ def teams(draw: st.DrawFn) -> EpisodeGroup:
     return EpisodeGroup(task=TASK, episodes=tuple(episodes))
 
 
-@given(teams(), st.sampled_from([0.0, 0.01, 0.25, 7.0]), st.sampled_from(["tag", "task"]))
+@given(teams(), st.sampled_from([0.0, 0.01, 0.25, 7.0]), st.sampled_from(["per_tag", "per_task"]))
 def test_no_advantage_exceeds_what_as_many_plain_values_can_reach(
     group: EpisodeGroup, penalty: float, per: str
 ) -> None:
-    result = group_advantages(group, "grpo", format_penalty=penalty, baseline_per=per)
+    result = group_advantages(group, "grpo", format_penalty=penalty, credit=per)
     n = len(group.episodes) * max(len(episode.rewards) for episode in group.episodes)
     assert all(abs(value) <= (n - 1) / math.sqrt(n) + 1e-9 for value in result.of_agents.values())
 
@@ -197,7 +198,7 @@ def test_a_tag_is_silent_only_where_all_of_its_totals_are_the_same(
     differ = max(totals) - min(totals) > 1e-12 * max(1, *map(abs, totals))
     result = group_advantages(group, kind, format_penalty=penalty)
     assert any(result.of_agents.values()) == differ
-    assert bool(result.zero_std_tags) != differ and all(map(math.isfinite, result.of_agents.values()))
+    assert bool(result.num_zero_std) != differ and all(map(math.isfinite, result.of_agents.values()))
 
 
 def malformed_once(*, group_size: int, team: int, reward: float = 1.0) -> EpisodeGroup:
@@ -241,8 +242,8 @@ def test_where_rewards_differ_they_set_the_scale_of_a_penalty() -> None:
 
 
 def test_rounding_apart_rewards_are_the_same_however_large_they_are() -> None:
-    assert group_advantages(make_group(0.1 + 0.2, 0.3), "grpo").zero_std_tags == {"seer"}
-    assert group_advantages(make_group(1e9 * (0.1 + 0.2), 1e9 * 0.3), "rloo").zero_std_tags == {"seer"}
+    assert group_advantages(make_group(0.1 + 0.2, 0.3), "grpo").num_zero_std == {"seer": 1}
+    assert group_advantages(make_group(1e9 * (0.1 + 0.2), 1e9 * 0.3), "rloo").num_zero_std == {"seer": 1}
     # R of 5 and a little more are the same; less a penalty of 5 each they hardly are. Nothing is divided by 0.
     spoilt = make_call((1,), (2,), format_error="no JSON")
     odd = EpisodeGroup(

@@ -215,8 +215,8 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
         (["algorithm.mis_low=2", "algorithm.mis_high=2"], "algorithm.mis_low=2.0 ... algorithm.mis_high=2.0"),
         (["total_steps=2"], "algorithm.warmup_steps=2 ... total_steps=2 ... 1"),
         (
-            ["algorithm.baseline_per=task", "trainable_targets=[seer]"],
-            "algorithm.baseline_per=task ... seer ... algorithm.baseline_per=tag",
+            ["credit=per_task", "trainable_targets=[seer]"],
+            "credit=per_task ... seer ... credit=per_tag",
         ),
         (["rollout.temperature=0.001"], "rollout.temperature=0.001 ... engine=vllm ... 0.01"),
         (["algorithm.learning_rate=3"], "algorithm.learning_rate ... 0 ... 1 ... 3.0"),

@@ -45,6 +45,7 @@ OPTIONS = {
     "rollout.opponents",
     "rollout.judges",
     "data",
+    "train.algorithms.credit",
 }
 TABLE: dict[str, set[str]] = {
     "errors": set(),
@@ -78,10 +79,11 @@ TABLE: dict[str, set[str]] = {
     "data": {"records", "data.randomness"},
     "workflows": {"records", "chat", "workflow", "tuner", "data", "rollout.agents", "rollout.opponents"},
     "tracking": {"records"},
+    "train.algorithms.credit": {"records"},
     "config": {"records", "workflows", "tracking"} | OPTIONS,
     "config.sweeps": {"config", "tracking"},
     "config.cli": {"config", "config.sweeps", "workflows"},
-    "train.algorithms": {"records", "config"},
+    "train.algorithms": {"records", "config", "train.algorithms.credit"},
     "workflows.parameters": {"workflow", "rollout.opponents", "config", "workflows"},
     "rollout": SPEAKING | THREADS | {"data", "rollout.agents", "rollout.opponents", "rollout.judges"},
     "evaluate": {"records", "evaluate.statistics", "config", "config.sweeps.records", "data", "rollout", "tracking"}

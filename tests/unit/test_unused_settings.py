@@ -109,7 +109,8 @@ def test_training_commands_can_be_played_and_what_play_does_not_read_is_said() -
 def test_what_only_training_reads_what_a_resume_may_change_and_what_is_compared() -> None:
     # Marked where each setting stands; a section that is marked stands for all in it.
     assert set(marked_keys(Config(), TRAINING_ONLY)) == {
-        *("algorithm", "eval", "checkpoint", "logger", "total_steps", "rollout.num_tasks", "rollout.group_size"),
+        *("algorithm", "credit", "eval", "checkpoint", "logger", "total_steps", "rollout.num_tasks"),
+        "rollout.group_size",
         *("hardware.training_threads", "hardware.mixed_precision", "hardware.gradient_checkpointing", "model.lora"),
         *("hardware.data_parallel", "hardware.compile", "hardware.offload_optimizer", "rollout.max_steps_off_policy"),
         *("hardware.attention", "hardware.costs"),

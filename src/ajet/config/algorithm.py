@@ -18,8 +18,8 @@ class AlgorithmConfig:
     loss_args: dict[str, Any] = field(default_factory=dict)
     """Settings of a loss of one's own, checked against its parameters."""
     advantage: str = "grpo"
-    """Baseline within a group: `grpo` (R - mean) / std, `dr_grpo` R - mean, `rloo` R - mean of the others, or code of
-    one's own (docs/extend/advantage.md)."""
+    """What rewards that share a baseline (`credit`) give: `grpo` (R - mean) / std, `dr_grpo` R - mean, `rloo` R - mean
+    of the others, or code of one's own (docs/extend/advantage.md)."""
     advantage_args: dict[str, Any] = field(default_factory=dict)
     """Settings of an advantage of one's own."""
     aggregation: str = "grpo"
@@ -27,9 +27,6 @@ class AlgorithmConfig:
     `dr_grpo` sum over sequences x `dr_grpo_max_length`, or code of one's own (docs/extend/aggregation.md)."""
     aggregation_args: dict[str, Any] = field(default_factory=dict)
     """Settings of an aggregation of one's own."""
-    baseline_per: str = one_of("tag", "tag", "task")
-    """Whose rewards make a baseline: those of the same `tag`, or of all trained tags of the `task`. Where roles play
-    against each other the latter is always half a win, whoever is favoured."""
     learning_rate: float = ruled(1e-6, above=0, at_most=1)
     """Peak learning rate of AdamW. It belongs to the model: every file of `conf/model` sets it, and what stands here is
     a careful rate for one that does not."""

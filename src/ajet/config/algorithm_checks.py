@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -120,23 +120,6 @@ def check_user_functions(algorithm: AlgorithmConfig) -> None:
     """
     for setting, entry in user_functions(algorithm):
         check_entry(entry, setting=setting)
-
-
-def check_baseline(algorithm: AlgorithmConfig, tags: Sequence[str] | None) -> None:
-    """Refuse a common baseline of a single tag: it is that tag's own.
-
-    Args:
-        algorithm: the settings.
-        tags: those that are trained; empty or None where only play will tell.
-
-    Raises:
-        ConfigError: what to change.
-    """
-    if algorithm.baseline_per == "task" and tags is not None and len(tags) == 1:
-        raise ConfigError(
-            f"algorithm.baseline_per=task pools the rewards of several tags, but {tags[0]} is trained alone: "
-            "choose algorithm.baseline_per=tag"
-        )
 
 
 def _check_sampling_correction(algorithm: AlgorithmConfig) -> None:

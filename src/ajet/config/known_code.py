@@ -71,7 +71,8 @@ def named_code(config: Config, *, opponent: bool = True, training: bool = True) 
     """
     entries = dict(user_functions(config.algorithm)) if training else {}
     for named in marked(config, CODE):
-        unused = (named.key.startswith("opponent.") and not opponent) or (named.key == "logger.own" and not training)
+        of_training = named.key in ("logger.own", "credit.name")
+        unused = (named.key.startswith("opponent.") and not opponent) or (of_training and not training)
         if not unused and not (named.key == "workflow.entry" and named.value in builtin_workflows()):
             entries[named.key] = named.value
     found: dict[str, str] = {}

@@ -27,6 +27,7 @@ from ajet.engine.base import EngineConfig
 from ajet.errors import ConfigError
 from ajet.rollout.judges.base import JudgeConfig
 from ajet.rollout.opponents.base import OpponentConfig
+from ajet.train.algorithms.credit.base import CreditConfig
 
 _DECLARES = re.compile(r"^class \w+\(\w+Config\):", re.MULTILINE)
 _VALUE = re.compile(r"""'[^']*'|"[^"]*"|[^,]+""")
@@ -48,6 +49,7 @@ GROUPS: Mapping[str, Group] = {
     "engine": Group(base=EngineConfig, package="ajet.engine"),
     "opponent": Group(base=OpponentConfig, package="ajet.rollout.opponents"),
     "judge": Group(base=JudgeConfig, package="ajet.rollout.judges"),
+    "credit": Group(base=CreditConfig, package="ajet.train.algorithms.credit"),
     "data": Group(base=DataConfig, package="ajet.data", key="reader"),
 }
 

@@ -25,7 +25,8 @@ def overview(config: Config, *, num_processes: int = 1) -> list[str]:
     lines = {
         "workflow": f"{config.workflow.entry}: {_roles(config)}",
         "model": f"{config.model.path}, {config.model.dtype} engine, trains {adapters}",
-        "algorithm": f"{algorithm.loss} loss, {algorithm.aggregation} aggregation, {algorithm.advantage} advantages, "
+        "algorithm": f"{algorithm.loss} loss, {algorithm.aggregation} aggregation, {algorithm.advantage} advantages "
+        f"({config.credit.name}), "
         f"learning rate {algorithm.learning_rate:g}",
         "rollout": f"{config.total_steps} steps of {rollout.num_tasks} tasks x {rollout.group_size} episodes "
         f"({config.total_steps * episodes} in all), {min(rollout.concurrency, episodes)} at once",

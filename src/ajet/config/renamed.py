@@ -19,8 +19,14 @@ RENAMED: Mapping[str, str] = {
     "logger.wandb.sample_games": "logger.wandb.sample_episodes",
 }
 """Old key -> new key, in the same section."""
-RENAMED_OPTIONS: Mapping[str, str] = {"hardware=gpu1": "hardware=gpu_1", "hardware=cpu2": "hardware=cpu_2"}
-"""Old choice of a group -> new choice."""
+RENAMED_OPTIONS: Mapping[str, str] = {
+    "hardware=gpu1": "hardware=gpu_1",
+    "hardware=cpu2": "hardware=cpu_2",
+    "algorithm.baseline_per=tag": "credit=per_tag",
+    "algorithm.baseline_per=task": "credit=per_task",
+    "algorithm.baseline_per=tag,task": "credit=per_tag,per_task",
+}
+"""Old choice of a group, or old value of what is a group by now -> new choice."""
 DROPPED = ("engine.placement",)
 """Settings with one choice, which nothing read."""
 _LOSS, _AGGREGATION = "algorithm.loss", "algorithm.aggregation"
@@ -107,7 +113,17 @@ def renamed_sections(content: Mapping[str, Any]) -> dict[str, Any]:
     algorithm = sections.get("algorithm")
     if isinstance(algorithm, dict) and algorithm.get("loss") in _ONCE_LOSSES and "aggregation" not in algorithm:
         sections["algorithm"] = algorithm | {"loss": AlgorithmConfig.loss, "aggregation": algorithm["loss"]}
-    return sections
+    return sections | _with_credit(sections)
+
+
+def _with_credit(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """The groups `algorithm` and `credit` of a configuration whose `algorithm` said whose rewards make a baseline."""
+    algorithm = sections.get("algorithm")
+    if not isinstance(algorithm, dict):
+        return {}
+    kept = {key: value for key, value in algorithm.items() if key != "baseline_per"}
+    name = "per_task" if algorithm.get("baseline_per") == "task" else "per_tag"
+    return {"algorithm": kept, "credit": sections.get("credit", {"name": name})}
 
 
 def _renamed(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

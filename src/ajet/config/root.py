@@ -20,6 +20,7 @@ from ajet.engine.tinker import TinkerConfig
 from ajet.rollout.endpoint.config import EndpointConfig
 from ajet.rollout.judges.base import JudgeConfig
 from ajet.rollout.opponents.base import OpponentConfig
+from ajet.train.algorithms.credit.base import CreditConfig
 
 BASE = "base"
 """Stands among evaluated runs for the model that they started from."""
@@ -32,6 +33,7 @@ class Config:
     workflow: WorkflowConfig = field(default_factory=WorkflowConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig, metadata=marks(TRAINING_ONLY))
+    credit: CreditConfig = field(default_factory=CreditConfig, metadata=marks(TRAINING_ONLY))
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     tinker: TinkerConfig = field(default_factory=TinkerConfig)

@@ -24,6 +24,7 @@ from ajet.errors import ConfigError
 from ajet.rollout.opponents.base import OwnModelsConfig
 from ajet.tracking.files.reading import read_yaml
 from ajet.tracking.files.writing import write_text
+from ajet.train.algorithms.credit.per_tag import PerTagConfig
 
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 
@@ -65,24 +66,28 @@ def _entry_now(config: Config, run: Path) -> str:
     return f"{moved}->{name}" if moved.is_file() else config.workflow.entry
 
 
-def with_user_options(config: Config, *, opponent: bool = True) -> Config:
+def with_user_options(config: Config, *, opponent: bool = True, training: bool = True) -> Config:
     """A loaded configuration whose options of a user's own are imported, after `require_known_code`.
 
     Args:
         config: as `load` gives it.
         opponent: whether the opponent's, too; else it stays as it is, for another one takes its place.
+        training: whether the credit rule's, too; else it stays as it is, for nothing is learned.
 
     Raises:
         ConfigError: they cannot be, or no longer have the settings that the run has.
     """
     plain = asdict(config)
+    kept: dict[str, Any] = {}
     if not opponent:
-        plain["opponent"] = asdict(OwnModelsConfig())
+        plain["opponent"], kept["opponent"] = asdict(OwnModelsConfig()), config.opponent
+    if not training:
+        plain["credit"], kept["credit"] = asdict(PerTagConfig()), config.credit
     try:
         loaded = cast(Config, OmegaConf.to_object(typed(plain, type(config))))
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error, Config, [])) from error
-    return loaded if opponent else replace(loaded, opponent=config.opponent)
+    return replace(loaded, **kept)
 
 
 def _without_idle(content: Any) -> Any:

@@ -27,6 +27,7 @@ from ajet.errors import ConfigError
 from ajet.rollout.judges.base import JudgeConfig
 from ajet.rollout.opponents.base import OpponentConfig
 from ajet.tracking.own_logger import OwnLoggerConfig
+from ajet.train.algorithms.credit.base import CreditConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,9 @@ INTERFACES: Mapping[str, Interface] = {
         base=OpponentConfig, methods=("chat",), awaited=("chat",), offered=("agent_name", "target_tag", "rng")
     ),
     "judge": Interface(base=JudgeConfig, methods=("compute_reward",), offered=("run_config", "run_dir")),
+    "credit": Interface(
+        base=CreditConfig, methods=("pools", "begin_step", "state_dict", "load_state_dict"), offered=()
+    ),
     "logger.own": Interface(
         base=OwnLoggerConfig, methods=("log", "close"), offered=("run_config", "run_dir", "earlier")
     ),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ajet.config.adapters import engine_keeps_start
-from ajet.config.algorithm_checks import check_algorithm, check_baseline
+from ajet.config.algorithm_checks import check_algorithm
 from ajet.config.explain import explain_missing
 from ajet.config.fields import broken_rules
 from ajet.config.hardware import rank_and_size
@@ -162,7 +162,7 @@ def _check_algorithm(config: Config) -> None:
             f"learning rate never reaches its peak: choose at most {config.total_steps - 1}, or more total_steps"
         )
     tags = config.workflow.target_tags if config.trainable_targets is None else config.trainable_targets
-    check_baseline(algorithm, tags)
+    config.credit.check(advantage=algorithm.advantage, trained_tags=tags or None)
 
 
 def _check_groups(config: Config) -> None:

@@ -86,7 +86,7 @@ def _run_config(request: EvaluateConfig, run: str) -> Config:
     keeps_opponent = request.opponent is None and config.opponent.name in (request.opponents or [config.opponent.name])
     setting = f"{'runs' if request.run is None else 'run'}={run}"
     require_known_code(config, Path(run), setting=setting, trusted=request.trust_code, own_opponent=keeps_opponent)
-    config = with_user_options(config, opponent=keeps_opponent)
+    config = with_user_options(config, opponent=keeps_opponent, training=False)
     if request.trainable_targets is not None:
         config.trainable_targets = request.trainable_targets
     return config

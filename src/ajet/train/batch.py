@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ajet.config.hardware import PackCosts
 from ajet.records import EpisodeGroup, TrainingSample
-from ajet.train.algorithms.credit import GroupAdvantages
+from ajet.train.algorithms.pools import GroupAdvantages
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.algorithms.weights import BatchTotals, batch_totals
 from ajet.train.clock import PhaseClock
@@ -53,7 +53,7 @@ def build_batch(
         costs: what decides which rows share a pack.
     """
     with clock.phase("advantage"):
-        credited = [rule.group_advantages(group) for group in groups]
+        credited = rule.step_advantages(groups)
     with clock.phase("pack"):
         divided = _split_into_minibatches(list(zip(groups, credited, strict=True)), rule.config.num_minibatches)
         samples = [[row for group, credit in part for row in _rows(group, credit)] for part in divided]
@@ -108,7 +108,7 @@ def _packs(
 
 
 def _credit_metrics(credited: Sequence[GroupAdvantages]) -> dict[str, float]:
-    """`advantage/<tag>/abs_mean` over agents and episodes, and shares of groups that teach nothing."""
+    """`advantage/<tag>/abs_mean` over agents and episodes, and shares of pools that teach nothing."""
     metrics: dict[str, float] = {}
     for tag in sorted({tag for credit in credited for tag in credit.of_tags}):
         having = [credit for credit in credited if tag in credit.of_tags]
@@ -116,8 +116,10 @@ def _credit_metrics(credited: Sequence[GroupAdvantages]) -> dict[str, float]:
         mean = sum(values) / len(values)
         if math.isfinite(mean):  # what is not is counted where its update is skipped
             metrics[f"advantage/{tag}/abs_mean"] = mean
-        metrics[f"group/{tag}/zero_std_fraction"] = sum(tag in c.zero_std_tags for c in having) / len(having)
-        metrics[f"group/{tag}/singleton_fraction"] = sum(tag in c.singleton_tags for c in having) / len(having)
+        num_pools = sum(credit.num_pools[tag] for credit in having)
+        if num_pools:  # a rule of the user's may leave a tag out
+            metrics[f"group/{tag}/zero_std_fraction"] = sum(c.num_zero_std[tag] for c in having) / num_pools
+            metrics[f"group/{tag}/singleton_fraction"] = sum(c.num_singletons[tag] for c in having) / num_pools
     return metrics
 
 

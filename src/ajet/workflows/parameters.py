@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from ajet.config.algorithm_checks import check_baseline
 from ajet.config.component import check_async
 from ajet.config.fields import CODE, marked
 from ajet.config.root import Config
@@ -82,7 +81,7 @@ def workflow_maker(workflow: type[Workflow], config: Config) -> Callable[[], Wor
     # The class's own targets and, of a program of the user's, its tags and sides are known only now.
     sides = workflow.opposing_sides if config.workflow.opposing_sides is None else ()
     check_targets(made.trainable_targets, tags=workflow.target_tags, opposing_sides=sides)
-    check_baseline(config.algorithm, made.trainable_targets)
+    config.credit.check(advantage=config.algorithm.advantage, trained_tags=made.trainable_targets)
     return lambda: workflow(**params)
 
 

@@ -7,7 +7,7 @@ each has the weight 1 / m of it, so
     baseline = mean over episodes of the mean over the tag's agents of T
     spread^2 = the same mean of (T - baseline)^2, times G / (G - 1) for G episodes
 
-With `algorithm.baseline_per=task` a task's tags are pooled: (episode, tag) then stands for the episode above.
+Where a credit rule pools several tags, (episode, tag) stands for the episode above (`Pool.counts_once`).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _SAME = 1e-12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcomes:
-    """What A agents got in the episodes of one task, at least two of them; their totals are not all the same.
+    """What A agents got in the episodes that share a baseline, at least two; their totals are not all the same.
 
-    A *cell* is what counts once: an episode's agents of one tag. There are C of them.
+    A *cell* is what counts once: with most credit rules an episode's agents of one tag. There are C of them.
     Example: a tag with one agent that got 0, 0 and 1: rewards (0, 0, 1), cells (0, 1, 2), episodes (0, 1, 2).
     """
 
@@ -40,7 +40,7 @@ class Outcomes:
     cells: npt.NDArray[np.int64]
     """A cells, from 0."""
     episodes: npt.NDArray[np.int64]
-    """C episodes, by their number in the group."""
+    """C episodes, by their number in the group; numbers of agents where each of these counts as one."""
     calls: tuple[tuple[Call, ...], ...]
     """For each of the A agents its calls, in their order, with texts and tokens."""
 

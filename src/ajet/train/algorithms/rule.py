@@ -1,24 +1,27 @@
-"""The learning rule of a run: the algorithm group with what its names stand for.
+"""The learning rule of a run: the groups `algorithm` and `credit` with what their names stand for.
 
-In: the group. Out: a `LearningRule`, whose answers are checked: code of the user's that raises, or gives something else
-than numbers of the right shape, becomes one sentence that names it.
+In: the groups. Out: a `LearningRule`, whose answers are checked: code of the user's that raises, or gives something
+else than numbers of the right shape, becomes one sentence that names it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ajet.config.algorithm import AlgorithmConfig
+from ajet.config.user_options import is_user_entry
 from ajet.errors import AlgorithmError
 from ajet.records import EpisodeGroup, TrainingSample
-from ajet.train.algorithms import credit, weights
-from ajet.train.algorithms.credit import GroupAdvantages
+from ajet.train.algorithms import weights
+from ajet.train.algorithms.credit.base import CreditConfig, CreditRule, Outcome, Pool
+from ajet.train.algorithms.credit.per_tag import PerTagConfig
 from ajet.train.algorithms.options import Option, find_option
+from ajet.train.algorithms.pools import GroupAdvantages, agent_outcomes, check_pools, pool_advantages
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.algorithms.weights import BatchTotals
 
@@ -34,6 +37,10 @@ class LearningRule:
     """(`Outcomes`) -> a credit for each agent."""
     aggregation: Option
     """(a sequence's length, `BatchTotals`) -> the weight of each of the sequence's tokens."""
+    credit: CreditRule
+    """Outcomes of a task -> pools of them."""
+    crediting: Option
+    """What chose it; its function is the rule's `pools`."""
 
     def token_losses(self, tokens: SampledTokens) -> tuple[Tensor, Tensor]:
         """The loss of each token (E), and where its clip is active (E; 1.0 or 0.0).
@@ -53,14 +60,35 @@ class LearningRule:
                 )
         return loss, clipped.to(tokens.logp.dtype)
 
-    def group_advantages(self, group: EpisodeGroup) -> GroupAdvantages:
-        """What a group teaches.
+    def step_advantages(self, groups: Sequence[EpisodeGroup]) -> list[GroupAdvantages]:
+        """What each group of a step teaches, those of all processes given.
 
         Raises:
-            AlgorithmError: an advantage of the user's raised something, or gave something else than advantages.
+            AlgorithmError: a credit rule or an advantage of the user's raised something, or gave something else than
+                pools or advantages.
         """
+        with self.crediting.runs():
+            self.credit.begin_step(groups)
+        return [self._group_advantages(group) for group in groups]
+
+    def group_advantages(self, group: EpisodeGroup) -> GroupAdvantages:
+        """What the only group of a step teaches; errors as `step_advantages`."""
+        return self.step_advantages([group])[0]
+
+    def _group_advantages(self, group: EpisodeGroup) -> GroupAdvantages:
+        outcomes = agent_outcomes(group, format_penalty=self.config.format_penalty)
+        pools = self._pools(outcomes)
         with self.advantage.runs():
-            return credit.group_advantages(group, self.advantage.function, self.config)
+            return pool_advantages(outcomes, pools, self.advantage.function, setting=self.advantage.setting)
+
+    def _pools(self, outcomes: Sequence[Outcome]) -> list[Pool]:
+        with self.crediting.runs():
+            given: object = self.credit.pools(outcomes)
+            pools = list(given) if isinstance(given, Iterable) else given
+        try:
+            return check_pools(pools, outcomes)
+        except (TypeError, ValueError) as error:
+            raise AlgorithmError(f"{self.crediting.setting}: {error}") from error
 
     def token_weights(self, samples: Sequence[TrainingSample], totals: BatchTotals) -> list[float]:
         """The weight of each sampled token of each row.
@@ -80,15 +108,19 @@ class LearningRule:
         return given
 
 
-def learning_rule(algorithm: AlgorithmConfig) -> LearningRule:
-    """Load what the group names.
+def learning_rule(algorithm: AlgorithmConfig, credit: CreditConfig | None = None) -> LearningRule:
+    """Load what the groups name; without `credit`, the rule that is the default.
 
     Raises:
-        ConfigError: as `find_option`.
+        ConfigError: as `find_option`, or what the `__init__` of a user's credit rule raised.
     """
+    credit = credit or PerTagConfig()
+    rule = credit.build()
     return LearningRule(
         config=algorithm,
         loss=find_option("loss", algorithm, num_given=1),
         advantage=find_option("advantage", algorithm, num_given=1),
         aggregation=find_option("aggregation", algorithm, num_given=2),
+        credit=rule,
+        crediting=Option(setting=f"credit={credit.name}", function=rule.pools, is_own=is_user_entry(credit.name)),
     )

@@ -1,6 +1,6 @@
-"""What the algorithm group names, tried on small examples before a model loads.
+"""What the groups `algorithm` and `credit` name, tried on small examples before a model loads.
 
-In: the group. Out: its `LearningRule`, another one than was tried, for a rule of the user's may keep what it has seen;
+In: the groups. Out: its `LearningRule`, another one than was tried, for a rule of the user's may keep what it has seen;
 or an error that names the setting. Left out: what only real calls can show. What the calls of an example say is
 invented, and a rule that has read it is not judged by what it made of it.
 """
@@ -8,16 +8,21 @@ invented, and a rule that has read it is not judged by what it made of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from ajet.config.algorithm import AlgorithmConfig
 from ajet.errors import AlgorithmError, ConfigError
 from ajet.records import Call, Episode, EpisodeGroup, Task
-from ajet.train.algorithms.credit import Credit, group_advantages
+from ajet.train.algorithms.credit.base import CreditConfig, CreditRule, Outcome
+from ajet.train.algorithms.options import Option
 from ajet.train.algorithms.outcomes import Outcomes
+from ajet.train.algorithms.pools import Credit
 from ajet.train.algorithms.rule import LearningRule, learning_rule
 from ajet.train.algorithms.tokens import example_tokens
 from ajet.train.algorithms.weights import BatchTotals
@@ -26,21 +31,21 @@ _INVENTED = ("agent_name", "target_tag", "messages", "reply", "format_error", "f
 """Fields of a call that mean something in a real one alone."""
 
 
-def tried_rule(algorithm: AlgorithmConfig) -> LearningRule:
-    """What the group names, loaded, and known to work on what any batch has.
+def tried_rule(algorithm: AlgorithmConfig, credit: CreditConfig | None = None) -> LearningRule:
+    """What the groups name, loaded, and known to work on what any batch has.
 
     Raises:
         ConfigError: as `learning_rule`, or what it does on a small example.
     """
-    tried = learning_rule(algorithm)
+    tried = learning_rule(algorithm, credit)
     try:
         _try_loss(tried)
-        if tried.advantage.is_own:
-            _try_advantage(tried)
+        if tried.advantage.is_own or tried.crediting.is_own:
+            _try_credit(tried)
         tried.weight(3, BatchTotals(num_sequences=2, num_tokens=8))
     except AlgorithmError as error:
         raise ConfigError(str(error)) from error
-    return learning_rule(algorithm)
+    return learning_rule(algorithm, credit)
 
 
 def _try_loss(rule: LearningRule) -> None:
@@ -55,23 +60,44 @@ def _try_loss(rule: LearningRule) -> None:
             raise AlgorithmError(f"{rule.loss.setting} has {what} that is not finite for ordinary tokens")
 
 
-def _try_advantage(rule: LearningRule) -> None:
-    """Refuse an advantage that raises, or gives something else than finite numbers, for a group as any task has."""
+def _try_credit(rule: LearningRule) -> None:
+    """Refuse a credit rule or an advantage that raises, or gives something else than finite numbers, for a group as any
+    task has."""
     read: set[str] = set()
+    read_by_user: set[str] = set()
 
-    def noting(outcomes: Outcomes) -> Iterable[Credit]:
-        read.clear()  # what is read before the rule is asked, ajet reads
-        credits: Iterable[Credit] = rule.advantage.function(outcomes)
-        return credits
+    @contextmanager
+    def noting(option: Option) -> Iterator[None]:
+        read.clear()  # what is read before the user's code is asked, ajet reads
+        try:
+            yield
+        finally:
+            read_by_user.update(read if option.is_own else ())
 
+    class Noting(CreditRule):
+        @override
+        def begin_step(self, groups: Sequence[EpisodeGroup]) -> None:
+            with noting(rule.crediting):
+                rule.credit.begin_step(groups)
+
+        @override
+        def pools(self, outcomes: Sequence[Outcome]) -> Any:
+            with noting(rule.crediting):
+                given: Any = rule.credit.pools(outcomes)
+                return list(given) if isinstance(given, Iterable) else given
+
+    def advantage(outcomes: Outcomes) -> list[Credit]:
+        with noting(rule.advantage):
+            return list(rule.advantage.function(outcomes))
+
+    trying = replace(rule, credit=Noting(None), advantage=replace(rule.advantage, function=advantage))
     try:
-        with rule.advantage.runs():
-            given = group_advantages(example_group(read.add), noting, rule.config)
+        given = trying.group_advantages(example_group(read.add))
         values = [value for calls in given.of_tokens.values() for tokens in calls.values() for value in tokens]
         if not all(map(math.isfinite, values)):
             raise AlgorithmError(f"{rule.advantage.setting} gives advantages that are not finite for ordinary rewards")
     except AlgorithmError:
-        if not read:
+        if not read_by_user:
             raise
 
 

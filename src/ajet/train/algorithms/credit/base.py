@@ -1,0 +1,141 @@
+"""What a credit rule is, what it is given and gives, and what the rules' configurations share. Pure.
+
+    a task's episodes --> outcomes, one a trained agent and episode --> [credit rule] --> pools --> [advantage]
+
+A rule says who gets which reward and whose rewards share a baseline; `algorithm.advantage` says how the totals of a
+pool become advantages. A rule is a subclass of `CreditConfig` with its settings, and the `CreditRule` that it builds
+beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from ajet.config.component import construct
+from ajet.config.fields import needed
+from ajet.records import Call, EpisodeGroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A reward, and the calls that are credited with it: at first all of an agent in an episode.
+
+    Example: Player3, the seer, won: repeat=2, agent="Player3", tag="seer", reward=1.0, calls=(…, …).
+    """
+
+    repeat: int
+    """Which of the task's episodes, from 0."""
+    agent: str
+    tag: str
+    reward: float
+    format_penalty: float = 0.0
+    """What each malformed reply among `calls` takes from the reward: `algorithm.format_penalty`."""
+    calls: tuple[Call, ...] = ()
+
+    @property
+    def penalty(self) -> float:
+        """What its malformed replies take from the reward."""
+        return self.format_penalty * sum(call.format_error is not None for call in self.calls)
+
+    @property
+    def total(self) -> float:
+        """What is compared."""
+        return self.reward - self.penalty
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Outcomes that share a baseline. Each advantage goes to its outcome's calls; a call in several pools gets the sum.
+
+    Example: a task's episodes, of one tag: `Pool(outcomes=[outcome for outcome in outcomes if outcome.tag == "seer"])`.
+    """
+
+    outcomes: Sequence[Outcome]
+    counts_once: Literal["tag", "episode", "agent"] = "tag"
+    """What counts as one value in the baseline and the spread, however many outcomes it has: an episode's agents of one
+    `tag`, a whole `episode`, or each `agent` of an episode, so that a pool may lie within one."""
+    baseline: float | None = None
+    """What totals are compared with; None: with each other, as `algorithm.advantage` says."""
+
+    def cell(self, outcome: Outcome) -> Hashable:
+        """What it counts once with."""
+        if self.counts_once == "episode":
+            return outcome.repeat
+        return outcome.repeat, outcome.tag if self.counts_once == "tag" else outcome.agent
+
+    def trial(self, outcome: Outcome) -> Hashable:
+        """What it was played in: at least two make a baseline."""
+        return (outcome.repeat, outcome.agent) if self.counts_once == "agent" else outcome.repeat
+
+
+class CreditRule:
+    """Who gets which reward, and whose rewards share a baseline. One object a run, asked step by step."""
+
+    def __init__(self, config: Any) -> None:
+        """`config`: the rule's own."""
+        self.config = config
+
+    def begin_step(self, groups: Sequence[EpisodeGroup]) -> None:
+        """Told of a step's groups, of all processes, before the first of them is credited."""
+
+    def pools(self, outcomes: Sequence[Outcome]) -> Iterable[Pool]:
+        """The pools of one task.
+
+        Args:
+            outcomes: of each trained agent in each usable episode, in the order of episodes.
+        """
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it keeps from step to step, in JSON's types: it lies in checkpoints, for runs that are resumed."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+
+
+@dataclass
+class CreditConfig:
+    """The credit group. The chosen rule's subclass has its own settings."""
+
+    name: str = needed()
+    """The credit rule's name, e.g. `per_tag`: what `credit=` chooses."""
+
+    component: ClassVar[Any] = None
+    """The rule's class (docs/extend/credit.md)."""
+
+    def build(self) -> CreditRule:
+        """The rule.
+
+        Raises:
+            ConfigError: what the `__init__` of a user's class raised.
+        """
+        rule: CreditRule = construct(self, f"credit={self.name}")
+        return rule
+
+    def check(self, *, advantage: str, trained_tags: Sequence[str] | None) -> None:
+        """Refuse settings that cannot work.
+
+        Args:
+            advantage: `algorithm.advantage`.
+            trained_tags: those that are trained; None where only play will tell.
+
+        Raises:
+            ConfigError: what to change.
+        """
+
+
+def pooled(outcomes: Iterable[Outcome], key: Any, **about: Any) -> list[Pool]:
+    """A pool for each value that `key` has of an outcome, in the order in which they come up.
+
+    Args:
+        outcomes: to be shared out.
+        key: outcome -> what it is pooled by.
+        about: further fields of the pools.
+    """
+    found: dict[Hashable, list[Outcome]] = {}
+    for outcome in outcomes:
+        found.setdefault(key(outcome), []).append(outcome)
+    return [Pool(outcomes=pool, **about) for pool in found.values()]

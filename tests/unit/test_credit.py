@@ -1,0 +1,174 @@
+"""Credit rules: who gets which reward, and whose rewards share a baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.factories import TASK, make_call, make_episode
+
+from ajet.config.algorithm import AlgorithmConfig
+from ajet.config.compose import compose
+from ajet.config.options import option, options
+from ajet.errors import ConfigError
+from ajet.records import Episode, EpisodeGroup
+from ajet.train.algorithms.pools import GroupAdvantages
+from ajet.train.algorithms.rule import LearningRule, learning_rule
+
+TAGS = {"P1": "seer", "P2": "wolf", "P3": "wolf"}
+RULES = sorted(options("credit"))
+SETTINGS: Mapping[str, Mapping[str, Any]] = {}
+"""Of rules that cannot do without."""
+ADVANTAGES: Mapping[str, str] = {}
+"""Of rules that can have but one."""
+
+
+def rule_of(credit: str, *, advantage: str = "dr_grpo", penalty: float = 0.0, **settings: Any) -> LearningRule:
+    return learning_rule(
+        AlgorithmConfig(advantage=ADVANTAGES.get(credit, advantage), format_penalty=penalty),
+        option("credit", credit)(**{**SETTINGS.get(credit, {}), **settings}),
+    )
+
+
+def credited(group: EpisodeGroup, credit: str, **settings: Any) -> GroupAdvantages:
+    return rule_of(credit, **settings).group_advantages(group)
+
+
+def group_of(*episodes: Episode) -> EpisodeGroup:
+    return EpisodeGroup(task=TASK, episodes=episodes)
+
+
+def test_each_rule_pools_as_its_name_says() -> None:
+    # Two episodes of a seer and two wolves.
+    group = group_of(
+        make_episode(0, {"P1": 1.0, "P2": 0.0, "P3": 4.0}, tags=TAGS),
+        make_episode(1, {"P1": 3.0, "P2": 2.0, "P3": 2.0}, tags=TAGS),
+    )
+    # Baselines: seer 2, wolf 2.
+    assert credited(group, "per_tag").of_agents == {
+        **{(0, "P1"): -1.0, (0, "P2"): -2.0, (0, "P3"): 2.0},
+        **{(1, "P1"): 1.0, (1, "P2"): 0.0, (1, "P3"): 0.0},
+    }
+    # Baselines: P1 2, P2 1, P3 3.
+    assert credited(group, "per_agent").of_agents == {
+        **{(0, "P1"): -1.0, (0, "P2"): -1.0, (0, "P3"): 1.0},
+        **{(1, "P1"): 1.0, (1, "P2"): 1.0, (1, "P3"): -1.0},
+    }
+    # Means over tags: (1 + 2) / 2 and (3 + 2) / 2.
+    assert credited(group, "shared").of_agents == {(i, name): i - 0.5 for i in (0, 1) for name in TAGS}
+
+
+def test_a_team_reward_is_scaled_as_so_many_plain_values() -> None:
+    group = group_of(
+        *(make_episode(i, {"P1": won, "P2": 0.0, "P3": won}, tags=TAGS) for i, won in enumerate([0.0, 0.0, 1.0]))
+    )
+    # Team rewards 0, 0, .75: mean .25, std with n - 1 sqrt(.1875).
+    values = credited(group, "shared", advantage="grpo").of_agents
+    assert values[2, "P2"] == pytest.approx(0.5 / (math.sqrt(0.1875) + 1e-4)) == values[2, "P1"]
+    assert credited(group, "shared", advantage="rloo").of_agents[2, "P3"] == 0.75
+
+
+def test_penalties_stay_with_whoever_gave_the_malformed_reply() -> None:
+    spoilt = make_call((1,), (2,), agent="P2", tag="wolf", format_error="no JSON")
+    group = group_of(
+        make_episode(0, {"P1": 0.0, "P2": 0.0, "P3": 0.0}, spoilt, tags=TAGS),
+        make_episode(1, {"P1": 1.0, "P2": 1.0, "P3": 1.0}, tags=TAGS),
+    )
+    # Totals of the first episode 0, -.3, 0: its mean -.1, the baseline .45.
+    values = credited(group, "shared", penalty=0.3).of_agents
+    assert [values[0, name] for name in TAGS] == pytest.approx([-0.45, -0.75, -0.45])
+    assert [values[1, name] for name in TAGS] == pytest.approx([0.55] * 3)
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> EpisodeGroup:
+    """Two to five episodes of up to three agents, whose rewards may differ, with up to four calls in all."""
+    episodes = []
+    for repeat in range(draw(st.integers(2, 5))):
+        names = draw(st.lists(st.sampled_from(sorted(TAGS)), min_size=1, unique=True))
+        spoken = draw(st.lists(st.sampled_from(names), max_size=4))
+        calls = [
+            make_call((1,), (2,) * draw(st.integers(1, 3)), agent=name, tag=TAGS[name], index=i)
+            for i, name in enumerate(spoken)
+        ]
+        rewards = {name: draw(st.sampled_from([0.0, 1.0, -3.0, 0.25, 1e-5, 1e9, 3e38])) for name in names}
+        episodes.append(make_episode(repeat, rewards, *calls, tags={name: TAGS[name] for name in names}))
+    return group_of(*episodes)
+
+
+@pytest.mark.parametrize("credit", RULES)
+@settings(max_examples=30)
+@given(group=groups(), kind=st.sampled_from(["grpo", "dr_grpo", "rloo"]))
+def test_advantages_are_finite_and_every_token_has_one(credit: str, group: EpisodeGroup, kind: str) -> None:
+    result = credited(group, credit, advantage=kind)
+    for episode in group.episodes:
+        for call in episode.calls:
+            assert len(result.of_tokens[episode.repeat][call.index]) == len(call.sampled_ids)
+    assert all(map(math.isfinite, [*result.of_agents.values(), *result.of_calls.values()]))
+    assert result.of_agents.keys() == {(one.repeat, name) for one in group.episodes for name in one.rewards}
+
+
+@pytest.mark.parametrize("credit", RULES)
+@settings(max_examples=30)
+@given(group=groups())
+def test_a_single_episode_teaches_nothing(credit: str, group: EpisodeGroup) -> None:
+    rewards = dict.fromkeys(group.episodes[0].rewards, 1.0)
+    result = credited(group_of(replace(group.episodes[0], rewards=rewards)), credit)
+    assert not any(result.of_agents.values())
+    assert result.num_pools == result.num_singletons + result.num_zero_std
+
+
+@pytest.mark.parametrize("credit", RULES)
+@settings(max_examples=30)
+@given(group=groups(), kind=st.sampled_from(["grpo", "dr_grpo", "rloo"]))
+def test_other_names_of_tags_change_only_names(credit: str, group: EpisodeGroup, kind: str) -> None:
+    other = {"seer": "wolf", "wolf": "seer"}
+    renamed = group_of(
+        *(
+            replace(
+                episode,
+                agent_tags={name: other[tag] for name, tag in episode.agent_tags.items()},
+                calls=tuple(replace(call, target_tag=other[call.target_tag]) for call in episode.calls),
+            )
+            for episode in group.episodes
+        )
+    )
+    swapped = {name: [other[tag] for tag in tags] for name, tags in SETTINGS.get(credit, {}).items()}
+    first, second = credited(group, credit, advantage=kind), credited(renamed, credit, advantage=kind, **swapped)
+    assert first.of_agents == pytest.approx(second.of_agents) and first.of_calls == pytest.approx(second.of_calls)
+    assert {other[tag]: num for tag, num in first.num_zero_std.items()} == second.num_zero_std
+
+
+PER_CALL: tuple[str, ...] = ()
+"""Rules that are asked to look at calls."""
+
+
+@pytest.mark.parametrize("credit", [name for name in RULES if name not in PER_CALL])
+@settings(max_examples=30)
+@given(group=groups(), kind=st.sampled_from(["grpo", "dr_grpo", "rloo"]))
+def test_how_many_calls_there_were_changes_no_advantage(credit: str, group: EpisodeGroup, kind: str) -> None:
+    silent = group_of(*(replace(episode, calls=()) for episode in group.episodes))
+    talkative, expected = credited(group, credit, advantage=kind), credited(silent, credit, advantage=kind).of_agents
+    assert talkative.of_agents == expected
+    for episode in group.episodes:
+        for call in episode.calls:
+            assert talkative.of_calls[episode.repeat, call.index] == expected[episode.repeat, call.agent_name]
+
+
+@pytest.mark.parametrize("credit", RULES)
+def test_a_command_names_each_rule(credit: str) -> None:
+    settings = [f"credit.{name}=[{','.join(tags)}]" for name, tags in SETTINGS.get(credit, {}).items()]
+    overrides = ["workflow=werewolves", "trainable_targets=[seer,witch]", f"credit={credit}", *settings]
+    assert compose(overrides, run_dir="x").credit.name == credit
+
+
+def test_a_rule_that_has_nothing_to_pool_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"credit=per_task .* seer is trained alone: choose credit=per_tag"):
+        compose(["workflow=werewolves", "trainable_targets=[seer]", "credit=per_task"], run_dir="x")
+    with pytest.raises(ConfigError, match=r"credit=shares: no such option; choose one of per_agent"):
+        compose(["workflow=werewolves", "credit=shares"], run_dir="x")
