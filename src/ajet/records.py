@@ -14,6 +14,8 @@ from typing import Any, Literal
 EpisodeStatus = Literal["ok", "policy_error", "infra_error", "timeout"]
 EPISODE_STATUSES: tuple[EpisodeStatus, ...] = ("ok", "policy_error", "infra_error", "timeout")
 FinishReason = Literal["stop", "length"]
+MOST_REWARD = 3.4e38
+"""What a 32-bit float holds, as trajectories and training keep rewards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,8 @@ class Call:
     """Why the reply could not be parsed or its arguments do not fit the tool's parameters; None if all is well."""
     unchecked: bool = False
     """Whether its arguments could not be checked: the schema of the tool's parameters cannot be followed."""
+    reward: float = 0.0
+    """What the workflow gave for this reply alone (`AjetTuner.add_reward`)."""
 
     def __post_init__(self) -> None:
         assert len(self.sampled_ids) == len(self.logprobs)
@@ -94,7 +98,8 @@ class Episode:
     """Which of the group's episodes this is, from 0."""
     status: EpisodeStatus
     rewards: Mapping[str, float]
-    """Reward by agent name, trained agents only; empty unless status is `ok` or `policy_error`."""
+    """Reward by agent name, trained agents only: what the episode as a whole gave it, plus the sum of its calls'
+    rewards. Empty unless status is `ok` or `policy_error`."""
     agent_tags: Mapping[str, str]
     """target_tag by agent name of every trained agent, those that never spoke included."""
     calls: tuple[Call, ...]

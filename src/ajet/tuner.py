@@ -7,12 +7,14 @@ configured opponent, else the workflow's own `debug_model`. Whatever the interfa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
-from ajet.errors import ConfigError
+from ajet.errors import ConfigError, WorkflowError
+from ajet.records import MOST_REWARD
 from ajet.rollout.agent_model import Agent, AgentModel, ReplySource, RunningEpisode
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.endpoint.endpoint import OpenAIAddress as OpenAIAddress
@@ -146,6 +148,27 @@ class AjetTuner:
 
         model = self._model(agent_name, target_tag, has_own=debug_model is not None)
         return own_client(debug_model) if model is None else in_process_client(self._endpoint, model)
+
+    def add_reward(self, value: SupportsFloat, agent_name: str | None = None) -> None:
+        """Reward the reply that an agent has received last, e.g. once its move was judged.
+
+        It counts as the agent's in any case: an agent's reward is the episode's (`WorkflowOutput.reward`) plus the sum
+        of its calls'. Which of its calls a reward moves, `credit=` says: all of them alike, or the reply and those
+        before it (`per_turn`). Several for one reply add up; a retry of the episode starts without any. For an agent
+        that is not trained it does nothing, so that a workflow may reward all of its agents, whoever is trained.
+
+        Args:
+            value: a finite number.
+            agent_name: as the model was asked for; default `agent`.
+
+        Raises:
+            WorkflowError: not a finite number; no agent of this name; or one that has not received a reply yet.
+        """
+        number = float(value) if isinstance(value, SupportsFloat) else math.nan
+        if not math.isfinite(number) or abs(number) > MOST_REWARD:
+            raise WorkflowError(f"add_reward: {value!r:.100} is not a finite number that a 32-bit float holds.")
+        name = agent_name or DEFAULT_NAME
+        self._episode.answers.call(lambda: self._episode.add_reward(name, number))
 
     def get_context_tracker(self) -> ContextTracker:
         """Whether a conversation of this episode has outgrown the model's context."""

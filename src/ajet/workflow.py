@@ -64,7 +64,8 @@ class WorkflowOutput(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reward: float | dict[str, float] | None = None
-    """One number for every trained agent, or one by target_tag or by agent name; None asks the judge."""
+    """One number for every trained agent, or one by target_tag or by agent name; None asks the judge. What
+    `tuner.add_reward` gave for single replies comes on top."""
     is_success: bool | None = None
     """Whether the trained side reached its goal; logged as `episode/success_rate`."""
     metadata: dict[str, Any] = Field(default_factory=dict)

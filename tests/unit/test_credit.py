@@ -24,6 +24,8 @@ TAGS = {"P1": "seer", "P2": "wolf", "P3": "wolf"}
 RULES = sorted(options("credit"))
 SETTINGS: Mapping[str, Mapping[str, Any]] = {}
 """Of rules that cannot do without."""
+PER_CALL = ("agent_turn", "per_turn")
+"""Rules that are asked to look at calls."""
 ADVANTAGES: Mapping[str, str] = {}
 """Of rules that can have but one."""
 
@@ -85,6 +87,51 @@ def test_penalties_stay_with_whoever_gave_the_malformed_reply() -> None:
     assert [values[1, name] for name in TAGS] == pytest.approx([0.55] * 3)
 
 
+def two_games() -> EpisodeGroup:
+    """Two episodes of one agent with three calls and two, won and lost, whose calls were given 1, 0, 2 and 0, -1."""
+    games = [(5.0, [1.0, 0.0, 2.0]), (-1.0, [0.0, -1.0])]
+    return group_of(
+        *(
+            make_episode(
+                i, {"P1": total}, *(replace(make_call((1,), (2,), index=k), reward=r) for k, r in enumerate(given))
+            )
+            for i, (total, given) in enumerate(games)
+        )
+    )
+
+
+def test_a_turn_is_credited_with_what_came_after_it() -> None:
+    # The episodes themselves gave 2 and 0. Returns: 5, 4, 4 and -1, -1; baselines 2 and 1.5; the third turn is alone.
+    result = credited(two_games(), "per_turn")
+    assert result.of_calls == {(0, 0): 3.0, (0, 1): 2.5, (0, 2): 0.0, (1, 0): -3.0, (1, 1): -2.5}
+    assert result.of_agents == pytest.approx({(0, "P1"): 5.5 / 3, (1, "P1"): -2.75})
+    assert result.num_pools == {"seer": 3} and result.num_singletons == {"seer": 1}
+    # Discounted by half: 1 + (0 + 4 / 2) / 2 = 2, 2, 4 and -.5, -1; baselines .75 and .5.
+    values = credited(two_games(), "per_turn", discount=0.5).of_calls
+    assert values == {(0, 0): 1.25, (0, 1): 1.5, (0, 2): 0.0, (1, 0): -1.25, (1, 1): -1.5}
+
+
+def test_an_agents_turn_has_its_own_reward_and_its_share_of_the_episodes() -> None:
+    # 2 and 0 for the episodes: 3, 2, 4 and 0, -1; baselines 1.5 and .5.
+    values = credited(two_games(), "agent_turn").of_calls
+    assert values == {(0, 0): 1.5, (0, 1): 1.5, (0, 2): 0.0, (1, 0): -1.5, (1, 1): -1.5}
+    # The replies' own alone: 1, 0, 2 and 0, -1.
+    values = credited(two_games(), "agent_turn", team_weight=0.0).of_calls
+    assert values == {(0, 0): 0.5, (0, 1): 0.5, (0, 2): 0.0, (1, 0): -0.5, (1, 1): -0.5}
+
+
+def test_a_malformed_reply_costs_its_own_turn_alone() -> None:
+    spoilt = make_call((1,), (2,), index=1, format_error="no JSON")
+    group = group_of(
+        make_episode(0, {"P1": 1.0}, make_call((1,), (2,)), spoilt),
+        make_episode(1, {"P1": 1.0}, make_call((1,), (2,)), make_call((1,), (2,), index=1)),
+    )
+    for credit in PER_CALL:
+        result = credited(group, credit, penalty=0.5)
+        assert result.of_calls == {(0, 0): 0.0, (0, 1): -0.25, (1, 0): 0.0, (1, 1): 0.25}
+        assert result.num_zero_std == {"seer": 1}
+
+
 @st.composite
 def groups(draw: st.DrawFn) -> EpisodeGroup:
     """Two to five episodes of up to three agents, whose rewards may differ, with up to four calls in all."""
@@ -93,7 +140,10 @@ def groups(draw: st.DrawFn) -> EpisodeGroup:
         names = draw(st.lists(st.sampled_from(sorted(TAGS)), min_size=1, unique=True))
         spoken = draw(st.lists(st.sampled_from(names), max_size=4))
         calls = [
-            make_call((1,), (2,) * draw(st.integers(1, 3)), agent=name, tag=TAGS[name], index=i)
+            replace(
+                make_call((1,), (2,) * draw(st.integers(1, 3)), agent=name, tag=TAGS[name], index=i),
+                reward=draw(st.sampled_from([0.0, 0.0, 1.0, -0.5, 1e8])),
+            )
             for i, name in enumerate(spoken)
         ]
         rewards = {name: draw(st.sampled_from([0.0, 1.0, -3.0, 0.25, 1e-5, 1e9, 3e38])) for name in names}
@@ -144,10 +194,6 @@ def test_other_names_of_tags_change_only_names(credit: str, group: EpisodeGroup,
     assert {other[tag]: num for tag, num in first.num_zero_std.items()} == second.num_zero_std
 
 
-PER_CALL: tuple[str, ...] = ()
-"""Rules that are asked to look at calls."""
-
-
 @pytest.mark.parametrize("credit", [name for name in RULES if name not in PER_CALL])
 @settings(max_examples=30)
 @given(group=groups(), kind=st.sampled_from(["grpo", "dr_grpo", "rloo"]))
@@ -170,5 +216,5 @@ def test_a_command_names_each_rule(credit: str) -> None:
 def test_a_rule_that_has_nothing_to_pool_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"credit=per_task .* seer is trained alone: choose credit=per_tag"):
         compose(["workflow=werewolves", "trainable_targets=[seer]", "credit=per_task"], run_dir="x")
-    with pytest.raises(ConfigError, match=r"credit=shares: no such option; choose one of per_agent"):
+    with pytest.raises(ConfigError, match=r"credit=shares: no such option; choose one of agent_turn, per_agent"):
         compose(["workflow=werewolves", "credit=shares"], run_dir="x")

@@ -142,6 +142,7 @@ def test_a_turn_tells_what_its_agent_had_not_been_told() -> None:
             "reply": ["as the model said it", "yes", "no"],
             "format_error": [None, "not JSON", None],
             "reward": [1.0, np.nan, 1.0],
+            "call_reward": [0.0, np.nan, 1.0],
             "advantage": [0.5, np.nan, 0.5],
             "policy_version": [3, 3, 3],
             "prompt_ids": [[1], [1], [1, 2, 3]],

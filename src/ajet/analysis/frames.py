@@ -36,6 +36,7 @@ _PLAIN = [
     "format_error",
     "advantage",
     "reward",
+    "call_reward",
     "tag_rewards",
     "score",
     "success",
@@ -68,6 +69,7 @@ _TOLD = [
     "reply",
     "format_error",
     "reward",
+    "call_reward",
     "advantage",
     "policy_version",
     "metadata",
@@ -232,8 +234,8 @@ def _rewards_of_speakers(calls: pd.DataFrame) -> pd.DataFrame:
 def read_texts(files: Sequence[Path], *, task: str, repeat: int) -> pd.DataFrame:
     """Every call of one episode with its texts and tokens.
 
-    Columns: agent, tag, call_index, trained, messages and metadata (parsed), reply, format_error, reward, advantage,
-    policy_version, and prompt_ids, sampled_ids and logprobs (arrays; empty for agents that are not trained).
+    Columns: agent, tag, call_index, trained, messages and metadata (parsed), reply, format_error, reward, call_reward,
+    advantage, policy_version, and prompt_ids, sampled_ids and logprobs (arrays; empty for agents that are not trained).
 
     Args:
         files: the trajectory files of one split and step.

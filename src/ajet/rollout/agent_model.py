@@ -125,6 +125,23 @@ class RunningEpisode:
         self._calls.append(replace(call, index=len(self._calls)))
         self._on_call(self._calls[-1])
 
+    def add_reward(self, agent_name: str, value: float) -> None:
+        """Add to the reward of an agent's latest reply, unless the agent is not trained. Call on the models' loop.
+
+        Raises:
+            WorkflowError: no agent has this name, or it has not received a reply yet.
+        """
+        if agent_name not in self._num_models:
+            known = ", ".join(map(repr, self._num_models)) or "none yet"
+            raise WorkflowError(f"add_reward: no agent is called {agent_name!r}; this episode has {known}.")
+        if agent_name not in self.agent_tags:
+            return
+        for index, call in reversed(list(enumerate(self._calls))):
+            if call.trained and call.agent_name == agent_name:
+                self._calls[index] = replace(call, reward=call.reward + value)
+                return
+        raise WorkflowError(f"add_reward: agent {agent_name!r} has not received a reply yet that could be rewarded.")
+
     @contextmanager
     def request(self) -> Iterator[None]:
         """Around the work on one request. An error is an answer; a cancellation leaves none."""

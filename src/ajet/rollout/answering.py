@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ajet.chat.types import ChatReply, ChatRequest, Delivery
 from ajet.errors import EpisodeOverError
+
+T = TypeVar("T")
 
 REFUSAL_S = 0.1
 """Seconds before a request after the end of its episode is refused."""
@@ -32,6 +34,28 @@ class AnsweringLoop:
         self.is_closed = True
         for task in self._answering:
             task.cancel()
+
+    def call(self, effect: Callable[[], T]) -> T:
+        """Call `effect` on the models' loop, behind all that was handed over so far, and wait for it; for programs on a
+        thread of their own, too.
+
+        Raises:
+            EpisodeOverError: the episode has ended.
+        """
+        self._check_running()
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if self._loop in (None, running):
+            return effect()
+
+        async def called() -> T:
+            self._check_running()
+            return effect()
+
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(called(), self._loop).result()
 
     async def answer(self, ask: Callable[[ChatRequest], Any], request: ChatRequest) -> ChatReply:
         """Await `ask(request)` on the models' loop. On that loop itself this adds nothing, not even a turn.

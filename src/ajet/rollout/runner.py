@@ -10,7 +10,7 @@ import asyncio
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ajet.config.user_code.lines import one_line
 from ajet.config.view import user_view
 from ajet.errors import ConfigError, PolicyError, WorkflowError
-from ajet.records import Call, Episode, EpisodeStatus, Task
+from ajet.records import MOST_REWARD, Call, Episode, EpisodeStatus, Task
 from ajet.rollout.agent_model import Agent, ReplySource, RunningEpisode
 from ajet.rollout.boundary import ProgramResult, run_within
 from ajet.rollout.endpoint.endpoint import Endpoint
@@ -37,8 +37,6 @@ GRACE_S = 5.0
 """For a program to end once it was cancelled."""
 NOTICED_S = 1.0
 """Of a blocked loop, from which on an error speaks of it."""
-MOST_REWARD = 3.4e38
-"""What a 32-bit float holds, as trajectories and training keep rewards."""
 
 
 def _nothing(*_: object) -> None:
@@ -127,7 +125,7 @@ class EpisodeRunner:
         started = time.perf_counter()
         uuid = episode_uuid(self.config.run_dir, (self.config.seed, collection or stream, *key[2:]))
         ended = await self._attempt(task, repeat, uuid, running)
-        outcome = self._rewarded(self._outcome(ended, task, repeat), running.agent_tags)
+        outcome = self._rewarded(self._outcome(ended, task, repeat), running)
         return Episode(
             task=task,
             repeat=repeat,
@@ -223,38 +221,42 @@ class EpisodeRunner:
             )
         return said
 
-    def _rewarded(self, outcome: _AttemptResult, trained_agents: Mapping[str, str]) -> _AttemptResult:
+    def _rewarded(self, outcome: _AttemptResult, running: RunningEpisode) -> _AttemptResult:
         """The outcome with its rewards; failures of the infrastructure have none."""
-        if outcome.status == "policy_error":
-            return replace(outcome, rewards=dict.fromkeys(trained_agents, self.config.rollout.policy_error_reward))
-        if outcome.status != "ok":
+        if outcome.status not in ("ok", "policy_error"):
             return outcome
+        was_played = outcome.status == "ok"
+        reward = outcome.output.reward if was_played else self.config.rollout.policy_error_reward
         try:
-            return replace(outcome, rewards=rewards_by_agent(outcome.output.reward, trained_agents))
+            return replace(outcome, rewards=rewards_by_agent(reward, running.agent_tags, running.calls))
         except WorkflowError as broken:
             return replace(outcome, status="infra_error", error=str(broken))
 
 
-def rewards_by_agent(reward: float | Mapping[str, float] | None, trained_agents: Mapping[str, str]) -> dict[str, float]:
-    """Every trained agent's reward.
+def rewards_by_agent(
+    reward: float | Mapping[str, float] | None, trained_agents: Mapping[str, str], calls: Sequence[Call] = ()
+) -> dict[str, float]:
+    """Every trained agent's reward: the episode's, plus those of its calls.
 
     Args:
-        reward: one number for all, or numbers by target_tag or agent name (the name wins).
+        reward: the episode's: one number for all, or numbers by target_tag or agent name (the name wins).
         trained_agents: target_tag by agent name.
+        calls: all of the episode.
 
     Raises:
         WorkflowError: no reward, one that is not finite, or a trained agent without one.
     """
     if reward is None:
         raise WorkflowError(
-            "The workflow returned no reward and no judge is configured: return a number, or choose a judge "
-            "(`--help` lists those of judge=...)."
+            "The workflow returned no reward and no judge is configured: return a number (0 where the rewards of calls "
+            "are all there is), or choose a judge (`--help` lists those of judge=...)."
         )
     rewards: dict[str, float] = {}
     for name, tag in trained_agents.items():
         value = reward.get(name, reward.get(tag)) if isinstance(reward, Mapping) else reward
         if value is None:
             raise WorkflowError(f"The reward mapping has neither agent {name!r} nor its target_tag {tag!r}.")
+        value += sum(call.reward for call in calls if call.trained and call.agent_name == name)
         if not math.isfinite(value) or abs(value) > MOST_REWARD:
             raise WorkflowError(f"The reward of agent {name!r} is {value}: rewards must be finite 32-bit numbers.")
         rewards[name] = float(value)

@@ -49,6 +49,11 @@ def _of_training(pattern: str, unit: str, meaning: str) -> MetricName:
 METRIC_NAMES: tuple[MetricName, ...] = (
     _of_play("reward/<tag>/mean", "reward", "Mean over usable episodes; an episode counts once, however many agents."),
     _of_play("reward/<tag>/std", "reward", "Standard deviation over usable episodes, with n - 1; 0 for a single one."),
+    _of_play(
+        "reward/<tag>/per_call_mean",
+        "reward",
+        "What `tuner.add_reward` gave a call, mean; part of `reward/<tag>/mean`. Only where any was given.",
+    ),
     _of_play("episode/success_rate", "share", "Of the usable episodes whose workflow says whether it succeeded."),
     _of_play("episode/ok", "episodes", "Ended as they should."),
     _of_play("episode/policy_error", "episodes", "Ended by `PolicyError`: the policy's own fault, scored and trained."),

@@ -54,7 +54,7 @@ def _uncalled_metrics(usable: Iterable[Episode]) -> Metrics:
     return metrics
 
 
-def _reward_metrics(usable: Iterable[Episode]) -> Metrics:
+def _reward_metrics(usable: Sequence[Episode]) -> Metrics:
     by_tag: dict[str, list[float]] = defaultdict(list)
     for episode in usable:
         for tag, reward in episode.tag_rewards().items():
@@ -63,7 +63,15 @@ def _reward_metrics(usable: Iterable[Episode]) -> Metrics:
     for tag, rewards in sorted(by_tag.items()):
         metrics[f"reward/{tag}/mean"] = fmean(rewards)
         metrics[f"reward/{tag}/std"] = stdev(rewards) if len(rewards) > 1 else 0.0
-    return metrics
+    return metrics | _call_reward_metrics(usable)
+
+
+def _call_reward_metrics(usable: Iterable[Episode]) -> Metrics:
+    """What trained agents were given for single replies, by tag, of tags that were given any."""
+    by_tag: dict[str, list[float]] = defaultdict(list)
+    for call in (call for episode in usable for call in episode.calls if call.trained):
+        by_tag[call.target_tag].append(call.reward)
+    return {f"reward/{tag}/per_call_mean": fmean(values) for tag, values in sorted(by_tag.items()) if any(values)}
 
 
 def _format_metrics(usable: Iterable[Episode]) -> Metrics:

@@ -36,6 +36,7 @@ SCHEMA = pa.schema(
         ("logprobs", pa.list_(pa.float32())),
         ("advantage", pa.float32()),
         ("reward", pa.float32()),
+        ("call_reward", pa.float32()),
         ("tag_rewards", pa.string()),
         ("score", pa.float64()),
         ("success", pa.bool_()),
@@ -45,8 +46,8 @@ SCHEMA = pa.schema(
         ("policy_version", pa.int32()),
     ]
 )
-"""`messages`, `tag_rewards` and `metadata` are JSON; advantage and reward are null for agents that are not trained."""
-LATER_COLUMNS = ("tag_rewards", "score")
+"""`messages`, `tag_rewards` and `metadata` are JSON; advantage and rewards are null for agents that are not trained."""
+LATER_COLUMNS = ("tag_rewards", "score", "call_reward")
 """That files of earlier versions do not have."""
 COLUMNS: Mapping[str, str] = {
     "step": "Policy updates before this collection.",
@@ -64,8 +65,9 @@ COLUMNS: Mapping[str, str] = {
     "prompt_ids": "Token ids of the prompt; empty for untrained agents.",
     "sampled_ids": "Token ids that were sampled; empty for untrained agents.",
     "logprobs": "Log-probability of each sampled id when it was sampled, after temperature; as long as `sampled_ids`.",
-    "advantage": "Advantage of the agent's tokens in this step; null in evaluations and for untrained agents.",
-    "reward": "The agent's reward; null for untrained agents and lost episodes.",
+    "advantage": "Advantage of the call's tokens in this step, mean; null in evaluations and for untrained agents.",
+    "reward": "The agent's reward, those of its calls included; null for untrained agents and lost episodes.",
+    "call_reward": "What the workflow gave for this reply alone, 0 where nothing; null for untrained agents.",
     "tag_rewards": "The episode's reward by target_tag, the mean over the tag's trained agents, those that never spoke "
     "included: a JSON object, empty for lost episodes.",
     "score": "What the episode counts for in evaluations: success where the workflow said, else the mean of "
@@ -134,6 +136,7 @@ def _row(episode: Episode, call: Call, advantages: Advantages, *, step: int, spl
         "logprobs": call.logprobs,
         "advantage": advantages.get((episode.task.task_id, episode.repeat, call.index)) if trained else None,
         "reward": episode.rewards.get(call.agent_name) if trained else None,
+        "call_reward": call.reward if trained else None,
         "tag_rewards": json.dumps({_encodable(tag): reward for tag, reward in episode.tag_rewards().items()}),
         "score": episode.score,
         "success": episode.is_success,

@@ -57,6 +57,8 @@ class Transcript:
             f"\n[{_name(episode.task, episode.repeat)}] {episode.status}{success}; reward {rewards}; "
             f"{len(episode.calls)} calls in {episode.duration_s:.1f} s"
         )
+        if given := [f"#{call.index} {call.agent_name} {call.reward:g}" for call in episode.calls if call.reward]:
+            self._tell(f"  rewards of single replies, part of these: {'  '.join(given)}")
         if episode.error is not None:
             self._tell(f"  {episode.error}")
         if episode.usable:

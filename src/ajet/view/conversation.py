@@ -45,6 +45,8 @@ class ShownCall:
     """Those that do."""
     format_error: str | None
     reward: float | None
+    call_reward: float | None
+    """What this reply was given by itself; None in runs of earlier versions."""
     advantage: float | None
     policy_version: int | None
     num_prompt: int
@@ -72,6 +74,7 @@ def turns_of(calls: pd.DataFrame) -> list[ShownCall]:
                 repeated=messages[:num_known],
                 format_error=None if pd.isna(call["format_error"]) else call["format_error"],
                 reward=_number(call["reward"]),
+                call_reward=_number(call["call_reward"]),
                 advantage=_number(call["advantage"]),
                 policy_version=None if pd.isna(call["policy_version"]) else int(call["policy_version"]),
                 num_prompt=len(call["prompt_ids"]),

@@ -27,7 +27,10 @@ from ajet.train.algorithms.rule import LearningRule, learning_rule
 from ajet.train.algorithms.tokens import example_tokens
 from ajet.train.algorithms.weights import BatchTotals
 
-_INVENTED = ("agent_name", "target_tag", "messages", "reply", "format_error", "finish_reason", "policy_version")
+_INVENTED = (
+    *("agent_name", "target_tag", "messages", "reply", "format_error", "finish_reason", "policy_version"),
+    "reward",
+)
 """Fields of a call that mean something in a real one alone."""
 
 

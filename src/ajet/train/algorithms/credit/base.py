@@ -44,6 +44,11 @@ class Outcome:
         """What is compared."""
         return self.reward - self.penalty
 
+    @property
+    def episode_reward(self) -> float:
+        """What the episode as a whole gave the agent: its reward less those of its calls."""
+        return self.reward - sum(call.reward for call in self.calls)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
