@@ -208,6 +208,15 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
             "algorithm.dr_grpo_max_length ... algorithm.aggregation=grpo ... algorithm.aggregation=dr_grpo",
         ),
         (["algorithm.aggregation=dr_grpo"], "algorithm.aggregation=dr_grpo ... algorithm.dr_grpo_max_length"),
+        (["algorithm.loss=dual_clip"], "algorithm.loss=dual_clip ... algorithm.loss_args.delta"),
+        (
+            ["algorithm.loss=dual_clip", "++algorithm.loss_args.delta=1.1"],
+            "algorithm.loss_args.delta=1.1 ... 1.2 ... algorithm.clip_high",
+        ),
+        (
+            ["algorithm.loss=reinforce", "algorithm.clip_low=0.1"],
+            "algorithm.clip_low=0.1 ... algorithm.loss=reinforce ... algorithm.loss=clip",
+        ),
         (["++algorithm.loss_args.beta=2"], "algorithm.loss_args.beta ... algorithm.loss=clip"),
         (['algorithm.loss="nowhere.py->gspo"'], "algorithm.loss=nowhere.py->gspo ... no file nowhere.py"),
         (['algorithm.loss="nowhere.at_all:gspo"'], "algorithm.loss=nowhere.at_all:gspo ... no module nowhere.at_all"),

@@ -17,12 +17,22 @@ from ajet.records import TrainingSample
 from ajet.train.algorithms.aggregations.dapo import dapo
 from ajet.train.algorithms.aggregations.dr_grpo import dr_grpo
 from ajet.train.algorithms.aggregations.grpo import grpo
+from ajet.train.algorithms.aggregations.luspo import luspo
+from ajet.train.algorithms.losses.cispo import cispo
 from ajet.train.algorithms.losses.clip import clip
+from ajet.train.algorithms.losses.dual_clip import dual_clip
+from ajet.train.algorithms.losses.gmpo import gmpo
+from ajet.train.algorithms.losses.gspo import gspo
+from ajet.train.algorithms.losses.gspo_token import gspo_token
+from ajet.train.algorithms.losses.reinforce import reinforce
+from ajet.train.algorithms.losses.rloo import rloo
+from ajet.train.algorithms.losses.sapo import sapo
+from ajet.train.algorithms.losses.vespo import vespo
 from ajet.train.algorithms.objective import certain, k3, objective, sampling_correction
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.algorithms.weights import Aggregation, BatchTotals, batch_totals, sequence_key, token_weights
 
-AGGREGATIONS: tuple[Aggregation, ...] = (grpo, dapo, partial(dr_grpo, dr_grpo_max_length=7))
+AGGREGATIONS: tuple[Aggregation, ...] = (grpo, dapo, partial(dr_grpo, dr_grpo_max_length=7), luspo)
 
 
 def logs(*probabilities: float) -> torch.Tensor:
@@ -74,6 +84,11 @@ def test_ranks_that_add_their_totals_up_weigh_their_rows_as_one_rank_would(
             assert token_weights(share, aggregation, totals) == [by_row[id(sample)] for sample in share]
 
 
+def test_luspo_sums_over_a_sequence_and_takes_the_mean_over_sequences() -> None:
+    samples = [make_sample((1, 2), (0, 1)), make_sample((1, 2, 3), (0, 1, 1), repeat=1)]
+    assert token_weights(samples, luspo, batch_totals(samples)) == [1 / 2, 1 / 2]
+
+
 def tokens(
     logp: torch.Tensor, old: torch.Tensor, *advantages: float, entropy: torch.Tensor | None = None
 ) -> SampledTokens:
@@ -102,6 +117,85 @@ def test_the_ratio_is_clipped_only_where_it_would_go_further() -> None:
     loss, clipped = clip(tokens(logp, old, 1.0, -1.0, 1.0, -1.0), clip_low=0.2, clip_high=0.2)
     assert loss.tolist() == pytest.approx([-1.2, 1.5, -0.5, 0.8])
     assert clipped.tolist() == [True, False, False, True]
+
+
+def test_a_dual_clip_lets_go_of_what_was_punished_and_has_become_far_likelier() -> None:
+    # Ratios 1.5, 4 and 4 with A -, -, +: the second is held at delta = 3, the third by the first clip.
+    logp = logs(0.3, 0.8, 0.8).requires_grad_()
+    loss, clipped = dual_clip(
+        tokens(logp, logs(0.2, 0.2, 0.2), -1.0, -1.0, 1.0), clip_low=0.2, clip_high=0.2, delta=3.0
+    )
+    assert loss.tolist() == pytest.approx([1.5, 3.0, -1.2]) and clipped.tolist() == [False, True, True]
+    loss.sum().backward()
+    assert logp.grad is not None and logp.grad.tolist() == pytest.approx([1.5, 0.0, 0.0])
+
+
+def of_one_call(logp: torch.Tensor, old: torch.Tensor, *advantages: float) -> SampledTokens:
+    return replace(tokens(logp, old, *advantages), calls=torch.zeros(len(advantages), dtype=torch.int64))
+
+
+def gradient(loss: torch.Tensor, logp: torch.Tensor) -> list[float]:
+    return torch.autograd.grad(loss.sum(), logp)[0].tolist()
+
+
+def test_sequence_ratios_are_the_geometric_mean_or_the_product_of_a_calls_tokens() -> None:
+    # Ratios 4 and 1: the geometric mean is 2, the product 4.
+    logp = logs(0.8, 0.5).requires_grad_()
+    call = of_one_call(logp, logs(0.2, 0.5), 1.0, 3.0)
+    wide = {"clip_low": 0.9, "clip_high": 9.0}
+    mean, _ = gspo(call, **wide)
+    assert mean.tolist() == pytest.approx([-2.0, -6.0])
+    # d s / d logp_t = s / 2 at either token: half of each goes to each.
+    assert gradient(mean, logp) == pytest.approx([-4.0, -4.0])
+    own, _ = gspo_token(call, **wide)
+    assert own.tolist() == pytest.approx([-2.0, -6.0]) and gradient(own, logp) == pytest.approx([-2.0, -6.0])
+    product, _ = rloo(call, **wide)
+    assert product.tolist() == pytest.approx([-4.0, -12.0]) and gradient(product, logp) == pytest.approx([-16.0, -16.0])
+
+
+def test_a_geometric_mean_is_one_of_clipped_ratios_where_tokens_are_clipped_first() -> None:
+    # Log-ratios log 4, held at .4, and 0: the mean is .2.
+    logp = logs(0.8, 0.5).requires_grad_()
+    loss, clipped = gmpo(of_one_call(logp, logs(0.2, 0.5), 1.0, 1.0), clip_low=0.4, clip_high=0.4)
+    assert loss.tolist() == pytest.approx([-math.exp(0.2)] * 2) and clipped.tolist() == [True, False]
+    assert gradient(loss, logp) == pytest.approx([0.0, -math.exp(0.2)])
+
+
+def test_a_capped_ratio_is_a_weight_that_takes_no_gradient_away() -> None:
+    # Ratios 4 and .5, the cap at 3.
+    logp = logs(0.8, 0.1).requires_grad_()
+    loss, capped = cispo(tokens(logp, logs(0.2, 0.2), 1.0, -1.0), cap=3.0)
+    assert gradient(loss, logp) == pytest.approx([-3.0, 0.5]) and capped.tolist() == [True, False]
+
+
+def test_a_soft_gate_has_the_gradient_of_the_ratio_at_one_and_less_on_either_side() -> None:
+    logp = logs(0.2, 0.4, 0.1).requires_grad_()  # ratios 1, 2, .5
+    loss = sapo(tokens(logp, logs(0.2, 0.2, 0.2), 1.0, 1.0, 1.0), temperature_pos=2.0)
+
+    def gate(ratio: float) -> float:
+        share = 1 / (1 + math.exp(-2 * (ratio - 1)))
+        return 4 * share * (1 - share) * ratio
+
+    assert gradient(loss, logp) == pytest.approx([-1.0, -gate(2), -gate(0.5)])
+
+
+def test_a_soft_weight_is_one_on_policy_and_falls_with_the_replys_distance() -> None:
+    # The product of ratios 2 and 2 is 4: A > 0 has the weight 4^2 e^(3 (1 - 4)).
+    logp = logs(0.4, 0.4).requires_grad_()
+    assert gradient(vespo(of_one_call(logp, logp.detach(), 1.0, 1.0)), logp) == pytest.approx([-1.0, -1.0])
+    far = vespo(of_one_call(logp, logs(0.2, 0.2), 1.0, 1.0))
+    assert gradient(far, logp) == pytest.approx([-16 * math.exp(-9)] * 2, rel=1e-5)
+
+
+def test_reinforce_knows_no_ratio() -> None:
+    logp = logs(0.8, 0.1).requires_grad_()
+    assert gradient(reinforce(tokens(logp, logs(0.2, 0.2), 1.0, -2.0)), logp) == [-1.0, 2.0]
+
+
+def test_a_reply_that_has_become_impossibly_likelier_has_no_gradient_and_no_nan() -> None:
+    logp = torch.tensor([-1.0, -1.0], requires_grad=True)
+    loss, _ = rloo(of_one_call(logp, torch.tensor([-80.0, -80.0]), 1.0, 1.0), clip_low=0.2, clip_high=0.2)
+    assert gradient(loss, logp) == [0.0, 0.0]
 
 
 def test_k3_is_zero_at_equality_and_positive_elsewhere() -> None:

@@ -153,6 +153,7 @@ def test_a_parameter_that_is_called_like_a_key_has_its_value(file: Path) -> None
         ("loss", "plain", {"loss_args": {"beta": "high"}}, "loss_args.beta=high: Input should be a valid number"),
         ("loss", "plain", {"loss_args": {"beta": True}}, "loss_args.beta=True: Input should be a valid number"),
         ("loss", "plain", {"clip_high": 0.3}, "clip_high=0.3 has no effect with algorithm.loss=FILE->plain"),
+        ("loss", "sapo", {"loss_args": {"temperature_pos": 0}}, "temperature_pos=0: Input should be greater than 0"),
         ("loss", "own_default", {}, "clip_low is set by algorithm.clip_low, so that its own default has no effect"),
         ("loss", "clipping", {"loss_args": {"clip_low": 1}}, "loss_args.clip_low: it is set by algorithm.clip_low"),
         ("loss", "needs", {}, "algorithm.loss=FILE->needs needs algorithm.loss_args.beta"),
@@ -174,7 +175,7 @@ def test_a_parameter_that_is_called_like_a_key_has_its_value(file: Path) -> None
 def test_what_is_wrong_with_it_is_one_sentence_that_names_it(
     kind: str, name: str, settings: dict[str, Any], words: str, file: Path
 ) -> None:
-    named: dict[str, Any] = {kind: f"{file}->{name}", **settings}
+    named: dict[str, Any] = {kind: name if name == "sapo" else f"{file}->{name}", **settings}
     with pytest.raises(ConfigError) as error:
         tried_rule(AlgorithmConfig(**named))
     assert words.replace("FILE", str(file)) in str(error.value) and "\n" not in str(error.value)

@@ -22,6 +22,7 @@ from tests.factories import make_sample, samples_strategy, tiny_qwen
 from transformers import AutoModelForCausalLM
 
 from ajet.config.algorithm import AlgorithmConfig
+from ajet.config.algorithm_checks import built_in, option_settings
 from ajet.errors import ConfigError
 from ajet.records import TrainingSample
 from ajet.train.algorithms.aggregations.grpo import grpo
@@ -65,17 +66,16 @@ def pack(samples: list[TrainingSample], *, max_tokens: int = 40) -> list[Pack]:
     return build_packs(samples, token_weights(samples, grpo, batch_totals(samples)), TAGS, max_tokens=max_tokens)
 
 
+LOSS_ARGS: dict[str, dict[str, Any]] = {"dual_clip": {"delta": 1.5}}
 Loss = Callable[[SampledTokens], torch.Tensor]
 
 
-def clipped_surrogate(tokens: SampledTokens) -> torch.Tensor:
-    return learning_rule(RULE).token_losses(tokens)[0]
-
-
-def sequence_level(tokens: SampledTokens) -> torch.Tensor:
-    """GSPO (Zheng et al. 2025): the ratio of a call is the geometric mean of its tokens' ratios."""
-    ratio = tokens.mean_over_call(tokens.logp - tokens.logp_old).exp()
-    return -torch.minimum(ratio * tokens.advantages, ratio.clamp(0.8, 1.3) * tokens.advantages)
+def token_losses(name: str) -> Loss:
+    """What a built-in loss says of tokens."""
+    clips = "clip_low" in option_settings("loss", name)
+    algorithm = AlgorithmConfig(loss=name, loss_args=LOSS_ARGS.get(name, {}), clip_high=0.3 if clips else 0.2)
+    rule = learning_rule(algorithm)
+    return lambda tokens: rule.token_losses(tokens)[0]
 
 
 def sampled_tokens(
@@ -129,13 +129,26 @@ def relative_error(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor])
     return gap / max(size, 1e-6)
 
 
-@settings(deadline=None, max_examples=25)
-@hypothesis.given(samples_strategy(), st.sampled_from([1, 8, 1000]))
-@pytest.mark.parametrize("loss", [clipped_surrogate, sequence_level])
-def test_the_merged_gradient_is_the_unmerged_one(loss: Loss, samples: list[TrainingSample], max_tokens: int) -> None:
-    model = tiny_qwen()
+@settings(deadline=None, max_examples=40)
+@hypothesis.given(samples_strategy(), st.sampled_from([1, 8, 1000]), st.sampled_from(built_in("loss")))
+def test_the_merged_gradient_is_the_unmerged_one(samples: list[TrainingSample], max_tokens: int, name: str) -> None:
+    model, loss = tiny_qwen(), token_losses(name)
     merged = merged_gradient(model, samples, loss, max_tokens=max_tokens)
     assert relative_error(merged, unmerged_gradient(model, samples, loss)) < 1e-5
+
+
+@pytest.mark.parametrize("name", built_in("loss"))
+def test_each_loss_has_the_gradient_of_plain_rows(name: str) -> None:
+    # Two calls in a row, and rows that share what they begin with; neither far from the policy, nor near it.
+    rows = [
+        make_sample((1, 2, 3, 4, 5, 6), (0, 1, 1, 0, 1, 1), calls=(-1, 0, 0, -1, 1, 1), logprobs=[-2.5] * 6),
+        make_sample((1, 2, 3, 7, 8), (0, 1, 1, 1, 1), repeat=1, advantage=-0.5, logprobs=[-2.4] * 5),
+        make_sample((1, 2, 9), (0, 0, 1), repeat=2, tag="witch", advantage=-2.0, logprobs=[-3.0] * 3),
+    ]
+    model, loss = tiny_qwen(), token_losses(name)
+    apart = unmerged_gradient(model, rows, loss)
+    assert any(float(gradient.abs().max()) > 1e-3 for gradient in apart.values())
+    assert relative_error(merged_gradient(model, rows, loss), apart) < 1e-5
 
 
 def test_a_trajectory_cut_into_rows_has_the_gradient_of_the_whole() -> None:
@@ -143,7 +156,7 @@ def test_a_trajectory_cut_into_rows_has_the_gradient_of_the_whole() -> None:
     cut = [make_sample((1, 2, 3), (0, 1, 1)), make_sample((1, 2, 3, 4, 5, 6), (0, 0, 0, 0, 1, 1))]
     other = make_sample((1, 2, 7), (0, 1, 1), repeat=1, advantage=-1.0)
     model = tiny_qwen()
-    for loss in (clipped_surrogate, sequence_level):
+    for loss in (token_losses("clip"), token_losses("gspo")):
         parts, one = merged_gradient(model, [*cut, other], loss), merged_gradient(model, [whole, other], loss)
         assert relative_error(parts, one) < 1e-5
 

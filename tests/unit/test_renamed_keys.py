@@ -33,7 +33,7 @@ def test_an_old_key_sets_what_the_new_one_does(old: str) -> None:
 
 
 def test_a_loss_that_is_an_aggregation_by_now_is_that_and_not_named_beside_another(tmp_path: Path) -> None:
-    algorithm = compose([*SIGNALS, "algorithm=rloo", "algorithm.loss=dapo"], run_dir="x").algorithm
+    algorithm = compose([*SIGNALS, "algorithm=grpo", "algorithm.loss=dapo"], run_dir="x").algorithm
     assert (algorithm.loss, algorithm.aggregation) == ("clip", "dapo")
     assert compose([*SIGNALS, "algorithm=dapo", "algorithm.loss=grpo"], run_dir="x").algorithm.aggregation == "grpo"
     assert with_new_keys(["algorithm.loss=grpo,dapo"]) == ["algorithm.aggregation=grpo,dapo"]

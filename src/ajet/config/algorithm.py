@@ -13,10 +13,11 @@ class AlgorithmConfig:
     """The algorithm group. Null switches a correction off."""
 
     loss: str = "clip"
-    """The loss of a sampled token: `clip`, the clipped surrogate, or code of one's own, `path/file.py->name` or
+    """The loss of a sampled token: `clip`, the clipped surrogate; `dual_clip`, `gspo`, `gspo_token`, `gmpo`, `rloo`,
+    `cispo`, `sapo`, `vespo`, `reinforce` (docs/algorithms.md); or code of one's own, `path/file.py->name` or
     `package.module:name` (docs/extend/loss.md)."""
     loss_args: dict[str, Any] = field(default_factory=dict)
-    """Settings of a loss of one's own, checked against its parameters."""
+    """Settings of the loss that no other key has, such as `cap` of `cispo`, checked against its parameters."""
     advantage: str = "grpo"
     """What rewards that share a baseline (`credit`) give: `grpo` (R - mean) / std, `dr_grpo` R - mean, `rloo` R - mean
     of the others, or code of one's own (docs/extend/advantage.md)."""
@@ -24,7 +25,8 @@ class AlgorithmConfig:
     """Settings of an advantage of one's own."""
     aggregation: str = "grpo"
     """How token losses add up: `grpo` mean over sequences of token means, `dapo` token mean over the global batch,
-    `dr_grpo` sum over sequences x `dr_grpo_max_length`, or code of one's own (docs/extend/aggregation.md)."""
+    `dr_grpo` sum over sequences x `dr_grpo_max_length`, `luspo` mean over sequences of token sums, or code of one's own
+    (docs/extend/aggregation.md)."""
     aggregation_args: dict[str, Any] = field(default_factory=dict)
     """Settings of an aggregation of one's own."""
     learning_rate: float = ruled(1e-6, above=0, at_most=1)
@@ -37,9 +39,9 @@ class AlgorithmConfig:
     weight_decay: float = ruled(0.0, at_least=0, at_most=1)
     """AdamW's decoupled weight decay."""
     clip_low: float = ruled(0.2, at_least=0, below=1)
-    """The ratio is clipped below at 1 - clip_low."""
+    """The ratio is clipped below at 1 - clip_low; for `loss=gmpo` its logarithm at -clip_low."""
     clip_high: float = ruled(0.2, at_least=0)
-    """The ratio is clipped above at 1 + clip_high."""
+    """The ratio is clipped above at 1 + clip_high; for `loss=gmpo` its logarithm at clip_high."""
     kl_coef: float = ruled(0.0, at_least=0)
     """Weight of the KL penalty (k3) to the starting model; 0 keeps no reference model."""
     kl_schedule: str = one_of("constant", "constant", "linear")

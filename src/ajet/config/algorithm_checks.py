@@ -35,6 +35,7 @@ def check_algorithm(algorithm: AlgorithmConfig) -> None:
     if algorithm.aggregation == "dr_grpo" and algorithm.dr_grpo_max_length is None:
         raise ConfigError("algorithm.aggregation=dr_grpo needs algorithm.dr_grpo_max_length, e.g. 512")
     _check_sampling_correction(algorithm)
+    _check_dual_clip(algorithm)
     if algorithm.kl_schedule != "constant" and not algorithm.kl_coef:
         raise ConfigError(
             f"algorithm.kl_schedule={algorithm.kl_schedule} has no effect with algorithm.kl_coef=0: set kl_coef"
@@ -44,14 +45,17 @@ def check_algorithm(algorithm: AlgorithmConfig) -> None:
 def _check_option(algorithm: AlgorithmConfig, kind: str) -> None:
     name, args = getattr(algorithm, kind), getattr(algorithm, f"{kind}_args")
     if is_built_in(kind, name):
-        own = _parameters(kind, name) - {spec.name for spec in fields(AlgorithmConfig)}
+        own = option_settings(kind, name) - {spec.name for spec in fields(AlgorithmConfig)}
         unknown = [arg for arg in args if arg not in own]
         if unknown:
             raise ConfigError(
                 f"algorithm.{kind}_args.{unknown[0]}: algorithm.{kind}={name} has no such setting; "
                 f"it has {', '.join(sorted(own)) or 'none of its own'}"
             )
-        check_read(algorithm, kind, _parameters(kind, name))
+        needed = [arg for arg in own & set(_needed(kind, name)) if arg not in args]
+        if needed:
+            raise ConfigError(f"algorithm.{kind}={name} needs algorithm.{kind}_args.{needed[0]}")
+        check_read(algorithm, kind, option_settings(kind, name))
     elif not all(split_entry(name)):
         raise ConfigError(
             f"algorithm.{kind} must be one of {', '.join(built_in(kind))}, or code of your own as {FORMS}, not {name}"
@@ -73,23 +77,34 @@ def check_read(algorithm: AlgorithmConfig, kind: str, parameters: Collection[str
         value, default = getattr(algorithm, name), getattr(AlgorithmConfig(), name)
         if reader != kind or name in parameters or value == default:
             continue
-        readers = [f"algorithm.{kind}={option}" for option in built_in(kind) if name in _parameters(kind, option)]
+        readers = [f"algorithm.{kind}={option}" for option in built_in(kind) if name in option_settings(kind, option)]
         raise ConfigError(
             f"algorithm.{name}={value} has no effect with algorithm.{kind}={getattr(algorithm, kind)}, which has no "
             f"parameter of that name: set it to {json.dumps(default)} or choose {' or '.join(readers)}"
         )
 
 
+def option_settings(kind: str, name: str) -> frozenset[str]:
+    """The keyword-only parameters of a built-in option, its settings."""
+    return frozenset(_signature(kind, name))
+
+
+def _needed(kind: str, name: str) -> list[str]:
+    """Those without a default."""
+    return [parameter for parameter, has_default in _signature(kind, name).items() if not has_default]
+
+
 @cache
-def _parameters(kind: str, name: str) -> frozenset[str]:
-    """The keyword-only parameters of a built-in option, its settings; its file is read, for running it loads torch."""
+def _signature(kind: str, name: str) -> dict[str, bool]:
+    """The keyword-only parameters of a built-in option, and whether each has a default; its file is read, for running
+    it loads torch."""
     parsed = ast.parse((_ALGORITHMS / OPTION_FOLDERS[kind] / f"{name}.py").read_text(encoding="utf-8"))
-    return frozenset(
-        argument.arg
+    return {
+        argument.arg: default is not None
         for node in parsed.body
         if isinstance(node, ast.FunctionDef) and node.name == name
-        for argument in node.args.kwonlyargs
-    )
+        for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+    }
 
 
 @cache
@@ -133,3 +148,12 @@ def _check_sampling_correction(algorithm: AlgorithmConfig) -> None:
         )
     if cap is not None and low is not None and low >= cap:
         raise ConfigError(f"algorithm.mis_low={low} must be below algorithm.tis_cap={cap}")
+
+
+def _check_dual_clip(algorithm: AlgorithmConfig) -> None:
+    delta, high = algorithm.loss_args.get("delta"), 1 + algorithm.clip_high
+    if algorithm.loss == "dual_clip" and isinstance(delta, int | float) and delta <= high:
+        raise ConfigError(
+            f"algorithm.loss_args.delta={delta} must be above {high:g}, 1 + algorithm.clip_high, up to where the first "
+            "clip leaves a gradient anyway"
+        )

@@ -22,6 +22,8 @@ SYNONYMS: Mapping[str, str] = {
     "algorithm.min_entropy": "top_entropy_quantile",
     "algorithm.aggregation": "loss_type loss_agg_mode",
     "algorithm.loss": "policy_loss loss_mode policy_loss_fn importance_sampling_level",
+    "algorithm.loss_args": "delta clip_ratio_c sapo_temperature_pos sapo_temperature_neg tau_pos tau_neg vespo_k_pos"
+    " vespo_lambda_pos vespo_k_neg vespo_lambda_neg",
     "algorithm.advantage": "adv_estimator advantage_estimator scale_rewards norm_adv_by_std_in_grpo"
     " normalize_advantages",
     "algorithm.num_minibatches": "num_iterations ppo_mini_batch_size ppo_epochs mini_batch_size num_mini_batches"

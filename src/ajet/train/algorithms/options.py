@@ -91,7 +91,7 @@ def _settings(kind: str, found: Callable[..., Any], algorithm: AlgorithmConfig) 
     }
     shared = {spec.name for spec in fields(AlgorithmConfig)} & set(parameters)
     _check_names(setting, kind, parameters, shared, algorithm)
-    hints = get_type_hints(found.__init__ if inspect.isclass(found) else found)
+    hints = get_type_hints(found.__init__ if inspect.isclass(found) else found, include_extras=True)
     values = {name: getattr(algorithm, name) for name in shared}
     for name, value in given.items():
         values[name] = _checked(f"algorithm.{kind}_args.{name}", value, hints.get(name, Any))

@@ -33,11 +33,14 @@ class SampledTokens:
     calls: Tensor
     """E int64, from 0: which of the pack's calls sampled the token."""
 
+    def sum_over_call(self, values: Tensor) -> Tensor:
+        """For each token (E) the sum of `values` (E) over the tokens of its call; gradients flow through."""
+        sums_C = values.new_zeros(int(self.calls.max()) + 1).index_add(0, self.calls, values)
+        return sums_C[self.calls]
+
     def mean_over_call(self, values: Tensor) -> Tensor:
         """For each token (E) the mean of `values` (E) over the tokens of its call; gradients flow through."""
-        num_E = torch.bincount(self.calls)
-        sums_C = values.new_zeros(len(num_E)).index_add(0, self.calls, values)
-        return (sums_C / num_E)[self.calls]
+        return self.sum_over_call(values) / torch.bincount(self.calls)[self.calls]
 
 
 def example_tokens() -> SampledTokens:

@@ -8,17 +8,13 @@ enough in the direction of its advantage; unlike bounds above and below are DAPO
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from ajet.train.algorithms.ratios import clipped_surrogate, ratio_of
 from ajet.train.algorithms.tokens import SampledTokens
 
 
 def clip(tokens: SampledTokens, *, clip_low: float, clip_high: float) -> tuple[Tensor, Tensor]:
     """The loss of each token (E), and where the clip has taken its gradient (E)."""
-    ratio = torch.exp(tokens.logp - tokens.logp_old)
-    bounded = ratio.clamp(1 - clip_low, 1 + clip_high)
-    loss = -torch.minimum(ratio * tokens.advantages, bounded * tokens.advantages)
-    below = (ratio < 1 - clip_low) & (tokens.advantages < 0)
-    above = (ratio > 1 + clip_high) & (tokens.advantages > 0)
-    return loss, below | above
+    ratio = ratio_of(tokens.logp - tokens.logp_old)
+    return clipped_surrogate(ratio, tokens.advantages, clip_low=clip_low, clip_high=clip_high)

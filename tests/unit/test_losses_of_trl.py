@@ -1,0 +1,239 @@
+"""Losses and aggregations against TRL's own loss code on the same tensors: values, and gradients by log-probability.
+
+What runs is `_compute_loss` of TRL's trainers. They are made without a model or a data set, which that code does not
+ask for, and their forward pass gives the log-probabilities and entropies of the test.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections import defaultdict
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from tests.factories import make_sample
+from torch import Tensor
+
+from ajet.config.algorithm import AlgorithmConfig
+from ajet.train.algorithms.objective import objective
+from ajet.train.algorithms.rule import learning_rule
+from ajet.train.algorithms.tokens import SampledTokens
+from ajet.train.algorithms.weights import batch_totals
+
+LENGTHS = (5, 2, 1, 4, 6, 3)
+"""Of six replies, an episode each."""
+ADVANTAGES = (1.2, -0.7, 0.4, -1.1, 0.0, 2.0)
+LONGEST = max(LENGTHS)
+MASK = torch.arange(LONGEST) < torch.tensor(LENGTHS)[:, None]
+
+
+@pytest.fixture(scope="module")
+def trainers() -> SimpleNamespace:
+    """TRL's, imported without vLLM, which it would load beside and which takes as long as all else."""
+    loaded = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "vllm"}
+    for name in loaded:
+        del sys.modules[name]
+    sys.modules["vllm"] = None  # type: ignore[assignment]
+    try:
+        return SimpleNamespace(
+            GRPO=importlib.import_module("trl.trainer.grpo_trainer").GRPOTrainer,
+            RLOO=importlib.import_module("trl.trainer.rloo_trainer").RLOOTrainer,
+            GMPO=importlib.import_module("trl.experimental.gmpo.gmpo_trainer").GMPOTrainer,
+        )
+    finally:
+        del sys.modules["vllm"]
+        sys.modules.update(loaded)
+
+
+def numbers(seed: int, size: float) -> Tensor:
+    return torch.randn(len(LENGTHS), LONGEST, generator=torch.Generator().manual_seed(seed)) * size
+
+
+OLD = -torch.rand(len(LENGTHS), LONGEST, generator=torch.Generator().manual_seed(1)) * 3
+NOW = OLD + numbers(2, 0.3)
+"""Ratios from .5 to 2: on both sides of every bound below."""
+MU = OLD + numbers(3, 0.2)
+REFERENCE = OLD + numbers(4, 0.5)
+ENTROPY = torch.rand(len(LENGTHS), LONGEST, generator=torch.Generator().manual_seed(5)) * 2
+
+
+def of_trl(trainer: Any, inputs: dict[str, Tensor] | None = None, **settings: Any) -> tuple[float, Tensor]:
+    """The loss of TRL's code, and its gradient (B, T)."""
+    logps = NOW.clone().requires_grad_()
+
+    class Given(trainer):  # type: ignore[misc]
+        def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, None]:
+            return logps, ENTROPY, None
+
+    made: Any = object.__new__(Given)
+    arguments = {
+        "delta": None,
+        "use_bias_correction_kl": False,
+        "steps_per_generation": 1,
+        "sapo_temperature_pos": 1.0,
+        "sapo_temperature_neg": 1.05,
+        "vespo_k_pos": 2.0,
+        "vespo_lambda_pos": 3.0,
+        "vespo_k_neg": 3.0,
+        "vespo_lambda_neg": 2.0,
+    }
+    plain = {
+        "loss_type": "grpo",
+        "epsilon_low": 0.2,
+        "epsilon_high": 0.3,
+        "beta": 0.0,
+        "importance_sampling_level": "token",
+        "top_entropy_quantile": 1.0,
+        "off_policy_mask_threshold": None,
+        "use_vllm": False,
+        "vllm_importance_sampling_correction": False,
+        "max_completion_length": 10,
+    }
+    made.args = SimpleNamespace(**arguments | {name: settings[name] for name in arguments if name in settings})
+    for name, value in (plain | settings).items():
+        setattr(made, name, value)
+    made.accelerator, made.model = Accelerator(cpu=True), SimpleNamespace(training=True)
+    made.current_gradient_accumulation_steps, made.aux_loss_enabled, made._entropy_bonus_enabled = 1, False, False
+    made._metrics = {"train": defaultdict(list)}
+    ids = torch.zeros(len(LENGTHS), LONGEST, dtype=torch.long)
+    loss = made._compute_loss(
+        None,
+        {
+            "prompt_ids": ids[:, :1],
+            "prompt_mask": ids[:, :1] + 1,
+            "completion_ids": ids,
+            "completion_mask": MASK.long(),
+            "advantages": torch.tensor(ADVANTAGES),
+            "old_per_token_logps": OLD,
+            "old_logps": (OLD * MASK).sum(1),
+            "sampling_per_token_logps": MU,
+            "ref_per_token_logps": REFERENCE,
+            "num_items_in_batch": MASK.sum(),
+        }
+        | (inputs or {}),
+    )
+    loss.backward()
+    assert logps.grad is not None
+    return float(loss.detach()), logps.grad
+
+
+def of_ours(sampled: Tensor = OLD, **settings: Any) -> tuple[float, Tensor]:
+    """The same by ajet's losses, aggregations and what surrounds them."""
+    rule = learning_rule(AlgorithmConfig(**{"clip_low": 0.2, "clip_high": 0.3} | settings))
+    logps = NOW.clone().requires_grad_()
+    tokens = SampledTokens(
+        logp=logps[MASK],
+        logp_old=OLD[MASK],
+        logp_sampled=sampled[MASK],
+        advantages=torch.tensor(ADVANTAGES)[:, None].expand_as(MASK)[MASK],
+        entropy=ENTROPY[MASK],
+        calls=torch.arange(len(LENGTHS))[:, None].expand_as(MASK)[MASK],
+    )
+    rows = [make_sample(range(n + 1), [0] + [1] * n, repeat=i) for i, n in enumerate(LENGTHS)]
+    weights = torch.tensor(rule.token_weights(rows, batch_totals(rows)))[:, None].expand_as(MASK)[MASK]
+    loss_E, _ = rule.token_losses(tokens)
+    kl_coef = rule.config.kl_coef
+    loss_E = objective(loss_E, tokens, rule.config, kl_coef=kl_coef, logp_ref_E=REFERENCE[MASK] if kl_coef else None)
+    loss = (weights * loss_E).sum()
+    loss.backward()
+    assert logps.grad is not None
+    return float(loss.detach()), logps.grad
+
+
+def assert_same(ours: tuple[float, Tensor], trls: tuple[float, Tensor]) -> None:
+    assert ours[0] == pytest.approx(trls[0], rel=1e-5)
+    assert float(trls[1].norm()) > 0
+    assert float((ours[1] - trls[1]).norm() / trls[1].norm()) < 1e-5
+
+
+AGGREGATIONS: dict[str, dict[str, Any]] = {
+    "grpo": {"aggregation": "grpo"},
+    # Of one batch on one device: there the two of them are the same.
+    "bnpo": {"aggregation": "dapo"},
+    "dapo": {"aggregation": "dapo"},
+    "dr_grpo": {"aggregation": "dr_grpo", "dr_grpo_max_length": 10},
+    "luspo": {"aggregation": "luspo"},
+}
+
+
+@pytest.mark.parametrize("loss_type", AGGREGATIONS)
+@pytest.mark.parametrize(
+    ("loss", "trls"),
+    [
+        ({"loss": "clip"}, {}),
+        ({"loss": "dual_clip", "loss_args": {"delta": 1.4}}, {"delta": 1.4}),
+        ({"loss": "gspo"}, {"importance_sampling_level": "sequence"}),
+        ({"loss": "gspo_token"}, {"importance_sampling_level": "sequence"}),
+    ],
+)
+def test_each_clipped_loss_with_each_aggregation_is_trls(
+    loss: dict[str, Any], trls: dict[str, Any], loss_type: str, trainers: SimpleNamespace
+) -> None:
+    assert_same(of_ours(**loss, **AGGREGATIONS[loss_type]), of_trl(trainers.GRPO, loss_type=loss_type, **trls))
+
+
+@pytest.mark.parametrize(
+    ("ours", "trls"),
+    [
+        (
+            {"loss": "cispo", "loss_args": {"cap": 1.2}, "aggregation": "dapo"},
+            {"loss_type": "cispo", "epsilon_high": 1.2},
+        ),
+        ({"loss": "sapo"}, {"loss_type": "sapo"}),
+        (
+            {"loss": "sapo", "loss_args": {"temperature_pos": 3.0, "temperature_neg": 5.0}},
+            {"loss_type": "sapo", "sapo_temperature_pos": 3.0, "sapo_temperature_neg": 5.0},
+        ),
+        ({"loss": "vespo", "aggregation": "dapo"}, {"loss_type": "vespo"}),
+        (
+            {
+                "loss": "vespo",
+                "aggregation": "dapo",
+                "loss_args": {"k_pos": 1.0, "lambda_pos": 2.0, "k_neg": 4.0, "lambda_neg": 0.5},
+            },
+            {
+                "loss_type": "vespo",
+                "vespo_k_pos": 1.0,
+                "vespo_lambda_pos": 2.0,
+                "vespo_k_neg": 4.0,
+                "vespo_lambda_neg": 0.5,
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_losses_that_clip_nothing_are_trls(
+    ours: dict[str, Any], trls: dict[str, Any], trainers: SimpleNamespace
+) -> None:
+    settings = {"clip_low": 0.2, "clip_high": 0.2} | ours
+    assert_same(of_ours(**settings), of_trl(trainers.GRPO, **trls))
+
+
+def test_vespo_weighs_by_the_ratio_to_the_sampler_as_trls_with_a_correction(trainers: SimpleNamespace) -> None:
+    corrected = {"importance_sampling_ratio": torch.exp((OLD - MU) * MASK)}
+    ours = of_ours(MU, loss="vespo", aggregation="dapo", clip_high=0.2)
+    assert_same(ours, of_trl(trainers.GRPO, corrected, loss_type="vespo"))
+
+
+def test_gmpo_is_trls(trainers: SimpleNamespace) -> None:
+    assert_same(of_ours(loss="gmpo"), of_trl(trainers.GMPO))
+
+
+def test_rloo_is_trls(trainers: SimpleNamespace) -> None:
+    assert_same(
+        of_ours(loss="rloo", clip_low=0.5, clip_high=0.5), of_trl(trainers.RLOO, epsilon_low=0.5, epsilon_high=0.5)
+    )
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dapo"])
+def test_the_penalty_and_the_corrections_weight_surround_a_loss_as_in_trl(
+    loss_type: str, trainers: SimpleNamespace
+) -> None:
+    ratio = torch.exp(OLD - MU)
+    weight = {"importance_sampling_ratio": torch.where(ratio > 1.1, 0.0, ratio)}
+    trls = {"loss_type": loss_type, "beta": 0.1, "use_vllm": True, "vllm_importance_sampling_correction": True}
+    ours = of_ours(MU, kl_coef=0.1, mis_high=1.1, **AGGREGATIONS[loss_type])
+    assert_same(ours, of_trl(trainers.GRPO, weight, **trls))
