@@ -39,6 +39,7 @@ SMALL = [
     "rollout.max_tokens=8",
     "eval.num_tasks=8",
     "checkpoint.every=2",
+    "credit=rae",  # which keeps something from step to step
     *QUIET,
 ]
 

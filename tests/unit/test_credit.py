@@ -22,11 +22,11 @@ from ajet.train.algorithms.rule import LearningRule, learning_rule
 
 TAGS = {"P1": "seer", "P2": "wolf", "P3": "wolf"}
 RULES = sorted(options("credit"))
-SETTINGS: Mapping[str, Mapping[str, Any]] = {}
+SETTINGS: Mapping[str, Mapping[str, Any]] = {"hierarchical": {"proposers": ["seer"], "solvers": ["wolf"]}}
 """Of rules that cannot do without."""
 PER_CALL = ("agent_turn", "per_turn")
 """Rules that are asked to look at calls."""
-ADVANTAGES: Mapping[str, str] = {}
+ADVANTAGES: Mapping[str, str] = {"rae": "dr_grpo"}
 """Of rules that can have but one."""
 
 
@@ -132,6 +132,57 @@ def test_a_malformed_reply_costs_its_own_turn_alone() -> None:
         assert result.num_zero_std == {"seer": 1}
 
 
+def won_and_lost(*rewards: float) -> EpisodeGroup:
+    return group_of(*(make_episode(i, {"P1": reward}) for i, reward in enumerate(rewards)))
+
+
+def test_a_running_baseline_is_what_earlier_steps_have_left() -> None:
+    rule = rule_of("rae", decay=0.5)
+    # The first step is compared with its own mean: two tasks with 1, 0 and 1, 1, mean .75.
+    first = rule.step_advantages([won_and_lost(1.0, 0.0), won_and_lost(1.0, 1.0)])
+    assert [list(each.of_agents.values()) for each in first] == [[0.25, -0.75], [0.25, 0.25]]
+    assert not first[1].num_zero_std, "a task that all have won says something"
+    # Four episodes with that mean have left it as it is; the next two are compared with it.
+    assert list(rule.group_advantages(won_and_lost(0.0, 0.0)).of_agents.values()) == [-0.75, -0.75]
+    # They keep a quarter of it: .1875.
+    assert list(rule.group_advantages(won_and_lost(1.0, 0.0)).of_agents.values()) == [0.8125, -0.1875]
+
+
+def test_a_single_agents_baseline_is_the_papers_moving_average() -> None:
+    rule, baseline = rule_of("rae", decay=0.9), 1.0
+    rule.group_advantages(won_and_lost(1.0, 1.0))
+    for reward in (0.0, 1.0, 0.0):
+        rule.group_advantages(won_and_lost(reward))
+        baseline = 0.9 * baseline + 0.1 * reward
+        assert rule.state_dict() == {"baselines": {"seer": pytest.approx(baseline)}}
+
+
+def test_a_running_baseline_is_kept_and_restored() -> None:
+    whole, resumed = rule_of("rae"), rule_of("rae")
+    whole.group_advantages(won_and_lost(1.0, 0.0, 0.0))
+    resumed.load_state_dict(whole.state_dict())
+    later = won_and_lost(1.0, 1.0, 0.0)
+    assert resumed.group_advantages(later).of_agents == whole.group_advantages(later).of_agents
+    assert resumed.state_dict() == whole.state_dict() != rule_of("rae").state_dict()
+
+
+def test_solvers_are_compared_with_those_who_had_the_same_proposal() -> None:
+    group = group_of(
+        make_episode(0, {"P1": 1.0, "P2": 0.0, "P3": 2.0}, tags=TAGS),
+        make_episode(1, {"P1": 0.0, "P2": 5.0, "P3": 5.0}, tags=TAGS),
+    )
+    result = credited(group, "hierarchical")
+    assert result.of_agents == {
+        **{(0, "P1"): 0.5, (0, "P2"): -1.0, (0, "P3"): 1.0},
+        **{(1, "P1"): -0.5, (1, "P2"): 0.0, (1, "P3"): 0.0},
+    }
+    assert result.num_pools == {"seer": 1, "wolf": 2} and result.num_zero_std == {"wolf": 1}
+    # GRPO's std of 0 and 2 with n - 1 is sqrt(2).
+    values = credited(group, "hierarchical", advantage="grpo").of_agents
+    assert values[0, "P3"] == pytest.approx(1 / (math.sqrt(2) + 1e-4))
+    assert credited(group, "hierarchical", advantage="rloo").of_agents[0, "P3"] == 2.0
+
+
 @st.composite
 def groups(draw: st.DrawFn) -> EpisodeGroup:
     """Two to five episodes of up to three agents, whose rewards may differ, with up to four calls in all."""
@@ -208,7 +259,8 @@ def test_how_many_calls_there_were_changes_no_advantage(credit: str, group: Epis
 
 @pytest.mark.parametrize("credit", RULES)
 def test_a_command_names_each_rule(credit: str) -> None:
-    settings = [f"credit.{name}=[{','.join(tags)}]" for name, tags in SETTINGS.get(credit, {}).items()]
+    roles = zip(SETTINGS.get(credit, {}), ("seer", "witch"), strict=False)
+    settings = [f"credit.{name}=[{tag}]" for name, tag in roles]
     overrides = ["workflow=werewolves", "trainable_targets=[seer,witch]", f"credit={credit}", *settings]
     assert compose(overrides, run_dir="x").credit.name == credit
 
@@ -216,5 +268,16 @@ def test_a_command_names_each_rule(credit: str) -> None:
 def test_a_rule_that_has_nothing_to_pool_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"credit=per_task .* seer is trained alone: choose credit=per_tag"):
         compose(["workflow=werewolves", "trainable_targets=[seer]", "credit=per_task"], run_dir="x")
-    with pytest.raises(ConfigError, match=r"credit=shares: no such option; choose one of agent_turn, per_agent"):
+    for overrides, words in [
+        (["credit=hierarchical"], r"credit=hierarchical needs credit.proposers: name tags among seer, witch"),
+        (["credit=hierarchical", "credit.proposers=[seer]"], r"needs credit.solvers: name tags among seer, witch"),
+        (["credit=hierarchical", "credit.proposers=[seer]", "credit.solvers=[seer]"], r"both name seer"),
+        (["credit=hierarchical", "credit.proposers=[seer]", "credit.solvers=[wolf]"], r"name seer, wolf, and seer, wi"),
+        (["credit=rae", "algorithm.advantage=rloo"], r"algorithm.advantage=rloo .* choose algorithm.advantage=dr_grpo"),
+        (["credit=per_turn", "credit.discount=2"], r"credit.discount must be at least 0 and at most 1, not 2.0"),
+        (["credit=per_tag", "credit.discount=1"], r"no effect with credit=per_tag: drop it or choose credit=per_turn"),
+    ]:
+        with pytest.raises(ConfigError, match=words):
+            compose(["workflow=werewolves", "trainable_targets=[seer,witch]", *overrides], run_dir="x")
+    with pytest.raises(ConfigError, match=r"credit=shares: no such option; choose one of agent_turn, hierarchical"):
         compose(["workflow=werewolves", "credit=shares"], run_dir="x")

@@ -76,6 +76,7 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
         scheduler = make_scheduler(config, parts, model_path, engine, opened, display=display, frozen_engine=frozen)
         learner = _checked_learner(config, model_path, engine, rule, checkpoints, display)
         state = _start_state(learner, checkpoints, checkpoint, engine, ranks)
+        rule.load_state_dict(state.credit)
         logger = _start_logger(config, state, own_logger, opened) if ranks.is_first else CompositeLogger([])
         return Trainer(
             config=config,

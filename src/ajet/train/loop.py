@@ -162,6 +162,7 @@ class Trainer:
         self.let_engine_sleep()
         metrics |= self._update(batch)
         self.state.num_steps_done += 1
+        self.state.credit = self.rule.state_dict()
         self.ranks.agree(self._sync_weights)
 
     def _evaluate_if_due(self) -> Metrics:

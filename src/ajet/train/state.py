@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ajet.errors import RunDirectoryError, StorageError
 from ajet.evaluate.scores import Evaluation, evaluation_from_json
@@ -38,6 +39,8 @@ class RunState:
     """The evaluation of the starting policy, once there is one."""
     saved_at: int | None = None
     """Steps done when the state was last saved or restored."""
+    credit: dict[str, Any] = field(default_factory=dict)
+    """What the credit rule kept after `num_steps_done` steps; a step that is under way is no part of it."""
     unlogged: list[tuple[int, Metrics]] = field(default_factory=list)
     """Steps that are done and could not be written to the log; saved with the rest, and logged on resume."""
 
@@ -63,6 +66,7 @@ class RunState:
                         "wall_time_s": dict(self.clock.run),
                         "before": None if self.before is None else self.before.to_json(),
                         "unlogged": self.unlogged,
+                        "credit": self.credit,
                     },
                 )
         self.saved_at = self.num_steps_done
@@ -113,6 +117,7 @@ class RunState:
             self.clock.run.update(state["wall_time_s"])
             self.before = None if state["before"] is None else evaluation_from_json(state["before"])
             self.unlogged = list(state["unlogged"])
+            self.credit = dict(state.get("credit", {}))  # which earlier versions did not have
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             words = str(error).partition("\n")[0]
             raise RunDirectoryError(f"{checkpoint} does not fit the run's config.yaml ({words})") from error

@@ -6,9 +6,11 @@ else than numbers of the right shape, becomes one sentence that names it.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,16 +69,16 @@ class LearningRule:
             AlgorithmError: a credit rule or an advantage of the user's raised something, or gave something else than
                 pools or advantages.
         """
+        tasks = [agent_outcomes(group, format_penalty=self.config.format_penalty) for group in groups]
         with self.crediting.runs():
-            self.credit.begin_step(groups)
-        return [self._group_advantages(group) for group in groups]
+            self.credit.begin_step(tasks)
+        return [self._task_advantages(outcomes) for outcomes in tasks]
 
     def group_advantages(self, group: EpisodeGroup) -> GroupAdvantages:
         """What the only group of a step teaches; errors as `step_advantages`."""
         return self.step_advantages([group])[0]
 
-    def _group_advantages(self, group: EpisodeGroup) -> GroupAdvantages:
-        outcomes = agent_outcomes(group, format_penalty=self.config.format_penalty)
+    def _task_advantages(self, outcomes: Sequence[Outcome]) -> GroupAdvantages:
         pools = self._pools(outcomes)
         with self.advantage.runs():
             return pool_advantages(outcomes, pools, self.advantage.function, setting=self.advantage.setting)
@@ -89,6 +91,26 @@ class LearningRule:
             return check_pools(pools, outcomes)
         except (TypeError, ValueError) as error:
             raise AlgorithmError(f"{self.crediting.setting}: {error}") from error
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the credit rule keeps from step to step.
+
+        Raises:
+            AlgorithmError: a rule of the user's raised something, or gave what no checkpoint can hold.
+        """
+        with self.crediting.runs():
+            state = self.credit.state_dict()
+            try:
+                kept: dict[str, Any] = json.loads(json.dumps(state))
+            except (TypeError, ValueError) as error:
+                raise AlgorithmError(f"{self.crediting.setting}: state_dict must give JSON's types: {error}") from error
+        return kept
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave; errors likewise. Nothing of a run that kept nothing."""
+        if state:
+            with self.crediting.runs():
+                self.credit.load_state_dict(state)
 
     def token_weights(self, samples: Sequence[TrainingSample], totals: BatchTotals) -> list[float]:
         """The weight of each sampled token of each row.

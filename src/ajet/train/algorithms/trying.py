@@ -79,9 +79,9 @@ def _try_credit(rule: LearningRule) -> None:
 
     class Noting(CreditRule):
         @override
-        def begin_step(self, groups: Sequence[EpisodeGroup]) -> None:
+        def begin_step(self, tasks: Sequence[Sequence[Outcome]]) -> None:
             with noting(rule.crediting):
-                rule.credit.begin_step(groups)
+                rule.credit.begin_step(tasks)
 
         @override
         def pools(self, outcomes: Sequence[Outcome]) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from ajet.config.component import construct
 from ajet.config.fields import needed
-from ajet.records import Call, EpisodeGroup
+from ajet.records import Call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +82,9 @@ class CreditRule:
         """`config`: the rule's own."""
         self.config = config
 
-    def begin_step(self, groups: Sequence[EpisodeGroup]) -> None:
-        """Told of a step's groups, of all processes, before the first of them is credited."""
+    def begin_step(self, tasks: Sequence[Sequence[Outcome]]) -> None:
+        """Told of a step's outcomes, task by task, before the first task is credited. Those of all processes, each of
+        which credits all of them."""
 
     def pools(self, outcomes: Sequence[Outcome]) -> Iterable[Pool]:
         """The pools of one task.
@@ -94,7 +95,7 @@ class CreditRule:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """What it keeps from step to step, in JSON's types: it lies in checkpoints, for runs that are resumed."""
+        """What it keeps from step to step, in JSON's types: checkpoints hold it, for runs that are resumed."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

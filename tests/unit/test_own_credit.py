@@ -1,0 +1,161 @@
+"""Credit rules of the user's: found by import path, tried before a model loads, named where they fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.factories import make_group
+
+from ajet.config.algorithm import AlgorithmConfig
+from ajet.config.compose import compose
+from ajet.config.known_code import named_code
+from ajet.config.options import option
+from ajet.config.saved import load, save, with_user_options
+from ajet.errors import AlgorithmError, ConfigError
+from ajet.train.algorithms.rule import LearningRule, learning_rule
+from ajet.train.algorithms.trying import tried_rule
+
+CODE = """
+from dataclasses import dataclass, replace
+from pathlib import Path
+from ajet.config.fields import ruled
+from ajet.train.algorithms.credit.base import CreditRule, Pool
+
+Path(__file__).with_suffix(".ran").touch()
+
+@dataclass
+class Settings:
+    bonus: float = ruled(1.0, at_least=0)
+
+class Bonus(CreditRule):  # the last episode gets more
+    def __init__(self, config: Settings) -> None:
+        super().__init__(config)
+        self.num_steps = 0
+
+    def begin_step(self, tasks):
+        self.num_steps += 1
+
+    def pools(self, outcomes):
+        last = outcomes[-1]
+        yield Pool(outcomes=[*outcomes[:-1], replace(last, reward=last.reward + self.config.bonus)])
+
+    def state_dict(self):
+        return {"num_steps": self.num_steps}
+
+    def load_state_dict(self, state):
+        self.num_steps = state["num_steps"]
+
+class Twice(CreditRule):
+    def pools(self, outcomes):
+        return [Pool(outcomes=outcomes)] * 2
+
+class Raises(CreditRule):
+    def pools(self, outcomes):
+        yield outcomes[99]
+
+class NoPools(CreditRule):
+    def pools(self, outcomes):
+        return [outcomes]
+
+class Nothing(CreditRule):
+    def pools(self, outcomes):
+        pass
+
+class Strangers(CreditRule):
+    def pools(self, outcomes):
+        return [Pool(outcomes=[replace(outcomes[0], agent="nobody"), *outcomes])]
+
+class Infinite(CreditRule):
+    def pools(self, outcomes):
+        return [Pool(outcomes=[replace(one, reward=float("inf")) for one in outcomes])]
+
+class Others(CreditRule):
+    def pools(self, outcomes):
+        return [Pool(outcomes=[replace(outcomes[1], calls=outcomes[0].calls), *outcomes[1:]])]
+
+class Reads(CreditRule):
+    def pools(self, outcomes):
+        return [Pool(outcomes=[[one for one in outcomes for call in one.calls if "move" in call.reply][99]])]
+
+class Unkept(CreditRule):
+    def pools(self, outcomes):
+        return [Pool(outcomes=outcomes)]
+
+    def state_dict(self):
+        return {"seen": {1, 2}}
+
+class NotOne:
+    pass
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "credits.py"
+    path.write_text(CODE)
+    return path
+
+
+def rule_of(file: Path, name: str, **settings: Any) -> LearningRule:
+    return tried_rule(AlgorithmConfig(advantage="dr_grpo"), option("credit", f"{file}->{name}")(**settings))
+
+
+def test_a_rule_has_settings_and_a_call_in_two_pools_the_sum(file: Path) -> None:
+    # Totals 0 and 1 + 3: baseline 2.
+    rule = rule_of(file, "Bonus", bonus=3.0)
+    assert rule.group_advantages(make_group(0, 1)).of_agents == {(0, "P1"): -2.0, (1, "P1"): 2.0}
+    twice = rule_of(file, "Twice").group_advantages(make_group(0, 1))
+    assert twice.of_agents == {(0, "P1"): -1.0, (1, "P1"): 1.0} and twice.num_pools == {"seer": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Raises", "credit=FILE->Raises: IndexError: list index out of range (FILE:"),
+        ("NoPools", "credit=FILE->NoPools: pools gave [Outcome("),
+        ("Nothing", "credit=FILE->Nothing: pools gave NoneType, not a list of Pool"),
+        ("Strangers", "credit=FILE->Strangers: a pool credits nobody, who has no reward in episode 0"),
+        ("Infinite", "credit=FILE->Infinite: a pool has the reward inf for agent: it must be finite"),
+        ("Others", "credit=FILE->Others: a pool credits agent in episode 1 for calls of another"),
+        ("NotOne", "credit=FILE->NotOne: NotOne has no pools; it needs pools, begin_step, state_dict, load_state"),
+    ],
+)
+def test_what_is_wrong_with_it_is_one_sentence_that_names_it(file: Path, name: str, words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        rule_of(file, name)
+    assert words.replace("FILE", str(file)) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_rule_is_not_judged_by_what_it_makes_of_invented_calls(file: Path) -> None:
+    rule = rule_of(file, "Reads")
+    with pytest.raises(AlgorithmError, match=r"credit=.*Reads: IndexError"):
+        rule.group_advantages(make_group(0, 1))
+
+
+def test_what_a_rule_keeps_is_kept_and_restored_if_a_checkpoint_can_hold_it(file: Path) -> None:
+    rule, resumed = rule_of(file, "Bonus"), rule_of(file, "Bonus")
+    assert rule.state_dict() == {"num_steps": 0}, "the rule that was tried is another one"
+    rule.group_advantages(make_group(0, 1))
+    resumed.load_state_dict(rule.state_dict())
+    assert resumed.state_dict() == {"num_steps": 1}
+    resumed.load_state_dict({})  # of a checkpoint that holds none
+    assert resumed.state_dict() == {"num_steps": 1} and learning_rule(AlgorithmConfig()).state_dict() == {}
+    with pytest.raises(AlgorithmError, match=r"credit=.*Unkept: state_dict must give JSON's types"):
+        rule_of(file, "Unkept").state_dict()
+
+
+def test_a_run_records_its_rule_and_an_evaluation_does_not_run_it(file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    chosen = [f"credit={file}->Bonus", "credit.bonus=2"]
+    config = compose(["workflow=signals", "trainable_targets=[speaker]", *chosen], run_dir=run)
+    save(config, run / "config.yaml")
+    assert f"credit.name={file}->Bonus" in named_code(config)
+    assert f"credit.name={file}->Bonus" not in named_code(config, training=False)
+    assert with_user_options(load(run)).credit == config.credit
+    file.with_suffix(".ran").unlink()
+    file.write_text(CODE + "raise RuntimeError")
+    assert with_user_options(load(run), training=False).credit.name == f"{file}->Bonus"
+    assert not file.with_suffix(".ran").exists()
