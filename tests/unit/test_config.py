@@ -230,6 +230,13 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
         (["rollout.temperature=0.001"], "rollout.temperature=0.001 ... engine=vllm ... 0.01"),
         (["algorithm.learning_rate=3"], "algorithm.learning_rate ... 0 ... 1 ... 3.0"),
         (["algorithm.tis_cap=3", "algorithm.mis_high=2"], "algorithm.tis_cap=3.0 ... algorithm.mis_high=2.0"),
+        (["algorithm.tis_floor=2", "algorithm.tis_cap=1"], "algorithm.tis_floor=2.0 ... algorithm.tis_cap=1.0"),
+        (
+            ["algorithm.correction_level=none", "algorithm.tis_cap=1"],
+            "algorithm.tis_cap=1.0 ... algorithm.correction_level=none",
+        ),
+        (["algorithm.correction_level=sequence"], "algorithm.correction_level=sequence ... algorithm.mis_high"),
+        (["algorithm=vespo", "algorithm.tis_cap=2"], "algorithm.tis_cap=2.0 ... algorithm.loss=vespo"),
         (["algorithm.tis_cap=2", "algorithm.mis_low=2"], "algorithm.mis_low=2.0 ... algorithm.tis_cap=2.0"),
         (["algorithm.format_penalty=inf"], "algorithm.format_penalty ... finite ... inf"),
         (["rollout.policy_error_reward=nan"], "rollout.policy_error_reward ... finite ... nan"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from ajet.train.algorithms.aggregations.dapo import dapo
 from ajet.train.algorithms.aggregations.dr_grpo import dr_grpo
 from ajet.train.algorithms.aggregations.grpo import grpo
 from ajet.train.algorithms.aggregations.luspo import luspo
+from ajet.train.algorithms.corrections import correction, off_policy_mask, sampling_correction
 from ajet.train.algorithms.losses.cispo import cispo
 from ajet.train.algorithms.losses.clip import clip
 from ajet.train.algorithms.losses.dual_clip import dual_clip
@@ -28,7 +31,7 @@ from ajet.train.algorithms.losses.reinforce import reinforce
 from ajet.train.algorithms.losses.rloo import rloo
 from ajet.train.algorithms.losses.sapo import sapo
 from ajet.train.algorithms.losses.vespo import vespo
-from ajet.train.algorithms.objective import certain, k3, objective, sampling_correction
+from ajet.train.algorithms.objective import certain, k3, objective
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.algorithms.weights import Aggregation, BatchTotals, batch_totals, sequence_key, token_weights
 
@@ -233,27 +236,46 @@ def test_a_mean_over_a_call_stands_at_each_of_its_tokens_and_passes_gradients_on
     assert logp.grad is not None and logp.grad.tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1 / 3])
 
 
-def test_sampling_corrections_cap_or_drop_by_the_ratio_of_old_policy_to_sampler() -> None:
-    old, mu = logs(0.2, 0.4, 0.8), logs(0.4, 0.4, 0.2)  # ratios .5, 1, 4
-    assert sampling_correction(old, mu, AlgorithmConfig(tis_cap=2.0)).tolist() == pytest.approx([0.5, 1.0, 2.0])
-    assert sampling_correction(old, mu, AlgorithmConfig(mis_low=0.6, mis_high=3.0)).tolist() == [0.0, 1.0, 0.0]
+def weights_of(*log_ratios: float, calls: Sequence[int] | None = None, **settings: Any) -> list[float]:
+    """The corrections of tokens whose pi_old / mu has these logarithms, a call each unless said."""
+    old = torch.tensor(log_ratios)
+    mixed = replace(tokens(old, old, *[1.0] * len(log_ratios)), logp_sampled=torch.zeros_like(old))
+    if calls is not None:
+        mixed = replace(mixed, calls=torch.tensor(calls))
+    return sampling_correction(mixed, AlgorithmConfig(**settings)).tolist()
 
 
 def test_inside_the_band_the_weight_is_the_ratio_itself() -> None:
-    ratios = torch.tensor([0.4, 0.8, 1.9, 2.5])
+    ratios = [math.log(ratio) for ratio in (0.4, 0.8, 1.9, 2.5)]
+    assert weights_of(*ratios, mis_low=0.5, mis_high=2.0) == pytest.approx([0, 0.8, 1.9, 0])
+    assert weights_of(*ratios, mis_low=0.5) == pytest.approx([0, 0.8, 1.9, 2.5])
+    assert weights_of(*ratios, mis_high=2.0) == pytest.approx([0.4, 0.8, 1.9, 0])
+    assert weights_of(*ratios, tis_cap=1.5) == pytest.approx([0.4, 0.8, 1.5, 1.5])
+    assert weights_of(*ratios, tis_floor=0.6, tis_cap=1.5) == pytest.approx([0.6, 0.8, 1.5, 1.5])
+    assert weights_of(*ratios, mis_low=0.5, tis_cap=1.5) == pytest.approx([0, 0.8, 1.5, 1.5])
+    assert weights_of(*ratios, mis_high=2.0, tis_cap=1.5) == pytest.approx([0.4, 0.8, 1.5, 0])
 
-    def weights(**bounds: float) -> list[float]:
-        algorithm = replace(AlgorithmConfig(), **bounds)  # type: ignore[arg-type]
-        return sampling_correction(torch.log(ratios), torch.zeros(4), algorithm).tolist()
 
-    assert weights(mis_low=0.5, mis_high=2.0) == pytest.approx([0, 0.8, 1.9, 0])
-    assert weights(mis_low=0.5) == pytest.approx([0, 0.8, 1.9, 2.5])
-    assert weights(mis_high=2.0) == pytest.approx([0.4, 0.8, 1.9, 0])
-    assert weights(mis_low=0.5, tis_cap=1.5) == pytest.approx([0, 0.8, 1.5, 1.5])
-    assert weights(mis_high=2.0, tis_cap=1.5) == pytest.approx([0.4, 0.8, 1.5, 0])
+def test_at_the_level_of_sequences_the_ratio_is_the_product_over_a_call() -> None:
+    # Ratios 2 and 2 make 4, which is outside; 2 and .5 make 1.
+    doubled, halved = math.log(2), -math.log(2)
+    four = (doubled, doubled, doubled, halved)
+    level: dict[str, Any] = {"correction_level": "sequence", "calls": (0, 0, 1, 1)}
+    assert weights_of(*four, mis_high=3.0, **level) == pytest.approx([0, 0, 1, 1])
+    assert weights_of(*four, tis_cap=3.0, **level) == pytest.approx([3, 3, 1, 1])
 
 
 def test_a_ratio_too_large_for_a_float_is_dropped_or_capped_like_any_other() -> None:
-    old, mu = torch.tensor([0.0]), torch.tensor([-1000.0])
-    assert sampling_correction(old, mu, AlgorithmConfig(mis_high=2.0)).item() == 0.0
-    assert sampling_correction(old, mu, AlgorithmConfig(tis_cap=2.0)).item() == 2.0
+    assert weights_of(1000.0, mis_high=2.0) == [0.0]
+    assert weights_of(1000.0, tis_cap=2.0) == [2.0]
+
+
+def test_what_the_policy_has_left_behind_is_not_punished_any_more() -> None:
+    # Two calls that have become e^-1 and e^-.2 times as likely a token; with A > 0 either stays.
+    logp = torch.tensor([-2.0, -2.0, -1.2, -2.0])
+    moved = replace(tokens(logp, logp, -1.0, -1.0, -1.0, 1.0), calls=torch.tensor([0, 0, 1, 2]))
+    moved = replace(moved, logp_sampled=torch.tensor([-0.5, -1.5, -1.0, -1.0]))
+    assert off_policy_mask(moved, 0.5).tolist() == [0, 0, 1, 1]
+    assert correction(moved, AlgorithmConfig(off_policy_threshold=0.5)).tolist() == [0, 0, 1, 1]
+    loss = objective(torch.ones(4), moved, AlgorithmConfig(off_policy_threshold=0.5))
+    assert loss.tolist() == [0, 0, 1, 1]

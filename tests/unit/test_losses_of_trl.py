@@ -228,6 +228,30 @@ def test_rloo_is_trls(trainers: SimpleNamespace) -> None:
     )
 
 
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("loss", ["clip", "gspo"])
+def test_tokens_and_whole_replies_that_are_masked_enter_a_loss_as_in_trl(
+    level: str, loss: str, trainers: SimpleNamespace
+) -> None:
+    log_ratio = (OLD - MU) * MASK
+    ratio = torch.exp(log_ratio if level == "token" else log_ratio.sum(1, keepdim=True))
+    assert 0 < int((ratio > 1.2).sum()) < ratio.numel()
+    weight = {"importance_sampling_ratio": torch.where(ratio > 1.2, 0.0, ratio)}
+    trls = {"use_vllm": True, "vllm_importance_sampling_correction": True}
+    of_level = "sequence" if loss == "gspo" else "token"
+    ours = of_ours(MU, loss=loss, correction_level=level, mis_high=1.2)
+    assert_same(ours, of_trl(trainers.GRPO, weight, importance_sampling_level=of_level, **trls))
+
+
+def test_replies_that_the_policy_has_left_behind_are_masked_as_in_trl(trainers: SimpleNamespace) -> None:
+    threshold = 0.1
+    distance = ((MU - NOW) * MASK).sum(1) / MASK.sum(1)
+    bad = torch.tensor(ADVANTAGES) < 0
+    assert 0 < int((distance[bad] > threshold).sum()) < int(bad.sum())
+    ours = of_ours(MU, off_policy_threshold=threshold)
+    assert_same(ours, of_trl(trainers.GRPO, off_policy_mask_threshold=threshold))
+
+
 @pytest.mark.parametrize("loss_type", ["grpo", "dapo"])
 def test_the_penalty_and_the_corrections_weight_surround_a_loss_as_in_trl(
     loss_type: str, trainers: SimpleNamespace

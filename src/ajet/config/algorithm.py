@@ -7,6 +7,11 @@ from typing import Any
 
 from ajet.config.fields import one_of, ruled
 
+CORRECTION_BOUNDS = ("mis_low", "tis_floor", "tis_cap", "mis_high")
+"""Keys that bound pi_old / mu, each below the next."""
+CORRECTS_ITSELF = "vespo"
+"""The loss whose own weight is the ratio to the sampler."""
+
 
 @dataclass
 class AlgorithmConfig:
@@ -60,12 +65,23 @@ class AlgorithmConfig:
     """Gradients are scaled down to this global norm."""
     num_minibatches: int = ruled(1, at_least=1)
     """Optimizer steps a training step; must divide the tasks of a step."""
+    correction_level: str = one_of("auto", "auto", "token", "sequence", "none")
+    """Whose ratio pi_old / mu (mu is what was sampled from) the next four keys bound: a `token`'s, or a `sequence`'s,
+    the product over a call's tokens; `none` corrects nothing. `auto` is `token` where one of the four is set. Where
+    none is: `token` with `tis_cap` 2 if episodes may be older than the policy (`rollout.max_steps_off_policy`), else
+    `sequence` with `mis_high` 3, TRL's default, if engine or trainer compute in less than float32, else `none`. A run's
+    config.yaml says what came of it. A correction costs one more forward pass a batch."""
     tis_cap: float | None = ruled(None, above=0)
     """Truncated importance sampling: weight min(pi_old / mu, cap). With `mis_low` or `mis_high`, inside their band."""
+    tis_floor: float | None = ruled(None, above=0)
+    """Truncated importance sampling from below: weight max(pi_old / mu, floor)."""
     mis_low: float | None = ruled(None, at_least=0)
     """Masked importance sampling: weight pi_old / mu, but tokens where it is below this are dropped."""
     mis_high: float | None = ruled(None, above=0)
     """Masked importance sampling: weight pi_old / mu, but tokens where it is above this are dropped."""
+    off_policy_threshold: float | None = ruled(None, above=0)
+    """Calls whose sampled tokens have become less likely by more than this, in nats a token on average, teach nothing
+    where their advantage is negative (DeepSeek-V3.2); .5 to begin with. For data older than the policy."""
     max_pack_tokens: int = ruled(2048, at_least=1)
     """Most tokens in one forward pass; attention costs grow with its square."""
     dr_grpo_max_length: int | None = ruled(None, at_least=1)
@@ -74,14 +90,31 @@ class AlgorithmConfig:
     @property
     def corrects_sampling(self) -> bool:
         """Whether pi_old / mu is used, so that pi_old has to be computed apart from mu."""
-        return any(bound is not None for bound in (self.tis_cap, self.mis_low, self.mis_high))
+        return any(getattr(self, bound) is not None for bound in CORRECTION_BOUNDS)
 
 
 STALE_TIS_CAP = 2.0
 """Where episodes may be older than the policy that learns from them, and nothing else was chosen."""
+FORMATS_MIS_HIGH = 3.0
+"""Of a whole call's ratio, where engine and trainer round differently, and nothing else was chosen; TRL's default."""
 
 
-def correct_staleness(algorithm: AlgorithmConfig) -> None:
-    """Weigh tokens by how much likelier they have become since they were sampled, unless another way was chosen."""
-    if not algorithm.corrects_sampling:
-        algorithm.tis_cap = STALE_TIS_CAP
+def settle_correction(algorithm: AlgorithmConfig, *, may_be_stale: bool, formats_differ: bool) -> None:
+    """Put what `correction_level=auto` stands for in its place.
+
+    Args:
+        algorithm: is changed.
+        may_be_stale: whether episodes may be older than the policy that learns from them.
+        formats_differ: whether engine and trainer give one token unlike log-probabilities.
+    """
+    if algorithm.correction_level != "auto":
+        return
+    corrects_itself = algorithm.loss == CORRECTS_ITSELF
+    if algorithm.corrects_sampling:
+        algorithm.correction_level = "token"
+    elif may_be_stale and not corrects_itself:
+        algorithm.correction_level, algorithm.tis_cap = "token", STALE_TIS_CAP
+    elif formats_differ and not corrects_itself:
+        algorithm.correction_level, algorithm.mis_high = "sequence", FORMATS_MIS_HIGH
+    else:
+        algorithm.correction_level = "none"

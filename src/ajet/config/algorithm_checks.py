@@ -11,9 +11,10 @@ import json
 from collections.abc import Collection, Iterator
 from dataclasses import fields
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 
-from ajet.config.algorithm import AlgorithmConfig
+from ajet.config.algorithm import CORRECTION_BOUNDS, CORRECTS_ITSELF, AlgorithmConfig
 from ajet.config.user_code.finding import FORMS, check_entry, split_entry
 from ajet.errors import ConfigError
 
@@ -138,16 +139,27 @@ def check_user_functions(algorithm: AlgorithmConfig) -> None:
 
 
 def _check_sampling_correction(algorithm: AlgorithmConfig) -> None:
-    cap, low, high = algorithm.tis_cap, algorithm.mis_low, algorithm.mis_high
-    if low is not None and high is not None and low >= high:
-        raise ConfigError(f"algorithm.mis_low={low} must be below algorithm.mis_high={high}")
-    if cap is not None and high is not None and cap >= high:
+    level = f"algorithm.correction_level={algorithm.correction_level}"
+    bounds = [(name, getattr(algorithm, name)) for name in CORRECTION_BOUNDS if getattr(algorithm, name) is not None]
+    if bounds and algorithm.correction_level == "none":
+        name, value = bounds[0]
+        raise ConfigError(f"algorithm.{name}={value} has no effect with {level}: choose token, sequence or auto")
+    if not bounds and algorithm.correction_level in ("token", "sequence"):
         raise ConfigError(
-            f"algorithm.tis_cap={cap} has no effect, for tokens above algorithm.mis_high={high} are dropped: "
-            "choose a lower cap or set one of them to null"
+            f"{level} bounds nothing: set algorithm.mis_high, e.g. 3, or another of {', '.join(CORRECTION_BOUNDS)}"
         )
-    if cap is not None and low is not None and low >= cap:
-        raise ConfigError(f"algorithm.mis_low={low} must be below algorithm.tis_cap={cap}")
+    for (low, low_value), (high, high_value) in combinations(bounds, 2):
+        if low_value >= high_value:
+            raise ConfigError(
+                f"algorithm.{low}={low_value} must be below algorithm.{high}={high_value}, or one of them has no "
+                "effect: change it, or set one to null"
+            )
+    if bounds and algorithm.loss == CORRECTS_ITSELF:
+        name, value = bounds[0]
+        raise ConfigError(
+            f"algorithm.{name}={value} would correct for the sampler twice with algorithm.loss={CORRECTS_ITSELF}, "
+            "whose weight is the ratio to it: set it to null"
+        )
 
 
 def _check_dual_clip(algorithm: AlgorithmConfig) -> None:

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ajet.config.algorithm import correct_staleness
+from ajet.config.algorithm import settle_correction
 from ajet.config.algorithm_checks import check_user_functions, user_functions
 from ajet.config.explain import explain, explain_missing
 from ajet.config.fields import BUILTIN_PREFIX, CODE, MAY_CHANGE, PLACE, marked, marked_keys
@@ -120,8 +120,13 @@ def load_training(tree: DictConfig, overrides: Sequence[str]) -> Config:
     if resume is None:
         settle_adapters(config.model.lora, overrides, server_trains=config.engine.trains)
         careful_with_unknown(config, overrides)
-    if config.rollout.max_steps_off_policy:
-        correct_staleness(config.algorithm)
+    rounds_coarsely = config.model.dtype != "float32" or config.hardware.mixed_precision != "no"
+    settle_correction(
+        config.algorithm,
+        may_be_stale=config.rollout.max_steps_off_policy > 0,
+        # A run that began without a correction goes on without.
+        formats_differ=rounds_coarsely and resume is None,
+    )
     validate(config)
     check_user_functions(config.algorithm)
     own_logger(config.logger)

@@ -37,7 +37,7 @@ class RolloutConfig:
     max_steps_off_policy: int = with_marks(ruled(0, at_least=0), TRAINING_ONLY)
     """How many updates old the weights may be that a step's episodes begin with. 0: a step is played, then trained. n:
     so many later steps are played, or have been, while one is trained, on servers (`engine=vllm_server`), whose weights
-    change meanwhile; without a correction of one's own `algorithm.tis_cap` is then 2."""
+    change meanwhile; without a correction of one's own `algorithm.tis_cap` is then 2 (`algorithm.correction_level`)."""
 
 
 @dataclass

@@ -28,7 +28,12 @@ SYNONYMS: Mapping[str, str] = {
     " normalize_advantages",
     "algorithm.num_minibatches": "num_iterations ppo_mini_batch_size ppo_epochs mini_batch_size num_mini_batches"
     " micro_batch_size minibatch_size",
-    "algorithm.tis_cap": "tis_imp_ratio_cap vllm_importance_sampling_cap rollout_is_threshold",
+    "algorithm.correction_level": "vllm_importance_sampling_mode vllm_importance_sampling_correction rollout_is"
+    " rollout_rs",
+    "algorithm.tis_cap": "tis_imp_ratio_cap vllm_importance_sampling_cap vllm_importance_sampling_clip_max"
+    " rollout_is_threshold",
+    "algorithm.tis_floor": "vllm_importance_sampling_clip_min",
+    "algorithm.off_policy_threshold": "off_policy_mask_threshold",
     "algorithm.max_pack_tokens": "ppo_max_token_len_per_gpu max_tokens_per_gpu per_device_train_batch_size"
     " gradient_accumulation_steps micro_train_batch_size",
     "rollout.group_size": "num_generations n n_samples_per_prompt rollouts_per_example num_return_sequences num_repeat"

@@ -153,6 +153,26 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     ),
     _of_training("policy/<tag>/clip_fraction", "share", "Sampled tokens whose ratio is clipped."),
     _of_training(
+        "policy/<tag>/masked_fraction",
+        "share",
+        "Sampled tokens left out for their distance to the sampler (`algorithm.mis_low`, `mis_high`, "
+        "`off_policy_threshold`).",
+    ),
+    _of_training(
+        "policy/<tag>/effective_sample_size",
+        "share",
+        "(sum w)^2 / (n sum w^2) over n sampled tokens, w the ratio of the policy to what was sampled from, corrected "
+        "as their loss is: 1 where all count alike, 1/n where a single one does.",
+    ),
+    _of_training("policy/<tag>/ratio_min", "ratio", "Smallest ratio of a sampled token, exp(logp - logp_old)."),
+    _of_training("policy/<tag>/ratio_max", "ratio", "Largest ratio of a sampled token."),
+    _of_training(
+        "policy/<tag>/ratio_p01",
+        "ratio",
+        "1% of the sampled tokens have a ratio below; to 2.5% of its logarithm, however many packs and ranks.",
+    ),
+    _of_training("policy/<tag>/ratio_p99", "ratio", "1% of the sampled tokens have a ratio above; likewise."),
+    _of_training(
         "policy/<tag>/kl_ref",
         "nats",
         "KL divergence from the starting model a token (k3); 0 where there is no penalty, as no reference is kept.",

@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ajet.train.algorithms.corrections import correction
 from ajet.train.algorithms.objective import certain, k3, objective
+from ajet.train.algorithms.ratios import ratio_of
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.packing import Pack
@@ -46,12 +48,18 @@ def pack_loss(
     weight_E = torch.from_numpy(pack.weights).to(loss_E.device, torch.float32)
     with torch.no_grad():
         logp_E, mu_E = tokens.logp.detach(), tokens.logp_sampled
+        correction_E, log_ratio_E = correction(tokens, rule.config), logp_E - tokens.logp_old
+        importance_E = correction_E * ratio_of(log_ratio_E)
         sums.add(
             torch.from_numpy(pack.tags),
             (logp_E - mu_E).abs() * on_policy,
+            log_ratio_E,
             entropy=tokens.entropy.detach(),
             certain_fraction=certain(tokens.entropy, rule.config),
             clip_fraction=clipped_E,
+            masked_fraction=(correction_E == 0).float(),
+            weight=importance_E,
+            weight_squared=importance_E.double().square(),
             # In double: k3 of two nearly equal numbers is nearly all rounding in float32.
             mismatch_kl=k3(mu_E.double(), logp_E.double()) * on_policy,
             on_policy=torch.full_like(logp_E, float(on_policy)),

@@ -11,8 +11,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-_MEANS = ("entropy", "certain_fraction", "clip_fraction", "kl_ref")
-_SUMMED = ("count", "on_policy", "mismatch_kl", "credit", "loss", *_MEANS)
+from ajet.train.ratio_spread import RatioSpread
+
+_MEANS = ("entropy", "certain_fraction", "clip_fraction", "masked_fraction", "kl_ref")
+_SUMMED = ("count", "on_policy", "mismatch_kl", "credit", "loss", "weight", "weight_squared", *_MEANS)
 
 
 class TagSums:
@@ -23,9 +25,11 @@ class TagSums:
         # All names from the start: every rank must reduce the same, packs or none.
         self._sums = {name: torch.zeros(len(self._tags), dtype=torch.float64) for name in _SUMMED}
         self._largest_gap = 0.0
+        self._ratios = RatioSpread(tags)
 
-    def add(self, tag_E: Tensor, gap_E: Tensor, **values: Tensor) -> None:
-        """Add one pack's entries; of the gaps only the largest is kept."""
+    def add(self, tag_E: Tensor, gap_E: Tensor, log_ratio_E: Tensor, **values: Tensor) -> None:
+        """Add one pack's entries; of the gaps only the largest is kept, of ratios their spread."""
+        self._ratios.add(tag_E, log_ratio_E)
         self._sums["count"] += torch.bincount(tag_E, minlength=len(self._tags)).double()
         for name, value_E in values.items():
             self._sums[name] += torch.bincount(tag_E, weights=value_E.cpu().double(), minlength=len(self._tags))
@@ -36,6 +40,7 @@ class TagSums:
         for name in _SUMMED:
             self._sums[name] += other._sums[name]
         self._largest_gap = max(self._largest_gap, other._largest_gap)
+        self._ratios.include(other._ratios)
 
     def metrics(self, accelerator: Accelerator) -> dict[str, float]:
         """Means by tag, and the largest gap, over all ranks."""
@@ -52,5 +57,8 @@ class TagSums:
                 metrics[f"policy/{tag}/{name}"] = float(total[name][i]) / count
             if total["on_policy"][i] > 0:
                 metrics[f"policy/{tag}/mismatch_kl"] = float(total["mismatch_kl"][i] / total["on_policy"][i])
+            squared = float(total["weight_squared"][i])
+            share = float(total["weight"][i]) ** 2 / (count * squared) if squared else 0.0
+            metrics[f"policy/{tag}/effective_sample_size"] = share
             metrics[f"policy/{tag}/grad_weight"] = float(total["credit"][i]) / credit if credit else 0.0
-        return metrics
+        return metrics | self._ratios.metrics(accelerator)

@@ -1,9 +1,8 @@
 """What every token loss is surrounded with: corrections for the sampler, credit for uncertain tokens only, KL penalty,
 entropy bonus. Pure torch.
 
-An entry (E) is one sampled token of one row. Formulas: k3 after Schulman's "Approximating KL divergence", TIS and MIS
-as truncated and masked importance sampling between the distribution sampled from (mu) and the trainer's old policy
-(`token_truncate` and `token_mask` in TRL).
+An entry (E) is one sampled token of one row. k3 is that of Schulman's "Approximating KL divergence"; what corrects for
+the sampler stands in `corrections`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ajet.config.algorithm import AlgorithmConfig
+from ajet.train.algorithms.corrections import correction
 from ajet.train.algorithms.tokens import SampledTokens
 
 
@@ -24,22 +24,6 @@ def k3(logp_E: Tensor, logp_ref_E: Tensor) -> Tensor:
 def certain(entropy_E: Tensor, algorithm: AlgorithmConfig) -> Tensor:
     """Where the policy was too sure for its token to be credited (1.0 or 0.0)."""
     return (entropy_E.detach() < algorithm.min_entropy).to(entropy_E.dtype)
-
-
-def sampling_correction(logp_old_E: Tensor, logp_mu_E: Tensor, algorithm: AlgorithmConfig) -> Tensor:
-    """The constant weight of each entry for pi_old != mu: pi_old / mu, capped, and 0 outside the band.
-
-    Example: with a band from .5 to 2, ratios .4, .8, 1.9, 2.5 weigh 0, .8, 1.9, 0.
-    """
-    ratio = torch.exp(logp_old_E - logp_mu_E).detach()
-    outside = torch.zeros_like(ratio, dtype=torch.bool)
-    if algorithm.mis_low is not None:
-        outside |= ratio < algorithm.mis_low
-    if algorithm.mis_high is not None:
-        outside |= ratio > algorithm.mis_high
-    # Filled and not multiplied: a ratio too large for a float is dropped as well.
-    weight = ratio if algorithm.tis_cap is None else ratio.clamp(max=algorithm.tis_cap)
-    return weight.masked_fill(outside, 0.0)
 
 
 def objective(
@@ -61,8 +45,8 @@ def objective(
         kl_coef: weight of the KL penalty now; `algorithm.kl_coef` is what its schedule starts from.
         logp_ref_E: under the reference model; required where `kl_coef` is not 0.
     """
-    if algorithm.corrects_sampling:
-        loss_E = loss_E * sampling_correction(tokens.logp_old, tokens.logp_sampled, algorithm)
+    if algorithm.corrects_sampling or algorithm.off_policy_threshold is not None:
+        loss_E = loss_E * correction(tokens, algorithm)
     if algorithm.min_entropy:
         loss_E = loss_E * (1 - certain(tokens.entropy, algorithm))
     if kl_coef:

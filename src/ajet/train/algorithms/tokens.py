@@ -22,8 +22,8 @@ class SampledTokens:
     logp: Tensor
     """E log-probabilities under the policy that is being trained, at `rollout.temperature`; with gradient."""
     logp_old: Tensor
-    """E, under the policy before the training step's first optimizer step. Without `tis_cap`, `mis_low` and `mis_high`
-    it is what the engine reported: the engine samples from that policy."""
+    """E, under the policy before the training step's first optimizer step. Without a correction for the
+    sampler (`tis_cap`, `mis_high` and so on) it is what the engine reported: the engine samples from that policy."""
     logp_sampled: Tensor
     """E, under the distribution sampled from, as the engine reported them."""
     advantages: Tensor
