@@ -21,6 +21,7 @@ from ajet.rollout.event_loop import RolloutLoop
 from ajet.rollout.judges.base import BaseJudge
 from ajet.tracking.metrics import episode_metrics
 from ajet.tracking.store import TrajectoryStore
+from ajet.tracking.transcript import Transcript
 from ajet.tuner import AjetTuner
 from ajet.view.conversation import turns_of
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
@@ -160,6 +161,9 @@ def test_files_and_the_viewer_show_what_a_reply_was_given(run: Run, tmp_path: Pa
         tuner.add_reward(0.5, agent_name="P1")
 
     group = EpisodeGroup(task=Task(task_id="t"), episodes=(run.one(program),))
+    said: list[str] = []
+    Transcript(tmp_path / "transcript.txt", said.append).episode(group.episodes[0])
+    assert "reward P1 1.5" in said[0] and said[1] == "  rewards of single replies, part of these: #1 P1 0.5"
     path = TrajectoryStore(tmp_path).write([group], {}, step=0, split="train")
     calls = read_calls([path])
     assert calls["call_reward"].tolist() == [0.0, 0.5] and calls["reward"].tolist() == [1.5, 1.5]

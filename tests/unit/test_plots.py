@@ -91,6 +91,13 @@ def test_credit_is_shared_out_by_tag_and_turn(tmp_path: Path) -> None:
     assert [text.get_text() for text in figure.axes[1].texts] == ["50%", "50%"]
 
 
+def test_rewards_of_single_replies_stand_below_the_credit_where_there_are_any(tmp_path: Path) -> None:
+    calls = load_run(make_run(tmp_path / "run")).calls
+    calls = calls.assign(call_reward=calls["turn"].astype(float) - 0.5)
+    assert [text.get_text() for text in plot_credit(calls).axes[2].texts] == ["-0.50", "+0.50"]
+    assert len(plot_credit(calls.assign(call_reward=np.nan)).axes) == 2, "a run of an earlier version"
+
+
 def test_rounding_is_painted_as_no_credit(tmp_path: Path) -> None:
     calls = load_run(make_run(tmp_path / "run")).calls
     calls = calls.assign(advantage=calls["advantage"].map({0.5: -3e-17}))

@@ -150,7 +150,8 @@ def _errors(means: np.ndarray, bounds: Sequence[tuple[float, float]]) -> np.ndar
 
 
 def plot_credit(calls: pd.DataFrame) -> Figure:
-    """Where credit went: by tag and turn, the mean advantage, and the share of |advantage| x sampled tokens.
+    """Where credit went: by tag and turn, the mean advantage, the share of |advantage| x sampled tokens, and the mean
+    reward that replies were given by themselves, if any were.
 
     Args:
         calls: of training steps; agents without an advantage are left out.
@@ -162,15 +163,24 @@ def plot_credit(calls: pd.DataFrame) -> Figure:
     mean = credited.groupby(["tag", turn])["advantage"].mean().unstack("turn")
     weight = (credited["advantage"].abs() * credited["num_sampled"]).groupby([credited["tag"], turn]).sum()
     share = (weight / (weight.sum() or 1.0)).unstack("turn")
-    figure = Figure(figsize=(7.2, 1.5 + 0.8 * len(mean)), layout="constrained")
+    rewarded = credited["call_reward"].fillna(0.0).any()
+    figure = Figure(figsize=(7.2, 1.5 + (1.2 if rewarded else 0.8) * len(mean)), layout="constrained")
     if mean.empty:
         return figure
-    axes = figure.subplots(2, 1, sharex=True)
-    reach = max(float(np.nanmax(np.abs(mean.to_numpy()))), LEAST_REACH)
-    _heatmap(axes[0], mean, "mean advantage", "PuOr", (-reach, reach), "{:+.2f}")
+    axes = figure.subplots(3 if rewarded else 2, 1, sharex=True)
+    _heatmap(axes[0], mean, "mean advantage", "PuOr", _symmetric(mean), "{:+.2f}")
     _heatmap(axes[1], share, "share of credit", "Blues", (0.0, float(np.nanmax(share.to_numpy())) or 1.0), "{:.0%}")
-    axes[1].set_xlabel("turn of the agent in its episode")
+    if rewarded:
+        given = credited.groupby(["tag", turn])["call_reward"].mean().unstack("turn")
+        _heatmap(axes[2], given, "mean reward of the reply alone", "PuOr", _symmetric(given), "{:+.2f}")
+    axes[-1].set_xlabel("turn of the agent in its episode")
     return figure
+
+
+def _symmetric(table: pd.DataFrame) -> tuple[float, float]:
+    """Colour limits around 0."""
+    reach = max(float(np.nanmax(np.abs(table.to_numpy()))), LEAST_REACH)
+    return -reach, reach
 
 
 def _heatmap(

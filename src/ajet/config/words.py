@@ -26,6 +26,8 @@ SYNONYMS: Mapping[str, str] = {
     " vespo_lambda_pos vespo_k_neg vespo_lambda_neg",
     "algorithm.advantage": "adv_estimator advantage_estimator scale_rewards norm_adv_by_std_in_grpo"
     " normalize_advantages",
+    "credit.discount": "gamma discount_factor",
+    "credit.decay": "role_baseline_ema_gamma ema_decay",
     "algorithm.num_minibatches": "num_iterations ppo_mini_batch_size ppo_epochs mini_batch_size num_mini_batches"
     " micro_batch_size minibatch_size",
     "algorithm.correction_level": "vllm_importance_sampling_mode vllm_importance_sampling_correction rollout_is"

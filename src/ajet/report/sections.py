@@ -125,7 +125,8 @@ def credit_section(run: Run) -> Section:
     return Section(
         title="Credit",
         figure=plot_credit(run.calls),
-        caption="By role and turn: the mean advantage of the calls, and their share of |advantage| x sampled tokens.",
+        caption="By role and turn: the mean advantage of the calls, their share of |advantage| x sampled tokens and, "
+        "where replies were rewarded by themselves, the mean of these rewards.",
     )
 
 
