@@ -26,6 +26,7 @@ SMALL = [
 ]
 LORA = ["model.lora.rank=4", "model.lora.alpha=8", "model.lora.targets=[q_proj,v_proj]", "algorithm.kl_coef=0.1"]
 SHARED_OUT = ["hardware.data_parallel=fsdp"]
+CHOSEN_BY_ALL = ["algorithm.top_entropy_quantile=0.5", "algorithm.correction_level=sequence", "algorithm.mis_high=3"]
 ENDS_WITHIN_S = 30
 
 
@@ -68,7 +69,7 @@ def pid_of_rank(rank: int, launcher: int) -> int:
     ("rank", "signum", "resumed_by", "overrides"),
     [
         (0, signal.SIGKILL, 1, [*LORA, "credit=rae"]),
-        (1, signal.SIGKILL, 1, SHARED_OUT),
+        (1, signal.SIGKILL, 1, [*SHARED_OUT, *CHOSEN_BY_ALL]),
         # Of three processes one has no task to train on, and held-out tasks are unevenly shared out.
         (1, signal.SIGTERM, 3, [*SHARED_OUT, "rollout.num_tasks=2", "algorithm.kl_coef=0.1"]),
     ],

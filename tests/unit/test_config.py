@@ -235,6 +235,10 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
             ["algorithm.correction_level=none", "algorithm.tis_cap=1"],
             "algorithm.tis_cap=1.0 ... algorithm.correction_level=none",
         ),
+        (
+            ["algorithm.top_entropy_quantile=0.2", "algorithm.min_entropy=0.1"],
+            "algorithm.top_entropy_quantile=0.2 ... algorithm.min_entropy=0.1",
+        ),
         (["algorithm.correction_level=sequence"], "algorithm.correction_level=sequence ... algorithm.mis_high"),
         (["algorithm=vespo", "algorithm.tis_cap=2"], "algorithm.tis_cap=2.0 ... algorithm.loss=vespo"),
         (["algorithm.tis_cap=2", "algorithm.mis_low=2"], "algorithm.mis_low=2.0 ... algorithm.tis_cap=2.0"),

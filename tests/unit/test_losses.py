@@ -31,7 +31,7 @@ from ajet.train.algorithms.losses.reinforce import reinforce
 from ajet.train.algorithms.losses.rloo import rloo
 from ajet.train.algorithms.losses.sapo import sapo
 from ajet.train.algorithms.losses.vespo import vespo
-from ajet.train.algorithms.objective import certain, k3, objective
+from ajet.train.algorithms.objective import certain, k3, least_of_top, objective
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.algorithms.weights import Aggregation, BatchTotals, batch_totals, sequence_key, token_weights
 
@@ -219,12 +219,15 @@ def test_the_entropy_bonus_is_taken_off_with_its_coefficient() -> None:
 
 
 def test_tokens_that_the_policy_was_sure_of_get_no_credit_but_keep_the_penalty() -> None:
-    entropy, algorithm = torch.tensor([0.2, 0.7]), AlgorithmConfig(min_entropy=0.5)
+    entropy = torch.tensor([0.2, 0.7])
     both = tokens(logs(0.5, 0.5), logs(0.5, 0.5), 1.0, 1.0, entropy=entropy)
     penalty = 0.1 * (math.log(2) - 0.5)
-    loss = objective(torch.tensor([-1.0, -1.0]), both, algorithm, kl_coef=0.1, logp_ref_E=logs(0.25, 0.25))
+    loss = objective(
+        torch.tensor([-1.0, -1.0]), both, AlgorithmConfig(), kl_coef=0.1, logp_ref_E=logs(0.25, 0.25), least_entropy=0.5
+    )
     assert loss.tolist() == pytest.approx([penalty, penalty - 1])
-    assert certain(entropy, algorithm).tolist() == [1.0, 0.0]
+    assert certain(entropy, 0.5).tolist() == [1.0, 0.0]
+    assert least_of_top(torch.tensor([3.0, 0.0, 4.0, 1.0, 2.0]), 0.5) == 2.0
 
 
 def test_a_mean_over_a_call_stands_at_each_of_its_tokens_and_passes_gradients_on() -> None:

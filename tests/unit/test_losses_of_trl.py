@@ -19,7 +19,7 @@ from tests.factories import make_sample
 from torch import Tensor
 
 from ajet.config.algorithm import AlgorithmConfig
-from ajet.train.algorithms.objective import objective
+from ajet.train.algorithms.objective import least_of_top, objective
 from ajet.train.algorithms.rule import learning_rule
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.algorithms.weights import batch_totals
@@ -121,7 +121,7 @@ def of_trl(trainer: Any, inputs: dict[str, Tensor] | None = None, **settings: An
     return float(loss.detach()), logps.grad
 
 
-def of_ours(sampled: Tensor = OLD, **settings: Any) -> tuple[float, Tensor]:
+def of_ours(sampled: Tensor = OLD, *, least_entropy: float = 0.0, **settings: Any) -> tuple[float, Tensor]:
     """The same by ajet's losses, aggregations and what surrounds them."""
     rule = learning_rule(AlgorithmConfig(**{"clip_low": 0.2, "clip_high": 0.3} | settings))
     logps = NOW.clone().requires_grad_()
@@ -137,7 +137,8 @@ def of_ours(sampled: Tensor = OLD, **settings: Any) -> tuple[float, Tensor]:
     weights = torch.tensor(rule.token_weights(rows, batch_totals(rows)))[:, None].expand_as(MASK)[MASK]
     loss_E, _ = rule.token_losses(tokens)
     kl_coef = rule.config.kl_coef
-    loss_E = objective(loss_E, tokens, rule.config, kl_coef=kl_coef, logp_ref_E=REFERENCE[MASK] if kl_coef else None)
+    reference = REFERENCE[MASK] if kl_coef else None
+    loss_E = objective(loss_E, tokens, rule.config, kl_coef=kl_coef, logp_ref_E=reference, least_entropy=least_entropy)
     loss = (weights * loss_E).sum()
     loss.backward()
     assert logps.grad is not None
@@ -226,6 +227,14 @@ def test_rloo_is_trls(trainers: SimpleNamespace) -> None:
     assert_same(
         of_ours(loss="rloo", clip_low=0.5, clip_high=0.5), of_trl(trainers.RLOO, epsilon_low=0.5, epsilon_high=0.5)
     )
+
+
+@pytest.mark.parametrize("share", [0.2, 0.55])
+@pytest.mark.parametrize("loss", ["clip", "gspo"])
+def test_the_tokens_of_most_entropy_are_trls(share: float, loss: str, trainers: SimpleNamespace) -> None:
+    level = "sequence" if loss == "gspo" else "token"
+    ours = of_ours(loss=loss, least_entropy=least_of_top(ENTROPY[MASK], share))
+    assert_same(ours, of_trl(trainers.GRPO, importance_sampling_level=level, top_entropy_quantile=share))
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])

@@ -309,6 +309,26 @@ def test_entropy_is_reported_always_and_learned_from_only_where_a_bonus_is_paid(
     assert metrics[0]["policy/seer/entropy"] == metrics[1]["policy/seer/entropy"] > 0
 
 
+def test_only_the_share_of_tokens_of_most_entropy_is_learned_from_wherever_they_are_packed() -> None:
+    rows = [
+        make_sample((1, 2, 3, 4), (0, 1, 1, 1)),
+        make_sample((7, 5, 2), (0, 1, 1), repeat=1),
+        make_sample((1, 2, 9), (0, 0, 1), repeat=2, tag="witch", advantage=0.0),
+    ]
+    model = tiny_qwen()
+    with torch.no_grad():
+        model.lm_head.weight *= 20
+    algorithm = dataclasses.replace(RULE, top_entropy_quantile=0.5)
+    found = []
+    for max_tokens in (1, 1000):
+        policy = make_policy(copy.deepcopy(model), algorithm=algorithm)
+        found.append(policy.train_batch([pack(rows, max_tokens=max_tokens)], TAGS, num_steps_done=0))
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+    # Three of the six tokens are below the middle.
+    of_seer, of_witch = (found[0][f"policy/{tag}/certain_fraction"] for tag in TAGS)
+    assert 5 * of_seer + of_witch == pytest.approx(3)
+
+
 def test_the_learning_rate_that_is_logged_is_the_one_that_was_used() -> None:
     (one,) = pack([make_sample((1, 2, 3), (0, 0, 1))])
     falling = dataclasses.replace(RULE, learning_rate=0.4, lr_schedule="linear")

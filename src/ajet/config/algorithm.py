@@ -56,6 +56,9 @@ class AlgorithmConfig:
     min_entropy: float = ruled(0.0, at_least=0)
     """Sampled tokens whose distribution has less entropy than this, in nats, get no credit (a KL penalty still holds
     them): learn from decisions, not from the format around them. After Wang et al. 2025, "Beyond the 80/20 rule"."""
+    top_entropy_quantile: float = ruled(1.0, above=0, at_most=1)
+    """The same as a share: only this share of the sampled tokens of an optimizer step, those of most entropy, get
+    credit; .2 in that paper, 1 for all. Which they are takes one more forward pass a step, over every row."""
     format_penalty: float = ruled(0.0, at_least=0)
     """Taken from an agent's reward, for its advantage only, for each malformed reply: one that cannot be parsed, or
     whose arguments do not fit the tool's parameters. Where such a reply costs nothing, because it is asked for again,

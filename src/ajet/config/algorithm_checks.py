@@ -37,6 +37,11 @@ def check_algorithm(algorithm: AlgorithmConfig) -> None:
         raise ConfigError("algorithm.aggregation=dr_grpo needs algorithm.dr_grpo_max_length, e.g. 512")
     _check_sampling_correction(algorithm)
     _check_dual_clip(algorithm)
+    if algorithm.top_entropy_quantile < 1 and algorithm.min_entropy:
+        raise ConfigError(
+            f"algorithm.top_entropy_quantile={algorithm.top_entropy_quantile} and algorithm.min_entropy="
+            f"{algorithm.min_entropy} both choose the tokens that are credited: set the one to 1 or the other to 0"
+        )
     if algorithm.kl_schedule != "constant" and not algorithm.kl_coef:
         raise ConfigError(
             f"algorithm.kl_schedule={algorithm.kl_schedule} has no effect with algorithm.kl_coef=0: set kl_coef"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ajet.config.adapters import engine_keeps_start
+from ajet.config.algorithm import AlgorithmConfig
 from ajet.config.algorithm_checks import check_algorithm
 from ajet.config.explain import explain_missing
 from ajet.config.fields import broken_rules
@@ -190,11 +191,12 @@ def _check_trained_elsewhere(config: Config) -> None:
     for name in ("alpha", "targets"):
         if getattr(config.model.lora, name) is not None:
             raise ConfigError(f"model.lora.{name} is the server's to choose: leave it out with {where}")
-    for name in ("entropy_coef", "min_entropy"):
-        if getattr(config.algorithm, name):
+    for name in ("entropy_coef", "min_entropy", "top_entropy_quantile"):
+        if getattr(config.algorithm, name) != getattr(AlgorithmConfig, name):
             raise ConfigError(
                 f"algorithm.{name} needs the entropy of distributions, and a Tinker server tells the log-probabilities "
-                f"of sampled tokens alone: set it to 0, or choose another engine than {where}"
+                f"of sampled tokens alone: set it to {getattr(AlgorithmConfig, name):g}, or choose another engine than "
+                f"{where}"
             )
 
 

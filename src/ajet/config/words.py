@@ -19,7 +19,6 @@ SYNONYMS: Mapping[str, str] = {
     "algorithm.clip_high": "epsilon_high clip_ratio_high eps_clip_high eps_clip_low_high",
     "algorithm.kl_coef": "beta kl_loss_coef init_kl_coef kl_coeff kl_penalty use_kl_loss kl_beta",
     "algorithm.entropy_coef": "entropy_coeff entropy_loss_coef ent_coef entropy_bonus",
-    "algorithm.min_entropy": "top_entropy_quantile",
     "algorithm.aggregation": "loss_type loss_agg_mode",
     "algorithm.loss": "policy_loss loss_mode policy_loss_fn importance_sampling_level",
     "algorithm.loss_args": "delta clip_ratio_c sapo_temperature_pos sapo_temperature_neg tau_pos tau_neg vespo_k_pos"

@@ -149,7 +149,8 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_training(
         "policy/<tag>/certain_fraction",
         "share",
-        "Sampled tokens whose distribution has less entropy than `algorithm.min_entropy`, which get no credit.",
+        "Sampled tokens whose distribution has too little entropy for credit (`algorithm.min_entropy`, "
+        "`top_entropy_quantile`).",
     ),
     _of_training("policy/<tag>/clip_fraction", "share", "Sampled tokens whose ratio is clipped."),
     _of_training(

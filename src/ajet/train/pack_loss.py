@@ -29,6 +29,7 @@ def pack_loss(
     reference_E: Tensor | None,
     kl_coef: float,
     on_policy: bool,
+    least_entropy: float = 0.0,
 ) -> Tensor:
     """The sum of the pack's token losses, each with its weight in the optimizer step.
 
@@ -41,10 +42,13 @@ def pack_loss(
         reference_E: log-probabilities under the starting model; None without a penalty that asks for them.
         kl_coef: the penalty's weight in this step.
         on_policy: whether the policy is still the one that sampled.
+        least_entropy: of a token that is credited in this step, nats.
     """
     tokens = sampled_tokens(pack, output, old_E)
     loss_E, clipped_E = rule.token_losses(tokens)
-    loss_E = objective(loss_E, tokens, rule.config, kl_coef=kl_coef, logp_ref_E=reference_E)
+    loss_E = objective(
+        loss_E, tokens, rule.config, kl_coef=kl_coef, logp_ref_E=reference_E, least_entropy=least_entropy
+    )
     weight_E = torch.from_numpy(pack.weights).to(loss_E.device, torch.float32)
     with torch.no_grad():
         logp_E, mu_E = tokens.logp.detach(), tokens.logp_sampled
@@ -55,7 +59,7 @@ def pack_loss(
             (logp_E - mu_E).abs() * on_policy,
             log_ratio_E,
             entropy=tokens.entropy.detach(),
-            certain_fraction=certain(tokens.entropy, rule.config),
+            certain_fraction=certain(tokens.entropy, least_entropy),
             clip_fraction=clipped_E,
             masked_fraction=(correction_E == 0).float(),
             weight=importance_E,

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ajet.engine.base import Engine
 from ajet.engine.stepped import torch_threads
+from ajet.train.algorithms.objective import least_of_top
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.compiled import compile_layers
 from ajet.train.lora import adapter_state, base_of, merged_state
@@ -175,14 +176,36 @@ class TrainablePolicy:
     ) -> float | None:
         """Minibatch `step` of the run; returns the gradient's norm, or None where nothing was changed."""
         kl_coef = self._algorithm.kl_coef * kl_factor(step, self._algorithm, self._total_steps)
+        least = self._least_entropy(packs)
         total = torch.zeros((), device=self._accelerator.device)
         for pack, old_E in zip(packs, old, strict=True):
-            loss = self._pack_loss(pack, old_E, kl_coef, sums, on_policy=on_policy)
+            loss = self._pack_loss(pack, old_E, kl_coef, sums, on_policy=on_policy, least_entropy=least)
             self._accelerator.backward(loss)
             total += loss.detach()
         return self._optimizer.step(step, total)
 
-    def _pack_loss(self, pack: Pack, old_E: Tensor | None, kl_coef: float, sums: TagSums, *, on_policy: bool) -> Tensor:
+    @torch.no_grad()
+    def _least_entropy(self, packs: Sequence[Pack]) -> float:
+        """Of a token that is credited in this step, nats; where that goes by its place among all tokens of the step, of
+        every rank, they are asked for first."""
+        if self._algorithm.top_entropy_quantile == 1:
+            return self._algorithm.min_entropy
+        found = [(pack, self.forward(pack).entropy_E) for pack in packs]
+        own_E = torch.cat([torch.zeros(0, device=self._accelerator.device), *(e for p, e in found if p is not IDLE)])
+        padded = self._accelerator.pad_across_processes(own_E, pad_index=-9)
+        entropy_N = self._accelerator.gather(padded)
+        return least_of_top(entropy_N[entropy_N > -1], self._algorithm.top_entropy_quantile)
+
+    def _pack_loss(
+        self,
+        pack: Pack,
+        old_E: Tensor | None,
+        kl_coef: float,
+        sums: TagSums,
+        *,
+        on_policy: bool,
+        least_entropy: float,
+    ) -> Tensor:
         # Before the policy: adapters are switched off for it.
         reference_E = self._reference_logps(pack)
         output = self.forward(pack)
@@ -197,6 +220,7 @@ class TrainablePolicy:
             reference_E=reference_E,
             kl_coef=kl_coef,
             on_policy=on_policy,
+            least_entropy=least_entropy,
         )
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ the sampler stands in `corrections`.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,9 +22,18 @@ def k3(logp_E: Tensor, logp_ref_E: Tensor) -> Tensor:
     return torch.exp(-d) + d - 1
 
 
-def certain(entropy_E: Tensor, algorithm: AlgorithmConfig) -> Tensor:
-    """Where the policy was too sure for its token to be credited (1.0 or 0.0)."""
-    return (entropy_E.detach() < algorithm.min_entropy).to(entropy_E.dtype)
+def certain(entropy_E: Tensor, least: float) -> Tensor:
+    """Where the policy was too sure for its token to be credited (1.0 or 0.0): its entropy is below `least`."""
+    return (entropy_E.detach() < least).to(entropy_E.dtype)
+
+
+def least_of_top(entropy_N: Tensor, share: float) -> float:
+    """The entropy from which on a token is among the `share` of N tokens that have most.
+
+    Example: with a share of .5, of entropies 0, 1, 2, 3 and 4 it is 2.
+    """
+    # Of float32, as they are: rounded otherwise, the token that stands at the border would fall to either side.
+    return float(np.quantile(entropy_N.detach().float().cpu().numpy(), 1 - share))
 
 
 def objective(
@@ -33,6 +43,7 @@ def objective(
     *,
     kl_coef: float = 0.0,
     logp_ref_E: Tensor | None = None,
+    least_entropy: float = 0.0,
 ) -> Tensor:
     """The token loss, corrected, plus KL penalty, minus entropy bonus: a value an entry, to be weighted.
 
@@ -44,11 +55,12 @@ def objective(
         algorithm: bounds and coefficients.
         kl_coef: weight of the KL penalty now; `algorithm.kl_coef` is what its schedule starts from.
         logp_ref_E: under the reference model; required where `kl_coef` is not 0.
+        least_entropy: of a token that is credited, nats.
     """
     if algorithm.corrects_sampling or algorithm.off_policy_threshold is not None:
         loss_E = loss_E * correction(tokens, algorithm)
-    if algorithm.min_entropy:
-        loss_E = loss_E * (1 - certain(tokens.entropy, algorithm))
+    if least_entropy:
+        loss_E = loss_E * (1 - certain(tokens.entropy, least_entropy))
     if kl_coef:
         assert logp_ref_E is not None, "a KL penalty needs the reference's log-probabilities"
         loss_E = loss_E + kl_coef * k3(tokens.logp, logp_ref_E)
