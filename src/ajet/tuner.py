@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from ajet.errors import ConfigError, WorkflowError
@@ -195,14 +194,16 @@ def _agentscope_model(model: AgentModel) -> Any:
     """A model for AgentScope 1, which is loaded only where a workflow asks for one.
 
     Raises:
-        ConfigError: another AgentScope, or none, is installed.
+        ConfigError: another AgentScope is installed, one that is damaged, or none.
     """
     try:
         from ajet.rollout.agents.agentscope import AgentScopeModel
     except ImportError as error:
-        found = "agentscope " + version("agentscope") if find_spec("agentscope") else "no agentscope"
+        found = version("agentscope")
+        if found.startswith("1."):
+            raise ConfigError(f"agentscope {found} is installed, and cannot be imported: {error}") from error
         raise ConfigError(
-            f"as_agentscope_model speaks AgentScope 1 and {found} is installed: take as_oai_baseurl_apikey, "
+            f"as_agentscope_model speaks AgentScope 1 and agentscope {found} is installed: take as_oai_baseurl_apikey, "
             "which every version's OpenAIChatModel can be given (docs/agentscope.md)"
         ) from error
     return AgentScopeModel(model, name=model.agent.name)

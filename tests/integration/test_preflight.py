@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.integration.tiny_model import VOCAB_SIZE, build_tiny_model
 
-from ajet.assemble.preflight import check_gpus, check_training
+from ajet.assemble.preflight import check_gpus, check_training, find_model
 from ajet.config.compose import compose
 from ajet.config.root import Config
 from ajet.errors import ConfigError
@@ -67,6 +67,12 @@ def test_a_hub_id_that_is_neither_cached_nor_within_reach_is_one_line(
 ) -> None:
     line = train(tmp_path, "model.path=nobody/nothing", **environment)
     assert line.endswith(f"model.path=nobody/nothing is not in the cache of Hugging Face, and {words}")
+
+
+def test_a_server_is_asked_for_weights_so_that_the_tokenizer_is_enough_here() -> None:
+    config = compose(["workflow=signals", "hardware=tinker", "model.path=nobody/nothing"], run_dir="outputs/here")
+    with pytest.raises(ConfigError, match=r"download its tokenizer and config\.json first, or name a directory"):
+        find_model(config.model, config.engine, config.hardware)
 
 
 @pytest.mark.slow

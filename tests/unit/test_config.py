@@ -428,6 +428,11 @@ def test_the_plan_says_who_is_trained_against_whom_and_how_much(checkpoint: Path
     assert len(lines) == 8 and names(lines[7], "note ... learning rate ... algorithm.learning_rate")
 
 
+def test_the_plan_says_which_server_samples_and_trains(checkpoint: Path) -> None:
+    lines = overview(composed(checkpoint, "hardware=tinker", "tinker.base_url=http://my-skyrl:8000"))
+    assert names(lines[4], "engine ... tinker ... http://my-skyrl:8000 ... samples and trains")
+
+
 def test_a_run_directory_stays_where_it_is_when_a_workflow_changes_the_directory_of_the_process() -> None:
     assert compose(["workflow=signals"], run_dir="rel").run_dir == str(Path("rel").absolute())
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from tests.environments import environment_of
 
 from ajet.engine.vllm import VllmConfig
 from ajet.errors import EXTRAS, require_extra
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = "from ajet.train.__main__ import main; main([{}])"
+MINE = """
+from ajet import AjetTuner, Workflow, WorkflowOutput, WorkflowTask
+
+class Mine(Workflow):
+    async def execute(self, workflow_task, tuner):
+        client = tuner.as_raw_openai_sdk_client(agent_name="a", target_tag="a")
+        await client.chat.completions.create(model="", messages=[{"role": "user", "content": "hi"}])
+        return WorkflowOutput(reward=1.0)
+"""
 
 
 def without(extra: str, statement: str, folder: Path) -> str:
@@ -52,21 +63,10 @@ def test_an_engine_without_its_package_is_one_sentence_before_anything_loads(tmp
 
 
 def test_a_workflow_of_ones_own_does_without_any_of_them(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        "from ajet import AjetTuner, Workflow, WorkflowOutput, WorkflowTask\n"
-        "class Mine(Workflow):\n"
-        "    async def execute(self, workflow_task, tuner):\n"
-        "        client = tuner.as_raw_openai_sdk_client(agent_name='a', target_tag='a')\n"
-        "        await client.chat.completions.create(model='', messages=[{'role': 'user', 'content': 'hi'}])\n"
-        "        return WorkflowOutput(reward=1.0)\n"
-    )
-    settings = "'workflow.entry=mine.py->Mine', 'engine=scripted', 'rollout.max_tokens=4'"
-    play = f"from ajet.rollout.__main__ import main; print('code', main([{settings}]), file=sys.stderr)"
-    hidden = "; ".join(
-        f"sys.modules |= dict.fromkeys({modules!r})" for modules in EXTRAS.values() if "sympy" not in modules
-    )
-    # torch itself needs sympy.
-    assert without("gym", f"{hidden}; sys.modules['math_verify'] = None\n{play}", tmp_path) == "code 0"
+    (tmp_path / "mine.py").write_text(MINE)
+    asked = ["-m", "ajet.rollout", "workflow.entry=mine.py->Mine", "engine=scripted", "rollout.max_tokens=4"]
+    done = run(environment_of([], tmp_path / "own"), *asked)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_tuners_agentscope_model_names_its_extra(tmp_path: Path) -> None:
@@ -87,3 +87,40 @@ def test_every_extra_of_the_table_is_one_of_the_package_and_all_brings_what_need
     # The package of a pretrained model asks for one that needs a compiler; vLLM is for the one machine or the other.
     kept = [extra for extra in EXTRAS if extra not in ("real", *VllmConfig.needs_extras)]
     assert extras["all"] == [f"ajet[{','.join(kept)}]"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "statement"),
+    [
+        ("agentscope", "import ajet.rollout.agents.agentscope"),
+        ("gym", "import gymnasium"),
+        ("datasets", "import datasets"),
+        ("math", "import math_verify"),
+        ("clients", "import agents, langchain.agents, langchain_openai, langgraph.prebuilt"),
+    ],
+)
+def test_an_extra_asks_for_all_that_its_packages_import(extra: str, statement: str, tmp_path: Path) -> None:
+    done = run(environment_of([extra], tmp_path / "own"), "-c", statement)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_machine_with_the_tinker_extra_alone_gets_as_far_as_its_server(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    asked = ["workflow.entry=mine.py->Mine", "model=tiny", "hardware=tinker", "tinker.base_url=http://127.0.0.1:9"]
+    code = f"""
+from importlib.util import find_spec
+from ajet.train.__main__ import main
+code = main({asked!r})
+import ajet.report, ajet.train.tinker_learner, ajet.view, wandb
+print(code, [name for name in ("vllm", "agentscope", "datasets", "pytest") if find_spec(name)])
+"""
+    done = run(environment_of(["tinker"], tmp_path / "own"), "-c", code)
+    assert done.stdout.splitlines()[-1] == "1 []", done.stdout + done.stderr
+    assert "the Tinker server at http://127.0.0.1:9 cannot be reached" in done.stderr
+
+
+def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What the interpreter of an environment of its own comes to, in the folder that the environment is in."""
+    folder = python.parents[2]
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([python, *arguments], cwd=folder, env=own, capture_output=True, text=True, timeout=120)

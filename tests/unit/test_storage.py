@@ -148,7 +148,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_earlier_one(tmp_path: Path) -
 
 
 def test_files_of_a_checkpoint_have_one_mode_and_the_oldest_are_dropped(tmp_path: Path) -> None:
-    folder = CheckpointFolder(tmp_path, keep=2, describe=lambda path: f"serve {path}")
+    folder = CheckpointFolder(tmp_path, keep=2, describe=lambda path, saved: f"serve {path}")
     for step in (1, 2, 3):
         folder.save(
             step,

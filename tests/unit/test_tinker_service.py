@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ajet.engine.tinker import TinkerConfig
+from ajet.engine.tinker import TinkerConfig, TinkerEngineConfig
 from ajet.engine.tinker_service import TinkerService
 from ajet.engine.tinker_troubles import Troubles
 from ajet.errors import ConfigError, EngineError
@@ -94,6 +94,12 @@ def test_the_hosted_service_needs_a_key_and_is_given_the_one_that_was_looked_for
         TinkerService(TinkerConfig(), "any")
     with pytest.raises(ConfigError, match=r"export MY_KEY="):
         TinkerService(TinkerConfig(api_key_env="MY_KEY"), "any")
+    # Before anything loads, too.
+    with pytest.raises(ConfigError, match=r"export TINKER_API_KEY=.*tinker\.base_url"):
+        TinkerEngineConfig().check_key()
+    TinkerEngineConfig(service=TinkerConfig(base_url="http://my-skyrl:8000")).check_key()
+    monkeypatch.setenv("MY_KEY", KEY)
+    TinkerEngineConfig(service=TinkerConfig(api_key_env="MY_KEY")).check_key()
 
 
 def test_the_clients_log_is_heard_while_anyone_listens_and_is_silent_after(capfd: pytest.CaptureFixture[str]) -> None:

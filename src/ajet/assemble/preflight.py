@@ -26,6 +26,8 @@ from ajet.errors import ConfigError
 from ajet.train.lora import check_targets
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+"""What is needed of a model whose weights are on a server."""
 HUB_TIMEOUT_S = 10.0
 
 
@@ -40,7 +42,7 @@ def find_model(model: ModelConfig, engine: EngineConfig, hardware: HardwareConfi
     if path.startswith(PACKAGED_PREFIX):
         path = str(packaged_checkpoint(path.removeprefix(PACKAGED_PREFIX)))
     if not Path(path).is_dir():
-        _check_hub(path)
+        _check_hub(path, has_weights=not engine.trains)
     check_context(_checkpoint_config(path), model.max_context)
     return path
 
@@ -86,16 +88,18 @@ def _checkpoint_config(model_path: str) -> Any:
         raise ConfigError(f"model.path={model_path} cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
-def _check_hub(name: str) -> None:
-    """Pass if the hub's model is cached or can be asked for; one request, no retries."""
-    if _cached(name, "config.json") and any(_cached(name, file) for file in WEIGHTS):
+def _check_hub(name: str, *, has_weights: bool) -> None:
+    """Pass if what is needed of the hub's model, its weights or its tokenizer, is cached or can be asked for; one
+    request, no retries."""
+    needed, download = (WEIGHTS, "it") if has_weights else (TOKENIZERS, "its tokenizer and config.json")
+    if _cached(name, "config.json") and any(_cached(name, file) for file in needed):
         return
     try:
         HfApi().model_info(name, timeout=HUB_TIMEOUT_S)
     except OfflineModeIsEnabled as error:
         raise ConfigError(
             f"model.path={name} is not in the cache of Hugging Face, and HF_HUB_OFFLINE forbids to fetch it: "
-            "download it first, or name a directory"
+            f"download {download} first, or name a directory"
         ) from error
     except RepositoryNotFoundError as error:
         raise ConfigError(
@@ -105,7 +109,7 @@ def _check_hub(name: str) -> None:
         words = " ".join(str(error).split())[:200] or type(error).__name__
         raise ConfigError(
             f"model.path={name} is not in the cache of Hugging Face, and the hub cannot be reached "
-            f"({words}): download it first, or name a directory"
+            f"({words}): download {download} first, or name a directory"
         ) from error
 
 

@@ -8,10 +8,9 @@ from ajet.config.unknown_model import careful_note
 
 def overview(config: Config, *, num_processes: int = 1) -> list[str]:
     """One line a topic: who is trained against whom, on what, how much, and where it goes."""
-    rollout, algorithm, hardware, evaluation = config.rollout, config.algorithm, config.hardware, config.eval
+    rollout, algorithm, evaluation = config.rollout, config.algorithm, config.eval
     episodes = rollout.num_tasks * rollout.group_size
     adapters = f"LoRA rank {config.model.lora.rank}" if config.model.lora.rank else "all weights in float32"
-    threads = "every core" if hardware.sampling_threads is None else f"{hardware.sampling_threads} threads"
     moments = [
         word
         for word, on in (
@@ -30,7 +29,7 @@ def overview(config: Config, *, num_processes: int = 1) -> list[str]:
         f"learning rate {algorithm.learning_rate:g}",
         "rollout": f"{config.total_steps} steps of {rollout.num_tasks} tasks x {rollout.group_size} episodes "
         f"({config.total_steps * episodes} in all), {min(rollout.concurrency, episodes)} at once",
-        "engine": f"{config.engine.name} on {hardware.device}" + (f", {threads}" if hardware.device == "cpu" else ""),
+        "engine": _engine(config),
         "processes": f"{num_processes}, which share out episodes and updates",
         "eval": evaluated,
         "run": config.run_dir if config.resume is None else f"{config.run_dir} (resumed)",
@@ -41,6 +40,15 @@ def overview(config: Config, *, num_processes: int = 1) -> list[str]:
     if num_processes == 1:
         del lines["processes"]
     return [f"{topic:<10} {line}" for topic, line in lines.items()]
+
+
+def _engine(config: Config) -> str:
+    """What samples, and where."""
+    engine, hardware = config.engine, config.hardware
+    if engine.trains:
+        return f"{engine.name}: the server at {config.tinker.place} samples and trains"
+    threads = "every core" if hardware.sampling_threads is None else f"{hardware.sampling_threads} threads"
+    return f"{engine.name} on {hardware.device}" + (f", {threads}" if hardware.device == "cpu" else "")
 
 
 def _roles(config: Config) -> str:

@@ -110,6 +110,13 @@ class EngineConfig:
             ConfigError: what to change.
         """
 
+    def check_key(self) -> None:
+        """Refuse to start without the key that the engine's server will ask for.
+
+        Raises:
+            ConfigError: what to export.
+        """
+
     def check_second(self, *, opponent: str) -> None:
         """Refuse what a second engine with these settings, an opponent's, would share with the first.
 

@@ -6,6 +6,7 @@ what learns there.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ajet.engine.tinker_engine import TinkerEngine
 
 SCHEMES = ("http://", "https://")
+THE_SERVICE = "Thinking Machines"
 
 
 @dataclass
@@ -39,6 +41,23 @@ class TinkerConfig:
     max_logprob_gap: float | None = ruled(None, above=0)
     """Before the first step: how far, in the mean over tokens, the server's log-probabilities in training may be from
     those that it sampled with. Null: 1e-4 with `model.dtype=float32`, 1e-3 with bfloat16."""
+
+    @property
+    def place(self) -> str:
+        """Where the server is, as sentences say it: its URL, or whose service is meant where none is named."""
+        return self.base_url or os.environ.get("TINKER_BASE_URL") or THE_SERVICE
+
+    @property
+    def key_name(self) -> str:
+        """The environment variable that a key is looked for in."""
+        return self.api_key_env or "TINKER_API_KEY"
+
+    def no_key(self) -> ConfigError:
+        """What is said where the service would ask for a key and there is none."""
+        return ConfigError(
+            f"no key for the Tinker service: export {self.key_name}=..., or name a server of your own by "
+            "tinker.base_url"
+        )
 
 
 @dataclass
@@ -80,3 +99,8 @@ class TinkerEngineConfig(EngineConfig):
         url = self.service.base_url
         if url is not None and not url.startswith(SCHEMES):
             raise ConfigError(f"tinker.base_url={url} must be a URL, e.g. http://my-skyrl:8000")
+
+    @override
+    def check_key(self) -> None:
+        if self.service.place == THE_SERVICE and not os.environ.get(self.service.key_name):
+            raise self.service.no_key()

@@ -23,7 +23,7 @@ from tinker.lib.base_url import DEFAULT_BASE_URL, resolve_base_url
 from ajet.engine.tinker import TinkerConfig
 from ajet.engine.tinker_requests import NOT_KNOWN, TinkerRequests
 from ajet.engine.tinker_troubles import Trouble, Troubles
-from ajet.errors import ConfigError, EngineError
+from ajet.errors import EngineError
 
 T = TypeVar("T")
 
@@ -59,15 +59,12 @@ class TinkerService:
         os.environ.setdefault("TINKER_TELEMETRY", "0")  # nothing is sent elsewhere unless the user asks for it
         self.settings = settings
         self.base_model = settings.base_model or base_model
-        self.url = settings.base_url or os.environ.get("TINKER_BASE_URL") or "Thinking Machines' service"
+        self.url = settings.place
         self._base = resolve_base_url(settings.base_url).rstrip("/")
         needs_key = self._base == resolve_base_url(DEFAULT_BASE_URL).rstrip("/")
-        variable = settings.api_key_env or "TINKER_API_KEY"
-        key = os.environ.get(variable) if needs_key or settings.api_key_env else None
+        key = os.environ.get(settings.key_name) if needs_key or settings.api_key_env else None
         if needs_key and not key:
-            raise ConfigError(
-                f"no key for the Tinker service: export {variable}=..., or name a server of your own by tinker.base_url"
-            )
+            raise settings.no_key()
         self._key = key or KEY_WITHOUT_KEYS
         self._requests = TinkerRequests(self._base, self._key, settings.timeout_s)
         self._models: list[str] = []
@@ -237,7 +234,7 @@ class TinkerService:
             return f"{here} {_meaning(trouble)}: {trouble.words}, and nothing else {waited}"
         status = _status(error)
         words = " ".join(str(error).split())[:_SAID] or type(error).__name__
-        variable = self.settings.api_key_env or "TINKER_API_KEY"
+        variable = self.settings.key_name
         if status in (401, 403):
             return f"{here} does not take the key in {variable}: {words}"
         if "api_key must" in words and status is None:

@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Loads pydantic and the workflow, which `--help` does without.
         from ajet.workflows.parameters import check_parameters
 
-        check_parameters(config)
+        if not config.engine.trains:  # a plan needs no key of a server, and there is nothing to plan
+            check_parameters(config)
         refusal = show(config, named_run(named[-1]) if named else None)
     except AjetError as error:
         refusal = " ".join(str(error).split())

@@ -36,8 +36,9 @@ _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 class CheckpointFolder:
     """`checkpoints/` of one run directory."""
 
-    def __init__(self, run_dir: Path, *, keep: int, describe: Callable[[Path], str] | None = None) -> None:
-        """`keep`: how many of the newest stay; `describe`: the README.md of the model that will lie in a folder."""
+    def __init__(self, run_dir: Path, *, keep: int, describe: Callable[[Path, Path], str] | None = None) -> None:
+        """`keep`: how many of the newest stay; `describe`: the README.md of the model that will lie in a folder, whose
+        files are in another yet."""
         self.run_dir = run_dir
         self._folder = run_dir / "checkpoints"
         self._keep = keep
@@ -62,7 +63,8 @@ class CheckpointFolder:
             try:
                 save_model(partial / "model")
                 if self._describe is not None:
-                    (partial / "model" / "README.md").write_text(self._describe(final / "model"), encoding="utf-8")
+                    card = self._describe(final / "model", partial / "model")
+                    (partial / "model" / "README.md").write_text(card, encoding="utf-8")
                 with (partial / "trainer.pt").open("wb") as file:
                     torch.save(trainer_state, file)
                 _give_one_mode(partial)

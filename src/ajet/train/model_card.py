@@ -7,6 +7,9 @@ from shlex import quote
 
 from ajet.config.root import Config
 
+ADAPTER = "adapter"
+"""The folder of an adapter in PEFT's format, within the model's."""
+
 _CARD = """\
 ---
 library_name: transformers
@@ -64,20 +67,32 @@ model = AutoPeftModelForCausalLM.from_pretrained("{path}/adapter")
 ```
 
 """
+_ON_SERVER = """\
+## Use
+
+Its weights could not be fetched from the server that trained it, which has them as long as it keeps this run's state:
+`python -m ajet.train resume=...` goes on from there.
+
+"""
 
 
-def model_card(config: Config, folder: Path) -> str:
-    """The card of the model that will lie in `checkpoints/step_<n>/model`, its folder."""
+def model_card(config: Config, folder: Path, saved: Path) -> str:
+    """The card of a model.
+
+    Args:
+        config: of the run.
+        folder: `checkpoints/step_<n>/model`, where the model will lie.
+        saved: where its files are now: a server's model is put together with its adapter only where its weights lie
+            here, and what cannot be fetched is not there.
+    """
     base = config.model.path
     is_hub_id = not base.startswith(("/", "builtin:"))
-    # A server's model is put together with its adapter only where its weights lie here.
-    is_adapter = config.engine.trains and is_hub_id
+    is_whole = any(saved.glob("*.safetensors"))
     name = f"{Path(config.run_dir).name}-{folder.parent.name}"
     path, quoted = folder.resolve(), quote(str(folder.resolve()))
-    use = (_USE_OF_ADAPTER if is_adapter else _USE).format(
-        base=base, path=path, quoted=quoted, name=name, temperature=config.rollout.temperature
-    )
-    merged = "" if is_adapter else " merged in"
+    words = _USE if is_whole else _USE_OF_ADAPTER if (saved / ADAPTER).is_dir() else _ON_SERVER
+    use = words.format(base=base, path=path, quoted=quoted, name=name, temperature=config.rollout.temperature)
+    merged = " merged in" if is_whole else ""
     return _CARD.format(
         use=use,
         base_line=f"base_model: {base}\n" if is_hub_id else "",

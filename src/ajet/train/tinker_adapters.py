@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHT_FILES = (".safetensors", ".bin")
 ODD_EXPORTS = (tarfile.TarError, SafetensorError, FileNotFoundError, KeyError, RuntimeError, ValueError)
 """What reading an export raises that is none, or none of the model's."""
 
@@ -41,8 +42,20 @@ def write_adapter(archive: bytes, folder: Path, *, base_model: str) -> None:
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def merged_model(model_path: str, adapter: Path) -> Any:
-    """The model of a directory with an adapter merged in, in float32."""
+def is_at_hand(model_path: str) -> bool:
+    """Whether a model's weights lie in a directory here, and not its tokenizer alone."""
+    folder = Path(model_path)
+    return folder.is_dir() and any(file.suffix in WEIGHT_FILES for file in folder.iterdir())
+
+
+def merged_model(model_path: str, adapter: Path, *, dtype: str) -> Any:
+    """The model of a directory with an adapter merged in.
+
+    Args:
+        model_path: a directory with weights (`is_at_hand`).
+        adapter: a folder in PEFT's format.
+        dtype: of the merged weights, a torch dtype's name.
+    """
     auto_model: Any = AutoModelForCausalLM  # untyped
-    model = auto_model.from_pretrained(model_path, dtype=torch.float32)
+    model = auto_model.from_pretrained(model_path, dtype=getattr(torch, dtype))
     return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()

@@ -22,12 +22,13 @@ from ajet.engine.base import Engine
 from ajet.engine.tinker_engine import TinkerEngine
 from ajet.errors import EngineError, StorageError
 from ajet.train.algorithms.rule import LearningRule
+from ajet.train.model_card import ADAPTER
 from ajet.train.optimizer import ADAM_BETAS, kl_factor, rate_factor
 from ajet.train.pack_loss import pack_loss
 from ajet.train.packing import Pack
 from ajet.train.scoring import PackOutput
 from ajet.train.tag_sums import TagSums
-from ajet.train.tinker_adapters import ODD_EXPORTS, merged_model, write_adapter
+from ajet.train.tinker_adapters import ODD_EXPORTS, is_at_hand, merged_model, write_adapter
 from ajet.train.tinker_probe import measured_normalization
 from ajet.train.tinker_rows import entry_logps, learning_row, scales, scoring_row
 
@@ -67,7 +68,8 @@ class TinkerLearner:
             rank: of the adapters.
             seed: of their start.
             total_steps: training steps of the whole run, for the schedules.
-            dtype: what the server computes in, for how far log-probabilities may be apart.
+            dtype: what the server computes in, for how far log-probabilities may be apart; and what merged weights are
+                saved in.
             vocab_size: of the model.
             tokenizer: saved beside adapters.
             model_path: of the model beneath them, a directory here or a name.
@@ -79,6 +81,7 @@ class TinkerLearner:
         self._accelerator = Accelerator(cpu=True)
         gap = self._service.settings.max_logprob_gap
         self._max_gap = LOGPROB_GAPS[dtype] if gap is None else gap
+        self._dtype = dtype
         self._normalization = self._service.settings.normalization
         self._is_checked = False
         self._client: Any = None
@@ -216,7 +219,7 @@ class TinkerLearner:
     @property
     def checkpoint_bytes(self) -> int:
         """The model with adapters merged in, where it is made: at most twice its files. Adapters are small."""
-        files = Path(self._model_path).glob("*.safetensors") if Path(self._model_path).is_dir() else ()
+        files = Path(self._model_path).glob("*.safetensors") if is_at_hand(self._model_path) else ()
         return 2 * sum(file.stat().st_size for file in files)
 
     def state_dict(self, *, kept: bool = True) -> dict[str, Any]:
@@ -252,11 +255,11 @@ class TinkerLearner:
         path = self._sampler_path
 
         def write(folder: Path) -> None:
-            adapter = folder / "adapter"
+            adapter = folder / ADAPTER
             try:
                 write_adapter(self._service.archive(path), adapter, base_model=self._model_path)
-                if Path(self._model_path).is_dir():
-                    merged_model(self._model_path, adapter).save_pretrained(folder)
+                if is_at_hand(self._model_path):
+                    merged_model(self._model_path, adapter, dtype=self._dtype).save_pretrained(folder)
             except (EngineError, *ODD_EXPORTS) as error:
                 # The server has the state, from which the run can go on; it must not be lost with its copy.
                 shutil.rmtree(adapter, ignore_errors=True)

@@ -31,7 +31,7 @@ def check_parameters(config: Config) -> None:
     """
     workflow = load_workflow(config.workflow.entry)
     trained = workflow_maker(workflow, config)().trainable_targets
-    _check_extras(config)
+    _check_equipment(config)
     for named in marked(config, CODE):
         if named.key != "workflow.entry":
             load_callable(named.value, setting=named.key)
@@ -46,11 +46,12 @@ def check_parameters(config: Config) -> None:
                     check_async(type(player), f"scripted players of {workflow.__name__}", ["chat"])
 
 
-def _check_extras(config: Config) -> None:
-    """Refuse what would find out only later that its package is not installed."""
+def _check_equipment(config: Config) -> None:
+    """Refuse what would find out only later that its package is not installed, or that there is no key."""
     if config.engine.needs_extras:
         asks = f"engine={config.engine.name}"
         require_extra(*config.engine.needs_extras, needed_by=asks, otherwise="engine=transformers")
+    config.engine.check_key()
     if config.judge.needs_extras:
         require_extra(*config.judge.needs_extras, needed_by=f"judge={config.judge.name}")
     if config.data.needs_extras:
