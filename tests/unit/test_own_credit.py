@@ -71,6 +71,10 @@ class Infinite(CreditRule):
     def pools(self, outcomes):
         return [Pool(outcomes=[replace(one, reward=float("inf")) for one in outcomes])]
 
+class NoBaseline(CreditRule):
+    def pools(self, outcomes):
+        return [Pool(outcomes=outcomes, baseline=float("nan"))]
+
 class Others(CreditRule):
     def pools(self, outcomes):
         return [Pool(outcomes=[replace(outcomes[1], calls=outcomes[0].calls), *outcomes[1:]])]
@@ -118,6 +122,7 @@ def test_a_rule_has_settings_and_a_call_in_two_pools_the_sum(file: Path) -> None
         ("Nothing", "credit=FILE->Nothing: pools gave NoneType, not a list of Pool"),
         ("Strangers", "credit=FILE->Strangers: a pool credits nobody, who has no reward in episode 0"),
         ("Infinite", "credit=FILE->Infinite: a pool has the reward inf for agent: it must be finite"),
+        ("NoBaseline", "credit=FILE->NoBaseline: a pool has the baseline nan: it must be finite"),
         ("Others", "credit=FILE->Others: a pool credits agent in episode 1 for calls of another"),
         ("NotOne", "credit=FILE->NotOne: NotOne has no pools; it needs pools, begin_step, state_dict, load_state"),
     ],

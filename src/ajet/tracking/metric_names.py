@@ -104,10 +104,11 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_training(
         "group/<tag>/zero_std_fraction",
         "share",
-        "Groups whose rewards, penalties included, are all equal: they teach nothing.",
+        "Pools of rewards, one a group unless `credit` says otherwise, that are all equal, penalties included: they "
+        "teach nothing.",
     ),
     _of_training(
-        "group/<tag>/singleton_fraction", "share", "Groups with a single usable episode, which has no baseline."
+        "group/<tag>/singleton_fraction", "share", "Such pools of a single usable episode, which has no baseline."
     ),
     _of_training("tokens/sampled", "tokens", "Sampled by trained agents."),
     _of_training("tokens/prompt", "tokens", "In the prompts of trained agents, counted once a call."),

@@ -176,6 +176,8 @@ def check_pools(pools: object, outcomes: Sequence[Outcome]) -> list[Pool]:
     for pool in pools:
         if not isinstance(pool, Pool) or not all(isinstance(outcome, Outcome) for outcome in pool.outcomes):
             raise TypeError(f"pools gave {pool!r:.100}, not a Pool of Outcome")
+        if pool.baseline is not None and not math.isfinite(pool.baseline):
+            raise ValueError(f"a pool has the baseline {pool.baseline}: it must be finite")
         for outcome in pool.outcomes:
             if (outcome.repeat, outcome.agent) not in known:
                 raise ValueError(f"a pool credits {outcome.agent}, who has no reward in episode {outcome.repeat}")
