@@ -39,7 +39,14 @@ ROWS = [
 """Ids, which of them were sampled, advantage, tag: two lengths, for each is compiled on its own."""
 PLAIN = AlgorithmConfig(learning_rate=1e-3, max_grad_norm=1e9)
 EVERYTHING = AlgorithmConfig(
-    learning_rate=1e-3, max_grad_norm=1e9, aggregation="dapo", tis_cap=2.0, kl_coef=0.3, weight_decay=0.01
+    learning_rate=1e-3,
+    max_grad_norm=1e9,
+    loss="gspo",
+    aggregation="dapo",
+    correction_level="sequence",
+    tis_cap=2.0,
+    kl_coef=0.3,
+    weight_decay=0.01,
 )
 
 

@@ -223,6 +223,7 @@ def test_truncated_importance_sampling_scales_the_gradient_by_the_capped_ratio()
     halved = corrected.train_batch([[shifted(one, logp, -math.log(2))]], TAGS, num_steps_done=0)
     assert halved["policy/grad_norm"] == pytest.approx(1.5 * on_policy["policy/grad_norm"], rel=1e-5)
     assert halved["policy/seer/clip_fraction"] == 0.0
+    assert halved["policy/seer/effective_sample_size"] == pytest.approx(1)
     # k3 of ratio pi / mu = 2: 2 - 1 - log 2.
     assert halved["policy/seer/mismatch_kl"] == pytest.approx(1 - math.log(2), rel=1e-5)
     assert halved["policy/max_logprob_gap"] == pytest.approx(math.log(2), rel=1e-5)
@@ -235,7 +236,12 @@ def test_the_second_optimizer_step_of_a_batch_is_clipped_against_the_sampler() -
     metrics = policy.train_batch([[same]] * 40, TAGS, num_steps_done=0)
     assert metrics["policy/optimizer_steps"] == 40.0
     assert metrics["policy/seer/mismatch_kl"] == pytest.approx(0.0, abs=1e-12)  # of the first step only
-    assert 0 < metrics["policy/seer/clip_fraction"] < 1
+    assert 0 < metrics["policy/seer/clip_fraction"] == metrics["policy/seer/clip_fraction_high"] < 1
+    assert metrics["policy/seer/clip_fraction_low"] == 0
+    # The policy at the sampler's side at first and, with steps of .01, far above it in the end.
+    assert metrics["policy/seer/ratio_min"] == pytest.approx(1, abs=1e-5) and metrics["policy/seer/ratio_max"] > 1.3
+    assert metrics["policy/seer/ratio_min"] <= metrics["policy/seer/ratio_p01"] <= metrics["policy/seer/ratio_p99"]
+    assert 0 < metrics["policy/seer/effective_sample_size"] < 1 and metrics["policy/seer/masked_fraction"] == 0
     assert policy.forward(one).logp_E.item() > same.logprobs.item() + math.log(1.3)
 
 

@@ -155,6 +155,16 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     ),
     _of_training("policy/<tag>/clip_fraction", "share", "Sampled tokens whose ratio is clipped."),
     _of_training(
+        "policy/<tag>/clip_fraction_low",
+        "share",
+        "Share of all that is clipped and has a negative advantage (`algorithm.clip_low`, and `delta` of `dual_clip`).",
+    ),
+    _of_training(
+        "policy/<tag>/clip_fraction_high",
+        "share",
+        "Share of all that is clipped and has a positive advantage (`algorithm.clip_high`).",
+    ),
+    _of_training(
         "policy/<tag>/masked_fraction",
         "share",
         "Sampled tokens left out for their distance to the sampler (`algorithm.mis_low`, `mis_high`, "

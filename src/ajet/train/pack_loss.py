@@ -61,6 +61,8 @@ def pack_loss(
             entropy=tokens.entropy.detach(),
             certain_fraction=certain(tokens.entropy, least_entropy),
             clip_fraction=clipped_E,
+            clip_fraction_low=clipped_E * (tokens.advantages < 0),
+            clip_fraction_high=clipped_E * (tokens.advantages > 0),
             masked_fraction=(correction_E == 0).float(),
             weight=importance_E,
             weight_squared=importance_E.double().square(),

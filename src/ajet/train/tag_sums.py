@@ -13,7 +13,15 @@ from torch import Tensor
 
 from ajet.train.ratio_spread import RatioSpread
 
-_MEANS = ("entropy", "certain_fraction", "clip_fraction", "masked_fraction", "kl_ref")
+_MEANS = (
+    "entropy",
+    "certain_fraction",
+    "clip_fraction",
+    "clip_fraction_low",
+    "clip_fraction_high",
+    "masked_fraction",
+    "kl_ref",
+)
 _SUMMED = ("count", "on_policy", "mismatch_kl", "credit", "loss", "weight", "weight_squared", *_MEANS)
 
 
