@@ -96,7 +96,6 @@ def test_every_extra_of_the_table_is_one_of_the_package_and_all_brings_what_need
         ("gym", "import gymnasium"),
         ("datasets", "import datasets"),
         ("math", "import math_verify"),
-        ("clients", "import agents, langchain.agents, langchain_openai, langgraph.prebuilt"),
     ],
 )
 def test_an_extra_asks_for_all_that_its_packages_import(extra: str, statement: str, tmp_path: Path) -> None:
@@ -111,7 +110,7 @@ def test_a_machine_with_the_tinker_extra_alone_gets_as_far_as_its_server(tmp_pat
 from importlib.util import find_spec
 from ajet.train.__main__ import main
 code = main({asked!r})
-import ajet.report, ajet.train.tinker_learner, ajet.view, wandb
+import ajet.report, ajet.train.tinker_learner, ajet.view
 print(code, [name for name in ("vllm", "agentscope", "datasets", "pytest") if find_spec(name)])
 """
     done = run(environment_of(["tinker"], tmp_path / "own"), "-c", code)
