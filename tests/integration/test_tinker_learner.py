@@ -137,6 +137,7 @@ def test_the_same_rows_move_adapters_as_in_this_process(
     policy = local_policy(exported(learner, engine, tmp_path / "before"), algorithm)
     start = adapters(policy.model)
     of_server, of_process = (each.train_batch(batch, TAGS, num_steps_done=0) for each in (learner, policy))
+    assert learner.state_dict()["lets_server"] is (algorithm is PLAIN), "the second step is the server's own PPO"
     after = adapters(local_policy(exported(learner, engine, tmp_path / "after"), algorithm).model)
     moved, expected = (
         torch.cat([(to[name] - start[name]).flatten() for name in start if is_alike(name)])

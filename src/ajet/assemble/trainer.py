@@ -91,6 +91,8 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
                 ranks=ranks,
                 display=display,
                 clock=state.clock,
+                # What is played ahead is not yet to be scored by the weights that will learn from it.
+                on_group=learner.foresee if config.rollout.max_steps_off_policy == 0 else None,
             ),
             engine=engine,
             let_engine_sleep=config.engine.sleeper(engine),

@@ -38,6 +38,10 @@ class TinkerConfig:
     normalization: str = one_of("measured", "measured", "token_sum", "sequence_mean")
     """How the server adds up the losses of tokens: `token_sum`, or `sequence_mean`, a mean over sequences of means over
     positions. `measured` takes a few steps of a model that is dropped again, before the first step."""
+    loss: str = one_of("auto", "auto", "linearised")
+    """How the loss gets there: `linearised` asks for log-probabilities and sends the slopes of any loss; `auto` lets
+    the server compute its own PPO where that is exactly the loss of the run, and a probe before the first step finds
+    that the server does: a forward pass less a step."""
     max_logprob_gap: float | None = ruled(None, above=0)
     """Before the first step: how far, in the mean over tokens, the server's log-probabilities in training may be from
     those that it sampled with. Null: 1e-4 with `model.dtype=float32`, 1e-3 with bfloat16."""

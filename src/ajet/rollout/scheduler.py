@@ -6,7 +6,7 @@ In: tasks. Out: one `EpisodeGroup` a task, in the order of the tasks, with all i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ajet.errors import AjetError, ConfigError, WorkflowError
@@ -35,11 +35,13 @@ class RolloutScheduler:
         stream: str,
         collection: str | None = None,
         slots: asyncio.Semaphore | None = None,
+        on_group: Callable[[EpisodeGroup], None] | None = None,
     ) -> list[EpisodeGroup]:
         """Play `group_size` episodes of every task; `stream` and `collection` are as in `EpisodeRunner.run`.
 
         Args:
             slots: shared with other collections that are played at once; None: `concurrency` of its own.
+            on_group: is told of each group as soon as all of its episodes are there; must not block.
 
         Raises:
             AjetError: from the first episode that met it, e.g. ConfigError or StorageError; the others are cancelled.
@@ -54,16 +56,16 @@ class RolloutScheduler:
                     ]
                     for task in tasks
                 ]
+                if on_group is not None:
+                    for task, group in zip(tasks, plays, strict=True):
+                        running.create_task(_tell(task, group, on_group))
         except ExceptionGroup as failures:
             # A setting that no episode can work with, a file that cannot be written: the first sentence of many alike.
             told = failures.subgroup((AjetError, OSError))
             if told is None:
                 raise
             raise told.exceptions[0] from None
-        return [
-            EpisodeGroup(task=task, episodes=tuple(play.result() for play in group))
-            for task, group in zip(tasks, plays, strict=True)
-        ]
+        return [_group(task, group) for task, group in zip(tasks, plays, strict=True)]
 
     async def _play(
         self, slots: asyncio.Semaphore, task: Task, repeat: int, stream: str, collection: str | None
@@ -77,6 +79,17 @@ class RolloutScheduler:
                     break
         self.runner.callbacks.on_episode(episode)
         return episode
+
+
+def _group(task: Task, plays: Sequence[asyncio.Task[Episode]]) -> EpisodeGroup:
+    return EpisodeGroup(task=task, episodes=tuple(play.result() for play in plays))
+
+
+async def _tell(task: Task, plays: Sequence[asyncio.Task[Episode]], on_group: Callable[[EpisodeGroup], None]) -> None:
+    """Tell of a group that is complete; one of which an episode raised is not told of."""
+    await asyncio.wait(plays)
+    if all(not play.cancelled() and play.exception() is None for play in plays):
+        on_group(_group(task, plays))
 
 
 def require_usable_play(groups: Sequence[EpisodeGroup], *, max_lost_fraction: float = 1.0) -> list[Episode]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ajet.engine.base import Engine
+from ajet.records import EpisodeGroup
 from ajet.train.packing import Pack
 
 
@@ -24,6 +25,12 @@ class Learner(Protocol):
     @property
     def why_chains_only(self) -> str | None:
         """Why packs must be plain rows; None where they may branch."""
+        ...
+
+    @property
+    def foresee(self) -> Callable[[EpisodeGroup], None] | None:
+        """Takes each group of a training step as soon as its episodes are there, for what can be asked for before the
+        batch is complete; must not block. None where there is nothing to ask for ahead."""
         ...
 
     @property

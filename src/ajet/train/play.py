@@ -40,6 +40,8 @@ class Play:
     ranks: Ranks
     display: Display
     clock: PhaseClock
+    on_group: Callable[[EpisodeGroup], None] | None = None
+    """Told of each group of a training step as soon as its episodes are there; None: nobody asks."""
     _ahead: dict[int, Playing[list[EpisodeGroup]]] = field(default_factory=dict)
     """This rank's part of steps whose turn has not come; the same steps on every rank."""
     _slots: asyncio.Semaphore = field(init=False)
@@ -90,11 +92,18 @@ class Play:
             stream = f"train/{step}"
             tasks = partial(self.tasks.train_tasks, step, self.rollout.num_tasks)
             self._ahead[step] = self._playing(
-                "rollout", tasks, self.rollout.group_size, stream=stream, collection=stream
+                "rollout", tasks, self.rollout.group_size, stream=stream, collection=stream, on_group=self.on_group
             )
 
     def _playing(
-        self, phase: str, tasks: Callable[[], Sequence[Task]], num_episodes: int, *, stream: str, collection: str
+        self,
+        phase: str,
+        tasks: Callable[[], Sequence[Task]],
+        num_episodes: int,
+        *,
+        stream: str,
+        collection: str,
+        on_group: Callable[[EpisodeGroup], None] | None = None,
     ) -> Playing[list[EpisodeGroup]]:
         """This rank's groups of episodes, in the order of its tasks."""
 
@@ -102,7 +111,12 @@ class Play:
             mine = self.ranks.share(tasks())
             self.display.phase(phase, len(mine) * num_episodes)
             return await self.scheduler.collect(
-                mine, group_size=num_episodes, stream=stream, collection=collection, slots=self._slots
+                mine,
+                group_size=num_episodes,
+                stream=stream,
+                collection=collection,
+                slots=self._slots,
+                on_group=on_group,
             )
 
         return self.runtime.begin(play())

@@ -35,6 +35,9 @@ from ajet.train.tag_sums import TagSums
 class TrainablePolicy:
     """A causal language model and its optimizer."""
 
+    foresee: None = None
+    """What is asked of a model in this process would hold up the play."""
+
     def __init__(
         self,
         model: Any,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from tinker import types
@@ -21,16 +22,20 @@ from torch import Tensor
 from ajet.engine.base import Engine
 from ajet.engine.tinker_engine import TinkerEngine
 from ajet.errors import EngineError, StorageError
+from ajet.records import EpisodeGroup
+from ajet.train.algorithms.objective import is_plain
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.model_card import ADAPTER
 from ajet.train.optimizer import ADAM_BETAS, kl_factor, rate_factor
 from ajet.train.pack_loss import pack_loss
-from ajet.train.packing import Pack
+from ajet.train.packing import Pack, build_packs
 from ajet.train.scoring import PackOutput
 from ajet.train.tag_sums import TagSums
+from ajet.train.timeline import build_samples
 from ajet.train.tinker_adapters import ODD_EXPORTS, is_at_hand, merged_model, write_adapter
-from ajet.train.tinker_probe import measured_normalization
-from ajet.train.tinker_rows import entry_logps, learning_row, scales, scoring_row
+from ajet.train.tinker_probe import has_ppo, measured_normalization
+from ajet.train.tinker_remote import RemoteAdapters
+from ajet.train.tinker_rows import has_single_entries, learning_row, own_loss_row, scales
 
 LOGPROB_GAPS = {"float32": 1e-4, "bfloat16": 1e-3}
 ADAM_EPS = 1e-8
@@ -76,7 +81,7 @@ class TinkerLearner:
         """
         self._service = engine.service
         self._rule, self._algorithm = rule, rule.config
-        self._rank, self._seed, self._total_steps = rank, seed, total_steps
+        self._rank, self._total_steps = rank, total_steps
         self._vocab_size, self._tokenizer, self._model_path = vocab_size, tokenizer, model_path
         self._accelerator = Accelerator(cpu=True)
         gap = self._service.settings.max_logprob_gap
@@ -84,9 +89,31 @@ class TinkerLearner:
         self._dtype = dtype
         self._normalization = self._service.settings.normalization
         self._is_checked = False
-        self._client: Any = None
-        self._starting: Any = None
+        self._lets_server: bool | None = False
+        """Whether the loss is the server's own PPO; None: it may be, which is not known yet."""
+        if self._service.settings.loss == "auto" and self._algorithm.loss == "clip" and is_plain(self._algorithm):
+            self._lets_server = None
+        self._adapters = RemoteAdapters(self._service, rank=rank, seed=seed)
+        self._starting = RemoteAdapters(self._service, rank=1, seed=0)
+        """Never trained, so that they are the starting model."""
         self._sampler_path = ""
+
+    def foresee(self, group: EpisodeGroup) -> None:
+        """As `Learner.foresee`: log-probabilities of the group's rows, where the loss will be computed from them."""
+        if self._lets_server or not self._is_checked:
+            return
+        usable = [episode for episode in group.episodes if episode.usable]
+        if not self._algorithm.kl_coef and len({reward for e in usable for reward in e.rewards.values()}) < 2:
+            return  # what has no advantage is not asked for, most likely
+        rows = [
+            row
+            for episode in usable
+            for row in build_samples(episode, {call.index: [0.0] * len(call.sampled_ids) for call in episode.calls})
+        ]
+        packs = build_packs(rows, [0.0] * len(rows), (), max_tokens=1, branches=False)
+        self._adapters.foresee(packs)
+        if self._algorithm.kl_coef:
+            self._starting.foresee(packs)
 
     def train_batch(
         self, minibatches: Sequence[Sequence[Pack]], tags: Sequence[str], *, num_steps_done: int
@@ -99,6 +126,8 @@ class TinkerLearner:
         """
         if self._normalization == "measured":
             self._normalization = measured_normalization(self._service, rank=self._rank, vocab_size=self._vocab_size)
+        if self._lets_server is None:
+            self._lets_server = has_ppo(self._service, rank=self._rank, vocab_size=self._vocab_size)
         first = num_steps_done * len(minibatches)
         sums, num_skipped, num_steps = TagSums(tags), 0, 0
         old = self._old_logps(minibatches)
@@ -121,7 +150,10 @@ class TinkerLearner:
         self, step: int, packs: Sequence[Pack], old: Sequence[Tensor] | None, sums: TagSums, *, on_policy: bool
     ) -> bool:
         """Minibatch `step` of the run; returns whether it was taken."""
-        logps = self._logps(self._trainer(), packs) if old is None or not on_policy else list(old)
+        # The first step is not let to the server: what it samples with is checked before it learns from it.
+        if self._lets_server and self._is_checked and all(map(has_single_entries, packs)):
+            return self._own_loss_step(step, packs, sums, on_policy=on_policy)
+        logps = self._adapters.logps(packs) if old is None or not on_policy else list(old)
         if not self._is_checked:
             self._check(packs, logps)
         reference = self._reference_logps(packs)
@@ -143,15 +175,30 @@ class TinkerLearner:
             if not bool(torch.isfinite(slope_E).all() and torch.isfinite(loss)):
                 return False
             slopes.append(slope_E)
-        self._learn(step, packs, logps, slopes)
-        return True
-
-    def _learn(self, step: int, packs: Sequence[Pack], logps: Sequence[Tensor], slopes: Sequence[Tensor]) -> None:
-        """Both requests are sent before either is waited for: the server goes from one to the other."""
-        client = self._trainer()
         row_scales = scales(packs, self._normalization)
         rows = [learning_row(*each) for each in zip(packs, logps, slopes, row_scales, strict=True)]
-        adam = types.AdamParams(
+        self._adapters.learn(packs, rows, self._adam(step), loss="importance_sampling")
+        return True
+
+    def _own_loss_step(self, step: int, packs: Sequence[Pack], sums: TagSums, *, on_policy: bool) -> bool:
+        """As `_optimizer_step` by the server's own PPO: what it says of log-probabilities is only told of."""
+        if not all(bool(np.isfinite(pack.weights * pack.advantages).all()) for pack in packs):
+            return False
+        row_scales = scales(packs, self._normalization)
+        rows = [own_loss_row(pack, scale) for pack, scale in zip(packs, row_scales, strict=True)]
+        bounds = {
+            "clip_low_threshold": 1 - self._algorithm.clip_low,
+            "clip_high_threshold": 1 + self._algorithm.clip_high,
+        }
+        logps = self._adapters.learn(packs, rows, self._adam(step), loss="ppo", settings=bounds)
+        for pack, logp_E in zip(packs, logps, strict=True):
+            output = PackOutput(logp_E=logp_E, entropy_E=-logp_E)
+            pack_loss(self._rule, pack, output, sums, old_E=None, reference_E=None, kl_coef=0.0, on_policy=on_policy)
+        return True
+
+    def _adam(self, step: int) -> types.AdamParams:
+        """The optimizer's settings at minibatch `step` of the run."""
+        return types.AdamParams(
             learning_rate=self._rate(step),
             beta1=ADAM_BETAS[0],
             beta2=ADAM_BETAS[1],
@@ -159,33 +206,18 @@ class TinkerLearner:
             weight_decay=self._algorithm.weight_decay,
             grad_clip_norm=self._algorithm.max_grad_norm,
         )
-        learned = self._service.called(lambda: client.forward_backward(rows, "importance_sampling"), "sending rows")
-        stepped = self._service.called(lambda: client.optim_step(adam), "sending a step")
-        self._service.wait(lambda: learned, "computing gradients")
-        self._service.wait(lambda: stepped, "an optimizer step")
 
     def _old_logps(self, minibatches: Sequence[Sequence[Pack]]) -> list[list[Tensor] | None]:
         """As in `ajet.train.policy`: before the first step, where they are told apart from the sampler's."""
         if not self._algorithm.corrects_sampling:
             return [None] * len(minibatches)
-        return [self._logps(self._trainer(), packs) if packs else None for packs in minibatches]
+        return [self._adapters.logps(packs) if packs else None for packs in minibatches]
 
     def _reference_logps(self, packs: Sequence[Pack]) -> list[Tensor] | None:
         """Log-probabilities under the starting model: adapters that were never trained change nothing."""
         if self._algorithm.kl_coef == 0:
             return None
-        if self._starting is None:
-            self._starting = self._service.trainer(rank=1, seed=0)
-        return self._logps(self._starting, packs)
-
-    def _logps(self, client: Any, packs: Sequence[Pack]) -> list[Tensor]:
-        """Of each row's entries, as the client's adapters are now."""
-        rows = [scoring_row(pack) for pack in packs]
-        answer = self._service.wait(lambda: client.forward(rows, "cross_entropy"), "computing log-probabilities")
-        try:
-            return entry_logps(answer, packs)
-        except (KeyError, ValueError) as error:
-            raise EngineError(f"the Tinker server at {self._service.url} answered with {error}") from error
+        return self._starting.logps(packs)
 
     def _check(self, packs: Sequence[Pack], logps: Sequence[Tensor]) -> None:
         """Refuse a server whose training does not know its own samples, before anything is changed."""
@@ -202,11 +234,6 @@ class TinkerLearner:
     def _rate(self, step: int) -> float:
         return self._algorithm.learning_rate * rate_factor(step, self._algorithm, self._total_steps)
 
-    def _trainer(self) -> Any:
-        if self._client is None:
-            self._client = self._service.trainer(rank=self._rank, seed=self._seed)
-        return self._client
-
     def is_finite(self) -> bool:
         """As `Learner.is_finite`, as far as can be known: no step is taken on what is not finite."""
         return True
@@ -214,7 +241,7 @@ class TinkerLearner:
     def publish(self, engine: Engine, policy_version: int) -> None:
         """As `Learner.publish`; `EngineError` where the server fails."""
         assert isinstance(engine, TinkerEngine)
-        engine.sample_from(self._service.sampler(self._trainer()), policy_version)
+        engine.sample_from(self._adapters.sampler(), policy_version)
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -229,25 +256,25 @@ class TinkerLearner:
             StorageError: the server did not save it.
         """
         try:
-            client = self._trainer()
-            state_path = self._service.saved(client.save_state, "state", "saving the state")
-            sampler_path = self._service.saved(client.save_weights_for_sampler, "sampler", "saving weights")
+            state_path, self._sampler_path = self._adapters.save()
         except EngineError as error:
             raise StorageError(str(error)) from error
-        self._sampler_path = sampler_path
         return {
             "state_path": state_path,
-            "sampler_path": sampler_path,
+            "sampler_path": self._sampler_path,
             "rank": self._rank,
             "normalization": self._normalization,
             "is_checked": self._is_checked,
+            "lets_server": self._lets_server,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """As `Learner.load_state_dict`; `EngineError` where the server has the state no more."""
-        self._client = self._service.restored(state["state_path"], rank=self._rank, seed=self._seed)
+        self._adapters.restore(state["state_path"])
         self._sampler_path = state["sampler_path"]
         self._normalization, self._is_checked = state["normalization"], state["is_checked"]
+        if self._lets_server is None:  # a resumed run may have another loss
+            self._lets_server = state.get("lets_server")
 
     def model_writer(self, *, kept: bool = True) -> Callable[[Path], None]:
         """As `Learner.model_writer`: the adapters of the latest `state_dict` in PEFT's format, in a folder of their

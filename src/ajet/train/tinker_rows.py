@@ -44,6 +44,25 @@ def learning_row(pack: Pack, logp_E: Tensor, slope_E: Tensor, scale: float) -> t
     return _datum(pack, advantages=advantages.astype(np.float32), logprobs=logprobs.astype(np.float32))
 
 
+def has_single_entries(pack: Pack) -> bool:
+    """Whether no two entries have one token, so that each position of a row has one loss."""
+    return len(np.unique(pack.predictors)) == len(pack.predictors)
+
+
+def own_loss_row(pack: Pack, scale: float) -> types.Datum:
+    """A row for a loss that the server has itself: weighted advantages, and what was sampled with.
+
+    Args:
+        pack: a chain, `has_single_entries`.
+        scale: as for `learning_row`. A weight times a surrogate is the surrogate of the advantage times the weight.
+    """
+    _, targets = _shifted(pack)
+    advantages, logprobs = np.zeros(len(targets)), np.zeros(len(targets))
+    advantages[pack.predictors] = pack.weights * pack.advantages * scale
+    logprobs[pack.predictors] = pack.logprobs
+    return _datum(pack, advantages=advantages.astype(np.float32), logprobs=logprobs.astype(np.float32))
+
+
 def scales(packs: Sequence[Pack], normalization: str) -> list[float]:
     """What makes up for how a server adds up, for each row of one optimizer step."""
     if normalization == TOKEN_SUM:
@@ -57,16 +76,24 @@ def entry_logps(answer: Any, packs: Sequence[Pack]) -> list[Tensor]:
     Raises:
         ValueError: there are not as many as were asked for.
     """
+    rows = row_logps(answer, [len(pack.token_ids) for pack in packs])
+    return [torch.from_numpy(row[pack.predictors]) for row, pack in zip(rows, packs, strict=True)]
+
+
+def row_logps(answer: Any, lengths: Sequence[int]) -> list[NDArray[np.float32]]:
+    """The log-probabilities of each row's tokens but the first, as a server's answer has them.
+
+    Raises:
+        ValueError: there are not as many as were asked for.
+    """
     outputs = answer.loss_fn_outputs
-    if len(outputs) != len(packs):
-        raise ValueError(f"{len(outputs)} rows instead of {len(packs)}")
-    found = []
-    for output, pack in zip(outputs, packs, strict=True):
-        logps = np.asarray(output["logprobs"].data, np.float32).reshape(-1)
-        if len(logps) < len(pack.token_ids) - 1:
-            raise ValueError(f"{len(logps)} log-probabilities for a row of {len(pack.token_ids)} tokens")
-        found.append(torch.from_numpy(logps[pack.predictors]))
-    return found
+    if len(outputs) != len(lengths):
+        raise ValueError(f"{len(outputs)} rows instead of {len(lengths)}")
+    rows = [np.asarray(output["logprobs"].data, np.float32).reshape(-1) for output in outputs]
+    for row, length in zip(rows, lengths, strict=True):
+        if len(row) < length - 1:
+            raise ValueError(f"{len(row)} log-probabilities for a row of {length} tokens")
+    return rows
 
 
 def _shifted(pack: Pack) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -36,6 +36,12 @@ def least_of_top(entropy_N: Tensor, share: float) -> float:
     return float(np.quantile(entropy_N.detach().float().cpu().numpy(), 1 - share))
 
 
+def is_plain(algorithm: AlgorithmConfig) -> bool:
+    """Whether `objective` gives the token loss as it is, so that whoever computes that loss elsewhere computes all."""
+    surrounds = (algorithm.min_entropy, algorithm.kl_coef, algorithm.entropy_coef)
+    return not algorithm.corrects_sampling and algorithm.off_policy_threshold is None and not any(surrounds)
+
+
 def objective(
     loss_E: Tensor,
     tokens: SampledTokens,
