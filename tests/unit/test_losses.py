@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from ajet.train.algorithms.losses.reinforce import reinforce
 from ajet.train.algorithms.losses.rloo import rloo
 from ajet.train.algorithms.losses.sapo import sapo
 from ajet.train.algorithms.losses.vespo import vespo
-from ajet.train.algorithms.objective import certain, k3, least_of_top, objective
+from ajet.train.algorithms.objective import certain, is_plain, k3, least_of_top, objective
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.algorithms.weights import Aggregation, BatchTotals, batch_totals, sequence_key, token_weights
 
@@ -228,6 +228,28 @@ def test_tokens_that_the_policy_was_sure_of_get_no_credit_but_keep_the_penalty()
     assert loss.tolist() == pytest.approx([penalty, penalty - 1])
     assert certain(entropy, 0.5).tolist() == [1.0, 0.0]
     assert least_of_top(torch.tensor([3.0, 0.0, 4.0, 1.0, 2.0]), 0.5) == 2.0
+
+
+def test_an_algorithm_that_puts_anything_around_the_loss_is_not_plain() -> None:
+    tokens = SampledTokens(
+        logp=torch.tensor([-0.1, -2.0, -0.7]),
+        logp_old=torch.tensor([-0.3, -1.0, -0.7]),
+        logp_sampled=torch.tensor([-1.3, -0.2, -0.7]),
+        advantages=torch.tensor([-1.0, -1.0, 1.0]),
+        entropy=torch.tensor([0.1, 1.0, 0.4]),
+        calls=torch.tensor([0, 0, 1]),
+    )
+    loss, reference = torch.tensor([0.4, -0.3, 0.2]), torch.tensor([-0.5, -0.5, -0.5])
+    around = set()
+    for spec in fields(AlgorithmConfig):
+        if spec.type in ("float", "float | None"):
+            algorithm = replace(AlgorithmConfig(), **{spec.name: 0.5})
+            found = objective(loss, tokens, algorithm, kl_coef=algorithm.kl_coef, logp_ref_E=reference)
+            if not torch.equal(found, loss):
+                around.add(spec.name)
+                assert not is_plain(algorithm), spec.name
+    assert is_plain(AlgorithmConfig())
+    assert {"tis_cap", "mis_low", "mis_high", "min_entropy", "kl_coef", "entropy_coef"} <= around
 
 
 def test_a_mean_over_a_call_stands_at_each_of_its_tokens_and_passes_gradients_on() -> None:

@@ -132,6 +132,26 @@ def test_one_seed_plays_alike_twice_and_repeats_differ(tokenizer: Any) -> None:
     assert len({e.calls[0].sampled_ids for e in first} | {e.calls[1].sampled_ids for e in first}) > 2
 
 
+def test_a_group_is_told_of_as_soon_as_its_episodes_are_there_and_once(tokenizer: Any) -> None:
+    told: list[tuple[str, int]] = []
+    started: list[str] = []
+
+    def on_group(group: EpisodeGroup) -> None:
+        told.append((group.task.task_id, len(started)))
+
+    class Counted(Chatter):
+        async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+            started.append(workflow_task.task_id)
+            return await super().execute(workflow_task, tuner)
+
+    rollouts = scheduler(tokenizer, Counted, concurrency=2)
+    tasks = [Task(task_id=name) for name in "abc"]
+    with asyncio.Runner(loop_factory=RolloutLoop) as runner:
+        groups = runner.run(rollouts.collect(tasks, group_size=2, stream="train", on_group=on_group))
+    assert [name for name, _ in told] == ["a", "b", "c"] == [group.task.task_id for group in groups]
+    assert told[0][1] < 6, "the first while others had not begun"
+
+
 def test_an_agents_randomness_does_not_depend_on_what_else_runs(tokenizer: Any) -> None:
     alone = collect(scheduler(tokenizer, Chatter, concurrency=1), group_size=3)[0].episodes
     crowd = collect(scheduler(tokenizer, Chatter, concurrency=9), group_size=3)[0].episodes

@@ -110,7 +110,8 @@ class TinkerLearner:
             for episode in usable
             for row in build_samples(episode, {call.index: [0.0] * len(call.sampled_ids) for call in episode.calls})
         ]
-        packs = build_packs(rows, [0.0] * len(rows), (), max_tokens=1, branches=False)
+        tags = [row.target_tag for row in rows]
+        packs = build_packs(rows, [0.0] * len(rows), tags, max_tokens=1, branches=False)
         self._adapters.foresee(packs)
         if self._algorithm.kl_coef:
             self._starting.foresee(packs)
