@@ -78,10 +78,12 @@ class TableServer:
     def _learn(self, rows: list[Any], loss: str, settings: Any) -> Any:
         told = self._told(rows)
         if loss not in self._losses:
-            raise tinker.RequestFailedError("no such loss", "1", tinker.types.RequestErrorCategory.User)
+            raise tinker.RequestFailedError(
+                "no such loss", request_id="1", category=tinker.types.RequestErrorCategory.User
+            )
         for row in rows:
-            given = [row.loss_fn_inputs[name].to_torch() for name in ("logprobs", "advantages")]
-            values = self._losses[loss](self._logps(row), *given, settings)
+            sampled, advantages = (row.loss_fn_inputs[name].to_torch() for name in ("logprobs", "advantages"))
+            values = self._losses[loss](self._logps(row), sampled, advantages, settings)
             (values.mean() / len(rows) if self._means else values.sum()).backward()
         return told
 

@@ -73,6 +73,7 @@ def test_every_option_of_every_group_gives_a_valid_config(group: str, option: st
             f"judge={name}": ["data=python", "data.path=package.module:tasks"]
             for name in ("exact_match", "contains", "boxed_math")
         },
+        "credit=hierarchical": ["credit.proposers=[seer]", "credit.solvers=[witch]"],
         "judge=python": ["judge.entry=package.module:Class"],
         "judge=llm": ["judge.base_url=http://localhost:1/v1", "judge.model=any"],
     }

@@ -71,15 +71,15 @@ class RemoteAdapters:
         """Of each row's entries, as the adapters are now."""
         self._client()  # made, if they are not yet
         self.foresee(packs)
-        found = []
-        for pack in packs:
-            asked = self._asked[_key(pack)]
-            if asked.rows is None:
-                future = asked.future
-                answer = self._service.wait(lambda future=future: future, "computing log-probabilities")
-                asked.rows = self._read(answer, asked.lengths)
-            found.append(torch.from_numpy(asked.rows[asked.places[_key(pack)]][pack.predictors]))
-        return found
+        return [torch.from_numpy(self._answered(_key(pack))[pack.predictors]) for pack in packs]
+
+    def _answered(self, key: tuple[int, ...]) -> NDArray[np.float32]:
+        """A row that was asked for, once its answer is there."""
+        asked = self._asked[key]
+        if asked.rows is None:
+            answer = self._service.wait(lambda: asked.future, "computing log-probabilities")
+            asked.rows = self._read(answer, asked.lengths)
+        return asked.rows[asked.places[key]]
 
     def learn(
         self,
@@ -108,8 +108,8 @@ class RemoteAdapters:
         self._asked.clear()
         answer = self._service.wait(lambda: learned, "computing gradients")
         self._service.wait(lambda: stepped, "an optimizer step")
-        rows = self._read(answer, [len(pack.token_ids) for pack in packs])
-        return [torch.from_numpy(row[pack.predictors]) for row, pack in zip(rows, packs, strict=True)]
+        told = self._read(answer, [len(pack.token_ids) for pack in packs])
+        return [torch.from_numpy(row[pack.predictors]) for row, pack in zip(told, packs, strict=True)]
 
     def sampler(self) -> Any:
         """A sampling client of the adapters as they are now."""

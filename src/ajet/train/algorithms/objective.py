@@ -38,8 +38,9 @@ def least_of_top(entropy_N: Tensor, share: float) -> float:
 
 def is_plain(algorithm: AlgorithmConfig) -> bool:
     """Whether `objective` gives the token loss as it is, so that whoever computes that loss elsewhere computes all."""
-    surrounds = (algorithm.min_entropy, algorithm.kl_coef, algorithm.entropy_coef)
-    return not algorithm.corrects_sampling and algorithm.off_policy_threshold is None and not any(surrounds)
+    credits_all = not algorithm.min_entropy and algorithm.top_entropy_quantile == 1
+    corrects = algorithm.corrects_sampling or algorithm.off_policy_threshold is not None
+    return credits_all and not corrects and not algorithm.kl_coef and not algorithm.entropy_coef
 
 
 def objective(
