@@ -99,6 +99,7 @@ TABLE: dict[str, set[str]] = {
         "plan.parts",
         "analysis",
         "evaluate.statistics",
+        "tracking.sane_ranges",
         "tracking.store",
         "tracking.text",
         "config.sweeps.records",

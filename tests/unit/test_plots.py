@@ -17,7 +17,7 @@ from tests.run_dirs import make_run
 
 from ajet.analysis import load_run
 from ajet.analysis.effects import Effect
-from ajet.analysis.plots import plot_budget, plot_credit, plot_forest, plot_rewards, plot_scores
+from ajet.analysis.plots import plot_budget, plot_credit, plot_forest, plot_policy, plot_rewards, plot_scores
 from ajet.evaluate.statistics import Interval
 
 
@@ -123,9 +123,30 @@ def test_the_budget_stacks_the_phases_of_every_step(tmp_path: Path) -> None:
     assert [bar.get_height() for bar in bars] == [2.0, 2.0, 5.0]
 
 
+def test_the_policy_has_a_panel_a_measure_and_a_line_a_role() -> None:
+    metrics = pd.DataFrame(
+        {
+            "step": [0, 1],
+            "policy/seer/entropy": [1.0, 0.5],
+            "policy/witch/entropy": [0.9, 0.8],
+            "policy/grad_norm": [2.0, 3.0],
+            "eval/policy/fox/entropy": [0.1, 0.1],
+        }
+    )
+    panels = {axis.get_title(): axis.get_lines() for axis in plot_policy(metrics).axes}
+    assert {title: len(lines) for title, lines in panels.items()} == {"entropy, nats": 2, "norm of the gradient": 1}
+    drawn = [np.asarray(line.get_ydata()).tolist() for line in panels["entropy, nats"]]
+    assert drawn == [[1.0, 0.5], [0.9, 0.8]]
+
+
 def test_a_run_that_has_logged_nothing_gives_empty_figures(tmp_path: Path) -> None:
     run = load_run(make_run(tmp_path / "run", num_steps=0, finished=False))
-    for figure in (plot_rewards({"": [run.metrics]}), plot_credit(run.calls), plot_budget(run.metrics)):
+    for figure in (
+        plot_rewards({"": [run.metrics]}),
+        plot_credit(run.calls),
+        plot_budget(run.metrics),
+        plot_policy(run.metrics),
+    ):
         figure.savefig(tmp_path / "empty.png")
 
 

@@ -115,6 +115,19 @@ def test_how_far_the_plan_was_off_is_one_line(tmp_path: Path) -> None:
     assert "Memory: 4.4 GiB at most, where 4.0 were planned" in report(run).text
 
 
+def test_a_metric_that_left_its_sane_range_is_told_with_its_step_and_what_it_means(tmp_path: Path) -> None:
+    run = evaluated_run(tmp_path / "run")
+    policy = next(section for section in report_page(run).sections if section.title == "Policy")
+    assert policy.table is None and "No metric left its sane range" in policy.notes[0]
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "policy/seer/mismatch_kl": 0.25}\n')
+    policy = next(section for section in report_page(run).sections if section.title == "Policy")
+    assert policy.table is not None
+    ((_, step, metric, value, meaning),) = policy.table.rows
+    assert (step, metric, value) == ("2", "policy/seer/mismatch_kl", "0.250")
+    assert "algorithm.tis_cap" in str(meaning)
+
+
 def test_a_difference_that_is_not_shown_says_what_it_would_take(tmp_path: Path) -> None:
     lead = report_page(evaluated_run(tmp_path / "run", num_won=1)).lead[0]
     assert lead.startswith("seer: no difference is shown: +0.100, from 0.000 to 0.100")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ajet.engine.base import Adapters, Engine
 from ajet.rollout.judges.base import BaseJudge
 from ajet.tracking.files.reading import read_metric_lines
 from ajet.tracking.loggers import CompositeLogger, JsonlLogger, MetricLogger
+from ajet.tracking.sane_ranges import RangeWatch
 
 METRICS = "metrics.jsonl"
 
@@ -41,12 +43,13 @@ def make_judge(config: Config) -> BaseJudge | None:
     return config.judge.build(run_config=user_view(config), run_dir=Path(config.run_dir))
 
 
-def make_logger(config: Config, *, resumed_at: int | None) -> MetricLogger:
-    """`metrics.jsonl` always, and W&B unless disabled.
+def make_logger(config: Config, *, resumed_at: int | None, tell: Callable[[str], None]) -> MetricLogger:
+    """`metrics.jsonl` always, W&B unless disabled, and the console where a metric leaves its sane range.
 
     Args:
         config: the run's.
         resumed_at: the steps done of a run that is resumed; None: it is new.
+        tell: writes a line to the console.
     """
     run_dir = Path(config.run_dir)
     loggers: list[MetricLogger] = [JsonlLogger(run_dir / METRICS, keep_below_step=resumed_at)]
@@ -54,11 +57,15 @@ def make_logger(config: Config, *, resumed_at: int | None) -> MetricLogger:
     wandb = config.logger.wandb.build(run_dir=run_dir, run_config=asdict(config), earlier=earlier)
     if wandb is not None:
         loggers.append(wandb)
-    return CompositeLogger(loggers)
+    return CompositeLogger([*loggers, RangeWatch(tell, earlier)])
 
 
 def make_own_logger(config: Config, *, resumed_at: int | None) -> MetricLogger | None:
-    """The user's logger, if there is one; arguments as `make_logger`.
+    """The user's logger, if there is one.
+
+    Args:
+        config: the run's.
+        resumed_at: as for `make_logger`.
 
     Raises:
         ConfigError: what its `__init__` raised.

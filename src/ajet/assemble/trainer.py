@@ -77,7 +77,9 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
         learner = _checked_learner(config, model_path, engine, rule, checkpoints, display)
         state = _start_state(learner, checkpoints, checkpoint, engine, ranks)
         rule.load_state_dict(state.credit)
-        logger = _start_logger(config, state, own_logger, opened) if ranks.is_first else CompositeLogger([])
+        logger = CompositeLogger([])
+        if ranks.is_first:
+            logger = _start_logger(config, state, own_logger, opened, display)
         return Trainer(
             config=config,
             state=state,
@@ -166,10 +168,13 @@ def _own_logger(config: Config, checkpoint: Path | None, opened: ExitStack) -> M
     return logger
 
 
-def _start_logger(config: Config, state: RunState, own: MetricLogger | None, opened: ExitStack) -> MetricLogger:
+def _start_logger(
+    config: Config, state: RunState, own: MetricLogger | None, opened: ExitStack, display: Display
+) -> CompositeLogger:
     """The run's loggers, after what the disk refused of the resumed run is logged; the user's own behind the others: if
     it raises, they have the step."""
-    shipped = make_logger(config, resumed_at=state.num_steps_done if config.resume else None)
+    resumed_at = state.num_steps_done if config.resume else None
+    shipped = make_logger(config, resumed_at=resumed_at, tell=display.say)
     opened.callback(shipped.close)
     logger = CompositeLogger([shipped] if own is None else [shipped, own])
     state.log_unlogged(logger)

@@ -13,16 +13,17 @@ import pandas as pd
 import yaml
 
 from ajet.analysis.effects import confidence_of, run_effect
-from ajet.analysis.plots import plot_budget, plot_credit, plot_rewards
+from ajet.analysis.plots import plot_budget, plot_credit, plot_policy, plot_rewards
 from ajet.analysis.runs import Run, Sweep
 from ajet.config.sweeps.records import JobRecord, is_sweep, read_jobs
-from ajet.evaluate.statistics import ratio_interval
+from ajet.evaluate.statistics import number_text, ratio_interval
 from ajet.plan.parts import planned_words
 from ajet.records import EPISODE_STATUSES
 from ajet.report.answer import estimate
 from ajet.report.page import Link, ReportTable, Section
 from ajet.report.samples import sample_episodes
-from ajet.tracking.files.reading import read_yaml_list
+from ajet.tracking.files.reading import read_metric_lines, read_yaml_list
+from ajet.tracking.sane_ranges import RangeWatch
 
 NBSP = "\N{NO-BREAK SPACE}"
 FURTHER_COUNTS = ("retries", "context_overflows", "undelivered_calls")
@@ -127,6 +128,25 @@ def credit_section(run: Run) -> Section:
         figure=plot_credit(run.calls),
         caption="By role and turn: the mean advantage of the calls, their share of |advantage| x sampled tokens and, "
         "where replies were rewarded by themselves, the mean of these rewards.",
+    )
+
+
+def policy_section(runs: Sequence[Run]) -> Section:
+    """What left its sane range, a row a range and tag; of a single run also the curves of what is measured by tag."""
+    rows = [
+        (run.name, str(remark.step), remark.metric, number_text(remark.value), remark.meaning)
+        for run in runs
+        for remark in RangeWatch().read(read_metric_lines(run.path / "metrics.jsonl"))
+    ]
+    told = "At the step when it was left for the first time; docs/troubleshooting.md has a section on each."
+    return Section(
+        title="Policy",
+        notes=[told if rows else "No metric left its sane range (docs/troubleshooting.md)."],
+        table=ReportTable(headings=("run", "step", "metric", "value", "what it usually means"), rows=rows)
+        if rows
+        else None,
+        figure=plot_policy(runs[0].metrics) if len(runs) == 1 else None,
+        caption="What is measured of the policy, by role and step.",
     )
 
 

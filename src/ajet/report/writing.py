@@ -16,6 +16,7 @@ from ajet.report.sections import (
     failures_section,
     jobs_section,
     origin_section,
+    policy_section,
 )
 from ajet.tracking.files.writing import write_text
 
@@ -58,6 +59,7 @@ def _run_page(run: Run) -> Page:
             held_out,
             curves_section({run.name: [run]}),
             credit_section(run),
+            policy_section([run]),
             failures_section([run]),
             budget_section([run]),
             episodes_section({"": run}),
@@ -81,6 +83,7 @@ def _sweep_page(sweep: Sweep, jobs: Section) -> Page:
             contrasts_section(sweep),
             jobs,
             curves_section(sweep.conditions()),
+            policy_section(sweep.runs),
             failures_section(sweep.runs),
             budget_section(sweep.runs),
             episodes_section({label: runs[0] for label, runs in sweep.conditions().items()}),

@@ -101,6 +101,7 @@ METRIC_NAMES: tuple[MetricName, ...] = (
         "advantage",
         "Mean of the absolute advantages over agents and episodes: how much there is to learn from.",
     ),
+    _of_training("advantage/<tag>/std", "advantage", "Standard deviation of the advantages over agents and episodes."),
     _of_training(
         "group/<tag>/zero_std_fraction",
         "share",
@@ -147,6 +148,12 @@ METRIC_NAMES: tuple[MetricName, ...] = (
         "trainer compute different models.",
     ),
     _of_training("policy/<tag>/entropy", "nats", "Mean entropy of the distributions that tokens were sampled from."),
+    _of_training(
+        "policy/<tag>/sampled_entropy",
+        "nats",
+        "Mean of -log-probability over sampled tokens, an estimate of the entropy; with a server that trains, which "
+        "tells no distributions.",
+    ),
     _of_training(
         "policy/<tag>/certain_fraction",
         "share",

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from ajet.config.hardware import PackCosts
 from ajet.records import EpisodeGroup, TrainingSample
 from ajet.train.algorithms.pools import GroupAdvantages
@@ -109,14 +111,15 @@ def _packs(
 
 
 def _credit_metrics(credited: Sequence[GroupAdvantages]) -> dict[str, float]:
-    """`advantage/<tag>/abs_mean` over agents and episodes, and shares of pools that teach nothing."""
+    """`advantage/<tag>/abs_mean` and `std` over agents and episodes, and shares of pools that teach nothing."""
     metrics: dict[str, float] = {}
     for tag in sorted({tag for credit in credited for tag in credit.of_tags}):
         having = [credit for credit in credited if tag in credit.of_tags]
-        values = [abs(value) for credit in having for value in credit.of_tags[tag]]
-        mean = sum(values) / len(values)
+        values = [value for credit in having for value in credit.of_tags[tag]]
+        mean = sum(map(abs, values)) / len(values)
         if math.isfinite(mean):  # what is not is counted where its update is skipped
             metrics[f"advantage/{tag}/abs_mean"] = mean
+            metrics[f"advantage/{tag}/std"] = float(np.std(values))
         num_pools = sum(credit.num_pools[tag] for credit in having)
         if num_pools:  # a rule of the user's may leave a tag out
             metrics[f"group/{tag}/zero_std_fraction"] = sum(c.num_zero_std[tag] for c in having) / num_pools
