@@ -56,6 +56,11 @@ class EngineError(AjetError):
     """The sampling engine failed; an infrastructure failure of the episode."""
 
 
+class EngineLostError(EngineError):
+    """The sampling engine has failed for good, so that no episode can be played: it ends the run, and not one of its
+    episodes is to blame."""
+
+
 class ContextOverflowError(EngineError):
     """A prompt does not fit into the model's context, so nothing could be sampled."""
 

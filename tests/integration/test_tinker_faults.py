@@ -4,8 +4,10 @@ step is taken twice. The server is real, and so are its weights; the proxy befor
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 import pytest
 from recipes.tinker_server.process import TinkerServer
@@ -16,13 +18,14 @@ from tests.sentences import names
 from ajet.engine.base import SamplingRequest
 from ajet.engine.tinker import TinkerConfig, TinkerEngineConfig
 from ajet.engine.tinker_engine import TinkerEngine
-from ajet.errors import EngineError, StorageError
+from ajet.errors import EngineError, EngineLostError, StorageError
 from ajet.records import Completion
-from ajet.train.tinker_learner import TinkerLearner
 
 pytestmark = pytest.mark.slow
 ALWAYS = 1000
 SHORT_S = 10.0
+BRIEF_S = 4.0
+"""Where nothing has to be computed meanwhile."""
 KEY = "tml-a-secret"
 
 
@@ -47,11 +50,14 @@ def engine(proxy: FaultyProxy, own_key: None) -> Iterator[TinkerEngine]:
     engine.close()
 
 
-def engine_at(proxy: FaultyProxy, *, timeout_s: float, model: str = MODEL) -> TinkerEngine:
+def engine_at(
+    proxy: FaultyProxy, *, timeout_s: float, model: str = MODEL, episode_timeout_s: float | None = None
+) -> TinkerEngine:
     settings = TinkerConfig(
         base_url=proxy.url, timeout_s=timeout_s, normalization="sequence_mean", api_key_env="OWN_TINKER_KEY"
     )
-    return TinkerEngine(TinkerEngineConfig(service=settings), model, max_context=512)
+    config = TinkerEngineConfig(service=settings, episode_timeout_s=episode_timeout_s)
+    return TinkerEngine(config, model, max_context=512)
 
 
 def sampled(engine: TinkerEngine) -> Completion:
@@ -111,21 +117,40 @@ def test_saving_and_sampling_go_on_after_a_fault(engine: TinkerEngine, proxy: Fa
 
 
 def test_a_wait_ends_and_says_what_was_answered_meanwhile(proxy: FaultyProxy, own_key: None) -> None:
-    proxy.injects()
-    engine = engine_at(proxy, timeout_s=SHORT_S)
-    learner = learner_of(engine, PLAIN)
     for fault, words in (
-        (Fault(path="asample", hangs_s=SHORT_S + 2), "did not answer within tinker.timeout_s=10 ... (sampling)"),
-        (Fault(path="asample", status=429, times=ALWAYS), "allows no more for now: 429 ... tinker.timeout_s=10"),
+        (Fault(path="asample", hangs_s=BRIEF_S + 2), "did not answer within tinker.timeout_s=4 ... (sampling)"),
+        (Fault(path="asample", status=429, times=ALWAYS), "allows no more for now: 429 ... tinker.timeout_s=4"),
         (Fault(path="asample", status=402, times=ALWAYS), "asks for payment: 402 ... (sampling)"),
         (Fault(path="create_model", status=500, times=ALWAYS), "has failed: 500 ... (making adapters)"),
     ):
+        proxy.injects()
+        engine = engine_at(proxy, timeout_s=BRIEF_S)
         proxy.injects(fault)
         begun = time.monotonic()
         with pytest.raises((EngineError, StorageError)) as told:
-            sampled(engine) if fault.path == "asample" else learner.state_dict()
+            sampled(engine) if fault.path == "asample" else learner_of(engine, PLAIN).state_dict()
         assert names(str(told.value), words) and KEY not in str(told.value)
-        assert time.monotonic() - begun < 2 * SHORT_S
+        assert time.monotonic() - begun < 10 * BRIEF_S, "a time-out is part of what is promised"
+        proxy.injects()
+        engine.close()
+
+
+def test_a_server_that_answers_nobody_for_as_long_as_an_episode_has_is_lost_and_a_state_is_tried_to_be_saved_once(
+    proxy: FaultyProxy, own_key: None
+) -> None:
+    proxy.injects()
+    engine = engine_at(proxy, timeout_s=600, episode_timeout_s=BRIEF_S)
+    learner = learner_of(engine, PLAIN)
+    learner.state_dict()
+    proxy.injects(Fault(path="asample", status=503, times=ALWAYS))
+    with pytest.raises(EngineLostError) as told:
+        sampled(engine)
+    assert names(str(told.value), "has failed: 503 ... rollout.timeout_s=4 ... (sampling)")
+    assert learner.state_dict()["state_path"].startswith("tinker://"), "it can be reached, and saves"
+    proxy.injects(Fault(path="healthz", cut_before=True), Fault(path="save_weights", hangs_s=60, times=ALWAYS))
+    with pytest.raises(StorageError, match=r"cannot be reached.*saving the state"):
+        learner.state_dict()
+    assert proxy.came["save_weights"] == 0
     proxy.injects()
     engine.close()
 
@@ -149,14 +174,51 @@ def test_a_step_that_is_given_up_is_not_sent_later(engine: TinkerEngine, proxy: 
     engine.close()
 
 
-def test_adapters_that_the_server_has_dropped_are_said_to_be(engine: TinkerEngine, proxy: FaultyProxy) -> None:
+def test_adapters_are_kept_by_heartbeats_and_said_to_be_dropped_once_none_has_come_for_minutes(
+    tinker_server: TinkerServer, proxy: FaultyProxy, own_key: None
+) -> None:
     proxy.injects()
-    learner: TinkerLearner = learner_of(engine, PLAIN)
-    batch = [packs(samples(base_model()), PLAIN)]
+    engine = engine_at(proxy, timeout_s=60)
+    learner = learner_of(engine, PLAIN)
     model_id = learner.state_dict()["state_path"].removeprefix("tinker://").partition("/")[0]
-    engine.service.unload(model_id)  # as it does itself where no heartbeat has come for minutes
-    with pytest.raises(EngineError, match="has dropped the adapters"):
-        learner.train_batch(batch, TAGS, num_steps_done=0)
+    learner.publish(engine, 1)
+    until(lambda: proxy.passed["session_heartbeat"] > 0)  # though nothing is asked
+    assert status_of_model(tinker_server, model_id) != "unloaded"
+    proxy.injects(Fault(path="session_heartbeat", cut_before=True, times=ALWAYS))
+    with database(tinker_server) as rows:  # minutes pass at once; what drops the adapters is the server itself
+        rows.execute(
+            "UPDATE sessions SET last_heartbeat_at = '2000-01-01 00:00:00.000000' "
+            "WHERE session_id = (SELECT session_id FROM models WHERE model_id = ?)",
+            (model_id,),
+        )
+    until(lambda: status_of_model(tinker_server, model_id) == "unloaded")
+    with pytest.raises(EngineLostError, match="has dropped the adapters"):
+        sampled(engine)
+    with pytest.raises(EngineLostError, match="has dropped the adapters"):
+        learner.train_batch([packs(samples(base_model()), PLAIN)], TAGS, num_steps_done=0)
+    with pytest.raises(StorageError, match="has dropped the adapters"):
+        learner.state_dict()
+    proxy.injects()
+    engine.close()
+
+
+@contextmanager
+def database(server: TinkerServer) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(server.log.with_name("tinker.db"), timeout=30)) as connection, connection:
+        yield connection
+
+
+def status_of_model(server: TinkerServer, model_id: str) -> str:
+    with database(server) as rows:
+        (status,) = rows.execute("SELECT status FROM models WHERE model_id = ?", (model_id,)).fetchone()
+    return str(status)
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_an_unknown_model_is_refused_with_those_that_there_are(proxy: FaultyProxy, own_key: None) -> None:

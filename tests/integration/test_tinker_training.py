@@ -13,6 +13,7 @@ import pytest
 import torch
 from recipes.tinker_server.process import TinkerServer
 from tests.environments import environment_of
+from tests.sentences import names
 from tests.speaking import said_until
 from transformers import AutoModelForCausalLM
 
@@ -92,43 +93,50 @@ def own_server(tmp_path: Path) -> Iterator[TinkerServer]:
 
 
 @pytest.mark.slow
-def test_a_wrong_key_a_server_that_goes_and_one_that_comes_back(own_server: TinkerServer, tmp_path: Path) -> None:
+def test_a_wrong_key_a_server_that_goes_and_one_that_comes_back(
+    own_server: TinkerServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
-    quick = ["tinker.timeout_s=40", "eval=none", "algorithm.kl_coef=0", "algorithm.kl_schedule=constant"]
-    asked = [*(word for word in SMALL if not word.startswith(("eval.", "tinker."))), *quick]
+    quick = ["rollout.timeout_s=40", "eval=none", "algorithm.kl_coef=0", "algorithm.kl_schedule=constant"]
+    quick += ["checkpoint.every=1", "tinker.normalization=sequence_mean"]
+    asked = [*(word for word in SMALL if not word.startswith(("eval.", "tinker.", "checkpoint."))), *quick]
     asked += [f"tinker.base_url={own_server.url}", f"run_dir={run}", "total_steps=200"]
-    refused = started(asked, tmp_path, key="tml-wrong")
-    said, _ = refused.communicate(timeout=90)
-    assert refused.returncode == 1, said
+    monkeypatch.setenv("TINKER_API_KEY", "tml-wrong")
+    assert train(asked) == 1
+    said = capfd.readouterr().err
     assert "does not take the key in TINKER_API_KEY" in said and "tml-wrong" not in said
 
     process = started(asked, tmp_path)
-    said = said_until(process, "step 2/200")
-    own_server.kill()
+    said_until(process, "step 1/200")
+    while not (run / "checkpoints" / "step_1").is_dir():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    own_server.kill()  # what comes after a state was saved is play
     begun = time.monotonic()
     last_words, _ = process.communicate(timeout=120)
     assert process.returncode == 1, last_words
-    assert time.monotonic() - begun < 110, "a wait has its end"
-    assert "the Tinker server at" in last_words and "resume=" in last_words
+    assert time.monotonic() - begun < 70, "a wait has its end, and saving is not waited for as long again"
+    assert names(
+        last_words,
+        f"the Tinker server at {own_server.url} did not answer within rollout.timeout_s=40 seconds (sampling) ... "
+        f"the state could not be saved ... the state after step 1 is saved, resume with: ... resume={run}",
+    )
+    assert "episodes" not in last_words, "none of them is to blame"
     assert KEY not in "".join(path.read_text(errors="replace") for path in run.rglob("*.*") if path.is_file())
 
-    done = max(int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*"))
     folder = own_server.log.parent
     with TinkerServer(Path(resolve_model_path("builtin:tiny")), folder, port=own_server.port, key=KEY):
-        resumed = started([f"resume={run}", f"total_steps={done + 1}"], tmp_path)
-        said, _ = resumed.communicate(timeout=120)
-    assert resumed.returncode == 0, said
-    assert load_run(run).num_steps == done + 1
+        monkeypatch.setenv("TINKER_API_KEY", KEY)
+        assert train([f"resume={run}", "total_steps=2"]) == 0
+    assert load_run(run).num_steps == 2
 
 
-def started(
-    arguments: list[str], folder: Path, *, key: str = KEY, python: Path = Path(sys.executable)
-) -> subprocess.Popen[str]:
+def started(arguments: list[str], folder: Path, *, python: Path = Path(sys.executable)) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [python, "-m", "ajet.train", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         cwd=folder,
-        env=os.environ | {"TINKER_API_KEY": key, "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"TINKER_API_KEY": KEY, "OMP_NUM_THREADS": "1"},
     )

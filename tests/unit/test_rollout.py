@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +18,10 @@ from transformers import PreTrainedTokenizerBase
 from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel
 from ajet.config.root import Config
+from ajet.engine.base import Engine, SamplingRequest
 from ajet.engine.scripted import ScriptedEngine
-from ajet.errors import ConfigError, PolicyError, StorageError, WorkflowError
-from ajet.records import Episode, EpisodeGroup, Task
+from ajet.errors import ConfigError, EngineLostError, PolicyError, StorageError, WorkflowError
+from ajet.records import Completion, Episode, EpisodeGroup, Task
 from ajet.rollout.agent_model import Agent, EngineReplies, ReplySource
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.event_loop import RolloutLoop
@@ -86,9 +88,10 @@ def scheduler(
     timeout_s: float = 30.0,
     max_context: int = 256,
     concurrency: int = 3,
+    engine: Engine | None = None,
 ) -> RolloutScheduler:
     policy = EngineReplies(
-        engine=ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
+        engine=engine or ScriptedEngine(len(tokenizer), max_context=max_context, seed=1),
         renderer=ChatRenderer(tokenizer),
         temperature=1.0,
         max_tokens=12,
@@ -279,6 +282,40 @@ def test_a_collection_in_which_every_episode_failed_stops_the_run_with_the_first
     groups = collect(scheduler(tokenizer, lambda: Failing(error=KeyError("x"))), group_size=2)
     with pytest.raises(WorkflowError, match=r"All 2 episodes failed.*KeyError"):
         require_trained_play(groups)
+
+
+class LostEngine(ScriptedEngine):
+    """Answers so many requests, and no more."""
+
+    num_left = 3
+
+    async def generate(self, request: SamplingRequest) -> Completion:
+        self.num_left -= 1
+        if self.num_left < 0:
+            raise EngineLostError("its server is gone")
+        return await super().generate(request)
+
+
+class Undeterred(Chatter):
+    """Goes on whatever happens to its models."""
+
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        with suppress(Exception):
+            return await super().execute(workflow_task, tuner)
+        return WorkflowOutput(reward=-1.0)
+
+
+@pytest.mark.parametrize("workflow", [Chatter, Undeterred])
+def test_an_engine_that_is_lost_ends_play_with_its_own_words_and_counts_as_nobodys_failure(
+    tokenizer: Any, workflow: type[Workflow]
+) -> None:
+    ended: list[Episode] = []
+    rollouts = scheduler(tokenizer, workflow, engine=LostEngine(len(tokenizer), max_context=256, seed=1), max_retries=2)
+    noted = replace(rollouts.runner.callbacks, on_episode=ended.append)
+    rollouts = replace(rollouts, concurrency=1, runner=replace(rollouts.runner, callbacks=noted))
+    with pytest.raises(EngineLostError, match="its server is gone"):
+        collect(rollouts, group_size=4)
+    assert [episode.status for episode in ended] == ["ok"], "two calls of the first episode were answered"
 
 
 def test_a_collection_in_which_nobody_was_trained_stops_the_run(tokenizer: Any) -> None:

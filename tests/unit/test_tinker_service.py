@@ -10,10 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from ajet.engine.silence import Silence
 from ajet.engine.tinker import TinkerConfig, TinkerEngineConfig
 from ajet.engine.tinker_service import TinkerService
 from ajet.engine.tinker_troubles import Troubles
-from ajet.errors import ConfigError, EngineError
+from ajet.errors import ConfigError, EngineError, EngineLostError
 
 KEY = "tml-secret"
 PLACE = "/api/v1/training_runs/run/checkpoints/last/archive"
@@ -53,9 +54,9 @@ def moved_to(storage: str) -> Answers:
 
 
 @contextmanager
-def service(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[TinkerService]:
+def service(url: str, monkeypatch: pytest.MonkeyPatch, *, timeout_s: float = 10) -> Iterator[TinkerService]:
     monkeypatch.setenv("MY_KEY", KEY)
-    service = TinkerService(TinkerConfig(base_url=url, api_key_env="MY_KEY", timeout_s=10), "any")
+    service = TinkerService(TinkerConfig(base_url=url, api_key_env="MY_KEY", timeout_s=timeout_s), "any")
     yield service
     service.close()
 
@@ -100,6 +101,48 @@ def test_the_hosted_service_needs_a_key_and_is_given_the_one_that_was_looked_for
     TinkerEngineConfig(service=TinkerConfig(base_url="http://my-skyrl:8000")).check_key()
     monkeypatch.setenv("MY_KEY", KEY)
     TinkerEngineConfig(service=TinkerConfig(api_key_env="MY_KEY")).check_key()
+
+
+def test_a_server_that_was_waited_for_in_vain_is_asked_only_once_it_is_there_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    answer = threading.Event()
+    with answering({}) as (url, _), service(url, monkeypatch, timeout_s=1) as connected:
+        with pytest.raises(EngineError, match=r"did not answer within tinker\.timeout_s=1 seconds \(a step\)"):
+            connected.called(answer.wait, "a step")
+        connected.called(lambda: asked.append("it is there"), "saving")
+    answer.set()
+    with pytest.raises(EngineError, match="cannot be reached"):
+        connected.called(lambda: asked.append("it is gone"), "saving")
+    assert asked == ["it is there"]
+
+
+def test_what_every_further_request_would_hear_is_the_end_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering({PLACE: (401, {}, b"")}) as (url, _), service(url, monkeypatch) as connected:
+        with pytest.raises(EngineLostError, match="does not take the key in MY_KEY"):
+            connected.archive("tinker://run/last")
+        with pytest.raises(EngineError) as refused:
+            connected.archive("tinker://run/another")
+    assert type(refused.value) is EngineError
+
+
+def test_silence_is_that_of_all_who_wait_and_does_not_grow_while_nobody_does() -> None:
+    now = 0.0
+    silence = Silence(lambda: now)
+    silence.begin()
+    now = 5.0
+    silence.begin()
+    silence.end()
+    silence.end()
+    assert silence.seconds == 5.0
+    now = 100.0
+    silence.begin()
+    now = 102.0
+    assert silence.seconds == 7.0
+    silence.broken()
+    now = 103.0
+    assert silence.seconds == 1.0
 
 
 def test_the_clients_log_is_heard_while_anyone_listens_and_is_silent_after(capfd: pytest.CaptureFixture[str]) -> None:

@@ -184,6 +184,11 @@ def _check_trained_elsewhere(config: Config) -> None:
     where = f"engine={config.engine.name}"
     if isinstance(config.engine, TinkerEngineConfig) and config.engine.service != config.tinker:
         raise ConfigError("engine.service is made of the section tinker: set tinker.* in its place")
+    if isinstance(config.engine, TinkerEngineConfig) and config.engine.episode_timeout_s not in (
+        None,
+        config.rollout.timeout_s,
+    ):
+        raise ConfigError("engine.episode_timeout_s is rollout.timeout_s: set that in its place")
     if rank_and_size()[1] > 1:
         raise ConfigError(f"{where} trains on its server: start one process, without torchrun or accelerate launch")
     if not config.model.lora.rank:

@@ -184,7 +184,7 @@ class Engine(Protocol):
 
         Raises:
             ContextOverflowError: the prompt alone fills the context.
-            EngineError: the engine failed.
+            EngineError: the engine failed; an `EngineLostError` where it will for every request, which ends the run.
         """
         ...
 

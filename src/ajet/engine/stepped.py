@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ajet.engine.base import SamplingRequest
-from ajet.errors import EngineError
+from ajet.errors import EngineError, EngineLostError
 from ajet.records import Completion
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class SteppedEngine(ABC):
         """See `Engine.generate`."""
         max_tokens = request.budget(self.max_context)
         if self._unusable is not None:
-            raise EngineError(self._unusable)
+            raise EngineLostError(self._unusable)
         loop = asyncio.get_running_loop()
         key = self._num_requests
         self._num_requests += 1
@@ -97,14 +97,14 @@ class SteppedEngine(ABC):
             EngineError: requests are running, the engine failed before, or the weights do not fit the model.
         """
         if self._unusable is not None:
-            raise EngineError(self._unusable)
+            raise EngineLostError(self._unusable)
         if self._waiting:
             raise EngineError(f"weights cannot change while {len(self._waiting)} requests are running")
         self._load(weights)
         self.policy_version = policy_version
 
     def close(self) -> None:
-        """Free what the engine holds; whoever still waits gets an `EngineError`."""
+        """Free what the engine holds; whoever still waits gets an `EngineLostError`."""
         self._fail("the engine was closed")
 
     async def _run(self) -> None:
@@ -145,7 +145,7 @@ class SteppedEngine(ABC):
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             if not future.done():
-                error = EngineError(message)
+                error = EngineLostError(message)
                 error.__cause__ = cause
                 future.set_exception(error)
 

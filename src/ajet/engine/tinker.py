@@ -73,6 +73,8 @@ class TinkerEngineConfig(EngineConfig):
     """The `tinker` section."""
     max_concurrency: int = ruled(64, at_least=1)
     """Most requests at once; further ones wait here."""
+    episode_timeout_s: float | None = ruled(None, above=0)
+    """`rollout.timeout_s`: a server that answers nobody for so long lets no episode be finished, and ends the run."""
 
     needs_extras: ClassVar[tuple[str, ...]] = ("tinker",)
     samples_meanwhile: ClassVar[bool] = True

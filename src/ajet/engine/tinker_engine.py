@@ -8,6 +8,7 @@ and requests that run go on with those that they began with.
 from __future__ import annotations
 
 import asyncio
+import time
 import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ from tinker import types
 
 from ajet.engine.base import SamplingRequest
 from ajet.engine.tinker import TinkerEngineConfig
+from ajet.engine.tinker_failures import LISTENS_S
 from ajet.engine.tinker_service import TinkerService
-from ajet.errors import EngineError
+from ajet.errors import EngineError, EngineLostError
 from ajet.records import Completion
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class TinkerEngine:
         self.max_context = max_context
         self.service = TinkerService(config.service, model_path)
         self._max_concurrency = config.max_concurrency
+        self._episode_timeout_s = config.episode_timeout_s
         self._slots: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
             weakref.WeakKeyDictionary()
         )
@@ -69,12 +72,48 @@ class TinkerEngine:
                         stop=list(request.stop_ids),  # an empty list: nothing ends it, the model's own end neither
                     ),
                 )
-                answer = await asyncio.wait_for(future, self.service.settings.timeout_s)
+                answer = await self._answer(future)
+            except EngineLostError:
+                raise
             except Exception as error:  # the boundary to a network and a server, whose errors are of many kinds
-                raise self.service.failure(error, "sampling") from error
+                raise self.service.failure(error, "sampling", self.service.settings.timeout_s) from error
         if not answer.sequences:
             raise EngineError(f"the Tinker server at {self.service.url} answered without a reply")
         return _completion(answer.sequences[0], request, version)
+
+    async def _answer(self, future: Any) -> Any:
+        """What a request comes to, as long as the server answers anybody.
+
+        Raises:
+            TimeoutError: this one was not answered in time.
+            EngineLostError: nobody was for as long, or for as long as an episode has, so that none can be finished.
+        """
+        timeout_s = self.service.settings.timeout_s
+        waiting = asyncio.ensure_future(future)
+        since = time.monotonic()
+        self.service.silence.begin()
+        try:
+            while not waiting.done():
+                await asyncio.wait({waiting}, timeout=min(LISTENS_S, timeout_s))
+                if not waiting.done():
+                    self._check_silence()
+                    if time.monotonic() - since >= timeout_s:
+                        raise TimeoutError
+            self.service.silence.broken()
+            return waiting.result()
+        finally:
+            waiting.cancel()
+            self.service.silence.end()
+
+    def _check_silence(self) -> None:
+        service, silence = self.service, self.service.silence
+        timeout_s, episode_s = service.settings.timeout_s, self._episode_timeout_s
+        if service.is_asked:
+            silence.broken()  # it may do one thing after the other, and whoever asked for the other waits for that
+        elif silence.seconds >= timeout_s:
+            raise service.lost(f"tinker.timeout_s={timeout_s:g}", timeout_s)
+        elif episode_s is not None and silence.seconds >= episode_s:
+            raise service.lost(f"rollout.timeout_s={episode_s:g}", episode_s)
 
     def _slot(self) -> asyncio.Semaphore:
         """Of this event loop: a semaphore belongs to the one that it first waits in."""

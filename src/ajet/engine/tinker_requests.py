@@ -29,13 +29,16 @@ class TinkerRequests:
         self._key = key
         self._timeout_s = timeout_s
 
-    def reach(self) -> None:
+    def reach(self, within_s: float = CONNECTING_S) -> None:
         """Connect, which the client would try again for minutes.
+
+        Args:
+            within_s: seconds without a word from the server.
 
         Raises:
             httpx.TransportError: nobody listens there.
         """
-        httpx.get(f"{self.base_url}/api/v1/healthz", timeout=CONNECTING_S)
+        httpx.get(f"{self.base_url}/api/v1/healthz", timeout=within_s)
 
     def ask(self, method: str, place: str, body: dict[str, str] | None = None) -> bytes:
         """What the server answers, wherever it sends us for it.

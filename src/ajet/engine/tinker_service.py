@@ -20,23 +20,20 @@ import httpx
 import tinker
 from tinker.lib.base_url import DEFAULT_BASE_URL, resolve_base_url
 
+from ajet.engine.silence import Silence
 from ajet.engine.tinker import TinkerConfig
+from ajet.engine.tinker_failures import LISTENS_S, TAKEN, TinkerFailures, status_of
 from ajet.engine.tinker_requests import NOT_KNOWN, TinkerRequests
-from ajet.engine.tinker_troubles import Trouble, Troubles
-from ajet.errors import EngineError
+from ajet.engine.tinker_troubles import Troubles
+from ajet.errors import EngineError, EngineLostError
 
 T = TypeVar("T")
 
 KEY_WITHOUT_KEYS = "tml-none"
 """For servers that take any key; the client wants one that begins so."""
 CLOSING_S = 5.0
-_SAID = 300
-TAKEN = 409
-"""The status of a name that is taken."""
-LISTENS_S = 0.5
-"""How often a wait that may end early looks whether it has to."""
-DROPPED = ("Model not found", "not loaded")
-"""What servers say of adapters that they have dropped."""
+AFTERWARDS_S = 30.0
+"""For an answer of a server that was waited for in vain: a last state may still be saved there."""
 
 
 class _NameTakenError(Exception):
@@ -69,7 +66,18 @@ class TinkerService:
         self._requests = TinkerRequests(self._base, self._key, settings.timeout_s)
         self._models: list[str] = []
         self._is_gone = False
+        self._asked: set[Future[Any]] = set()
+        self.silence = Silence()
+        """Of the server, towards those who wait for samples; an answer to anything else breaks it, too."""
         self._troubles = Troubles()
+        self._failures = TinkerFailures(
+            self._troubles,
+            url=self.url,
+            base_url=self._base,
+            key=self._key,
+            key_variable=settings.key_name,
+            timeout_s=settings.timeout_s,
+        )
         self._client = tinker.ServiceClient(base_url=settings.base_url, api_key=self._key)
 
     def base_sampler(self) -> Any:
@@ -119,7 +127,7 @@ class TinkerService:
             self._models.append(client.model_id)
             return client
         except EngineError as error:
-            if _status(error.__cause__) not in NOT_KNOWN:
+            if status_of(error.__cause__) not in NOT_KNOWN:
                 raise
             client = self.trainer(rank=rank, seed=seed)
             warnings.filterwarnings("ignore", message="DEPRECATED: TrainingClient.load_state", category=FutureWarning)
@@ -155,7 +163,7 @@ class TinkerService:
         """The client's result; `_NameTakenError` once the server says so, which the client would hear for minutes."""
         since = time.monotonic()
         while True:
-            left = since + self.settings.timeout_s - time.monotonic()
+            left = since + self._patience_s() - time.monotonic()
             try:
                 return _result(future, min(left, LISTENS_S), keep=left > LISTENS_S)
             except TimeoutError:
@@ -172,7 +180,9 @@ class TinkerService:
         Args:
             path: `tinker://<run>/sampler_weights/<name>`, or without the middle, as some servers have it.
         """
-        return self.called(lambda: self._requests.export(path), f"downloading {path}")
+        # Without it a run goes on: a download that takes too long says nothing of the server.
+        within_s = self.settings.timeout_s
+        return self.called(lambda: self._requests.export(path), f"downloading {path}", within_s=within_s)
 
     def forget(self, client: Any) -> None:
         """Let the server drop a training client's adapters; one that cannot is left to forget them by itself."""
@@ -189,7 +199,16 @@ class TinkerService:
 
     def wait(self, submit: Callable[[], Any], doing: str) -> Any:
         """What the client's future comes to, within `tinker.timeout_s`; errors as `called`."""
-        return self.called(lambda: _result(submit(), self.settings.timeout_s), doing)
+        return self.called(lambda: _result(submit(), self._patience_s()), doing)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything but samples is waited for."""
+        return bool(self._asked)
+
+    def _patience_s(self) -> float:
+        """For one answer. Of a server that has left one out little is expected, and the run is to end."""
+        return min(AFTERWARDS_S, self.settings.timeout_s) if self._is_gone else self.settings.timeout_s
 
     def called(self, call: Callable[[], T], doing: str, *, within_s: float | None = None) -> T:
         """The result of a blocking call.
@@ -197,55 +216,46 @@ class TinkerService:
         Args:
             call: made in a thread of its own, which is left behind if it does not end.
             doing: what the server is asked for, for the sentence.
-            within_s: seconds; None: `tinker.timeout_s`.
+            within_s: seconds, after which the server may still be there; None: `tinker.timeout_s`, or less once
+                it was waited for in vain.
 
         Raises:
             EngineError: it failed, or did not end in time.
         """
         future: Future[T] = Future()
+        limit_s = within_s or self._patience_s()
+        was_gone = self._is_gone
 
         def run() -> None:
             try:
+                if was_gone:
+                    self._requests.reach(CLOSING_S)
                 future.set_result(call())
             except BaseException as error:  # it is the waiting thread's
                 future.set_exception(error)
 
         threading.Thread(target=run, name="ajet-tinker", daemon=True).start()
+        self._asked.add(future)
         try:
-            return future.result(within_s or self.settings.timeout_s)
+            result = future.result(limit_s)
         except Exception as error:  # the boundary to a network and a server, whose errors are of many kinds
-            # A goodbye that takes its time says nothing of the server.
             self._is_gone |= within_s is None and isinstance(
                 error, TimeoutError | tinker.APIConnectionError | httpx.TransportError
             )
-            raise self.failure(error, doing) from error
+            raise self.failure(error, doing, limit_s) from error
+        finally:
+            self._asked.discard(future)
+        self.silence.broken()
+        return result
 
-    def failure(self, error: Exception, doing: str) -> EngineError:
-        """What went wrong, in words, without the key."""
-        return EngineError(f"{self._reason(error)} ({doing})".replace(self._key, "***"))
+    def failure(self, error: Exception, doing: str, within_s: float) -> EngineError:
+        """As `TinkerFailures.failure`."""
+        return self._failures.failure(error, doing, within_s)
 
-    def _reason(self, error: Exception) -> str:
-        here = f"the Tinker server at {self.url}"
-        if isinstance(error, TimeoutError):
-            waited = f"within tinker.timeout_s={self.settings.timeout_s:g} seconds"
-            trouble = self._troubles.latest(self._base, time.monotonic() - self.settings.timeout_s - LISTENS_S)
-            if trouble is None:
-                return f"{here} did not answer {waited}"
-            return f"{here} {_meaning(trouble)}: {trouble.words}, and nothing else {waited}"
-        status = _status(error)
-        words = " ".join(str(error).split())[:_SAID] or type(error).__name__
-        variable = self.settings.key_name
-        if status in (401, 403):
-            return f"{here} does not take the key in {variable}: {words}"
-        if "api_key must" in words and status is None:
-            return f"the key in {variable} is none of the Tinker API's: {words}"
-        if any(said in words for said in DROPPED):
-            return f"{here} has dropped the adapters, as it does minutes after it was last asked for anything: {words}"
-        if status in MEANINGS:
-            return f"{here} {MEANINGS[status]}: {words}"
-        if isinstance(error, tinker.APIConnectionError | httpx.TransportError):
-            return f"{here} cannot be reached: {words}"
-        return f"{here} refused: {words}"
+    def lost(self, setting: str, within_s: float) -> EngineLostError:
+        """As `TinkerFailures.lost`; the server is asked for little else from now on."""
+        self._is_gone = True
+        return self._failures.lost(setting, within_s)
 
     def close(self) -> None:
         """Drop adapters and end the session; a server that has stopped answering is left alone."""
@@ -259,13 +269,6 @@ class TinkerService:
             self.called(lambda: self._client.close("success").result(), "ending the session", within_s=CLOSING_S)
 
 
-MEANINGS = {402: "asks for payment", 429: "allows no more for now", TAKEN: "has that already"}
-
-
-def _meaning(trouble: Trouble) -> str:
-    return MEANINGS.get(trouble.status, "has failed")
-
-
 def _result(future: Any, timeout_s: float, *, keep: bool = False) -> Any:
     """What a client's future comes to; one that nobody waits for any more is given up, for the client sends nothing
     else before it, unless it is kept."""
@@ -275,13 +278,3 @@ def _result(future: Any, timeout_s: float, *, keep: bool = False) -> Any:
         if not keep and isinstance(future, tinker.APIFuture):
             future.future().cancel()
         raise
-
-
-def _status(error: BaseException | None) -> int | None:
-    """The HTTP status behind an error; the client wraps what it got."""
-    while error is not None:
-        status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
-        if isinstance(status, int):
-            return status
-        error = error.__cause__ or error.__context__
-    return None

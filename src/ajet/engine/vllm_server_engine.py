@@ -34,7 +34,7 @@ from ajet.engine.server_gpus import gpus_of_servers
 from ajet.engine.server_process import ServerProcess, answers
 from ajet.engine.vllm_server import VllmServerConfig
 from ajet.engine.vllm_settings import PROCESS_DEFAULTS, engine_settings, parameters_of, sampling_settings
-from ajet.errors import EngineError
+from ajet.errors import EngineError, EngineLostError
 from ajet.records import Completion
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class VllmServerEngine:
         """See `Engine.generate`."""
         max_tokens = request.budget(self.max_context)
         if self._unusable is not None:
-            raise EngineError(self._unusable)
+            raise EngineLostError(self._unusable)
         server = min(self._servers, key=lambda server: server.num_running)
         server.num_running += 1
         try:
@@ -231,7 +231,7 @@ class VllmServerEngine:
         """Let a server that has died live again, once."""
         async with server.reviving:
             if self._unusable is not None:
-                raise EngineError(self._unusable) from error
+                raise EngineLostError(self._unusable) from error
             if await asyncio.to_thread(answers, server.url):
                 if is_last:
                     raise EngineError(
@@ -253,7 +253,7 @@ class VllmServerEngine:
             server.restart(error, lambda: self._put_again(server))
         except (EngineError, httpx.TransportError) as failure:
             self._unusable, self._has_failed = f"vLLM's server at {server.url} failed: {failure}", True
-            raise EngineError(self._unusable) from failure
+            raise EngineLostError(self._unusable) from failure
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], policy_version: int) -> None:
         """See `Engine.update_weights`. Requests may run meanwhile: they go on with the new weights, or end with the
@@ -263,7 +263,7 @@ class VllmServerEngine:
             EngineError: the weights do not fit the model, or a server has failed for good.
         """
         if self._unusable is not None:
-            raise EngineError(self._unusable)
+            raise EngineLostError(self._unusable)
         self._await_older()
         if not self._puts_weights:
             deque(weights, maxlen=0)  # gathered by all training processes together
@@ -286,7 +286,7 @@ class VllmServerEngine:
                 nccl.send(checked_weights(weights, self._parameters), version)
             except (EngineError, httpx.TransportError) as failure:
                 self._unusable, self._has_failed = f"weights did not reach vLLM's servers by NCCL: {failure}", True
-                raise EngineError(self._unusable) from failure
+                raise EngineLostError(self._unusable) from failure
             self._take(Policy(version=version))
 
     def _take(self, new: Policy) -> None:
@@ -315,11 +315,11 @@ class VllmServerEngine:
             except httpx.TransportError as error:
                 if is_last:
                     self._unusable, self._has_failed = f"vLLM's server at {server.url} took no weights: {error}", True
-                    raise EngineError(self._unusable) from error
+                    raise EngineLostError(self._unusable) from error
                 self._restart(server, error)
             except EngineError as refusal:
                 self._unusable, self._has_failed = f"{refusal} (weights: {new.path})", True
-                raise EngineError(self._unusable) from refusal
+                raise EngineLostError(self._unusable) from refusal
             else:
                 return
 

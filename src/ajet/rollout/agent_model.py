@@ -22,7 +22,7 @@ from ajet.chat.tool_calls import reply_as_text
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
 from ajet.data.randomness import derive_seed
 from ajet.engine.base import Engine, SamplingRequest
-from ajet.errors import ConfigError, ContextOverflowError, EpisodeOverError, WorkflowError
+from ajet.errors import ConfigError, ContextOverflowError, EngineLostError, EpisodeOverError, WorkflowError
 from ajet.records import Call, Completion
 from ajet.rollout.answering import AnsweringLoop
 from ajet.rollout.refusals import Refusals
@@ -80,6 +80,8 @@ class RunningEpisode:
         """target_tag by name of the trained agents, those that never spoke included."""
         self.context_overflows = 0
         """Requests whose prompt did not fit into the context."""
+        self.lost_engine: EngineLostError | None = None
+        """Why nothing is sampled any more, whatever the program makes of it."""
         self._key = tuple(key)
         self._on_call = on_call
         self._calls: list[Call] = []
@@ -239,7 +241,11 @@ class AgentModel:
         renderer, said = source.renderer, Conversation()
         with self.episode.request():
             prompt_ids = renderer.prompt_ids(request, self._conversation, max_context=source.engine.max_context)
-            sampled = await source.sample(prompt_ids, request, self._call_seed(request))
+            try:
+                sampled = await source.sample(prompt_ids, request, self._call_seed(request))
+            except EngineLostError as lost:
+                self.episode.lost_engine = lost
+                raise
             reply = renderer.finish(request, prompt_ids, sampled.token_ids, said)
         call = Call(
             index=0,

@@ -1,7 +1,7 @@
 """One episode: build its tuner, run the workflow, turn whatever happens into an `Episode`.
 
 In: a task and a repeat. Out: an episode with a status, never an exception, save for errors that no retry can
-mend (`ConfigError`), cancellation from outside and the user's own interrupt.
+mend (`ConfigError`, `EngineLostError`), cancellation from outside and the user's own interrupt.
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ class EpisodeRunner:
 
         Raises:
             ConfigError: the settings cannot work; retrying would not help.
+            EngineLostError: nor would it here.
         """
         key = (self.config.seed, stream, task.task_id, repeat, attempt)
         running = RunningEpisode(
@@ -125,6 +126,8 @@ class EpisodeRunner:
         started = time.perf_counter()
         uuid = episode_uuid(self.config.run_dir, (self.config.seed, collection or stream, *key[2:]))
         ended = await self._attempt(task, repeat, uuid, running)
+        if running.lost_engine is not None:
+            raise running.lost_engine
         outcome = self._rewarded(self._outcome(ended, task, repeat), running)
         return Episode(
             task=task,

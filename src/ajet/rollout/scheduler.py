@@ -44,7 +44,7 @@ class RolloutScheduler:
             on_group: is told of each group as soon as all of its episodes are there; must not block.
 
         Raises:
-            AjetError: from the first episode that met it, e.g. ConfigError or StorageError; the others are cancelled.
+            AjetError: from the first episode that met it, e.g. ConfigError, EngineLostError; the others are cancelled.
         """
         slots = slots or asyncio.Semaphore(self.concurrency)
         try:

@@ -1,0 +1,116 @@
+"""What a Tinker server or its client has raised -> one sentence, without the key, and whether it is the end of the run.
+
+In: an exception, and what was asked for. Out: an `EngineError`, which is an `EngineLostError` where every further
+request would fail, too.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TypeVar
+
+import httpx
+import tinker
+
+from ajet.engine.tinker_troubles import Trouble, Troubles
+from ajet.errors import EngineError, EngineLostError
+
+E = TypeVar("E", bound=EngineError)
+
+LISTENS_S = 0.5
+"""How often a wait that may end early looks whether it has to."""
+TAKEN = 409
+"""The status of a name that is taken."""
+MEANINGS = {402: "asks for payment", 429: "allows no more for now", TAKEN: "has that already"}
+FINAL = (401, 402, 403)
+"""Statuses that every further request would have, too."""
+DROPPED = ("Model not found", "not loaded", "Session not found", "session not found")
+"""What servers say of adapters that they have dropped, and of sessions that they do not know any more."""
+_SAID = 300
+
+
+class TinkerFailures:
+    """The failures of one server."""
+
+    def __init__(
+        self, troubles: Troubles, *, url: str, base_url: str, key: str, key_variable: str, timeout_s: float
+    ) -> None:
+        """Args as follows.
+
+        Args:
+            troubles: what the client meets and does not raise.
+            url: the server, as the user knows it.
+            base_url: the beginning of its URLs.
+            key: is in no sentence.
+            key_variable: where it comes from.
+            timeout_s: `tinker.timeout_s`.
+        """
+        self._troubles = troubles
+        self._url, self._base_url = url, base_url
+        self._key, self._key_variable = key, key_variable
+        self._timeout_s = timeout_s
+
+    def failure(self, error: Exception, doing: str, within_s: float) -> EngineError:
+        """What went wrong, in words.
+
+        Args:
+            error: what the client has raised.
+            doing: what the server was asked for.
+            within_s: how long it had.
+        """
+        if isinstance(error, TimeoutError):
+            named = f"tinker.timeout_s={within_s:g}" if within_s == self._timeout_s else f"{within_s:g}"
+            return self._said(EngineError, self._unanswered(named, within_s), doing)
+        is_final = status_of(error) in FINAL or _is_dropped(error)
+        return self._said(EngineLostError if is_final else EngineError, self._reason(error), doing)
+
+    def lost(self, setting: str, within_s: float) -> EngineLostError:
+        """That the server answers no requests for samples any more.
+
+        Args:
+            setting: what limits the wait, with its value.
+            within_s: that value, in seconds.
+        """
+        return self._said(EngineLostError, self._unanswered(setting, within_s), "sampling")
+
+    def _said(self, kind: type[E], words: str, doing: str) -> E:
+        return kind(f"the Tinker server at {self._url} {words} ({doing})".replace(self._key, "***"))
+
+    def _unanswered(self, named: str, within_s: float) -> str:
+        trouble = self._troubles.latest(self._base_url, time.monotonic() - within_s - LISTENS_S)
+        if trouble is None:
+            return f"did not answer within {named} seconds"
+        return f"{_meaning(trouble)}: {trouble.words}, and nothing else within {named} seconds"
+
+    def _reason(self, error: Exception) -> str:
+        status = status_of(error)
+        words = " ".join(str(error).split())[:_SAID] or type(error).__name__
+        if status in (401, 403):
+            return f"does not take the key in {self._key_variable}: {words}"
+        if "api_key must" in words and status is None:
+            return f"is not asked, for the key in {self._key_variable} is none of the Tinker API's: {words}"
+        if _is_dropped(error):
+            return f"has dropped the adapters, as it does minutes after it was last asked for anything: {words}"
+        if status in MEANINGS:
+            return f"{MEANINGS[status]}: {words}"
+        if isinstance(error, tinker.APIConnectionError | httpx.TransportError):
+            return f"cannot be reached: {words}"
+        return f"refused: {words}"
+
+
+def status_of(error: BaseException | None) -> int | None:
+    """The HTTP status behind an error; the client wraps what it got."""
+    while error is not None:
+        status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return status
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _is_dropped(error: BaseException) -> bool:
+    return any(said in str(error) for said in DROPPED)
+
+
+def _meaning(trouble: Trouble) -> str:
+    return MEANINGS.get(trouble.status, "has failed")
