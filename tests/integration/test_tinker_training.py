@@ -119,7 +119,7 @@ def test_a_wrong_key_a_server_that_goes_and_one_that_comes_back(
     assert names(
         last_words,
         f"the Tinker server at {own_server.url} did not answer within rollout.timeout_s=40 seconds (sampling) ... "
-        f"the state could not be saved ... the state after step 1 is saved, resume with: ... resume={run}",
+        f"the state is saved, resume with: ... resume={run}",
     )
     assert "episodes" not in last_words, "none of them is to blame"
     assert KEY not in "".join(path.read_text(errors="replace") for path in run.rglob("*.*") if path.is_file())

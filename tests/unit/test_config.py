@@ -278,6 +278,7 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
             ["hardware=tinker", "tinker.base_url=my-skyrl:8000"],
             "tinker.base_url=my-skyrl:8000 ... http://my-skyrl:8000",
         ),
+        (["hardware=tinker", "engine.episode_timeout_s=5"], "engine.episode_timeout_s ... rollout.timeout_s"),
         (["hardware=tinker", "engine.service.timeout_s=60"], "engine.service ... section tinker ... tinker.*"),
         (["tinker.base_url=http://my-skyrl:8000"], "tinker.* ... engine=vllm ... hardware=tinker"),
         (["hardware.offload_optimizer=true"], "hardware.offload_optimizer=true ... hardware.device=cuda"),

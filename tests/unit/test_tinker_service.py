@@ -37,6 +37,10 @@ def answering(answers: Answers) -> Iterator[tuple[str, list[tuple[str, str | Non
             self.end_headers()
             self.wfile.write(body)
 
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
         def log_message(self, *_: object) -> None:
             pass
 
@@ -54,8 +58,10 @@ def moved_to(storage: str) -> Answers:
 
 
 @contextmanager
-def service(url: str, monkeypatch: pytest.MonkeyPatch, *, timeout_s: float = 10) -> Iterator[TinkerService]:
-    monkeypatch.setenv("MY_KEY", KEY)
+def service(
+    url: str, monkeypatch: pytest.MonkeyPatch, *, timeout_s: float = 10, key: str = KEY
+) -> Iterator[TinkerService]:
+    monkeypatch.setenv("MY_KEY", key)
     service = TinkerService(TinkerConfig(base_url=url, api_key_env="MY_KEY", timeout_s=timeout_s), "any")
     yield service
     service.close()
@@ -125,6 +131,36 @@ def test_what_every_further_request_would_hear_is_the_end_of_the_engine(monkeypa
         with pytest.raises(EngineError) as refused:
             connected.archive("tinker://run/another")
     assert type(refused.value) is EngineError
+
+
+def test_a_key_that_cannot_be_sent_is_refused_and_what_surrounds_one_is_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OWN_KEY", "tml-one\ntml-two")
+    with pytest.raises(ConfigError, match=r"the key in OWN_KEY .* line break"):
+        TinkerService(TinkerConfig(base_url="http://a", api_key_env="OWN_KEY"), "any")
+    place = "/api/v1/training_runs/run/checkpoints/last/archive"
+    with answering({place: (200, {}, b"export")}) as (url, asked), service(url, monkeypatch, key=f"{KEY}\n") as one:
+        one.archive("tinker://run/last")
+    assert asked == [(place, KEY)]
+
+
+def test_an_address_that_is_none_is_told_with_what_may_be_wrong_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering({}) as (url, _):
+        with service(f"{url}/api", monkeypatch) as one, pytest.raises(EngineError) as told:
+            one.base_sampler()
+        assert "is no Tinker server: tinker.base_url is what comes before /api/v1" in str(told.value)
+        with (
+            service(url.replace("http:", "https:"), monkeypatch) as one,
+            pytest.raises(EngineError, match="http:// in place of https://"),
+        ):
+            one.base_sampler()
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://me:secret@127.0.0.1:1")
+    with service("http://server.example", monkeypatch) as one, pytest.raises(EngineError) as told:
+        one.base_sampler()
+    assert "by way of the proxy in http_proxy (no_proxy=server.example" in str(told.value)
+    assert "secret" not in str(told.value)
 
 
 def test_silence_is_that_of_all_who_wait_and_does_not_grow_while_nobody_does() -> None:

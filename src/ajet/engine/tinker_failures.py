@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from typing import TypeVar
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import tinker
@@ -94,8 +95,20 @@ class TinkerFailures:
         if status in MEANINGS:
             return f"{MEANINGS[status]}: {words}"
         if isinstance(error, tinker.APIConnectionError | httpx.TransportError):
-            return f"cannot be reached: {words}"
+            return f"cannot be reached{self._by_proxy()}: {words}{_advice(words)}"
         return f"refused: {words}"
+
+    def _by_proxy(self) -> str:
+        """Where the system's settings lead elsewhere first, in words; without the proxy's address, which may have a
+        password in it."""
+        url = httpx.URL(self._base_url)
+        if url.scheme not in getproxies() or proxy_bypass(url.host):
+            return ""
+        return f" by way of the proxy in {url.scheme}_proxy (no_proxy={url.host} goes without it)"
+
+
+def _advice(words: str) -> str:
+    return "; is it http:// in place of https://?" if "WRONG_VERSION_NUMBER" in words else ""
 
 
 def status_of(error: BaseException | None) -> int | None:

@@ -25,12 +25,13 @@ from ajet.engine.tinker import TinkerConfig
 from ajet.engine.tinker_failures import LISTENS_S, TAKEN, TinkerFailures, status_of
 from ajet.engine.tinker_requests import NOT_KNOWN, TinkerRequests
 from ajet.engine.tinker_troubles import Troubles
-from ajet.errors import EngineError, EngineLostError
+from ajet.errors import ConfigError, EngineError, EngineLostError
 
 T = TypeVar("T")
 
 KEY_WITHOUT_KEYS = "tml-none"
 """For servers that take any key; the client wants one that begins so."""
+NO_SUCH_PLACE = 404
 CLOSING_S = 5.0
 AFTERWARDS_S = 30.0
 """For an answer of a server that was waited for in vain: a last state may still be saved there."""
@@ -62,7 +63,7 @@ class TinkerService:
         key = os.environ.get(settings.key_name) if needs_key or settings.api_key_env else None
         if needs_key and not key:
             raise settings.no_key()
-        self._key = key or KEY_WITHOUT_KEYS
+        self._key = _plain(key, settings.key_name) or KEY_WITHOUT_KEYS
         self._requests = TinkerRequests(self._base, self._key, settings.timeout_s)
         self._models: list[str] = []
         self._is_gone = False
@@ -88,10 +89,17 @@ class TinkerService:
                 the model, which some say only when they are to sample from it.
         """
         self.called(self._requests.reach, "connecting")
-        told = self.wait(
-            lambda: tinker.RestClient(base_url=self.settings.base_url, api_key=self._key).get_server_capabilities(),
-            "asking for its models",
-        )
+        try:
+            told = self.wait(
+                lambda: tinker.RestClient(base_url=self.settings.base_url, api_key=self._key).get_server_capabilities(),
+                "asking for its models",
+            )
+        except EngineError as error:
+            if status_of(error.__cause__) != NO_SUCH_PLACE:
+                raise
+            raise EngineError(
+                f"what is at {self.url} is no Tinker server: tinker.base_url is what comes before /api/v1 ({error})"
+            ) from error
         names = sorted(model.model_name for model in told.supported_models if model.model_name)
         if names and self.base_model not in names:
             raise EngineError(
@@ -267,6 +275,14 @@ class TinkerService:
         self._models.clear()
         with suppress(EngineError):
             self.called(lambda: self._client.close("success").result(), "ending the session", within_s=CLOSING_S)
+
+
+def _plain(key: str | None, variable: str) -> str:
+    """A key without what surrounds it; the client waits for ever on one that cannot stand in a request."""
+    key = (key or "").strip()
+    if not all("!" <= each <= "~" for each in key):
+        raise ConfigError(f"the key in {variable} holds a space, a line break or a letter that no key has: set it anew")
+    return key
 
 
 def _result(future: Any, timeout_s: float, *, keep: bool = False) -> Any:
