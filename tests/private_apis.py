@@ -82,6 +82,12 @@ PRIVATE_APIS = (
         test=VLLM + "test_a_second_engine_keeps_its_own_weights_and_closing_it_leaves_the_first_alone",
     ),
     PrivateApi(
+        names=("engine_core.engine_core.structured_output_manager._use_async_grammar_compilation",),
+        where="engine/vllm.py",
+        why="else threads compile grammars, and which requests meet in one batch differs from run to run",
+        test="tests/integration/test_grammars.py::test_grammars_are_compiled_before_a_request_joins_a_batch",
+    ),
+    PrivateApi(
         names=("ParallelLMHead.quant_method.process_weights_after_loading", "UnquantizedEmbeddingMethod"),
         where="engine/vllm.py",
         why="`reload_weights` leaves the CPU's packed copy of a tied output layer as it was",

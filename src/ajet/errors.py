@@ -15,6 +15,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "cpu": ("vllm",),
     "gpu": ("vllm",),
     "tinker": ("tinker",),
+    "grammar": ("xgrammar",),
 }
 """Extra of the installation -> the modules that it brings and plain `pip install ajet` does not."""
 

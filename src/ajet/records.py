@@ -44,7 +44,7 @@ class Completion:
     token_ids: tuple[int, ...]
     """Sampled ids, the end-of-turn id included if it was sampled."""
     logprobs: tuple[float, ...]
-    """log pi(id) of each sampled id under the distribution sampled from, after temperature; same length."""
+    """log pi(id) of each sampled id under the distribution sampled from, after temperature and grammar; same length."""
     finish_reason: FinishReason
     """`stop`: a stop id was sampled (it is the last id), or the last id completed a stop text of the request;
     `length`: the budget ran out."""
@@ -84,6 +84,9 @@ class Call:
     """Whether its arguments could not be checked: the schema of the tool's parameters cannot be followed."""
     reward: float = 0.0
     """What the workflow gave for this reply alone (`AjetTuner.add_reward`)."""
+    grammar: str = ""
+    """What the reply was sampled under (`ajet.chat.reply_grammar`), so that `logprobs` are those of its masked
+    distributions; empty where sampling was free."""
 
     def __post_init__(self) -> None:
         assert len(self.sampled_ids) == len(self.logprobs)

@@ -89,7 +89,7 @@ TABLE: dict[str, set[str]] = {
     "evaluate": {"records", "evaluate.statistics", "config", "config.sweeps.records", "data", "rollout", "tracking"}
     | {"rollout.opponents"},
     "train": PLAYING
-    | {"plan.parts", "train.timeline", "train.algorithms", "tracking", "evaluate", "engine.families"}
+    | {"plan.parts", "train.timeline", "train.algorithms", "tracking", "evaluate", "engine.families", "engine.grammars"}
     | {"engine.tinker_engine", "engine.tinker_service", "engine.stepped"},
     "plan": {"config", "engine.base", "engine.packaged", "engine.stepped", "plan.parts", "tracking", "train"},
     "analysis": {"records", "evaluate.statistics", "train.timeline", "tracking.store", "config.sweeps.records"}

@@ -28,6 +28,7 @@ def make_engine(config: Config, model_path: str, adapters: Adapters | None = Non
         device=config.hardware.device,
         num_threads=config.hardware.sampling_threads,
         adapters=adapters,
+        grammars=config.rollout.grammar == "tools",
     )
 
 

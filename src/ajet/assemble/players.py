@@ -134,6 +134,7 @@ def make_reply_source(
         temperature=config.rollout.temperature,
         max_tokens=config.rollout.max_tokens,
         reply_on_overflow=config.endpoint.on_overflow == "reply",
+        under_grammar=config.rollout.grammar == "tools",
     )
     make_opponent = parts.make_opponent
     if make_opponent is None:

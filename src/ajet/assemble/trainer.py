@@ -13,10 +13,12 @@ from ajet.assemble.players import make_episode_parts, make_renderer, make_schedu
 from ajet.assemble.policies import make_learner
 from ajet.assemble.preflight import check_training, find_model
 from ajet.assemble.threads import threads_warning
+from ajet.chat.renderer import ChatRenderer
 from ajet.config.adapters import engine_adapters, engine_keeps_start, why_merged
 from ajet.config.root import Config
 from ajet.data.source import TaskSource
 from ajet.engine.base import Engine
+from ajet.engine.grammars import token_grammars
 from ajet.plan.planning import planned
 from ajet.rollout.runner import GRACE_S
 from ajet.rollout.runtime import RolloutRuntime
@@ -31,6 +33,7 @@ from ajet.train.algorithms.trying import tried_rule
 from ajet.train.checkpoint import CheckpointFolder
 from ajet.train.learner import Learner
 from ajet.train.loop import Trainer
+from ajet.train.masks import ReplyMasks
 from ajet.train.model_card import model_card
 from ajet.train.play import Play
 from ajet.train.ranks import ALONE, Ranks
@@ -105,8 +108,17 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
             logger=logger,
             display=display,
             sizing=sizing,
+            reply_masks=_reply_masks(config, model_path, parts.renderer),
             close=opened.pop_all().close,
         )
+
+
+def _reply_masks(config: Config, model_path: str, renderer: ChatRenderer) -> ReplyMasks | None:
+    """What gives the masks that replies were sampled under; None where sampling is free."""
+    if config.rollout.grammar == "none":
+        return None
+    grammars, stop_ids = token_grammars(model_path), renderer.stop_ids
+    return lambda grammar, sampled_ids: grammars.masks(grammar, stop_ids, sampled_ids)
 
 
 def _tried_tasks(config: Config) -> TaskSource:

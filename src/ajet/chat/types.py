@@ -88,7 +88,7 @@ class ChatRequest:
     messages: Sequence[Message]
     tools: Sequence[ToolSchema] = ()
     tool_choice: ToolChoice = "auto"
-    """Whether a tool may or must be called, and which. Never a grammar: sampling stays free."""
+    """Whether a tool may or must be called, and which. Sampling is held to it by `rollout.grammar=tools` alone."""
     parallel_tool_calls: bool = True
     """Whether one reply may make several tool calls."""
     max_tokens: int | None = None

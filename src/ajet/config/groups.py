@@ -13,8 +13,8 @@ SUBSET_KINDS = ("each", "leave_one_out", "powerset")
 
 @dataclass
 class RolloutConfig:
-    """How episodes are played: how many, how many at once, for how long. Tokens are drawn by temperature alone, as
-    filters would change the distribution."""
+    """How episodes are played: how many, how many at once, for how long. Tokens are drawn by temperature alone, or
+    under a grammar: filters such as top_p would change the distribution."""
 
     num_tasks: int = with_marks(ruled(16, at_least=1), TRAINING_ONLY)
     """Tasks (groups) a step."""
@@ -32,6 +32,10 @@ class RolloutConfig:
     """Logits are divided by it; also in the trainer's log-probabilities."""
     max_tokens: int = with_marks(ruled(128, at_least=1), COMPARED)
     """Most tokens sampled a call."""
+    grammar: str = with_marks(one_of("none", "none", "tools"), COMPARED)
+    """`tools`: replies are sampled under the grammar of what can be parsed, text and calls of the request's tools that
+    fit their JSON schemas, and the trainer's log-probabilities are those of the same masked distributions
+    ([constrained replies](../grammar.md)). `none`: sampled freely, and what cannot be parsed is a format error."""
     policy_error_reward: float = 0.0
     """Reward of an episode that the workflow ended with `PolicyError`."""
     max_steps_off_policy: int = with_marks(ruled(0, at_least=0), TRAINING_ONLY)

@@ -25,7 +25,7 @@ from ajet.config.unused import untrained_tags
 from ajet.config.user_code.finding import check_entry
 from ajet.config.user_options import is_user_entry
 from ajet.engine.tinker import TinkerConfig, TinkerEngineConfig
-from ajet.errors import ConfigError
+from ajet.errors import ConfigError, require_extra
 from ajet.workflows import builtin_workflows
 from ajet.workflows.targets import check_targets
 
@@ -174,6 +174,8 @@ def _check_groups(config: Config) -> None:
         raise ConfigError(f"tinker.* has no effect with engine={config.engine.name}: choose hardware=tinker")
     if config.rollout.max_steps_off_policy:
         _check_overlap(config)
+    if config.rollout.grammar != "none":
+        _check_grammar(config)
     if config.opponent.needs_engine and not engine_keeps_start(config):
         config.engine.check_second(opponent=config.opponent.name)
     config.logger.wandb.check()
@@ -213,6 +215,17 @@ def _check_overlap(config: Config) -> None:
             f"{setting}: engine={config.engine.name} stands still while this process trains; "
             f"choose engine={'|'.join(apart)}, or rollout.max_steps_off_policy=0"
         )
+
+
+def _check_grammar(config: Config) -> None:
+    setting = f"rollout.grammar={config.rollout.grammar}"
+    if not config.engine.follows_grammars:
+        following = [name for name, kind in options("engine").items() if kind.follows_grammars]
+        raise ConfigError(
+            f"{setting}: engine={config.engine.name} cannot sample under a grammar; "
+            f"choose engine={'|'.join(following)}, or rollout.grammar=none"
+        )
+    require_extra("grammar", needed_by=setting, otherwise="rollout.grammar=none")
 
 
 def _check_model(config: Config) -> None:

@@ -48,6 +48,8 @@ class EngineConfig:
     """Whether it samples while this process computes something else, and weights may change while it does."""
     trains: ClassVar[bool] = False
     """Whether the policy is trained where it is sampled, and not in this process."""
+    follows_grammars: ClassVar[bool] = False
+    """Whether it can sample under a request's grammar, if it was built with `grammars`."""
     component: ClassVar[Any] = None
     """The engine's class where a user wrote it (docs/extend/engine.md)."""
 
@@ -70,6 +72,7 @@ class EngineConfig:
         device: str,
         num_threads: int | None,
         adapters: Adapters | None = None,
+        grammars: bool = False,
     ) -> Engine:
         """The engine with the model's weights in it; loads it.
 
@@ -80,6 +83,7 @@ class EngineConfig:
             device: `cpu` or `cuda`.
             num_threads: CPU threads while sampling; None for every core.
             adapters: what `update_weights` will bring instead of whole weights; only where it wants and can take them.
+            grammars: whether requests may bring one; only where it follows them.
 
         Raises:
             ConfigError: the checkpoint cannot be loaded.
@@ -134,7 +138,7 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingRequest:
-    """One prompt to continue by plain temperature sampling; no filter changes the distribution."""
+    """One prompt to continue by temperature sampling; nothing but a grammar changes the distribution."""
 
     prompt_ids: tuple[int, ...]
     """At least one id."""
@@ -150,6 +154,9 @@ class SamplingRequest:
     by_starting_model: bool = False
     """Whether the model that training started from samples, and not the policy: what an engine can that takes adapters,
     and any other whose weights were never changed. Its policy version is 0."""
+    grammar: str = ""
+    """xgrammar's structural tag: ids that it does not allow next have probability 0, and log-probabilities are those of
+    what is left. Empty for none; only engines that follow grammars get one."""
 
     def __post_init__(self) -> None:
         assert self.prompt_ids and self.max_tokens >= 1 and self.temperature > 0, self

@@ -39,6 +39,7 @@ class ScriptedConfig(EngineConfig):
         device: str,
         num_threads: int | None,
         adapters: Adapters | None = None,
+        grammars: bool = False,
     ) -> ScriptedEngine:
         """An engine with the ids of the model's tokenizer; the weights are not read."""
         from transformers import AutoTokenizer

@@ -90,6 +90,7 @@ class TinkerEngineConfig(EngineConfig):
         device: str,
         num_threads: int | None,
         adapters: Adapters | None = None,
+        grammars: bool = False,
     ) -> TinkerEngine:
         from ajet.engine.tinker_engine import TinkerEngine
 

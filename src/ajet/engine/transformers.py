@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
@@ -22,6 +22,8 @@ class TransformersConfig(EngineConfig):
     max_concurrency: int = ruled(64, at_least=1)
     """Most requests sampled in one batch; further ones wait."""
 
+    follows_grammars: ClassVar[bool] = True
+
     @override
     def build(
         self,
@@ -32,6 +34,7 @@ class TransformersConfig(EngineConfig):
         device: str,
         num_threads: int | None,
         adapters: Adapters | None = None,
+        grammars: bool = False,
     ) -> TransformersEngine:
         from ajet.engine.transformers_engine import TransformersEngine
 

@@ -14,14 +14,17 @@ import random
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from transformers import DynamicCache
 
 from ajet.engine.base import SamplingRequest, checked_weights
 from ajet.engine.checkpoint import load_causal_lm
 from ajet.engine.families import why_not_by_masks
+from ajet.engine.grammars import ReplyMatcher, TokenGrammars, everything, masked, token_grammars
 from ajet.engine.stepped import SteppedEngine
 from ajet.engine.transformers import TransformersConfig
 from ajet.errors import EngineError
@@ -46,6 +49,8 @@ class _Row:
     request: SamplingRequest
     max_tokens: int
     rng: random.Random
+    matcher: ReplyMatcher | None
+    """What may come next, under a grammar."""
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
@@ -66,7 +71,7 @@ class TransformersEngine(SteppedEngine):
 
     Args:
         config: the engine's settings.
-        model_path: a Hugging Face checkpoint directory or hub id; its tokenizer is not read.
+        model_path: a Hugging Face checkpoint directory or hub id; its tokenizer is read for grammars alone.
         max_context: most tokens of prompt and completion together.
         dtype: of weights and KV cache, a torch dtype's name. Probabilities are float32 whatever it is.
         device: a torch device.
@@ -90,10 +95,15 @@ class TransformersEngine(SteppedEngine):
         text_config = self._model.config.get_text_config()
         self._caches = why_not_by_masks(text_config) is None
         self._vocab_size: int = text_config.vocab_size
+        self._model_path = model_path
         self._max_concurrency = config.max_concurrency
         self._queue: deque[_Row] = deque()
         self._rows: list[_Row] = []
         self._cache = DynamicCache()
+
+    @cached_property
+    def _grammars(self) -> TokenGrammars:
+        return token_grammars(self._model_path)
 
     def _load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         parameters = dict(self._model.named_parameters())
@@ -110,7 +120,8 @@ class TransformersEngine(SteppedEngine):
         if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < self._vocab_size:
             raise EngineError(f"the prompt has a token id outside the vocabulary of {self._vocab_size}")
         rng = random.Random(request.seed % 2**63)
-        self._queue.append(_Row(key=key, request=request, max_tokens=max_tokens, rng=rng))
+        matcher = self._grammars.reply(request.grammar, request.stop_ids) if request.grammar else None
+        self._queue.append(_Row(key=key, request=request, max_tokens=max_tokens, rng=rng, matcher=matcher))
 
     def _abort(self, key: int) -> None:
         self._queue = deque(row for row in self._queue if row.key != key)
@@ -187,7 +198,7 @@ class TransformersEngine(SteppedEngine):
     def _sample(self, rows: list[_Row], logits_BV: Tensor) -> None:
         """Append one id to each row: the inverse of its distribution at its own generator's next number."""
         temperatures_B1 = torch.tensor([[row.request.temperature] for row in rows], device=self._device)
-        logprobs_BV = torch.log_softmax(logits_BV.float() / temperatures_B1, dim=-1)
+        logprobs_BV = torch.log_softmax(_allowed(logits_BV.float() / temperatures_B1, rows), dim=-1)
         cumulative_BV = logprobs_BV.double().exp().cumsum(dim=-1)
         draws_B1 = torch.tensor([[row.rng.random()] for row in rows], dtype=torch.float64).to(self._device)
         ids_B1 = torch.searchsorted(cumulative_BV, draws_B1 * cumulative_BV[:, -1:], right=True)
@@ -196,6 +207,8 @@ class TransformersEngine(SteppedEngine):
         for row, (token_id, logprob) in zip(rows, sampled, strict=True):
             row.ids.append(token_id)
             row.logprobs.append(logprob)
+            if row.matcher is not None:
+                row.matcher.accept(token_id)
 
     def _keep(self, kept: Sequence[bool]) -> None:
         """Drop the other rows, and the columns that only they filled."""
@@ -219,6 +232,14 @@ class TransformersEngine(SteppedEngine):
             finish_reason=row.finish_reason,
             policy_version=self.policy_version,
         )
+
+
+def _allowed(logits_BV: Tensor, rows: Sequence[_Row]) -> Tensor:
+    """The logits without those that a row's grammar forbids."""
+    if all(row.matcher is None for row in rows):
+        return logits_BV
+    words = [everything(logits_BV.shape[-1]) if row.matcher is None else row.matcher.allowed() for row in rows]
+    return masked(logits_BV, torch.from_numpy(np.stack(words)).to(logits_BV.device))
 
 
 def _layers(cache: Any) -> _Layers:

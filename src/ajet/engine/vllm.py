@@ -1,7 +1,7 @@
 """vLLM inside this process, stepped by hand: the engine that rollouts use, on the CPU or on GPUs.
 
 In: sampling requests. Out: completions, with vLLM's own log-probabilities after temperature. Prefixes are
-cached until the weights change. Left out on purpose: text (no tokenizer is loaded), sampling filters,
+cached until the weights change. Left out on purpose: text (a tokenizer is loaded for grammars alone), sampling filters,
 and vLLM's server and worker processes, whose timing would make batches differ from run to run.
 """
 
@@ -101,10 +101,17 @@ class VllmConfig(VllmBaseConfig):
         device: str,
         num_threads: int | None,
         adapters: Adapters | None = None,
+        grammars: bool = False,
     ) -> VllmEngine:
         """vLLM finds its device itself."""
         return VllmEngine(
-            self, model_path, max_context=max_context, dtype=dtype, num_threads=num_threads, adapters=adapters
+            self,
+            model_path,
+            max_context=max_context,
+            dtype=dtype,
+            num_threads=num_threads,
+            adapters=adapters,
+            grammars=grammars,
         )
 
 
@@ -113,12 +120,13 @@ class VllmEngine(SteppedEngine):
 
     Args:
         config: the engine's settings.
-        model_path: a Hugging Face checkpoint directory or hub id; its tokenizer is not read.
+        model_path: a Hugging Face checkpoint directory or hub id; its tokenizer is read for grammars alone.
         max_context: most tokens of prompt and completion together.
         dtype: of weights, activations and KV cache.
         num_threads: torch threads while stepping; None keeps the caller's.
         max_batched_tokens: most prompt and decode tokens in one step; None for vLLM's own.
         adapters: what updates bring; None for whole weights.
+        grammars: whether requests may bring one.
 
     Raises:
         ConfigError: vLLM has no adapters for such a model.
@@ -134,6 +142,7 @@ class VllmEngine(SteppedEngine):
         num_threads: int | None = None,
         max_batched_tokens: int | None = None,
         adapters: Adapters | None = None,
+        grammars: bool = False,
     ) -> None:
         super().__init__(max_context=max_context, num_threads=num_threads)
         _prepare_process()
@@ -142,9 +151,10 @@ class VllmEngine(SteppedEngine):
             from vllm.engine.arg_utils import EngineArgs
             from vllm.inputs import tokens_input
             from vllm.platforms import current_platform
-            from vllm.sampling_params import RequestOutputKind
+            from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         self._sampling_params = SamplingParams
+        self._structured_outputs = StructuredOutputsParams
         self._final_only = RequestOutputKind.FINAL_ONLY
         self._tokens_input = tokens_input
         self._num_devices = config.tensor_parallel_size or 1
@@ -157,6 +167,7 @@ class VllmEngine(SteppedEngine):
             on_cpu=self._on_cpu,
             max_batched_tokens=max_batched_tokens,
             adapters=adapters,
+            grammars=grammars,
         )
         self._sleep_level = config.sleep_level
         self._is_asleep = False
@@ -167,6 +178,9 @@ class VllmEngine(SteppedEngine):
             if adapters is None or NO_ADAPTERS not in str(error):
                 raise
             raise ConfigError(f"engine.lora=adapters: {str(error).rstrip(chr(46))}; set engine.lora=merged") from error
+        if grammars:
+            # Else a thread compiles them, and which requests meet in one batch differs from run to run.
+            self._llm.engine_core.engine_core.structured_output_manager._use_async_grammar_compilation = False
         self._vocab_size: int = self._llm.model_config.get_vocab_size()
         self._adapters = adapters
         self._policy: LoRARequest | None = None
@@ -234,6 +248,8 @@ class VllmEngine(SteppedEngine):
     def _add(self, key: int, request: SamplingRequest, max_tokens: int) -> None:
         assert not self._is_asleep, "its weights are not there"
         settings = sampling_settings(request, max_tokens, vocab_size=self._vocab_size)
+        if request.grammar:
+            settings["structured_outputs"] = self._structured_outputs(structural_tag=request.grammar)
         params = self._sampling_params(**settings, flat_logprobs=True, output_kind=self._final_only, skip_clone=True)
         assert self._adapters is not None or self.policy_version == 0 or not request.by_starting_model, request
         adapter = None if request.by_starting_model else self._policy

@@ -26,6 +26,7 @@ class VllmServerConfig(VllmBaseConfig):
 
     name: str = named("vllm_server")
     samples_meanwhile: ClassVar[bool] = True
+    follows_grammars: ClassVar[bool] = False
     urls: list[str] | None = None
     """Servers that are there already, e.g. `[http://gpu-2:8000]`, started as docs/engines.md says; null: ours."""
     num_servers: int = ruled(1, at_least=1)
@@ -51,6 +52,7 @@ class VllmServerConfig(VllmBaseConfig):
         device: str,
         num_threads: int | None,
         adapters: Adapters | None = None,
+        grammars: bool = False,
     ) -> VllmServerEngine:
         from ajet.engine.vllm_server_engine import VllmServerEngine
 

@@ -42,6 +42,12 @@ ENGINE_SETTINGS: dict[str, Any] = {
     "disable_log_stats": True,
 }
 """What no caller may choose otherwise."""
+GRAMMAR_SETTINGS: dict[str, Any] = {
+    "skip_tokenizer_init": False,
+    # The trainer's, too. Of its own accord vLLM takes another where this one refuses a grammar.
+    "structured_outputs_config": {"backend": "xgrammar"},
+}
+"""Where replies may be sampled under grammars."""
 
 
 @dataclass
@@ -65,6 +71,7 @@ class VllmBaseConfig(EngineConfig):
     then answers `opponent=frozen` from the same engine."""
 
     needs_extras: ClassVar[tuple[str, ...]] = ("cpu", "gpu")
+    follows_grammars: ClassVar[bool] = True
 
     @property
     @override
@@ -130,6 +137,7 @@ def engine_settings(
     max_batched_tokens: int | None = None,
     adapters: Adapters | None = None,
     num_adapters: int = 1,
+    grammars: bool = False,
 ) -> dict[str, Any]:
     """Fields of vLLM's `EngineArgs`, the same for an engine in this process and for a server; arguments as
     `VllmEngine`'s, and how many adapters it has at once."""
@@ -154,6 +162,7 @@ def engine_settings(
         "tensor_parallel_size": num_devices,
         "distributed_executor_backend": "uni" if num_devices == 1 else "mp",
         **ENGINE_SETTINGS,
+        **(GRAMMAR_SETTINGS if grammars else {}),
         **({} if adapters is None else _lora_settings(adapters, num_adapters, on_cpu=on_cpu)),
     }
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from ajet.chat.renderer import ChatRenderer, Conversation, RecordedTurn
+from ajet.chat.reply_grammar import reply_grammar
 from ajet.chat.tool_calls import reply_as_text
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest
 from ajet.data.randomness import derive_seed
@@ -169,6 +170,12 @@ class EngineReplies:
     """Whether the engine is asked for the starting model's replies, beside the policy's."""
     reply_on_overflow: bool = False
     """Whether a conversation that outgrew the context gets `OVERFLOW_REPLY` instead of an error."""
+    under_grammar: bool = False
+    """Whether replies are sampled under the grammar of what can be parsed: `rollout.grammar=tools`."""
+
+    def grammar(self, request: ChatRequest) -> str:
+        """What the reply is sampled under; empty where sampling is free."""
+        return reply_grammar(request) if self.under_grammar else ""
 
     async def sample(self, prompt_ids: tuple[int, ...], request: ChatRequest, seed: int) -> Completion:
         """What was sampled behind the prompt, up to the first stop text.
@@ -185,6 +192,7 @@ class EngineReplies:
                 seed=seed,
                 stop_ids=self.renderer.stop_ids,
                 by_starting_model=self.is_starting_model,
+                grammar=self.grammar(request),
             )
         )
         return self.renderer.until_stop(sampled, request.stop)
@@ -212,7 +220,7 @@ class AgentModel:
         return self._source.engine.max_context if isinstance(self._source, EngineReplies) else 0
 
     async def chat(self, request: ChatRequest) -> ChatReply:
-        """Sample a reply freely and parse it strictly, or pass the request on to the agent's opponent.
+        """Sample a reply, freely or under its grammar, and parse it strictly; or ask the agent's opponent.
 
         Raises:
             UnsupportedSettingError: a trained agent asked for what would change the sampled distribution.
@@ -261,6 +269,7 @@ class AgentModel:
             policy_version=sampled.policy_version,
             format_error=reply.format_error,
             unchecked=reply.unchecked,
+            grammar=source.grammar(request),
         )
         self._when_received(request, call, said.turns)
         return ChatReply(

@@ -44,10 +44,11 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
         ("metadata", pa.string()),
         ("policy_version", pa.int32()),
+        ("grammar", pa.string()),
     ]
 )
 """`messages`, `tag_rewards` and `metadata` are JSON; advantage and rewards are null for agents that are not trained."""
-LATER_COLUMNS = ("tag_rewards", "score", "call_reward")
+LATER_COLUMNS = ("tag_rewards", "score", "call_reward", "grammar")
 """That files of earlier versions do not have."""
 COLUMNS: Mapping[str, str] = {
     "step": "Policy updates before this collection.",
@@ -64,7 +65,8 @@ COLUMNS: Mapping[str, str] = {
     "format_error": "Why the reply could not be parsed, or does not fit the tool's parameters; null where all is well.",
     "prompt_ids": "Token ids of the prompt; empty for untrained agents.",
     "sampled_ids": "Token ids that were sampled; empty for untrained agents.",
-    "logprobs": "Log-probability of each sampled id when it was sampled, after temperature; as long as `sampled_ids`.",
+    "logprobs": "Log-probability of each sampled id when it was sampled, after temperature and grammar; as long as "
+    "`sampled_ids`.",
     "advantage": "Advantage of the call's tokens in this step, mean; null in evaluations and for untrained agents.",
     "reward": "The agent's reward, those of its calls included; null for untrained agents and lost episodes.",
     "call_reward": "What the workflow gave for this reply alone, 0 where nothing; null for untrained agents.",
@@ -77,6 +79,8 @@ COLUMNS: Mapping[str, str] = {
     "error": "What went wrong, in one line; null where the status is `ok`.",
     "metadata": "What the workflow returned as `metadata`: a JSON object.",
     "policy_version": "Weight updates that the sampling weights had seen.",
+    "grammar": "What the reply was sampled under with `rollout.grammar=tools`, xgrammar's structural tag; null where "
+    "sampling was free.",
 }
 """What each column of `SCHEMA` holds; `docs/reference/run-directory.md` is made from it."""
 ROWS_A_GROUP = 2000
@@ -144,6 +148,7 @@ def _row(episode: Episode, call: Call, advantages: Advantages, *, step: int, spl
         "error": episode.error,
         "metadata": json.dumps(dict(episode.metadata), ensure_ascii=False, default=str),
         "policy_version": call.policy_version,
+        "grammar": call.grammar or None,
     }
     return {name: _encodable(value) if isinstance(value, str) else value for name, value in row.items()}
 

@@ -16,8 +16,9 @@ from ajet.config.hardware import PackCosts
 from ajet.records import EpisodeGroup, TrainingSample
 from ajet.train.algorithms.pools import GroupAdvantages
 from ajet.train.algorithms.rule import LearningRule
-from ajet.train.algorithms.weights import BatchTotals, batch_totals
+from ajet.train.algorithms.weights import batch_totals
 from ajet.train.clock import PhaseClock
+from ajet.train.masks import ReplyMasks, row_masks
 from ajet.train.packing import Pack, build_packs
 from ajet.train.timeline import build_samples
 
@@ -44,6 +45,7 @@ def build_batch(
     *,
     branching_packs: bool,
     costs: PackCosts,
+    reply_masks: ReplyMasks | None = None,
 ) -> TrainingBatch:
     """Credit, cut and pack one step's groups.
 
@@ -53,6 +55,10 @@ def build_batch(
         clock: takes the time.
         branching_packs: whether the model computes packs that branch exactly (`train/attention.py`).
         costs: what decides which rows share a pack.
+        reply_masks: gives those of replies that were sampled under grammars; None where there are none.
+
+    Raises:
+        EngineError: a reply does not keep to its grammar.
     """
     with clock.phase("advantage"):
         credited = rule.step_advantages(groups)
@@ -61,7 +67,8 @@ def build_batch(
         samples = [[row for group, credit in part for row in _rows(group, credit)] for part in divided]
         tags = tuple(sorted({row.target_tag for rows in samples for row in rows}))
         minibatches = [
-            _packs(rows, tags, rule, batch_totals(rows), branches=branching_packs, costs=costs) for rows in samples
+            _packs(rows, tags, rule, groups, branches=branching_packs, costs=costs, reply_masks=reply_masks)
+            for rows in samples
         ]
     advantages = {
         (group.task.task_id, repeat, call): value
@@ -89,10 +96,11 @@ def _packs(
     rows: list[TrainingSample],
     tags: tuple[str, ...],
     rule: LearningRule,
-    totals: BatchTotals,
+    groups: Sequence[EpisodeGroup],
     *,
     branches: bool,
     costs: PackCosts,
+    reply_masks: ReplyMasks | None,
 ) -> list[Pack]:
     """The rows that have a gradient, packed; weights are those of all rows, for what is left out counts in a mean."""
     weights = rule.token_weights(rows, totals)
@@ -100,13 +108,15 @@ def _packs(
     # tokens have most entropy is decided by all of them.
     keeps_all = rule.config.kl_coef > 0 or rule.config.entropy_coef > 0 or rule.config.top_entropy_quantile < 1
     kept = [i for i, row in enumerate(rows) if keeps_all or any(row.advantages)]
+    kept_rows = [rows[i] for i in kept]
     return build_packs(
-        [rows[i] for i in kept],
+        kept_rows,
         [weights[i] for i in kept],
         tags,
         max_tokens=rule.config.max_pack_tokens,
         branches=branches,
         costs=costs,
+        masks=None if reply_masks is None else row_masks(kept_rows, groups, reply_masks),
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ajet.engine.grammars import masked
 from ajet.train.lora import base_of
 from ajet.train.onednn import OneDnnLinear, times_transposed
 
@@ -41,6 +42,20 @@ class Head:
         # Not by calling the layer: hooks on it are nothing that pieces could see, and must show when it is measured.
         scaled_KV = nn.functional.linear(hidden_KH, self.linear.weight, self.linear.bias).float() * self.factor
         return scaled_KV if self.cap is None else self.cap * torch.tanh(scaled_KV / self.cap)
+
+
+class Allowed:
+    """The ids that may be drawn from each of K distributions: a row of words of 32 ids' bits, or all of them."""
+
+    def __init__(self, words_MW: Tensor, of_K: Tensor) -> None:
+        """M distinct masks, and for each distribution which holds; -1: every id is allowed."""
+        everything_1W = torch.full_like(words_MW[:1], -1)
+        self._words = torch.cat([words_MW, everything_1W])  # at the end, where -1 points
+        self._of_K = of_K
+
+    def only(self, logits_KV: Tensor, first: int = 0) -> Tensor:
+        """The logits of the distributions from `first` on, those of other ids so low that nothing is left of them."""
+        return masked(logits_KV, self._words[self._of_K[first : first + len(logits_KV)]])
 
 
 @torch.no_grad()
@@ -74,7 +89,14 @@ def last_hidden(output: Any) -> Tensor | None:
 
 
 def score_pieces(
-    head: Head, hidden_KH: Tensor, entry_E: Tensor, target_E: Tensor, *, temperature: float, piece: int = PIECE
+    head: Head,
+    hidden_KH: Tensor,
+    entry_E: Tensor,
+    target_E: Tensor,
+    *,
+    temperature: float,
+    piece: int = PIECE,
+    allowed: Allowed | None = None,
 ) -> tuple[Tensor, Tensor]:
     """log pi(target) and the entropy of pi for E entries, as `score_whole` gives them, `piece` logits at a time.
 
@@ -85,40 +107,59 @@ def score_pieces(
         target_E: the id that was sampled.
         temperature: that logits are divided by.
         piece: logits at a time; no less than a row.
+        allowed: the ids that each distribution is over; None for all.
 
     Returns:
         Two float32 tensors of E values, in nats.
     """
     linear = head.linear
     logp_E, entropy_K = _Pieces.apply(  # type: ignore[no-untyped-call]
-        hidden_KH, linear.weight, linear.bias, entry_E, target_E, head, temperature, max(1, piece // len(linear.weight))
+        hidden_KH,
+        linear.weight,
+        linear.bias,
+        entry_E,
+        target_E,
+        head,
+        temperature,
+        max(1, piece // len(linear.weight)),
+        allowed,
     )
     return logp_E, entropy_K[entry_E]
 
 
 def score_whole(
-    logits_KV: Tensor, entry_E: Tensor, target_E: Tensor, *, temperature: float, entropy_gradient: bool
+    logits_KV: Tensor,
+    entry_E: Tensor,
+    target_E: Tensor,
+    *,
+    temperature: float,
+    entropy_gradient: bool,
+    allowed: Allowed | None = None,
 ) -> tuple[Tensor, Tensor]:
     """log pi(target) and the entropy of pi for E entries, from all logits: plain, and quickest where they are few.
 
     Args:
         logits_KV: of K tokens that predict something.
-        entry_E, target_E, temperature: as for `score_pieces`.
+        entry_E, target_E, temperature, allowed: as for `score_pieces`.
         entropy_gradient: whether the entropy is to have one; its graph holds more tensors of the logits' size.
     """
     # Tempered as sampling is: what is trained on must be the distribution that was sampled from, and the engine's
     # log-probabilities, which these are compared with, are those after temperature. In float32, whatever the model
     # computes in, since a ratio is the exponential of a small difference.
-    logp_KV = torch.log_softmax(logits_KV.float() / temperature, dim=-1)
+    logp_KV = _log_softmax(logits_KV.float() / temperature, allowed)
     with torch.set_grad_enabled(torch.is_grad_enabled() and entropy_gradient):
         entropy_K = -(logp_KV.exp() * logp_KV).sum(-1)
     return logp_KV[entry_E, target_E], entropy_K[entry_E]
 
 
+def _log_softmax(z_KV: Tensor, allowed: Allowed | None, first: int = 0) -> Tensor:
+    return torch.log_softmax(z_KV if allowed is None else allowed.only(z_KV, first), dim=-1)
+
+
 class _Pieces(torch.autograd.Function):
     """(hidden, weight, bias) -> (log-probabilities E, entropies K); backward computes the logits once more.
 
-    With p the softmax of z = bound(factor * (h W' + b)) / temperature and H its entropy:
+    With p the softmax of z = bound(factor * (h W' + b)) / temperature over the ids that are allowed, and H its entropy:
     d logp_t / dz_j = [j = t] - p_j  and  dH / dz_j = -p_j (log p_j + H).
     """
 
@@ -133,18 +174,19 @@ class _Pieces(torch.autograd.Function):
         head: Head,
         temperature: float,
         rows: int,
+        allowed: Allowed | None,
     ) -> tuple[Tensor, Tensor]:
         # Autocast is off inside; what it would have computed in is kept for backward, where it is not known any more.
         kind = hidden_KH.device.type
         ctx.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VH.dtype
-        ctx.head, ctx.temperature, ctx.rows = head, temperature, rows
+        ctx.head, ctx.temperature, ctx.rows, ctx.allowed = head, temperature, rows, allowed
         order_E = torch.argsort(entry_E, stable=True)
         logp_E = torch.empty(len(entry_E), device=hidden_KH.device)
         entropy_K = torch.empty(len(hidden_KH), device=hidden_KH.device)
         for first, last, mine_E in _pieces(entry_E[order_E], order_E, len(hidden_KH), rows):
             # Not logits less their log-sum: of logits that are large, as a low temperature makes them, both are, and
             # what is left of their difference has lost digits, thirty times as many as this has.
-            logp_KV = torch.log_softmax(_tempered(ctx, hidden_KH[first:last], weight_VH, bias_V), dim=-1)
+            logp_KV = _log_softmax(_tempered(ctx, hidden_KH[first:last], weight_VH, bias_V), allowed, first)
             logp_E[mine_E] = logp_KV[entry_E[mine_E] - first, target_E[mine_E]]
             entropy_K[first:last] = -torch.linalg.vecdot(torch.exp(logp_KV), logp_KV)
         ctx.save_for_backward(hidden_KH, weight_VH, bias_V, entry_E, target_E, order_E, entropy_K)
@@ -161,7 +203,7 @@ class _Pieces(torch.autograd.Function):
         sum_K = torch.zeros_like(entropy_K).index_add_(0, entry_E, grad_logp_E)
         for first, last, mine_E in _pieces(entry_E[order_E], order_E, len(hidden_KH), ctx.rows):
             z_KV = _tempered(ctx, hidden_KH[first:last], weight_VH, bias_V)
-            logp_KV = torch.log_softmax(z_KV, dim=-1)
+            logp_KV = _log_softmax(z_KV, ctx.allowed, first)
             of_entropy_K, row_E = grad_entropy_K[first:last], entry_E[mine_E] - first
             # -p (sum of the entries' gradients + the entropy's (log p + H)), and 1 at each sampled id.
             pull_KV = (logp_KV + entropy_K[first:last, None]).mul_(of_entropy_K[:, None]).add_(sum_K[first:last, None])
@@ -176,7 +218,7 @@ class _Pieces(torch.autograd.Function):
                 grad_weight += _product(ctx.head, grad_KV.T, hidden_KH[first:last].to(ctx.dtype).T)
             if grad_bias is not None:
                 grad_bias += grad_KV.sum(0)
-        return grad_hidden, grad_weight, grad_bias, None, None, None, None, None
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None, None, None
 
 
 def _pieces(sorted_entry_E: Tensor, order_E: Tensor, num: int, rows: int) -> list[tuple[int, int, Tensor]]:

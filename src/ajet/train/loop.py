@@ -36,6 +36,7 @@ from ajet.tracking.store import TrajectoryStore
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.batch import TrainingBatch, build_batch
 from ajet.train.learner import Learner
+from ajet.train.masks import ReplyMasks
 from ajet.train.packing import Pack, shared_out
 from ajet.train.play import Play
 from ajet.train.ranks import Ranks, hearing_of_the_lost
@@ -67,6 +68,8 @@ class Trainer:
     """What the run's memory was planned from; None where the model is on a server."""
     close: Callable[[], None]
     """Ends loggers, engines and connections; called once, however the run ends."""
+    reply_masks: ReplyMasks | None = None
+    """Gives those of replies that were sampled under grammars; None where none are."""
     num_skipped_in_a_row: int = 0
     """The latest training steps of which some update was skipped because it was not finite."""
     largest_pack: int = 0
@@ -193,6 +196,7 @@ class Trainer:
             self.state.clock,
             branching_packs=self.learner.why_chains_only is None,
             costs=self.config.hardware.costs,
+            reply_masks=self.reply_masks,
         )
         sizes = [len(pack.token_ids) for packs in batch.minibatches for pack in packs]
         self.largest_pack = max(self.largest_pack, *sizes, 0)

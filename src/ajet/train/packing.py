@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ajet.config.hardware import PackCosts
 from ajet.records import TrainingSample
+from ajet.train.masks import Masks, RowMasks
 from ajet.train.timeline import build_tree
 
 
@@ -52,6 +53,8 @@ class Pack:
     row in one pack, so that what depends on all tokens of a call can be computed pack by pack."""
     num_row_tokens: int
     """Tokens of the rows before merging."""
+    masks: Masks | None = None
+    """Where replies were sampled under grammars."""
 
     @property
     def is_chain(self) -> bool:
@@ -88,6 +91,7 @@ def build_packs(
     max_tokens: int,
     branches: bool = True,
     costs: PackCosts | None = None,
+    masks: RowMasks | None = None,
 ) -> list[Pack]:
     """Put rows into packs of at most `max_tokens` unique tokens (a longer row has a pack of its own).
 
@@ -98,12 +102,21 @@ def build_packs(
         max_tokens: budget.
         branches: whether packs may branch; else each is a row, along with rows that are its beginnings.
         costs: what decides which rows share a pack; None for the defaults.
+        masks: of the rows, where some were sampled under grammars.
     """
     bundles = _bundles(
         [sample.token_ids for sample in samples], costs or PackCosts(), max_tokens=max_tokens, branches=branches
     )
     index = {tag: n for n, tag in enumerate(tags)}
-    return [_pack([samples[i] for i in bundle], [weights[i] for i in bundle], index) for bundle in bundles]
+    return [
+        _pack(
+            [samples[i] for i in bundle],
+            [weights[i] for i in bundle],
+            index,
+            None if masks is None else masks.of(bundle),
+        )
+        for bundle in bundles
+    ]
 
 
 def _bundles(rows: Sequence[tuple[int, ...]], costs: PackCosts, *, max_tokens: int, branches: bool) -> list[list[int]]:
@@ -167,7 +180,9 @@ def _shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return low
 
 
-def _pack(samples: Sequence[TrainingSample], weights: Sequence[float], tag_index: dict[str, int]) -> Pack:
+def _pack(
+    samples: Sequence[TrainingSample], weights: Sequence[float], tag_index: dict[str, int], masks: Masks | None
+) -> Pack:
     tree = build_tree([sample.token_ids for sample in samples])
     predictors: list[int] = []
     targets: list[int] = []
@@ -197,4 +212,5 @@ def _pack(samples: Sequence[TrainingSample], weights: Sequence[float], tag_index
         tags=np.repeat([tag_index[sample.target_tag] for sample in samples], counts),
         calls=np.array(calls),
         num_row_tokens=sum(len(sample.token_ids) for sample in samples),
+        masks=masks,
     )

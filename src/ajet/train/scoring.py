@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from ajet.train.attention import attends_by_mask, pack_logits, run_pack
 from ajet.train.exactness import measured_head, measured_why_chains_only, measured_why_no_blocks
-from ajet.train.head import PIECE, PIECE_ON_GPU, Head, last_hidden, score_pieces, score_whole
+from ajet.train.head import PIECE, PIECE_ON_GPU, Allowed, Head, last_hidden, score_pieces, score_whole
 from ajet.train.lora import base_of
 from ajet.train.packing import Pack
 from ajet.train.sharding import shard
@@ -27,7 +27,7 @@ class PackOutput:
     """What a forward pass says about a pack's entries."""
 
     logp_E: Tensor
-    """log pi(target) at `rollout.temperature`, with gradient."""
+    """log pi(target) at `rollout.temperature`, under its grammar if there was one, with gradient."""
     entropy_E: Tensor
     """Entropy of the predicting distribution; with gradient where it was asked for, or costs nothing."""
 
@@ -128,8 +128,7 @@ class _Computation(nn.Module):
     @override
     def forward(self, pack: Pack, entropy_gradient: bool) -> tuple[Tensor, Tensor]:
         device = self._accelerator.device
-        distinct_K, entry_E = torch.unique(torch.from_numpy(pack.predictors), return_inverse=True)
-        distinct_K, entry_E = distinct_K.to(device), entry_E.to(device)
+        distinct_K, entry_E, allowed = predicting(pack, device)
         target_E = torch.from_numpy(pack.targets).to(device)
         head = self._head
         with self._accelerator.autocast():
@@ -138,9 +137,36 @@ class _Computation(nn.Module):
                 hidden_UH = last_hidden(run_pack(body, pack, device, blocks_from=self._blocks_from))
                 assert hidden_UH is not None, "a head was measured on it"
                 return score_pieces(
-                    head, hidden_UH[distinct_K], entry_E, target_E, temperature=self._temperature, piece=self._piece
+                    head,
+                    hidden_UH[distinct_K],
+                    entry_E,
+                    target_E,
+                    temperature=self._temperature,
+                    piece=self._piece,
+                    allowed=allowed,
                 )
             logits_KV = pack_logits(self.model, pack, distinct_K, blocks_from=self._blocks_from)
         return score_whole(
-            logits_KV, entry_E, target_E, temperature=self._temperature, entropy_gradient=entropy_gradient
+            logits_KV,
+            entry_E,
+            target_E,
+            temperature=self._temperature,
+            entropy_gradient=entropy_gradient,
+            allowed=allowed,
         )
+
+
+def predicting(pack: Pack, device: torch.device) -> tuple[Tensor, Tensor, Allowed | None]:
+    """The K nodes with a distribution to compute, which of these each entry is drawn from, and what they allow.
+
+    Entries of one node share its distribution, unless different ids were allowed: then the node stands there once for
+    each mask.
+    """
+    predictors_E = torch.from_numpy(pack.predictors)
+    if pack.masks is None:
+        distinct_K, entry_E = torch.unique(predictors_E, return_inverse=True)
+        return distinct_K.to(device), entry_E.to(device), None
+    pairs_E2 = torch.stack([predictors_E, torch.from_numpy(pack.masks.of_entries)], dim=1)
+    pairs_K2, entry_E = torch.unique(pairs_E2, dim=0, return_inverse=True)
+    allowed = Allowed(torch.from_numpy(pack.masks.words).to(device), pairs_K2[:, 1].to(device))
+    return pairs_K2[:, 0].to(device), entry_E.to(device), allowed
