@@ -88,7 +88,7 @@ def named(node: ast.AST) -> list[str]:
 
 def by_name() -> Iterator[tuple[str, str]]:
     """(module, private name) wherever the name is none of ajet's own."""
-    own = defined_here() - {"_platform"}  # which ajet sets
+    own = defined_here() - {"_platform", "_use_async_grammar_compilation"}  # which ajet sets
     for path, node in NODES:
         for name in named(node):
             part = private_part(name)

@@ -118,7 +118,7 @@ def test_what_only_training_reads_what_a_resume_may_change_and_what_is_compared(
     assert set(marked_keys(Config(), MAY_CHANGE)) == {"total_steps", "logger", "checkpoint", "eval.every", "eval.last"}
     assert set(marked_keys(Config(), COMPARED)) == {
         *("workflow.entry", "workflow.params", "workflow.env", "own", "data", "judge", "model.path", "model.dtype"),
-        *("model.max_context", "rollout.temperature", "rollout.max_tokens"),
+        *("model.max_context", "rollout.temperature", "rollout.max_tokens", "rollout.grammar"),
     }
 
 

@@ -103,7 +103,7 @@ def _packs(
     reply_masks: ReplyMasks | None,
 ) -> list[Pack]:
     """The rows that have a gradient, packed; weights are those of all rows, for what is left out counts in a mean."""
-    weights = rule.token_weights(rows, totals)
+    weights = rule.token_weights(rows, batch_totals(rows))
     # A penalty and a bonus have a gradient wherever the policy spoke, a loss only where there is an advantage. Which
     # tokens have most entropy is decided by all of them.
     keeps_all = rule.config.kl_coef > 0 or rule.config.entropy_coef > 0 or rule.config.top_entropy_quantile < 1
