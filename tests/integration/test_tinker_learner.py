@@ -47,6 +47,7 @@ EVERYTHING = AlgorithmConfig(
     tis_cap=2.0,
     kl_coef=0.3,
     weight_decay=0.01,
+    num_epochs=2,
 )
 
 
@@ -132,7 +133,7 @@ def test_the_same_rows_move_adapters_as_in_this_process(
 ) -> None:
     rows = samples(base_model())
     # Another step on the same rows: the policy is no longer the one that sampled, and both halves of an adapter move.
-    batch = [packs(rows, algorithm), packs(rows, algorithm)]
+    batch = [packs(rows, algorithm)] * (2 // algorithm.num_epochs)
     learner = learner_of(engine, algorithm)
     policy = local_policy(exported(learner, engine, tmp_path / "before"), algorithm)
     start = adapters(policy.model)

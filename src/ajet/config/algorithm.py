@@ -67,7 +67,10 @@ class AlgorithmConfig:
     max_grad_norm: float = ruled(1.0, above=0)
     """Gradients are scaled down to this global norm."""
     num_minibatches: int = ruled(1, at_least=1)
-    """Optimizer steps a training step; must divide the tasks of a step."""
+    """Parts that a step's tasks are cut into, an optimizer step each; must divide the tasks of a step."""
+    num_epochs: int = ruled(1, at_least=1)
+    """How often a training step goes through its minibatches, in the same order. Ratios are to the policy before the
+    first of these optimizer steps, all the while."""
     correction_level: str = one_of("auto", "auto", "token", "sequence", "none")
     """Whose ratio pi_old / mu (mu is what was sampled from) the next four keys bound: a `token`'s, or a `sequence`'s,
     the product over a call's tokens; `none` corrects nothing. `auto` is `token` where one of the four is set. Where
@@ -89,6 +92,11 @@ class AlgorithmConfig:
     """Most tokens in one forward pass; attention costs grow with its square."""
     dr_grpo_max_length: int | None = ruled(None, at_least=1)
     """The constant length that `aggregation=dr_grpo` divides by, in sampled tokens; null for others."""
+
+    @property
+    def num_updates(self) -> int:
+        """Optimizer steps a training step, the unit of the schedules."""
+        return self.num_minibatches * self.num_epochs
 
     @property
     def corrects_sampling(self) -> bool:

@@ -15,6 +15,7 @@ from itertools import combinations
 from pathlib import Path
 
 from ajet.config.algorithm import CORRECTION_BOUNDS, CORRECTS_ITSELF, AlgorithmConfig
+from ajet.config.update_checks import check_updates
 from ajet.config.user_code.finding import FORMS, check_entry, split_entry
 from ajet.errors import ConfigError
 
@@ -42,6 +43,7 @@ def check_algorithm(algorithm: AlgorithmConfig) -> None:
             f"algorithm.top_entropy_quantile={algorithm.top_entropy_quantile} and algorithm.min_entropy="
             f"{algorithm.min_entropy} both choose the tokens that are credited: set the one to 1 or the other to 0"
         )
+    check_updates(algorithm)
     if algorithm.kl_schedule != "constant" and not algorithm.kl_coef:
         raise ConfigError(
             f"algorithm.kl_schedule={algorithm.kl_schedule} has no effect with algorithm.kl_coef=0: set kl_coef"

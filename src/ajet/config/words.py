@@ -27,8 +27,8 @@ SYNONYMS: Mapping[str, str] = {
     " normalize_advantages",
     "credit.discount": "gamma discount_factor",
     "credit.decay": "role_baseline_ema_gamma ema_decay",
-    "algorithm.num_minibatches": "num_iterations ppo_mini_batch_size ppo_epochs mini_batch_size num_mini_batches"
-    " micro_batch_size minibatch_size",
+    "algorithm.num_epochs": "num_iterations ppo_epochs num_ppo_epochs update_epochs n_epochs max_epochs",
+    "algorithm.num_minibatches": "ppo_mini_batch_size mini_batch_size num_mini_batches micro_batch_size minibatch_size",
     "algorithm.correction_level": "vllm_importance_sampling_mode vllm_importance_sampling_correction rollout_is"
     " rollout_rs",
     "algorithm.tis_cap": "tis_imp_ratio_cap vllm_importance_sampling_cap vllm_importance_sampling_clip_max"

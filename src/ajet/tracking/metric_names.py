@@ -129,7 +129,9 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     ),
     _of_training("batch/packs", "packs", "Forward passes of the step; each holds at most `algorithm.max_pack_tokens`."),
     _of_training(
-        "policy/loss", "loss", "The loss that was minimized, summed over tags and minibatches, KL and entropy included."
+        "policy/loss",
+        "loss",
+        "The loss that was minimized, summed over tags and optimizer steps, KL and entropy included.",
     ),
     _of_training("policy/grad_norm", "norm", "Global norm of the gradient before clipping, mean over optimizer steps."),
     _of_training("policy/learning_rate", "rate", "At the step's first optimizer step."),

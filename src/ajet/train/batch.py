@@ -30,7 +30,7 @@ class TrainingBatch:
     """What one step trains on."""
 
     minibatches: list[list[Pack]]
-    """Packs by optimizer step."""
+    """Packs by minibatch; an epoch takes an optimizer step for each."""
     tags: tuple[str, ...]
     """The tags that packs point into."""
     advantages: Mapping[tuple[str, int, int], float]

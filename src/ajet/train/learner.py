@@ -46,7 +46,8 @@ class Learner(Protocol):
     def train_batch(
         self, minibatches: Sequence[Sequence[Pack]], tags: Sequence[str], *, num_steps_done: int
     ) -> dict[str, float]:
-        """One optimizer step a minibatch that holds anything and whose loss and gradient are finite.
+        """An optimizer step for each minibatch that holds anything and whose loss and gradient are finite, one epoch
+        after the other.
 
         Args:
             minibatches: this rank's packs; as many in every training step and on every rank; some may be empty.

@@ -24,23 +24,23 @@ ADAM_BETAS = (0.9, 0.95)
 
 
 def kl_factor(step: int, algorithm: AlgorithmConfig, total_steps: int) -> float:
-    """The KL penalty's weight at minibatch `step` (from 0, of the whole run) as a share of `kl_coef`.
+    """The KL penalty's weight at optimizer step `step` (from 0, of the whole run) as a share of `kl_coef`.
 
-    The unit of both schedules is a minibatch, whether or not it held anything.
+    The unit of both schedules is a minibatch of an epoch, whether or not it held anything.
     """
     if algorithm.kl_schedule == "constant":
         return 1.0
-    return max(0.0, 1 - step / (total_steps * algorithm.num_minibatches))
+    return max(0.0, 1 - step / (total_steps * algorithm.num_updates))
 
 
 def rate_factor(step: int, algorithm: AlgorithmConfig, total_steps: int) -> float:
-    """The learning rate of minibatch `step` (from 0, of the whole run) as a share of its peak."""
-    warmup = algorithm.warmup_steps * algorithm.num_minibatches
+    """The learning rate of optimizer step `step` (from 0, of the whole run) as a share of its peak."""
+    warmup = algorithm.warmup_steps * algorithm.num_updates
     if step < warmup:
         return (step + 1) / (warmup + 1)
     if algorithm.lr_schedule == "constant":
         return 1.0
-    end = total_steps * algorithm.num_minibatches
+    end = total_steps * algorithm.num_updates
     return max(0.0, (end - step) / max(1, end - warmup))
 
 
@@ -82,14 +82,14 @@ class GuardedOptimizer:
         self._adam: Any = accelerator.prepare_optimizer(adam, device_placement=not offloaded)
 
     def rate(self, step: int) -> float:
-        """The learning rate of minibatch `step`, from 0, of the whole run."""
+        """The learning rate of optimizer step `step`, from 0, of the whole run."""
         return self._algorithm.learning_rate * rate_factor(step, self._algorithm, self._total_steps)
 
     def step(self, step: int, loss: Tensor) -> float | None:
         """Add gradients up over ranks, clip them and take a step; gradients are cleared in any case.
 
         Args:
-            step: the minibatch's place in the whole run, from 0.
+            step: the place in the whole run, from 0, of the minibatch in its epoch.
             loss: this rank's share of the loss that was differentiated.
 
         Returns:

@@ -116,18 +116,20 @@ class TrainablePolicy:
         self, minibatches: Sequence[Sequence[Pack]], tags: Sequence[str], *, num_steps_done: int
     ) -> dict[str, float]:
         """As `Learner.train_batch`."""
-        first = num_steps_done * len(minibatches)
+        order = [*range(len(minibatches))] * self._algorithm.num_epochs
+        first = num_steps_done * len(order)
         sums, num_skipped = TagSums(tags), 0
         norms: list[float] = []
         with self._own_modes():
             minibatches = self._in_step(minibatches)
             old = self._old_logps(minibatches)
-            for step, packs in enumerate(minibatches, first):
+            for step, i in enumerate(order, first):
+                packs = minibatches[i]
                 if not self._has_tokens(packs):
                     continue
                 # After the first step the policy has moved, and its distance to the sampler means something else.
                 of_step = TagSums(tags)
-                norm = self._optimizer_step(step, packs, old[step - first], of_step, on_policy=not norms)
+                norm = self._optimizer_step(step, packs, old[i], of_step, on_policy=not norms)
                 if norm is None:
                     num_skipped += 1
                 else:
@@ -177,7 +179,7 @@ class TrainablePolicy:
     def _optimizer_step(
         self, step: int, packs: Sequence[Pack], old: Sequence[Tensor | None], sums: TagSums, *, on_policy: bool
     ) -> float | None:
-        """Minibatch `step` of the run; returns the gradient's norm, or None where nothing was changed."""
+        """Optimizer step `step` of the run; returns the gradient's norm, or None where nothing was changed."""
         kl_coef = self._algorithm.kl_coef * kl_factor(step, self._algorithm, self._total_steps)
         least = self._least_entropy(packs)
         total = torch.zeros((), device=self._accelerator.device)

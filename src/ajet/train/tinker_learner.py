@@ -129,14 +129,16 @@ class TinkerLearner:
             self._normalization = measured_normalization(self._service, rank=self._rank, vocab_size=self._vocab_size)
         if self._lets_server is None:
             self._lets_server = has_ppo(self._service, rank=self._rank, vocab_size=self._vocab_size)
-        first = num_steps_done * len(minibatches)
+        order = [*range(len(minibatches))] * self._algorithm.num_epochs
+        first = num_steps_done * len(order)
         sums, num_skipped, num_steps = TagSums(tags), 0, 0
         old = self._old_logps(minibatches)
-        for step, packs in enumerate(minibatches, first):
+        for step, i in enumerate(order, first):
+            packs = minibatches[i]
             if not packs:
                 continue
             of_step = TagSums(tags)
-            if self._optimizer_step(step, packs, old[step - first], of_step, on_policy=not num_steps):
+            if self._optimizer_step(step, packs, old[i], of_step, on_policy=not num_steps):
                 sums.include(of_step)
                 num_steps += 1
             else:
@@ -150,7 +152,7 @@ class TinkerLearner:
     def _optimizer_step(
         self, step: int, packs: Sequence[Pack], old: Sequence[Tensor] | None, sums: TagSums, *, on_policy: bool
     ) -> bool:
-        """Minibatch `step` of the run; returns whether it was taken."""
+        """Optimizer step `step` of the run; returns whether it was taken."""
         # The first step is not let to the server: what it samples with is checked before it learns from it.
         if self._lets_server and self._is_checked and all(map(has_single_entries, packs)):
             return self._own_loss_step(step, packs, sums, on_policy=on_policy)
