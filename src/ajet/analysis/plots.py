@@ -260,6 +260,7 @@ def plot_policy(metrics: pd.DataFrame) -> Figure:
         for tag, curve in by_tag.items():
             axis.plot(curve.index, curve, color=colors[tag], linewidth=1.4, label=_plain(tag) if tag else None)
         axis.set_title(label, fontsize="medium")
+        axis.ticklabel_format(axis="y", useOffset=False)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
     lines = {line.get_label(): line for axis in figure.axes for line in axis.get_legend_handles_labels()[0]}
