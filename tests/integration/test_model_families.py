@@ -108,7 +108,8 @@ def test_a_branching_pack_has_the_log_probabilities_of_its_plain_rows(family: st
     policy = policy_of(tiny_model(family, attention=attention_implementation(model.config)))
     assert policy.why_chains_only is None
     assert len(packs_of(policy)) == 1 and not packs_of(policy)[0].is_chain
-    assert largest_gap(policy) < 1e-5
+    # Rounding, of log-probabilities down to -7: how much depends on the CPU, 1.4e-5 at most where it was seen.
+    assert largest_gap(policy) < 3e-5
     # And a wrong context would have shown.
     (pack,) = packs_of(policy)
     as_one_text = replace(pack, parents=np.arange(-1, len(pack.parents) - 1))
@@ -277,7 +278,8 @@ def test_the_transformers_engine_samples_with_the_probabilities_that_are_trained
         with torch.no_grad():
             logp = torch.log_softmax(model(input_ids=text, use_cache=False).logits[0, :-1], dim=-1)
         wanted = logp.gather(1, text[0, 1:, None])[len(request.prompt_ids) - 1 :, 0]
-        assert completion.logprobs == pytest.approx(wanted.tolist(), abs=2e-5)
+        # States that are carried on add rounding up, by as much as the CPU has it: 4.4e-5 at most where it was seen.
+        assert completion.logprobs == pytest.approx(wanted.tolist(), abs=1e-4)
 
 
 def test_the_page_on_models_lists_the_families_and_how_they_are_packed() -> None:

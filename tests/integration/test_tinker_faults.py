@@ -54,7 +54,12 @@ def engine_at(
     proxy: FaultyProxy, *, timeout_s: float, model: str = MODEL, episode_timeout_s: float | None = None
 ) -> TinkerEngine:
     settings = TinkerConfig(
-        base_url=proxy.url, timeout_s=timeout_s, normalization="sequence_mean", api_key_env="OWN_TINKER_KEY"
+        base_url=proxy.url,
+        timeout_s=timeout_s,
+        # Without probes: the first optimizer step is the learner's.
+        normalization="sequence_mean",
+        loss="linearised",
+        api_key_env="OWN_TINKER_KEY",
     )
     config = TinkerEngineConfig(service=settings, episode_timeout_s=episode_timeout_s)
     return TinkerEngine(config, model, max_context=512)
