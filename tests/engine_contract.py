@@ -118,6 +118,8 @@ async def complete_amid_cancelled(engine: Engine, crowd: Sequence[SamplingReques
 class SamplingContract:
     """What holds for every sampler."""
 
+    logprob_tolerance: ClassVar[float] = LOGPROB_TOLERANCE
+
     temperatures: ClassVar[tuple[float, ...]] = TEMPERATURES
     """Of a crowd's requests."""
     hottest: ClassVar[float] = 2.0
@@ -189,7 +191,9 @@ class SamplingContract:
         requests = self.crowd(24)
         for request, completion in zip(requests, complete(subject.engine, *requests), strict=True):
             expected = subject.reference_logprobs(request.prompt_ids, completion.token_ids, request.temperature)
-            assert completion.logprobs == pytest.approx(expected, rel=LOGPROB_TOLERANCE, abs=LOGPROB_TOLERANCE)
+            assert completion.logprobs == pytest.approx(
+                expected, rel=self.logprob_tolerance, abs=self.logprob_tolerance
+            )
 
     def test_ids_come_as_often_as_their_probability_says(self, subject: Subject) -> None:
         draws = self.num_draws

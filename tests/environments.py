@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+import sysconfig
 import tomllib
 import venv
 from collections import Counter
@@ -49,7 +50,8 @@ def environment_of(extras: Collection[str], folder: Path) -> Path:
 def _installed() -> tuple[Mapping[str, Distribution], Counter[str]]:
     """What this environment has by name, and how many packages have files in each folder: `google` and the like belong
     to several."""
-    installed = {_plain(found.name): found for found in distributions()}
+    # Not all of sys.path: tests put other versions of packages there.
+    installed = {_plain(found.name): found for found in distributions(path=[sysconfig.get_path("purelib")])}
     claims = Counter(folder for package in installed.values() for folder in _folders(package))
     return installed, claims
 
