@@ -10,7 +10,7 @@ from tests.factories import make_sample, samples_strategy
 
 from ajet.records import TrainingSample
 from ajet.train.packing import Pack, build_packs
-from ajet.train.tinker_rows import SEQUENCE_MEAN, TOKEN_SUM, entry_logps, learning_row, scales, scoring_row
+from ajet.train.tinker_rows import SEQUENCE_MEAN, TOKEN_SUM, learning_row, row_logps, scales, scoring_row
 
 TAGS = ("seer", "witch")
 
@@ -56,8 +56,9 @@ def test_an_answer_is_read_at_the_entries_and_too_short_a_one_refused() -> None:
         def __init__(self, *logps: float) -> None:
             self.loss_fn_outputs = [{"logprobs": torch.tensor(logps)}]
 
-    assert entry_logps(Answer(-1.0, -2.0, -3.0), [pack])[0].tolist() == [-2.0, -3.0]
+    (row,) = row_logps(Answer(-1.0, -2.0, -3.0), [len(pack.token_ids)])
+    assert row[pack.predictors].tolist() == [-2.0, -3.0]
     with pytest.raises(ValueError, match="2 log-probabilities for a row of 4 tokens"):
-        entry_logps(Answer(-1.0, -2.0), [pack])
+        row_logps(Answer(-1.0, -2.0), [4])
     with pytest.raises(ValueError, match="1 rows instead of 2"):
-        entry_logps(Answer(-1.0, -2.0, -3.0), [pack, pack])
+        row_logps(Answer(-1.0, -2.0, -3.0), [4, 4])

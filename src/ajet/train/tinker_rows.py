@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tinker import types
 from torch import Tensor
@@ -68,16 +67,6 @@ def scales(packs: Sequence[Pack], normalization: str) -> list[float]:
     if normalization == TOKEN_SUM:
         return [1.0] * len(packs)
     return [float((len(pack.token_ids) - 1) * len(packs)) for pack in packs]
-
-
-def entry_logps(answer: Any, packs: Sequence[Pack]) -> list[Tensor]:
-    """The log-probabilities of each row's entries, as a server's answer has them.
-
-    Raises:
-        ValueError: there are not as many as were asked for.
-    """
-    rows = row_logps(answer, [len(pack.token_ids) for pack in packs])
-    return [torch.from_numpy(row[pack.predictors]) for row, pack in zip(rows, packs, strict=True)]
 
 
 def row_logps(answer: Any, lengths: Sequence[int]) -> list[NDArray[np.float32]]:
