@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +10,7 @@ import tinker
 import torch
 from torch import Tensor
 
+from ajet.engine.tinker import TinkerConfig
 from ajet.errors import EngineError
 
 VOCABULARY, STEEP = 12, 30
@@ -27,6 +28,19 @@ def ppo(logp: Tensor, sampled: Tensor, advantages: Tensor, settings: Any) -> Ten
     return -torch.minimum(ratio * advantages, bounded * advantages)
 
 
+def cispo(logp: Tensor, sampled: Tensor, advantages: Tensor, settings: Any) -> Tensor:
+    ratio = torch.exp(logp - sampled).clamp(settings["clip_low_threshold"], settings["clip_high_threshold"])
+    return -ratio.detach() * logp * advantages
+
+
+def cispo_by_its_own_bounds(logp: Tensor, sampled: Tensor, advantages: Tensor, settings: Any) -> Tensor:
+    return cispo(logp, sampled, advantages, {"clip_low_threshold": 0.8, "clip_high_threshold": 1.2})
+
+
+def reinforce(logp: Tensor, sampled: Tensor, advantages: Tensor, settings: Any) -> Tensor:
+    return -logp * advantages
+
+
 def cross_entropy(logp: Tensor, sampled: Tensor, advantages: Tensor, settings: Any) -> Tensor:
     return -logp
 
@@ -40,10 +54,12 @@ class TableServer:
 
     url = "http://table"
 
-    def __init__(self, losses: dict[str, Loss], *, means: bool = False) -> None:
+    def __init__(self, losses: Mapping[str, Loss], *, means: bool = False, loss: str = "auto") -> None:
         self._losses, self._means = losses, means
+        self.settings = TinkerConfig(loss=loss)
         self.num_models = 0
         self.num_forwards = 0
+        self.num_steps = 0
 
     def trainer(self, *, rank: int, seed: int) -> Any:
         self.num_models += 1
@@ -88,6 +104,7 @@ class TableServer:
         return told
 
     def _step(self, adam: Any) -> None:
+        self.num_steps += 1
         optimizer = torch.optim.Adam([self._table], adam.learning_rate, (adam.beta1, adam.beta2), adam.eps)
         optimizer.step()
         optimizer.zero_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,18 @@ from ajet.train.policy import TrainablePolicy
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def make_learner(config: Config, model_path: str, engine: Engine, rule: LearningRule) -> Learner:
-    """What learns, where the configured engine's model is: on its server, or in this process."""
+def make_learner(
+    config: Config, model_path: str, engine: Engine, rule: LearningRule, say: Callable[[str], None]
+) -> Learner:
+    """What learns, where the configured engine's model is: on its server, or in this process.
+
+    Args:
+        config: of the run.
+        model_path: where the model is.
+        engine: of the configuration.
+        rule: what the algorithm group names.
+        say: told a sentence for the user.
+    """
     if not config.engine.trains:
         return make_policy(
             config.model,
@@ -54,6 +65,7 @@ def make_learner(config: Config, model_path: str, engine: Engine, rule: Learning
         vocab_size=AutoConfig.from_pretrained(model_path).get_text_config().vocab_size,
         tokenizer=AutoTokenizer.from_pretrained(model_path),
         model_path=model_path,
+        say=say,
     )
 
 

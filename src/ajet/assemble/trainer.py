@@ -212,7 +212,7 @@ def _checked_learner(
     display: Display,
 ) -> Learner:
     """What learns. Says how its rows are trained, and refuses as many checkpoints as the disk could not keep."""
-    learner = make_learner(config, model_path, engine, rule)
+    learner = make_learner(config, model_path, engine, rule, display.say)
     for remark in learner.remarks:
         display.say(remark)
     every, steps = config.checkpoint.every, config.total_steps

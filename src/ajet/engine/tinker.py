@@ -40,8 +40,8 @@ class TinkerConfig:
     positions. `measured` takes a few steps of a model that is dropped again, before the first step."""
     loss: str = one_of("auto", "auto", "linearised")
     """How the loss gets there: `linearised` asks for log-probabilities and sends the slopes of any loss; `auto` lets
-    the server compute its own PPO where that is exactly the loss of the run, and a probe before the first step finds
-    that the server does: a forward pass less a step."""
+    the server compute its own `ppo` or `cispo` where that is exactly the loss of the run, and a probe before the first
+    step finds that the server does: a forward pass less a step."""
     max_logprob_gap: float | None = ruled(None, above=0)
     """Before the first step: how far, in the mean over tokens, the server's log-probabilities in training may be from
     those that it sampled with. Null: 1e-4 with `model.dtype=float32`, 1e-3 with bfloat16."""

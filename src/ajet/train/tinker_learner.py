@@ -23,7 +23,6 @@ from ajet.engine.base import Engine
 from ajet.engine.tinker_engine import TinkerEngine
 from ajet.errors import EngineError, StorageError
 from ajet.records import EpisodeGroup
-from ajet.train.algorithms.objective import is_plain
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.model_card import ADAPTER
 from ajet.train.optimizer import ADAM_BETAS, kl_factor, rate_factor
@@ -33,7 +32,8 @@ from ajet.train.scoring import PackOutput
 from ajet.train.tag_sums import TagSums
 from ajet.train.timeline import build_samples
 from ajet.train.tinker_adapters import ODD_EXPORTS, is_at_hand, merged_model, write_adapter
-from ajet.train.tinker_probe import has_ppo, measured_normalization
+from ajet.train.tinker_dialect import Dialect
+from ajet.train.tinker_losses import ServerLoss
 from ajet.train.tinker_remote import RemoteAdapters
 from ajet.train.tinker_rows import has_single_entries, learning_row, own_loss_row, scales
 
@@ -64,6 +64,7 @@ class TinkerLearner:
         vocab_size: int,
         tokenizer: Any,
         model_path: str,
+        say: Callable[[str], None],
     ) -> None:
         """Nothing is trained yet, and no adapter made: a run that is resumed brings its own.
 
@@ -78,21 +79,18 @@ class TinkerLearner:
             vocab_size: of the model.
             tokenizer: saved beside adapters.
             model_path: of the model beneath them, a directory here or a name.
+            say: told whose loss it is, once that is known.
         """
         self._service = engine.service
         self._rule, self._algorithm = rule, rule.config
         self._rank, self._total_steps = rank, total_steps
-        self._vocab_size, self._tokenizer, self._model_path = vocab_size, tokenizer, model_path
+        self._tokenizer, self._model_path = tokenizer, model_path
         self._accelerator = Accelerator(cpu=True)
         gap = self._service.settings.max_logprob_gap
         self._max_gap = LOGPROB_GAPS[dtype] if gap is None else gap
         self._dtype = dtype
-        self._normalization = self._service.settings.normalization
         self._is_checked = False
-        self._lets_server: bool | None = False
-        """Whether the loss is the server's own PPO; None: it may be, which is not known yet."""
-        if self._service.settings.loss == "auto" and self._algorithm.loss == "clip" and is_plain(self._algorithm):
-            self._lets_server = None
+        self._dialect = Dialect(self._service, rule, rank=rank, vocab_size=vocab_size, say=say)
         self._adapters = RemoteAdapters(self._service, rank=rank, seed=seed)
         self._starting = RemoteAdapters(self._service, rank=1, seed=0)
         """Never trained, so that they are the starting model."""
@@ -100,7 +98,7 @@ class TinkerLearner:
 
     def foresee(self, group: EpisodeGroup) -> None:
         """As `Learner.foresee`: log-probabilities of the group's rows, where the loss will be computed from them."""
-        if self._lets_server or not self._is_checked:
+        if self._dialect.own_loss or not self._is_checked:
             return
         usable = [episode for episode in group.episodes if episode.usable]
         if not self._algorithm.kl_coef and len({reward for e in usable for reward in e.rewards.values()}) < 2:
@@ -125,10 +123,7 @@ class TinkerLearner:
             EngineError: the server failed, or is not one that the loss can be trusted to. The adapters there may be
                 those of a part of the step.
         """
-        if self._normalization == "measured":
-            self._normalization = measured_normalization(self._service, rank=self._rank, vocab_size=self._vocab_size)
-        if self._lets_server is None:
-            self._lets_server = has_ppo(self._service, rank=self._rank, vocab_size=self._vocab_size)
+        self._dialect.settle()
         order = [*range(len(minibatches))] * self._algorithm.num_epochs
         first = num_steps_done * len(order)
         sums, num_skipped, num_steps = TagSums(tags), 0, 0
@@ -154,8 +149,9 @@ class TinkerLearner:
     ) -> bool:
         """Optimizer step `step` of the run; returns whether it was taken."""
         # The first step is not let to the server: what it samples with is checked before it learns from it.
-        if self._lets_server and self._is_checked and all(map(has_single_entries, packs)):
-            return self._own_loss_step(step, packs, sums, on_policy=on_policy)
+        own_loss = self._dialect.own_loss
+        if own_loss and self._is_checked and all(map(has_single_entries, packs)):
+            return self._own_loss_step(own_loss, step, packs, sums, on_policy=on_policy)
         logps = self._adapters.logps(packs) if old is None or not on_policy else list(old)
         if not self._is_checked:
             self._check(packs, logps)
@@ -178,22 +174,20 @@ class TinkerLearner:
             if not bool(torch.isfinite(slope_E).all() and torch.isfinite(loss)):
                 return False
             slopes.append(slope_E)
-        row_scales = scales(packs, self._normalization)
+        row_scales = scales(packs, self._dialect.normalization)
         rows = [learning_row(*each) for each in zip(packs, logps, slopes, row_scales, strict=True)]
         self._adapters.learn(packs, rows, self._adam(step), loss="importance_sampling")
         return True
 
-    def _own_loss_step(self, step: int, packs: Sequence[Pack], sums: TagSums, *, on_policy: bool) -> bool:
-        """As `_optimizer_step` by the server's own PPO: what it says of log-probabilities is only told of."""
+    def _own_loss_step(
+        self, loss: ServerLoss, step: int, packs: Sequence[Pack], sums: TagSums, *, on_policy: bool
+    ) -> bool:
+        """As `_optimizer_step` by the server's own loss: what it says of log-probabilities is only told of."""
         if not all(bool(np.isfinite(pack.weights * pack.advantages).all()) for pack in packs):
             return False
-        row_scales = scales(packs, self._normalization)
+        row_scales = scales(packs, self._dialect.normalization)
         rows = [own_loss_row(pack, scale) for pack, scale in zip(packs, row_scales, strict=True)]
-        bounds = {
-            "clip_low_threshold": 1 - self._algorithm.clip_low,
-            "clip_high_threshold": 1 + self._algorithm.clip_high,
-        }
-        logps = self._adapters.learn(packs, rows, self._adam(step), loss="ppo", settings=bounds)
+        logps = self._adapters.learn(packs, rows, self._adam(step), loss=loss.name, settings=loss.settings)
         for pack, logp_E in zip(packs, logps, strict=True):
             output = PackOutput(logp_E=logp_E, entropy_E=-logp_E)
             pack_loss(self._rule, pack, output, sums, old_E=None, reference_E=None, kl_coef=0.0, on_policy=on_policy)
@@ -266,18 +260,16 @@ class TinkerLearner:
             "state_path": state_path,
             "sampler_path": self._sampler_path,
             "rank": self._rank,
-            "normalization": self._normalization,
             "is_checked": self._is_checked,
-            "lets_server": self._lets_server,
+            **self._dialect.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """As `Learner.load_state_dict`; `EngineError` where the server has the state no more."""
         self._adapters.restore(state["state_path"])
         self._sampler_path = state["sampler_path"]
-        self._normalization, self._is_checked = state["normalization"], state["is_checked"]
-        if self._lets_server is None:  # a resumed run may have another loss
-            self._lets_server = state.get("lets_server")
+        self._is_checked = state["is_checked"]
+        self._dialect.load_state_dict(state)
 
     def model_writer(self, *, kept: bool = True) -> Callable[[Path], None]:
         """As `Learner.model_writer`: the adapters of the latest `state_dict` in PEFT's format, in a folder of their

@@ -5,31 +5,44 @@ long. Where losses of tokens are summed, down wins; where each row is a mean ove
 step is the first with both signs turned, so that a server that does not heed advantages fits neither. Adam makes steps
 of one size of any gradient, so that sizes could not tell.
 
-*Whether its PPO is PPO.* A token is pushed up and down at a ratio of 2 and of 1/2. Where the clip has taken the
-gradient away nothing moves, and else the token goes where it is pushed. Cross-entropy under that name fits nowhere.
+*Whether a loss of its is the run's.* A token is pushed up and down at a ratio above the bounds and at one below. Where
+the run's loss has no gradient there, nothing may move. Where it has one, its size is told by the same token in a second
+row, at a ratio of 1, which is pushed the other way: the token has to go with the first push where the second is a
+little weaker than that gradient, and against it where it is a little stronger.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tinker
+import torch
 from numpy.typing import NDArray
 from tinker import types
 
 from ajet.engine.tinker_service import TinkerService
 from ajet.errors import EngineError
+from ajet.train.algorithms.rule import LearningRule
+from ajet.train.algorithms.tokens import SampledTokens
+from ajet.train.tinker_losses import ServerLoss
 from ajet.train.tinker_rows import SEQUENCE_MEAN, TOKEN_SUM, datum
 
-PROBING = "a probe of how it adds up"
+PROBING = "a probe of its losses"
 SHORT, LONG = 8, 24
 """Positions of the two rows."""
 PUSH = 1.5
 RATES = (1e-4, 4e-4, 1.6e-3, 6.4e-3)
-LOG_2 = 0.6931472
-PROBED_CLIP = {"clip_low_threshold": 0.8, "clip_high_threshold": 1.2}
-PPO_RATE = 1.6e-3
+LOSS_RATE = 1.6e-3
+BEYOND = 2.0
+"""How far beyond a bound a ratio is, as a factor."""
+UNBOUNDED = 1 / 16
+"""The ratio that stands for those below where a loss has no bound."""
+MARGIN = 1.25
+"""The factor by which a gradient is told from a smaller and a larger one; more than bfloat16 rounds a ratio by."""
 REFUSALS = (tinker.BadRequestError, tinker.NotFoundError, tinker.UnprocessableEntityError, tinker.RequestFailedError)
 """Of a server that does not have a loss, or not these settings of it."""
 STILL = 1e-3
@@ -71,26 +84,77 @@ def measured_normalization(service: TinkerService, *, rank: int, vocab_size: int
     )
 
 
-def has_ppo(service: TinkerService, *, rank: int, vocab_size: int) -> bool:
-    """Whether the server's `ppo` is the clipped surrogate; arguments and errors as `measured_normalization`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """One step of the probe of a loss: one token in two rows, and which way it has to go."""
+
+    ratio: float
+    """Of the token in the first row."""
+    advantage: float
+    """Likewise."""
+    against: float
+    """The advantage in the second row, where the ratio is 1."""
+    way: int
+    """1 up, -1 down, 0 nowhere."""
+
+    def fits(self, moved: float) -> bool:
+        """Whether a log-probability that has moved so far has gone that way."""
+        return moved * self.way >= LEAST if self.way else abs(moved) <= STILL
+
+
+def pushes(loss: ServerLoss, rule: LearningRule) -> Iterator[Push]:
+    """What tells the run's loss from others under the same name.
+
+    Args:
+        loss: bounds of the ratio.
+        rule: has the run's loss, whose gradients are what is expected.
+    """
+    above, below = BEYOND * max(loss.highest, 1.0), min(loss.lowest, 1.0) / BEYOND
+    for ratio in (above, below or UNBOUNDED):
+        for advantage in (1.0, -1.0):
+            slope, unit = _slope(rule, ratio, advantage), abs(_slope(rule, 1.0, -advantage))
+            if slope == 0:
+                yield Push(ratio=ratio, advantage=advantage, against=0.0, way=0)
+                continue
+            way = 1 if slope > 0 else -1
+            yield Push(ratio=ratio, advantage=advantage, against=-slope / unit / MARGIN, way=way)
+            yield Push(ratio=ratio, advantage=advantage, against=-slope / unit * MARGIN, way=-way)
+
+
+def _slope(rule: LearningRule, ratio: float, advantage: float) -> float:
+    """How steeply the loss of a token falls with its log-probability."""
+    logp, nothing = torch.tensor([math.log(ratio)], requires_grad=True), torch.zeros(1)
+    tokens = SampledTokens(
+        logp=logp,
+        logp_old=nothing,
+        logp_sampled=nothing,
+        advantages=torch.tensor([advantage]),
+        entropy=nothing,
+        calls=torch.zeros(1, dtype=torch.int64),
+    )
+    (slope,) = torch.autograd.grad(rule.token_losses(tokens)[0].sum(), logp)
+    return -float(slope)
+
+
+def has_loss(service: TinkerService, loss: ServerLoss, rule: LearningRule, *, rank: int, vocab_size: int) -> bool:
+    """Whether the server's loss is the run's; arguments and errors as `pushes` and `measured_normalization`."""
     client = service.trainer(rank=rank, seed=0)
     ids = _ids(vocab_size)
     try:
-        for log_ratio, advantage in ((LOG_2, 1.0), (LOG_2, -1.0), (-LOG_2, 1.0), (-LOG_2, -1.0)):
-            before = _logp(service, client, ids)
-            # The long row is there for its shape only, which is compiled already.
-            rows = [_row(ids[: SHORT + 1], advantage, before - log_ratio), _row(ids, 0.0, before)]
+        before = _logp(service, client, ids)
+        for push in pushes(loss, rule):
+            # Rows of one length, whose losses count alike however they are added up.
+            rows = [_row(ids, push.advantage, before - math.log(push.ratio)), _row(ids, push.against, before)]
             try:
-                _step(service, client, rows, PPO_RATE, "ppo", PROBED_CLIP)
+                _step(service, client, rows, LOSS_RATE, loss.name, loss.settings)
             except EngineError as error:
                 if not isinstance(error.__cause__, REFUSALS):
                     raise
                 return False
-            moved = _logp(service, client, ids) - before
-            # Clipped where the ratio has gone the way of the advantage.
-            fits = abs(moved) <= STILL if log_ratio * advantage > 0 else moved * advantage >= LEAST
-            if not fits:
+            after = _logp(service, client, ids)
+            if not push.fits(after - before):
                 return False
+            before = after
     finally:
         service.forget(client)
     return True

@@ -14,8 +14,10 @@ from torch import Tensor
 from ajet.train.algorithms.ratios import Positive, ratio_of
 from ajet.train.algorithms.tokens import SampledTokens
 
+CAP = 5.0
 
-def cispo(tokens: SampledTokens, *, cap: Positive = 5.0) -> tuple[Tensor, Tensor]:
+
+def cispo(tokens: SampledTokens, *, cap: Positive = CAP) -> tuple[Tensor, Tensor]:
     """The loss of each token (E), and where the cap holds its weight (E)."""
     ratio = ratio_of(tokens.logp - tokens.logp_old).detach()
     return -ratio.clamp(max=cap) * tokens.advantages * tokens.logp, ratio > cap
