@@ -9,6 +9,8 @@ from ajet.config.fields import one_of, ruled
 
 CORRECTION_BOUNDS = ("mis_low", "tis_floor", "tis_cap", "mis_high")
 """Keys that bound pi_old / mu, each below the next."""
+BATCH_SCALES = ("batch", "advantages")
+"""Values of `scale_rewards` that go by a whole training step."""
 CORRECTS_ITSELF = "vespo"
 """The loss whose own weight is the ratio to the sampler."""
 
@@ -28,6 +30,11 @@ class AlgorithmConfig:
     of the others, or code of one's own (docs/extend/advantage.md)."""
     advantage_args: dict[str, Any] = field(default_factory=dict)
     """Settings of an advantage of one's own."""
+    scale_rewards: str | None = one_of(None, "group", *BATCH_SCALES, "none")
+    """What an advantage is divided by, a `target_tag` at a time: the deviation of the rewards that share its baseline
+    (`group`), of all the tag's rewards of the training step (`batch`) or of all its advantages (`advantages`, as
+    REINFORCE++ does), or nothing (`none`). Null: what `advantage` is known for, `group` for `grpo`, which alone does
+    it, and `none` for the others."""
     aggregation: str = "grpo"
     """How token losses add up: `grpo` mean over sequences of token means, `dapo` token mean over the global batch,
     `dr_grpo` sum over sequences x `dr_grpo_max_length`, `luspo` mean over sequences of token sums, or code of one's own

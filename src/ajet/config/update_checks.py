@@ -15,6 +15,11 @@ def check_updates(algorithm: AlgorithmConfig) -> None:
     Raises:
         ConfigError: what to change.
     """
+    if algorithm.scale_rewards == "group" and algorithm.advantage in ("dr_grpo", "rloo"):
+        raise ConfigError(
+            f"algorithm.scale_rewards=group is what algorithm.advantage=grpo does, and {algorithm.advantage} leaves "
+            "out: choose advantage=grpo, or scale_rewards=batch|advantages|none"
+        )
     if algorithm.num_epochs > 1 and algorithm.loss == "reinforce":
         raise ConfigError(
             f"algorithm.num_epochs={algorithm.num_epochs} does not go with algorithm.loss=reinforce, which has no "

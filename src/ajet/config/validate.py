@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ajet.config.adapters import engine_keeps_start
-from ajet.config.algorithm import AlgorithmConfig
+from ajet.config.algorithm import BATCH_SCALES, AlgorithmConfig
 from ajet.config.algorithm_checks import check_algorithm
 from ajet.config.explain import explain_missing
 from ajet.config.fields import broken_rules
@@ -164,6 +164,11 @@ def _check_algorithm(config: Config) -> None:
         )
     tags = config.workflow.target_tags if config.trainable_targets is None else config.trainable_targets
     config.credit.check(advantage=algorithm.advantage, trained_tags=tags or None)
+    if config.credit.has_own_baselines and algorithm.scale_rewards in BATCH_SCALES:
+        raise ConfigError(
+            f"algorithm.scale_rewards={algorithm.scale_rewards} divides by a deviation within the step, which says "
+            f"nothing of the distance to the baselines that credit={config.credit.name} keeps: set it to none"
+        )
 
 
 def _check_groups(config: Config) -> None:

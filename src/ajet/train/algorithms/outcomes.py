@@ -21,6 +21,8 @@ import numpy.typing as npt
 from ajet.records import Call
 
 FloatArray = npt.NDArray[np.float64]
+STD_EPSILON = 1e-4
+"""What is added to a deviation before it divides, as in TRL."""
 _SAME = 1e-12
 """Numbers closer than this, or than this share of the largest, are the same but for rounding."""
 
@@ -70,3 +72,10 @@ class Outcomes:
 def all_same(values: FloatArray) -> bool:
     """Whether all values are the same but for rounding."""
     return bool(np.ptp(values) <= _SAME * max(1.0, float(np.abs(values).max())))
+
+
+def penalty_share(rewards: FloatArray, penalties: FloatArray) -> float:
+    """What the spread of totals is to be divided by, so that where all rewards are the same a penalty of c < 1 acts as
+    the share c of a reward that is 1 lower, and not as a whole one; 1 where rewards differ, which set the scale."""
+    cost = float(np.ptp(penalties))
+    return min(1.0, cost) if cost and all_same(rewards) else 1.0

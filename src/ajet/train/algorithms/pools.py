@@ -138,7 +138,7 @@ def _credits(pool: Pool, advantage: Advantage, result: GroupAdvantages) -> Itera
     tags = {outcome.tag for outcome in pool.outcomes}
     result.num_pools.update(tags)
     zeros = [0.0] * len(pool.outcomes)
-    if len({pool.trial(outcome) for outcome in pool.outcomes}) < 2:
+    if pool.is_singleton:
         result.num_singletons.update(tags)
         return zeros
     totals = np.array([outcome.total for outcome in pool.outcomes])

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ajet.config.algorithm import AlgorithmConfig
+from ajet.config.algorithm import BATCH_SCALES, AlgorithmConfig
 from ajet.config.user_options import is_user_entry
 from ajet.errors import AlgorithmError
 from ajet.records import EpisodeGroup, TrainingSample
@@ -24,6 +24,7 @@ from ajet.train.algorithms.credit.base import CreditConfig, CreditRule, Outcome,
 from ajet.train.algorithms.credit.per_tag import PerTagConfig
 from ajet.train.algorithms.options import Option, find_option
 from ajet.train.algorithms.pools import GroupAdvantages, agent_outcomes, check_pools, pool_advantages
+from ajet.train.algorithms.scaling import batch_scaled
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.algorithms.weights import BatchTotals
 
@@ -72,14 +73,17 @@ class LearningRule:
         tasks = [agent_outcomes(group, format_penalty=self.config.format_penalty) for group in groups]
         with self.crediting.runs():
             self.credit.begin_step(tasks)
-        return [self._task_advantages(outcomes) for outcomes in tasks]
+        pools = [self._pools(outcomes) for outcomes in tasks]
+        credited = [self._task_advantages(*task) for task in zip(tasks, pools, strict=True)]
+        if self.config.scale_rewards in BATCH_SCALES:
+            credited = batch_scaled(tasks, pools, credited, by=self.config.scale_rewards)
+        return credited
 
     def group_advantages(self, group: EpisodeGroup) -> GroupAdvantages:
         """What the only group of a step teaches; errors as `step_advantages`."""
         return self.step_advantages([group])[0]
 
-    def _task_advantages(self, outcomes: Sequence[Outcome]) -> GroupAdvantages:
-        pools = self._pools(outcomes)
+    def _task_advantages(self, outcomes: Sequence[Outcome], pools: Sequence[Pool]) -> GroupAdvantages:
         with self.advantage.runs():
             return pool_advantages(outcomes, pools, self.advantage.function, setting=self.advantage.setting)
 

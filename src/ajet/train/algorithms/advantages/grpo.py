@@ -14,18 +14,18 @@ import math
 
 import numpy as np
 
-from ajet.train.algorithms.outcomes import FloatArray, Outcomes, all_same
-
-STD_EPSILON = 1e-4
+from ajet.train.algorithms.outcomes import STD_EPSILON, FloatArray, Outcomes, penalty_share
 
 
-def grpo(outcomes: Outcomes) -> FloatArray:
-    """One advantage an agent in an episode (A)."""
+def grpo(outcomes: Outcomes, *, scale_rewards: str | None) -> FloatArray:
+    """One advantage an agent in an episode (A); not divided where `scale_rewards` says so, or goes by the batch."""
     scaled_A, unit = outcomes.scaled_totals()
     centred_A = scaled_A - outcomes.cell_means(scaled_A).mean()
+    if scale_rewards not in (None, "group"):
+        undivided_A: FloatArray = np.multiply(centred_A, unit)
+        return undivided_A
     num = outcomes.num_cells
     spread = math.sqrt(float(outcomes.cell_means(centred_A**2).mean()) * num / (num - 1))
-    cost = float(np.ptp(outcomes.penalties))
-    share = min(1.0, cost) if cost and all_same(outcomes.rewards) else 1.0
+    share = penalty_share(outcomes.rewards, outcomes.penalties)
     advantages_A: FloatArray = np.divide(centred_A, spread / share + STD_EPSILON / unit)
     return advantages_A

@@ -74,6 +74,11 @@ class Pool:
         """What it was played in: at least two make a baseline."""
         return (outcome.repeat, outcome.agent) if self.counts_once == "agent" else outcome.repeat
 
+    @property
+    def is_singleton(self) -> bool:
+        """Whether there is nothing to compare with."""
+        return len({self.trial(outcome) for outcome in self.outcomes}) < 2
+
 
 class CreditRule:
     """Who gets which reward, and whose rewards share a baseline. One object a run, asked step by step."""
@@ -111,6 +116,9 @@ class CreditConfig:
 
     component: ClassVar[Any] = None
     """The rule's class (docs/extend/credit.md)."""
+    has_own_baselines: ClassVar[bool] = False
+    """Whether pools are compared with something from outside the task, so that one whose totals are all the same may
+    teach something."""
 
     def build(self) -> CreditRule:
         """The rule.

@@ -70,6 +70,7 @@ class RaeConfig(CreditConfig):
     """What the baseline keeps of itself at each episode; 0: it is the last step's mean."""
 
     component: ClassVar[type[CreditRule]] = RunningBaselines
+    has_own_baselines: ClassVar[bool] = True
 
     @override
     def check(self, *, advantage: str, trained_tags: Sequence[str] | None) -> None:
