@@ -31,7 +31,7 @@ from ajet.train.algorithms.losses.reinforce import reinforce
 from ajet.train.algorithms.losses.rloo import rloo
 from ajet.train.algorithms.losses.sapo import sapo
 from ajet.train.algorithms.losses.vespo import vespo
-from ajet.train.algorithms.objective import certain, is_plain, k3, least_of_top, objective
+from ajet.train.algorithms.objective import certain, is_plain, least_of_top, objective
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.algorithms.weights import Aggregation, BatchTotals, batch_totals, sequence_key, token_weights
 
@@ -199,12 +199,6 @@ def test_a_reply_that_has_become_impossibly_likelier_has_no_gradient_and_no_nan(
     logp = torch.tensor([-1.0, -1.0], requires_grad=True)
     loss, _ = rloo(of_one_call(logp, torch.tensor([-80.0, -80.0]), 1.0, 1.0), clip_low=0.2, clip_high=0.2)
     assert gradient(loss, logp) == [0.0, 0.0]
-
-
-def test_k3_is_zero_at_equality_and_positive_elsewhere() -> None:
-    # d = log(.5/.25) = log 2: exp(-d) + d - 1 = .5 + .6931 - 1.
-    assert k3(logs(0.5), logs(0.25)).item() == pytest.approx(math.log(2) - 0.5)
-    assert k3(logs(0.3), logs(0.3)).item() == 0.0
 
 
 def test_the_kl_penalty_is_added_with_its_coefficient() -> None:

@@ -270,3 +270,9 @@ def test_the_penalty_and_the_corrections_weight_surround_a_loss_as_in_trl(
     trls = {"loss_type": loss_type, "beta": 0.1, "use_vllm": True, "vllm_importance_sampling_correction": True}
     ours = of_ours(MU, kl_coef=0.1, mis_high=1.1, **AGGREGATIONS[loss_type])
     assert_same(ours, of_trl(trainers.GRPO, weight, **trls))
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dapo"])
+def test_the_penalty_weighted_by_the_ratio_is_trls(loss_type: str, trainers: SimpleNamespace) -> None:
+    ours = of_ours(kl_coef=0.1, kl_bias_correction=True, **AGGREGATIONS[loss_type])
+    assert_same(ours, of_trl(trainers.GRPO, loss_type=loss_type, beta=0.1, use_bias_correction_kl=True))

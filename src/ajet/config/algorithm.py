@@ -55,7 +55,14 @@ class AlgorithmConfig:
     clip_high: float = ruled(0.2, at_least=0)
     """The ratio is clipped above at 1 + clip_high; for `loss=gmpo` its logarithm at clip_high."""
     kl_coef: float = ruled(0.0, at_least=0)
-    """Weight of the KL penalty (k3) to the starting model; 0 keeps no reference model."""
+    """Weight of the KL penalty to the starting model; 0 keeps no reference model."""
+    kl_estimator: str = one_of("k3", "k1", "k2", "k3")
+    """What the penalty is, d = logp - logp_ref: `k3` e^-d + d - 1, `k2` d^2 / 2, or `k1` d. As a loss `k2` has the
+    gradient of the KL divergence itself, `k3` one that is close to it near the reference, `k1` none that pulls to it
+    (ajet/train/algorithms/kl.py)."""
+    kl_bias_correction: bool = False
+    """Whether each token's penalty is multiplied by its ratio to the policy before the batch's first optimizer step.
+    The ratio has a gradient even where it is 1: with it `k3` and `k1` have the KL divergence's own (DeepSeek-V3.2)."""
     kl_schedule: str = one_of("constant", "constant", "linear")
     """The penalty's weight stays, or falls from `kl_coef` to 0 at `total_steps`: first explore, then commit."""
     entropy_coef: float = ruled(0.0, at_least=0)

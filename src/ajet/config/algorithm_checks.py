@@ -44,10 +44,6 @@ def check_algorithm(algorithm: AlgorithmConfig) -> None:
             f"{algorithm.min_entropy} both choose the tokens that are credited: set the one to 1 or the other to 0"
         )
     check_updates(algorithm)
-    if algorithm.kl_schedule != "constant" and not algorithm.kl_coef:
-        raise ConfigError(
-            f"algorithm.kl_schedule={algorithm.kl_schedule} has no effect with algorithm.kl_coef=0: set kl_coef"
-        )
 
 
 def _check_option(algorithm: AlgorithmConfig, kind: str) -> None:

@@ -25,3 +25,25 @@ def check_updates(algorithm: AlgorithmConfig) -> None:
             f"algorithm.num_epochs={algorithm.num_epochs} does not go with algorithm.loss=reinforce, which has no "
             "ratio to the policy that sampled: set num_epochs=1 or choose a loss with one, e.g. algorithm.loss=clip"
         )
+    _check_kl(algorithm)
+
+
+def _check_kl(algorithm: AlgorithmConfig) -> None:
+    estimator, corrects = algorithm.kl_estimator, algorithm.kl_bias_correction
+    if not algorithm.kl_coef:
+        for name, unset in (("kl_schedule", "constant"), ("kl_estimator", "k3"), ("kl_bias_correction", False)):
+            value = getattr(algorithm, name)
+            if value != unset:
+                raise ConfigError(
+                    f"algorithm.{name}={str(value).lower()} has no effect with algorithm.kl_coef=0: set kl_coef"
+                )
+    if estimator == "k1" and not corrects:
+        raise ConfigError(
+            "algorithm.kl_estimator=k1 as a loss pulls nowhere: the mean of its gradient is 0, wherever the reference "
+            "is; set algorithm.kl_bias_correction=true, or choose k2 or k3"
+        )
+    if estimator == "k2" and corrects:
+        raise ConfigError(
+            "algorithm.kl_estimator=k2 has the KL divergence's gradient as it is, and with "
+            "algorithm.kl_bias_correction=true another: set that to false, or choose k1 or k3"
+        )

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ajet.train.algorithms.corrections import correction
-from ajet.train.algorithms.objective import certain, k3, objective
+from ajet.train.algorithms.kl import k3
+from ajet.train.algorithms.objective import certain, objective
 from ajet.train.algorithms.ratios import ratio_of
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.algorithms.tokens import SampledTokens

@@ -1,25 +1,19 @@
 """What every token loss is surrounded with: corrections for the sampler, credit for uncertain tokens only, KL penalty,
 entropy bonus. Pure torch.
 
-An entry (E) is one sampled token of one row. k3 is that of Schulman's "Approximating KL divergence"; what corrects for
-the sampler stands in `corrections`.
+An entry (E) is one sampled token of one row. What corrects for the sampler stands in `corrections`, the penalty in
+`kl`.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ajet.config.algorithm import AlgorithmConfig
 from ajet.train.algorithms.corrections import correction
+from ajet.train.algorithms.kl import kl_loss
 from ajet.train.algorithms.tokens import SampledTokens
-
-
-def k3(logp_E: Tensor, logp_ref_E: Tensor) -> Tensor:
-    """k3 estimate of KL(pi || ref): exp(-d) + d - 1 with d = logp - logp_ref; never negative."""
-    d = logp_E - logp_ref_E
-    return torch.exp(-d) + d - 1
 
 
 def certain(entropy_E: Tensor, least: float) -> Tensor:
@@ -70,7 +64,7 @@ def objective(
         loss_E = loss_E * (1 - certain(tokens.entropy, least_entropy))
     if kl_coef:
         assert logp_ref_E is not None, "a KL penalty needs the reference's log-probabilities"
-        loss_E = loss_E + kl_coef * k3(tokens.logp, logp_ref_E)
+        loss_E = loss_E + kl_coef * kl_loss(tokens, logp_ref_E, algorithm)
     if algorithm.entropy_coef:
         loss_E = loss_E - algorithm.entropy_coef * tokens.entropy
     return loss_E
