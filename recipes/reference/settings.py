@@ -175,7 +175,9 @@ def _parameters() -> Iterator[str]:
     for name in group_options("workflow"):
         if name == "custom":
             continue
-        kind = load_workflow(name)
+        kind = load_workflow(
+            str(yaml.safe_load((conf_dir() / "workflow" / f"{name}.yaml").read_text())["workflow"]["entry"])
+        )
         meanings = field_docstrings(kind)
         rows = [
             (

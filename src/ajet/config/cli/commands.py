@@ -44,6 +44,11 @@ COMMANDS: Mapping[str, Command] = {
         begin_with="workflow=signals num_episodes=2",
         config_name="play",
     ),
+    "rollout.worker": Command(
+        about="play episodes here that a trainer elsewhere trains on",
+        begin_with="http://<trainer>:8765 signals",
+        flags=("--concurrency", "--patience", "--help"),
+    ),
     "evaluate": Command(
         about="play runs on held-out tasks, a run against its starting model",
         begin_with="run=outputs/<date>/<time>",

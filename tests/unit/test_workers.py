@@ -1,0 +1,300 @@
+"""Episodes that workers play by HTTP: the same as here, and whatever becomes of a worker is an episode's outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+import requests
+from recipes.small_models.tokenizer import train_tokenizer
+from tests.episodes import Program, Run, by_agentscope, by_sdk, by_url, post
+from transformers import PreTrainedTokenizerBase
+
+from ajet.errors import ConfigError, PolicyError, WorkflowError
+from ajet.records import Episode
+from ajet.rollout.agents.openai_sdk import OpenAIClient
+from ajet.rollout.endpoint.endpoint import OpenAIAddress
+from ajet.rollout.remote.tuner import TrainerGoneError
+from ajet.rollout.remote.workflow import WorkersWorkflow
+from ajet.rollout.worker import work
+from ajet.tuner import AjetTuner
+from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+
+KEY = "0123456789abcdef"
+BEARER = {"Authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return train_tokenizer(["hello"], vocab_size=280, max_context=256)
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("AJET_WORKER_KEY", KEY)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def worker(port: int, make_workflow: Callable[..., Workflow], **settings: Any) -> Iterator[None]:
+    stop = threading.Event()
+    url = f"http://127.0.0.1:{port}"
+    thread = threading.Thread(
+        target=work, args=(url, make_workflow), kwargs={"stop": stop, "concurrency": 2, **settings}, daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+
+
+def played(run: Run, port: int, program: Callable[[AjetTuner], Any], **fields: Any) -> Episode:
+    with worker(port, partial(Program, program=program)):
+        (episode,) = run.play(lambda: WorkersWorkflow(port=port, **fields))
+    return episode
+
+
+def post_to(port: int, path: str, **body: Any) -> requests.Response:
+    return requests.post(f"http://127.0.0.1:{port}{path}", json=body, headers=BEARER, timeout=20)
+
+
+def claim(port: int) -> dict[str, Any]:
+    """As soon as somebody listens there."""
+    for _ in range(100):
+        try:
+            return dict(post_to(port, "/claim", worker="by hand", wait_s=20).json())
+        except requests.ConnectionError:
+            time.sleep(0.05)
+    raise AssertionError("nobody listens")
+
+
+def beside(run: Run, port: int, by_hand: Callable[[dict[str, Any]], None], **fields: Any) -> Episode:
+    """An episode whose worker is a function of what it was given."""
+    thread = threading.Thread(target=lambda: by_hand(claim(port)), daemon=True)
+    thread.start()
+    (episode,) = run.play(lambda: WorkersWorkflow(port=port, **fields))
+    thread.join(10)
+    return episode
+
+
+@pytest.mark.parametrize("program", [by_url, by_sdk, by_agentscope])
+def test_an_episode_on_a_worker_is_the_one_that_is_played_here(
+    program: Callable[[AjetTuner], Any], tokenizer: Any, port: int
+) -> None:
+    here = Run(tokenizer).one(program, own_thread=True)
+    there = played(Run(tokenizer), port, program)
+    assert there.status == "ok" and there.rewards == {"P1": 1.0} and there.agent_tags == {"P1": "seer"}
+    assert there.metadata == here.metadata and there.calls[0].sampled_ids == here.calls[0].sampled_ids
+    assert there.calls[0].prompt_ids == here.calls[0].prompt_ids and there.calls[0].logprobs == here.calls[0].logprobs
+
+
+def test_a_group_is_shared_out_among_workers_and_each_episode_is_played_once(tokenizer: Any, port: int) -> None:
+    names = list[str]()
+
+    class Counted(Workflow):
+        async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+            names.append(f"{workflow_task.task_id} {workflow_task.repeat}")
+            client = tuner.as_raw_openai_sdk_client("P1", "seer")
+            await client.chat.completions.create(model="any", messages=[{"role": "user", "content": "Speak."}])
+            return WorkflowOutput(reward=float(workflow_task.repeat), log_metrics={"turns": 1.0})
+
+    with worker(port, Counted), worker(port, Counted):
+        episodes = Run(tokenizer).play(lambda: WorkersWorkflow(port=port), group_size=6)
+    assert sorted(names) == [f"t {n}" for n in range(6)]
+    assert [episode.rewards["P1"] for episode in episodes] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert all(episode.log_metrics == {"turns": 1.0} for episode in episodes)
+
+
+def test_a_plain_function_plays_on_a_worker_and_rewards_its_replies(tokenizer: Any, port: int) -> None:
+    class Plain(Workflow):
+        def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:  # type: ignore[override]
+            post(tuner.as_oai_baseurl_apikey("P1", "seer")).raise_for_status()
+            tuner.add_reward(0.25, "P1")
+            assert not tuner.get_context_tracker().context_overflow
+            with pytest.raises(WorkflowError, match="no agent"):
+                tuner.add_reward(1.0, "P2")
+            return WorkflowOutput(reward=1.0)
+
+    with worker(port, Plain):
+        (episode,) = Run(tokenizer).play(lambda: WorkersWorkflow(port=port))
+    assert episode.error is None and episode.rewards == {"P1": 1.25} and episode.calls[0].reward == 0.25
+
+
+def test_agents_that_are_not_trained_speak_through_the_workers_own_model(tokenizer: Any, port: int) -> None:
+    own = OpenAIAddress(base_url="http://mine.invalid/v1", api_key="k", model="m")
+
+    def program(tuner: AjetTuner) -> Any:
+        assert tuner.as_oai_baseurl_apikey("P2", "witch", debug_model=own) == own
+        client = tuner.as_raw_openai_sdk_client("P2", "witch", debug_model=own)
+        assert isinstance(client, OpenAIClient) and client.model == "m"
+        return by_sdk(tuner)
+
+    with worker(port, partial(Program, program=program)):
+        (episode,) = Run(tokenizer).play(lambda: WorkersWorkflow(port=port, trainable_targets=["seer"]))
+    assert episode.error is None and episode.rewards == {"P1": 1.0}
+
+
+def test_an_agent_that_nobody_speaks_for_ends_the_run_and_the_worker_is_told(tokenizer: Any, port: int) -> None:
+    told = list[str]()
+
+    def program(tuner: AjetTuner) -> Any:
+        try:
+            return tuner.as_oai_baseurl_apikey("P2", "witch")
+        except WorkflowError as error:
+            told.append(str(error))
+            raise
+
+    with worker(port, partial(Program, program=program)), pytest.raises(ConfigError, match="witch"):
+        Run(tokenizer).play(lambda: WorkersWorkflow(port=port, trainable_targets=["seer"]))
+    time.sleep(0.1)
+    assert "not trained and has no debug_model" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(PolicyError("cheated"), "policy_error"), (ValueError("broken"), "infra_error"), (SystemExit(3), "infra_error")],
+)
+def test_what_a_program_raises_on_a_worker_is_its_episodes_end(
+    error: BaseException, status: str, tokenizer: Any, port: int
+) -> None:
+    async def program(tuner: AjetTuner) -> None:
+        await by_sdk(tuner)
+        raise error
+
+    episode = played(Run(tokenizer), port, program)
+    assert episode.status == status and type(error).__name__ in str(episode.error)
+    assert status == "policy_error" or not episode.rewards
+
+
+def test_a_worker_that_falls_silent_loses_its_episode(tokenizer: Any, port: int) -> None:
+    late = list[int]()
+
+    def by_hand(claimed: dict[str, Any]) -> None:
+        path = f"/episodes/{claimed['episode']}"
+        assert post_to(port, f"{path}/renew").status_code == 204
+        time.sleep(0.6)
+        late.append(post_to(port, f"{path}/finish", reward=1.0).status_code)
+
+    episode = beside(Run(tokenizer), port, by_hand, lease_s=0.3)
+    assert episode.status == "infra_error" and "worker by hand was not heard of for 0.3 s" in str(episode.error)
+    assert late == [410]
+
+
+def test_a_long_episode_keeps_its_lease(tokenizer: Any, port: int) -> None:
+    async def program(tuner: AjetTuner) -> str:
+        await asyncio.sleep(0.8)
+        return await by_sdk(tuner)
+
+    assert played(Run(tokenizer), port, program, lease_s=0.3).status == "ok"
+
+
+def test_a_program_whose_episode_is_over_is_cancelled(tokenizer: Any, port: int) -> None:
+    ended = threading.Event()
+
+    async def program(tuner: AjetTuner) -> None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ended.set()
+
+    episode = played(Run(tokenizer, timeout_s=0.5), port, program, lease_s=0.6)
+    assert episode.status == "timeout"
+    assert ended.wait(5)
+
+
+def test_requests_that_cannot_be_answered_say_why(tokenizer: Any, port: int) -> None:
+    said = dict[str, tuple[int, str]]()
+
+    def by_hand(claimed: dict[str, Any]) -> None:
+        path = f"/episodes/{claimed['episode']}"
+
+        def keep(name: str, answer: requests.Response) -> None:
+            said[name] = answer.status_code, answer.json()["error"]
+
+        keep("verb", post_to(port, f"{path}/dance"))
+        keep("field", post_to(port, f"{path}/agent", name="P1"))
+        keep("reward", post_to(port, f"{path}/finish", reward="much"))
+        keep("episode", post_to(port, "/episodes/none/renew"))
+        url = f"http://127.0.0.1:{port}{path}/renew"
+        keep("key", requests.post(url, json={}, headers={"Authorization": "Bearer wrong"}, timeout=20))
+        keep("length", requests.post(url, data=iter([b"{}"]), headers=BEARER, timeout=20))
+        keep("json", requests.post(url, data=b"{", headers=BEARER, timeout=20))
+        post_to(port, f"{path}/abort", error="enough")
+
+    episode = beside(Run(tokenizer), port, by_hand)
+    assert episode.status == "infra_error" and "worker by hand: enough" in str(episode.error)
+    codes = {name: code for name, (code, _) in said.items()}
+    assert codes == {
+        "verb": 404, "field": 400, "reward": 400, "episode": 410, "key": 401, "length": 413, "json": 400
+    }  # fmt: skip
+    assert "renew, agent" in said["verb"][1] and "reward" in said["reward"][1] and "name" in said["field"][1]
+    assert KEY not in str(said)
+
+
+def test_without_a_key_nothing_is_served(tokenizer: Any, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AJET_WORKER_KEY", "short")
+    with pytest.raises(ConfigError, match=r"AJET_WORKER_KEY .*16 characters"):
+        Run(tokenizer).play(lambda: WorkersWorkflow(port=port))
+
+
+def test_a_port_that_is_taken_says_which_setting(tokenizer: Any, port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(ConfigError, match=r"workflow\.params\.port"):
+        Run(tokenizer).play(lambda: WorkersWorkflow(port=port))
+
+
+def test_a_worker_that_never_reaches_a_trainer_says_so(port: int) -> None:
+    with pytest.raises(TrainerGoneError, match="cannot be reached"):
+        work(f"http://127.0.0.1:{port}", partial(Program, program=by_url), patience_s=0.1)
+
+
+def test_a_worker_with_another_key_stops_at_once(tokenizer: Any, port: int) -> None:
+    raised = list[str]()
+
+    def by_hand(claimed: dict[str, Any]) -> None:
+        with pytest.raises(TrainerGoneError) as error:
+            work(f"http://127.0.0.1:{port}", partial(Program, program=by_url), key="another")
+        raised.append(str(error.value))
+        post_to(port, f"/episodes/{claimed['episode']}/finish", reward=0.0)
+
+    beside(Run(tokenizer), port, by_hand)
+    assert "AJET_WORKER_KEY" in raised[0]
+
+
+def test_a_workflow_that_cannot_be_made_ends_the_worker_and_its_episode_is_played_elsewhere(
+    tokenizer: Any, port: int
+) -> None:
+    class Particular(Program):
+        num_players: int
+
+    made = list[Any]()
+
+    class Trained(Program):
+        def model_post_init(self, context: Any) -> None:
+            made.append(self.trainable_targets)
+
+    raised = list[str]()
+
+    def broken() -> None:
+        with pytest.raises(ConfigError) as error:
+            work(f"http://127.0.0.1:{port}", partial(Particular, program=by_url), concurrency=1)
+        raised.append(str(error.value))
+
+    thread = threading.Thread(target=broken, daemon=True)
+    thread.start()
+    run = Run(tokenizer)
+    (lost,) = run.play(lambda: WorkersWorkflow(port=port, trainable_targets=["seer"]))
+    thread.join(10)
+    assert lost.status == "infra_error" and "stopped" in str(lost.error)
+    assert "num_players" in raised[0]
+    with worker(port, partial(Trained, program=by_url)):
+        (episode,) = run.play(lambda: WorkersWorkflow(port=port, trainable_targets=["seer"]))
+    assert episode.status == "ok" and made == [["seer"]]
