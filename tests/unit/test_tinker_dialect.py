@@ -15,7 +15,7 @@ CLIP, CISPO = AlgorithmConfig(), AlgorithmConfig(loss="cispo")
 
 def dialect_of(server: TableServer, algorithm: AlgorithmConfig, said: list[str]) -> Dialect:
     rule = learning_rule(algorithm)
-    return Dialect(server, rule, rank=1, vocab_size=VOCABULARY, say=said.append)  # type: ignore[arg-type]
+    return Dialect(server, rule, rank=1, dtype="float32", vocab_size=VOCABULARY, say=said.append)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

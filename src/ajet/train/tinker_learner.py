@@ -37,7 +37,6 @@ from ajet.train.tinker_losses import ServerLoss
 from ajet.train.tinker_remote import RemoteAdapters
 from ajet.train.tinker_rows import has_single_entries, learning_row, own_loss_row, scales
 
-LOGPROB_GAPS = {"float32": 1e-4, "bfloat16": 1e-3}
 ADAM_EPS = 1e-8
 """As torch's AdamW has it; the client's default is another."""
 RENAMED = {"entropy": "sampled_entropy"}
@@ -86,11 +85,8 @@ class TinkerLearner:
         self._rank, self._total_steps = rank, total_steps
         self._tokenizer, self._model_path = tokenizer, model_path
         self._accelerator = Accelerator(cpu=True)
-        gap = self._service.settings.max_logprob_gap
-        self._max_gap = LOGPROB_GAPS[dtype] if gap is None else gap
         self._dtype = dtype
-        self._is_checked = False
-        self._dialect = Dialect(self._service, rule, rank=rank, vocab_size=vocab_size, say=say)
+        self._dialect = Dialect(self._service, rule, rank=rank, dtype=dtype, vocab_size=vocab_size, say=say)
         self._adapters = RemoteAdapters(self._service, rank=rank, seed=seed)
         self._starting = RemoteAdapters(self._service, rank=1, seed=0)
         """Never trained, so that they are the starting model."""
@@ -98,7 +94,7 @@ class TinkerLearner:
 
     def foresee(self, group: EpisodeGroup) -> None:
         """As `Learner.foresee`: log-probabilities of the group's rows, where the loss will be computed from them."""
-        if self._dialect.own_loss or not self._is_checked:
+        if self._dialect.own_loss or not self._dialect.is_checked:
             return
         usable = [episode for episode in group.episodes if episode.usable]
         if not self._algorithm.kl_coef and len({reward for e in usable for reward in e.rewards.values()}) < 2:
@@ -150,11 +146,10 @@ class TinkerLearner:
         """Optimizer step `step` of the run; returns whether it was taken."""
         # The first step is not let to the server: what it samples with is checked before it learns from it.
         own_loss = self._dialect.own_loss
-        if own_loss and self._is_checked and all(map(has_single_entries, packs)):
+        if own_loss and self._dialect.is_checked and all(map(has_single_entries, packs)):
             return self._own_loss_step(own_loss, step, packs, sums, on_policy=on_policy)
         logps = self._adapters.logps(packs) if old is None or not on_policy else list(old)
-        if not self._is_checked:
-            self._check(packs, logps)
+        self._dialect.check(packs, logps)
         reference = self._reference_logps(packs)
         kl_coef = self._algorithm.kl_coef * kl_factor(step, self._algorithm, self._total_steps)
         slopes = []
@@ -216,18 +211,6 @@ class TinkerLearner:
             return None
         return self._starting.logps(packs)
 
-    def _check(self, packs: Sequence[Pack], logps: Sequence[Tensor]) -> None:
-        """Refuse a server whose training does not know its own samples, before anything is changed."""
-        sampled = torch.cat([torch.from_numpy(pack.logprobs) for pack in packs])
-        gap = float((torch.cat(list(logps)).double() - sampled).abs().mean())
-        if not gap <= self._max_gap:
-            raise EngineError(
-                f"the Tinker server at {self._service.url} gives in training other log-probabilities than it sampled "
-                f"with: {gap:.2g} apart in the mean, {self._max_gap:g} allowed; where it computes in bfloat16 say "
-                "model.dtype=bfloat16, or set tinker.max_logprob_gap"
-            )
-        self._is_checked = True
-
     def _rate(self, step: int) -> float:
         return self._algorithm.learning_rate * rate_factor(step, self._algorithm, self._total_steps)
 
@@ -260,7 +243,6 @@ class TinkerLearner:
             "state_path": state_path,
             "sampler_path": self._sampler_path,
             "rank": self._rank,
-            "is_checked": self._is_checked,
             **self._dialect.state_dict(),
         }
 
@@ -268,7 +250,6 @@ class TinkerLearner:
         """As `Learner.load_state_dict`; `EngineError` where the server has the state no more."""
         self._adapters.restore(state["state_path"])
         self._sampler_path = state["sampler_path"]
-        self._is_checked = state["is_checked"]
         self._dialect.load_state_dict(state)
 
     def model_writer(self, *, kept: bool = True) -> Callable[[Path], None]:

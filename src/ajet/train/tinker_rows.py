@@ -35,12 +35,7 @@ def learning_row(pack: Pack, logp_E: Tensor, slope_E: Tensor, scale: float) -> t
         slope_E: derivative of the loss by each of them.
         scale: what the server divides by, of this row (`scales`).
     """
-    _, targets = _shifted(pack)
-    advantages, logprobs = np.zeros(len(targets)), np.zeros(len(targets))
-    # Several entries may have one token: their slopes add up.
-    np.add.at(advantages, pack.predictors, -slope_E.double().numpy() * scale)
-    logprobs[pack.predictors] = logp_E.double().numpy()
-    return _datum(pack, advantages=advantages.astype(np.float32), logprobs=logprobs.astype(np.float32))
+    return _policy_row(pack, -slope_E.double().numpy() * scale, logp_E.double().numpy())
 
 
 def has_single_entries(pack: Pack) -> bool:
@@ -55,11 +50,7 @@ def own_loss_row(pack: Pack, scale: float) -> types.Datum:
         pack: a chain, `has_single_entries`.
         scale: as for `learning_row`. A weight times a surrogate is the surrogate of the advantage times the weight.
     """
-    _, targets = _shifted(pack)
-    advantages, logprobs = np.zeros(len(targets)), np.zeros(len(targets))
-    advantages[pack.predictors] = pack.weights * pack.advantages * scale
-    logprobs[pack.predictors] = pack.logprobs
-    return _datum(pack, advantages=advantages.astype(np.float32), logprobs=logprobs.astype(np.float32))
+    return _policy_row(pack, pack.weights * pack.advantages * scale, pack.logprobs)
 
 
 def scales(packs: Sequence[Pack], normalization: str) -> list[float]:
@@ -89,6 +80,15 @@ def _shifted(pack: Pack) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Every token but the last, and every one but the first."""
     assert pack.is_chain, "rows only: the learner says so to whoever packs"
     return pack.token_ids[:-1], pack.token_ids[1:]
+
+
+def _policy_row(pack: Pack, advantage_E: NDArray[Any], logp_E: NDArray[Any]) -> types.Datum:
+    """A row with an advantage and the log-probability that its ratio is to, for each entry."""
+    advantages, logprobs = (np.zeros(len(pack.token_ids) - 1) for _ in range(2))
+    # Several entries may have one token: what they teach adds up.
+    np.add.at(advantages, pack.predictors, advantage_E)
+    logprobs[pack.predictors] = logp_E
+    return _datum(pack, advantages=advantages.astype(np.float32), logprobs=logprobs.astype(np.float32))
 
 
 def _datum(pack: Pack, **inputs: NDArray[np.float32]) -> types.Datum:
