@@ -29,6 +29,7 @@ from ajet.errors import AjetError, ConfigError
 from ajet.rollout.opponents.scripted import ScriptedPlayersConfig
 
 SEER_AND_WITCH = ["workflow=werewolves", "trainable_targets=[seer,witch]"]
+TINKER = ("hardware=tinker", "tinker.base_url=http://my-skyrl:8000")
 
 
 def composed(checkpoint: Path, *overrides: str) -> Config:
@@ -281,6 +282,14 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
         (
             ["hardware=tinker", "tinker.base_url=my-skyrl:8000"],
             "tinker.base_url=my-skyrl:8000 ... http://my-skyrl:8000",
+        ),
+        (
+            [*TINKER, "judge=llm", "judge.model=m", "judge.base_url=http://my-skyrl:8000/v1"],
+            "judge.base_url ... the Tinker server ... OpenAI's API ... judge=contains|exact_match|boxed_math|python",
+        ),
+        (
+            [*TINKER, "opponent=openai", "opponent.model=m", "opponent.base_url=http://my-skyrl:8000/api/v1"],
+            "opponent.base_url ... the Tinker server ... OpenAI's API ... opponent=frozen",
         ),
         (["hardware=tinker", "engine.episode_timeout_s=5"], "engine.episode_timeout_s ... rollout.timeout_s"),
         (["hardware=tinker", "engine.service.timeout_s=60"], "engine.service ... section tinker ... tinker.*"),

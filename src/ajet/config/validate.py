@@ -26,6 +26,8 @@ from ajet.config.user_code.finding import check_entry
 from ajet.config.user_options import is_user_entry
 from ajet.engine.tinker import TinkerConfig, TinkerEngineConfig
 from ajet.errors import ConfigError, require_extra
+from ajet.rollout.judges.llm import LlmJudgeConfig
+from ajet.rollout.opponents.openai import OpenAIConfig
 from ajet.workflows import builtin_workflows
 from ajet.workflows.targets import check_targets
 
@@ -200,6 +202,7 @@ def _check_trained_elsewhere(config: Config) -> None:
         raise ConfigError(f"{where} trains on its server: start one process, without torchrun or accelerate launch")
     if not config.model.lora.rank:
         raise ConfigError(f"{where} trains adapters only: set model.lora.rank, e.g. 32")
+    _check_other_servers(config)
     for name in ("alpha", "targets"):
         if getattr(config.model.lora, name) is not None:
             raise ConfigError(f"model.lora.{name} is the server's to choose: leave it out with {where}")
@@ -210,6 +213,24 @@ def _check_trained_elsewhere(config: Config) -> None:
                 f"of sampled tokens alone: set it to {getattr(AlgorithmConfig, name):g}, or choose another engine than "
                 f"{where}"
             )
+
+
+def _check_other_servers(config: Config) -> None:
+    """A judge and opponents are asked by OpenAI's API, which a Tinker server does not speak."""
+    place = _without_path(config.tinker.base_url or "")
+    asked = {"judge": config.judge, "opponent": config.opponent}
+    for group, option in asked.items():
+        if isinstance(option, LlmJudgeConfig | OpenAIConfig) and _without_path(option.base_url) == place:
+            instead = "opponent=frozen" if group == "opponent" else "judge=contains|exact_match|boxed_math|python"
+            raise ConfigError(
+                f"{group}.base_url={option.base_url} is the Tinker server, which does not speak OpenAI's API: name a "
+                f"server that does, e.g. vLLM's, or choose {instead}"
+            )
+
+
+def _without_path(url: str) -> str:
+    """An address without what clients of either API put behind it."""
+    return url.rstrip("/").removesuffix("/v1").removesuffix("/api")
 
 
 def _check_overlap(config: Config) -> None:
