@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from ajet.records import Call, Episode, EpisodeGroup, EpisodeStatus, Task, TrainingSample
+from ajet.records import Call, Episode, EpisodeGroup, EpisodeStatus, FinishReason, Task, TrainingSample
 
 TASK = Task(task_id="t")
 
@@ -25,6 +25,7 @@ def make_call(
     logprob: float = -1.0,
     trained: bool = True,
     format_error: str | None = None,
+    finish_reason: FinishReason = "stop",
 ) -> Call:
     return Call(
         index=index,
@@ -37,6 +38,7 @@ def make_call(
         sampled_ids=tuple(sampled),
         logprobs=(logprob,) * len(sampled),
         format_error=format_error,
+        finish_reason=finish_reason,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -121,23 +122,28 @@ def of_trl(trainer: Any, inputs: dict[str, Tensor] | None = None, **settings: An
     return float(loss.detach()), logps.grad
 
 
-def of_ours(sampled: Tensor = OLD, *, least_entropy: float = 0.0, **settings: Any) -> tuple[float, Tensor]:
-    """The same by ajet's losses, aggregations and what surrounds them."""
+def of_ours(
+    sampled: Tensor = OLD, *, least_entropy: float = 0.0, kept: Tensor = MASK, **settings: Any
+) -> tuple[float, Tensor]:
+    """The same by ajet's losses, aggregations and what surrounds them, of what is `kept` of all replies (B, T)."""
     rule = learning_rule(AlgorithmConfig(**{"clip_low": 0.2, "clip_high": 0.3} | settings))
     logps = NOW.clone().requires_grad_()
     tokens = SampledTokens(
-        logp=logps[MASK],
-        logp_old=OLD[MASK],
-        logp_sampled=sampled[MASK],
-        advantages=torch.tensor(ADVANTAGES)[:, None].expand_as(MASK)[MASK],
-        entropy=ENTROPY[MASK],
-        calls=torch.arange(len(LENGTHS))[:, None].expand_as(MASK)[MASK],
+        logp=logps[kept],
+        logp_old=OLD[kept],
+        logp_sampled=sampled[kept],
+        advantages=torch.tensor(ADVANTAGES)[:, None].expand_as(kept)[kept],
+        entropy=ENTROPY[kept],
+        calls=torch.arange(len(LENGTHS))[:, None].expand_as(kept)[kept],
     )
-    rows = [make_sample(range(n + 1), [0] + [1] * n, repeat=i) for i, n in enumerate(LENGTHS)]
-    weights = torch.tensor(rule.token_weights(rows, batch_totals(rows)))[:, None].expand_as(MASK)[MASK]
+    rows = [make_sample(range(n + 1), [0] + [1] * n, repeat=i) for i, n in enumerate(LENGTHS) if kept[i].any()]
+    totals = replace(batch_totals(rows), num_sequences=len(LENGTHS))
+    weights = torch.zeros(len(LENGTHS))
+    weights[kept.any(1)] = torch.tensor(rule.token_weights(rows, totals))
+    weights = weights[:, None].expand_as(kept)[kept]
     loss_E, _ = rule.token_losses(tokens)
     kl_coef = rule.config.kl_coef
-    reference = REFERENCE[MASK] if kl_coef else None
+    reference = REFERENCE[kept] if kl_coef else None
     loss_E = objective(loss_E, tokens, rule.config, kl_coef=kl_coef, logp_ref_E=reference, least_entropy=least_entropy)
     loss = (weights * loss_E).sum()
     loss.backward()
@@ -276,3 +282,16 @@ def test_the_penalty_and_the_corrections_weight_surround_a_loss_as_in_trl(
 def test_the_penalty_weighted_by_the_ratio_is_trls(loss_type: str, trainers: SimpleNamespace) -> None:
     ours = of_ours(kl_coef=0.1, kl_bias_correction=True, **AGGREGATIONS[loss_type])
     assert_same(ours, of_trl(trainers.GRPO, loss_type=loss_type, beta=0.1, use_bias_correction_kl=True))
+
+
+@pytest.mark.parametrize("loss_type", AGGREGATIONS)
+@pytest.mark.parametrize("loss", ["clip", "gspo"])
+def test_replies_that_were_cut_are_left_out_with_trls_denominators(
+    loss: str, loss_type: str, trainers: SimpleNamespace
+) -> None:
+    kept = MASK & torch.tensor([True, False, True, True, False, True])[:, None]
+    level = "sequence" if loss == "gspo" else "token"
+    masked = {"completion_mask": kept.long(), "num_items_in_batch": kept.sum()}
+    trls = {"loss_type": loss_type, "importance_sampling_level": level, "beta": 0.1}
+    ours = of_ours(loss=loss, kept=kept, kl_coef=0.1, **AGGREGATIONS[loss_type])
+    assert_same(ours, of_trl(trainers.GRPO, masked, **trls))

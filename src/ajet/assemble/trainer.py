@@ -52,7 +52,7 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
     policy, and the state that it starts from; the loggers that ship with ajet.
     """
     workflow = load_workflow(config.workflow.entry)
-    rule = tried_rule(config.algorithm, config.credit)
+    rule = tried_rule(config.algorithm, config.credit, max_tokens=config.rollout.max_tokens)
     model_path = find_model(config.model, config.engine, config.hardware)
     check_training(config.algorithm, config.model.lora, model_path)
     sizing, warning = (None, None) if config.engine.trains else planned(config, model_path)

@@ -78,6 +78,15 @@ class AlgorithmConfig:
     whose arguments do not fit the tool's parameters. Where such a reply costs nothing, because it is asked for again,
     the format drifts away unnoticed. In units of reward: in a group whose rewards are all the same, a penalty of .01
     acts as a hundredth of a reward that is 1 lower; where rewards differ, it counts as what it takes from them."""
+    mask_truncated: bool = False
+    """Whether replies that were cut at `rollout.max_tokens`, at what the program allowed, or at the end of the context
+    are left out of the loss, penalties and bonuses included. Their episodes' rewards count as ever."""
+    overlong_penalty: float = ruled(0.0, at_least=0)
+    """Taken from an agent's reward, for its advantage only, for each reply of `rollout.max_tokens`; for one that ends
+    within the last `overlong_buffer` tokens before, its share of them (DAPO's soft overlong punishment, which has 1).
+    In units of reward, as `format_penalty`."""
+    overlong_buffer: int | None = ruled(None, at_least=1)
+    """Tokens before `rollout.max_tokens` over which `overlong_penalty` rises from 0; at most all of them."""
     max_grad_norm: float = ruled(1.0, above=0)
     """Gradients are scaled down to this global norm."""
     num_minibatches: int = ruled(1, at_least=1)

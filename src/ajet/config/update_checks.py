@@ -25,7 +25,21 @@ def check_updates(algorithm: AlgorithmConfig) -> None:
             f"algorithm.num_epochs={algorithm.num_epochs} does not go with algorithm.loss=reinforce, which has no "
             "ratio to the policy that sampled: set num_epochs=1 or choose a loss with one, e.g. algorithm.loss=clip"
         )
+    _check_overlong(algorithm)
     _check_kl(algorithm)
+
+
+def _check_overlong(algorithm: AlgorithmConfig) -> None:
+    if algorithm.overlong_penalty and algorithm.overlong_buffer is None:
+        raise ConfigError(
+            f"algorithm.overlong_penalty={algorithm.overlong_penalty} needs algorithm.overlong_buffer, the tokens "
+            "before rollout.max_tokens over which it rises, e.g. a fifth of them"
+        )
+    if algorithm.overlong_buffer is not None and not algorithm.overlong_penalty:
+        raise ConfigError(
+            f"algorithm.overlong_buffer={algorithm.overlong_buffer} has no effect with algorithm.overlong_penalty=0: "
+            "set overlong_penalty, e.g. 1, or drop it"
+        )
 
 
 def _check_kl(algorithm: AlgorithmConfig) -> None:

@@ -164,6 +164,12 @@ def _check_algorithm(config: Config) -> None:
             f"algorithm.warmup_steps={algorithm.warmup_steps} is all of total_steps={config.total_steps}, so that the "
             f"learning rate never reaches its peak: choose at most {config.total_steps - 1}, or more total_steps"
         )
+    max_tokens = config.rollout.max_tokens
+    if algorithm.overlong_buffer is not None and algorithm.overlong_buffer > max_tokens:
+        raise ConfigError(
+            f"algorithm.overlong_buffer={algorithm.overlong_buffer} is more than a reply may have "
+            f"(rollout.max_tokens={max_tokens}): choose at most {max_tokens}"
+        )
     tags = config.workflow.target_tags if config.trainable_targets is None else config.trainable_targets
     config.credit.check(advantage=algorithm.advantage, trained_tags=tags or None)
     if config.credit.has_own_baselines and algorithm.scale_rewards in BATCH_SCALES:

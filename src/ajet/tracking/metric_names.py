@@ -89,6 +89,12 @@ METRIC_NAMES: tuple[MetricName, ...] = (
         "share",
         "Sampled replies whose arguments could not be checked: the schema of the tool's parameters cannot be followed.",
     ),
+    _of_play(
+        "format/<tag>/truncated_rate",
+        "share",
+        "Sampled replies that were cut: at `rollout.max_tokens`, at what the program allowed, or at the end of the "
+        "context. With `algorithm.mask_truncated`, those that the loss leaves out.",
+    ),
     _of_play("tokens/<tag>/per_call_mean", "tokens", "Sampled tokens a call, mean."),
     _of_play("workflow/<name>", "the workflow's", "Mean of `log_metrics[<name>]` over the episodes that report it."),
     _of_play(

@@ -75,7 +75,9 @@ def _call_reward_metrics(usable: Iterable[Episode]) -> Metrics:
 
 
 def _format_metrics(usable: Iterable[Episode]) -> Metrics:
-    """Shares of sampled replies that could not be parsed, and whose arguments could not be checked, by tag."""
+    """Shares of sampled replies that could not be parsed, whose arguments could not be checked and that were cut, by
+    tag, and their mean length."""
+    truncated: dict[str, list[float]] = defaultdict(list)
     unchecked: dict[str, list[float]] = defaultdict(list)
     errors: dict[str, list[float]] = defaultdict(list)
     tokens: dict[str, list[float]] = defaultdict(list)
@@ -84,9 +86,11 @@ def _format_metrics(usable: Iterable[Episode]) -> Metrics:
             if call.trained:
                 errors[call.target_tag].append(float(call.format_error is not None))
                 unchecked[call.target_tag].append(float(call.unchecked))
+                truncated[call.target_tag].append(float(call.finish_reason == "length"))
                 tokens[call.target_tag].append(float(len(call.sampled_ids)))
     metrics = {f"format/{tag}/error_rate": fmean(values) for tag, values in sorted(errors.items())}
     metrics |= {f"format/{tag}/unchecked_rate": fmean(values) for tag, values in sorted(unchecked.items())}
+    metrics |= {f"format/{tag}/truncated_rate": fmean(values) for tag, values in sorted(truncated.items())}
     metrics |= {f"tokens/{tag}/per_call_mean": fmean(values) for tag, values in sorted(tokens.items())}
     return metrics
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from ajet.config.hardware import PackCosts
 from ajet.records import EpisodeGroup, TrainingSample
 from ajet.train.algorithms.pools import GroupAdvantages
 from ajet.train.algorithms.rule import LearningRule
-from ajet.train.algorithms.weights import batch_totals
+from ajet.train.algorithms.weights import BatchTotals, batch_totals
 from ajet.train.clock import PhaseClock
 from ajet.train.masks import ReplyMasks, row_masks
 from ajet.train.packing import Pack, build_packs
@@ -64,11 +64,20 @@ def build_batch(
         credited = rule.step_advantages(groups)
     with clock.phase("pack"):
         divided = _split_into_minibatches(list(zip(groups, credited, strict=True)), rule.config.num_minibatches)
-        samples = [[row for group, credit in part for row in _rows(group, credit)] for part in divided]
+        masks = rule.config.mask_truncated
+        samples = [[row for group, credit in part for row in _rows(group, credit, masks)] for part in divided]
         tags = tuple(sorted({row.target_tag for rows in samples for row in rows}))
         minibatches = [
-            _packs(rows, tags, rule, groups, branches=branching_packs, costs=costs, reply_masks=reply_masks)
-            for rows in samples
+            _packs(
+                rows,
+                tags,
+                rule,
+                [group for group, _ in part],
+                branches=branching_packs,
+                costs=costs,
+                reply_masks=reply_masks,
+            )
+            for rows, part in zip(samples, divided, strict=True)
         ]
     advantages = {
         (group.task.task_id, repeat, call): value
@@ -84,12 +93,28 @@ def _split_into_minibatches(items: list[T], num: int) -> list[list[T]]:
     return [items[i * size : (i + 1) * size] for i in range(num)]
 
 
-def _rows(group: EpisodeGroup, credit: GroupAdvantages) -> list[TrainingSample]:
+def _rows(group: EpisodeGroup, credit: GroupAdvantages, mask_truncated: bool) -> list[TrainingSample]:
     rows: list[TrainingSample] = []
     for episode in group.episodes:
         if episode.usable:
-            rows += build_samples(episode, credit.of_tokens[episode.repeat])
+            rows += build_samples(episode, credit.of_tokens[episode.repeat], mask_truncated=mask_truncated)
     return rows
+
+
+def _totals(rows: Sequence[TrainingSample], groups: Sequence[EpisodeGroup]) -> BatchTotals:
+    """The sizes of an optimizer step's batch.
+
+    As in TRL, a sequence whose calls were all cut and left out (`algorithm.mask_truncated`) counts all the same in a
+    mean over sequences, so that the others don't weigh more for it; what was left out is no part of a mean over tokens.
+    """
+    sequences = {
+        (group.task.task_id, episode.repeat, call.target_tag)
+        for group in groups
+        for episode in group.episodes
+        for call in episode.calls
+        if episode.usable and call.trained and call.sampled_ids
+    }
+    return replace(batch_totals(rows), num_sequences=len(sequences))
 
 
 def _packs(
@@ -103,7 +128,7 @@ def _packs(
     reply_masks: ReplyMasks | None,
 ) -> list[Pack]:
     """The rows that have a gradient, packed; weights are those of all rows, for what is left out counts in a mean."""
-    weights = rule.token_weights(rows, batch_totals(rows))
+    weights = rule.token_weights(rows, _totals(rows, groups))
     # A penalty and a bonus have a gradient wherever the policy spoke, a loss only where there is an advantage. Which
     # tokens have most entropy is decided by all of them.
     keeps_all = rule.config.kl_coef > 0 or rule.config.entropy_coef > 0 or rule.config.top_entropy_quantile < 1

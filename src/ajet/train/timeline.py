@@ -13,19 +13,24 @@ from dataclasses import dataclass
 from ajet.records import Call, Episode, TrainingSample
 
 
-def build_samples(episode: Episode, advantages: Mapping[int, Sequence[float]]) -> list[TrainingSample]:
+def build_samples(
+    episode: Episode, advantages: Mapping[int, Sequence[float]], *, mask_truncated: bool = False
+) -> list[TrainingSample]:
     """The rows of one episode.
 
     Args:
         episode: its trained calls are used, each agent's in their order.
         advantages: by index of the call, one for each token that it sampled.
+        mask_truncated: whether calls that were cut (finish reason `length`) are left out: they make no rows, and stand
+            in others only as what later calls saw.
 
     Returns:
-        Rows; each sampled token of the episode is masked in exactly one of them.
+        Rows; each sampled token of these calls is masked in exactly one of them.
     """
     rows: list[_OpenRow] = []
     for call in episode.calls:
-        if call.trained and call.sampled_ids:
+        left_out = mask_truncated and call.finish_reason == "length"
+        if call.trained and call.sampled_ids and not left_out:
             _extend_or_start(rows, call, advantages[call.index])
     return [
         TrainingSample(

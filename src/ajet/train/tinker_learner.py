@@ -22,7 +22,7 @@ from torch import Tensor
 from ajet.engine.base import Engine
 from ajet.engine.tinker_engine import TinkerEngine
 from ajet.errors import EngineError, StorageError
-from ajet.records import EpisodeGroup
+from ajet.records import EpisodeGroup, TrainingSample
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.model_card import ADAPTER
 from ajet.train.optimizer import ADAM_BETAS, kl_factor, rate_factor
@@ -99,11 +99,10 @@ class TinkerLearner:
         usable = [episode for episode in group.episodes if episode.usable]
         if not self._algorithm.kl_coef and len({reward for e in usable for reward in e.rewards.values()}) < 2:
             return  # what has no advantage is not asked for, most likely
-        rows = [
-            row
-            for episode in usable
-            for row in build_samples(episode, {call.index: [0.0] * len(call.sampled_ids) for call in episode.calls})
-        ]
+        rows: list[TrainingSample] = []
+        for episode in usable:
+            nothing = {call.index: [0.0] * len(call.sampled_ids) for call in episode.calls}
+            rows += build_samples(episode, nothing, mask_truncated=self._algorithm.mask_truncated)
         tags = [row.target_tag for row in rows]
         packs = build_packs(rows, [0.0] * len(rows), tags, max_tokens=1, branches=False)
         self._adapters.foresee(packs)

@@ -84,7 +84,7 @@ def measure(config: Config, say: Callable[[str], None]) -> Tuned:
         config.hardware,
         model_path,
         accelerator,
-        learning_rule(config.algorithm, config.credit),
+        learning_rule(config.algorithm, config.credit, max_tokens=config.rollout.max_tokens),
         temperature=config.rollout.temperature,
         total_steps=config.total_steps,
         seed=config.seed,

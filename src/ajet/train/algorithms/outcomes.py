@@ -1,6 +1,6 @@
 """What an advantage is told: the rewards that share a baseline, and the calls that earned them. Pure numpy.
 
-What is compared are totals: T = R - penalty, an agent's reward less `format_penalty` for each of its malformed replies.
+What is compared are totals: T = R - penalty, an agent's reward less what its malformed and overlong replies cost.
 Agents of one tag may differ in both. Every episode counts once, as in the loss: with m agents of the tag in an episode
 each has the weight 1 / m of it, so
 
@@ -38,7 +38,7 @@ class Outcomes:
     rewards: FloatArray
     """A rewards."""
     penalties: FloatArray
-    """A times what `algorithm.format_penalty` takes."""
+    """A times what `algorithm.format_penalty` and `overlong_penalty` take."""
     cells: npt.NDArray[np.int64]
     """A cells, from 0."""
     episodes: npt.NDArray[np.int64]

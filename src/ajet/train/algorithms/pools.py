@@ -18,7 +18,7 @@ import numpy as np
 
 from ajet.errors import AlgorithmError
 from ajet.records import Call, EpisodeGroup
-from ajet.train.algorithms.credit.base import Outcome, Pool
+from ajet.train.algorithms.credit.base import Outcome, Pool, ReplyPrices
 from ajet.train.algorithms.outcomes import Outcomes, all_same
 
 Credit = float | Sequence["float | Sequence[float]"]
@@ -75,12 +75,12 @@ class GroupAdvantages:
         self.of_calls[repeat, call.index] = self.of_calls.get((repeat, call.index), 0.0) + mean
 
 
-def agent_outcomes(group: EpisodeGroup, *, format_penalty: float) -> list[Outcome]:
+def agent_outcomes(group: EpisodeGroup, prices: ReplyPrices) -> list[Outcome]:
     """What each trained agent got in each usable episode of one task.
 
     Args:
         group: the task's episodes.
-        format_penalty: what a malformed reply costs.
+        prices: what replies cost.
     """
     return [
         Outcome(
@@ -88,7 +88,7 @@ def agent_outcomes(group: EpisodeGroup, *, format_penalty: float) -> list[Outcom
             agent=name,
             tag=episode.agent_tags[name],
             reward=reward,
-            format_penalty=format_penalty,
+            prices=prices,
             calls=tuple(call for call in episode.calls if call.trained and call.agent_name == name),
         )
         for episode in group.episodes

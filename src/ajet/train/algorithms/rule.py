@@ -20,7 +20,7 @@ from ajet.config.user_options import is_user_entry
 from ajet.errors import AlgorithmError
 from ajet.records import EpisodeGroup, TrainingSample
 from ajet.train.algorithms import weights
-from ajet.train.algorithms.credit.base import CreditConfig, CreditRule, Outcome, Pool
+from ajet.train.algorithms.credit.base import CreditConfig, CreditRule, Outcome, Pool, ReplyPrices
 from ajet.train.algorithms.credit.per_tag import PerTagConfig
 from ajet.train.algorithms.options import Option, find_option
 from ajet.train.algorithms.pools import GroupAdvantages, agent_outcomes, check_pools, pool_advantages
@@ -44,6 +44,8 @@ class LearningRule:
     """Outcomes of a task -> pools of them."""
     crediting: Option
     """What chose it; its function is the rule's `pools`."""
+    prices: ReplyPrices
+    """What replies take from rewards."""
 
     def token_losses(self, tokens: SampledTokens) -> tuple[Tensor, Tensor]:
         """The loss of each token (E), and where its clip is active (E; 1.0 or 0.0).
@@ -70,7 +72,7 @@ class LearningRule:
             AlgorithmError: a credit rule or an advantage of the user's raised something, or gave something else than
                 pools or advantages.
         """
-        tasks = [agent_outcomes(group, format_penalty=self.config.format_penalty) for group in groups]
+        tasks = [agent_outcomes(group, self.prices) for group in groups]
         with self.crediting.runs():
             self.credit.begin_step(tasks)
         pools = [self._pools(outcomes) for outcomes in tasks]
@@ -134,14 +136,22 @@ class LearningRule:
         return given
 
 
-def learning_rule(algorithm: AlgorithmConfig, credit: CreditConfig | None = None) -> LearningRule:
-    """Load what the groups name; without `credit`, the rule that is the default.
+def learning_rule(
+    algorithm: AlgorithmConfig, credit: CreditConfig | None = None, *, max_tokens: int | None = None
+) -> LearningRule:
+    """Load what the groups name.
+
+    Args:
+        algorithm: loss, advantage, aggregation and what surrounds them.
+        credit: None for the rule that is the default.
+        max_tokens: `rollout.max_tokens`; needed where long replies have a price.
 
     Raises:
         ConfigError: as `find_option`, or what the `__init__` of a user's credit rule raised.
     """
     credit = credit or PerTagConfig()
     rule = credit.build()
+    assert max_tokens is not None or not algorithm.overlong_penalty, "overlong replies are those near a limit"
     return LearningRule(
         config=algorithm,
         loss=find_option("loss", algorithm, num_given=1),
@@ -149,4 +159,10 @@ def learning_rule(algorithm: AlgorithmConfig, credit: CreditConfig | None = None
         aggregation=find_option("aggregation", algorithm, num_given=2),
         credit=rule,
         crediting=Option(setting=f"credit={credit.name}", function=rule.pools, is_own=is_user_entry(credit.name)),
+        prices=ReplyPrices(
+            malformed=algorithm.format_penalty,
+            overlong=algorithm.overlong_penalty,
+            buffer=algorithm.overlong_buffer or 1,
+            max_tokens=max_tokens or 0,
+        ),
     )

@@ -34,13 +34,15 @@ _INVENTED = (
 """Fields of a call that mean something in a real one alone."""
 
 
-def tried_rule(algorithm: AlgorithmConfig, credit: CreditConfig | None = None) -> LearningRule:
+def tried_rule(
+    algorithm: AlgorithmConfig, credit: CreditConfig | None = None, *, max_tokens: int | None = None
+) -> LearningRule:
     """What the groups name, loaded, and known to work on what any batch has.
 
     Raises:
         ConfigError: as `learning_rule`, or what it does on a small example.
     """
-    tried = learning_rule(algorithm, credit)
+    tried = learning_rule(algorithm, credit, max_tokens=max_tokens)
     try:
         _try_loss(tried)
         if tried.advantage.is_own or tried.crediting.is_own:
@@ -48,7 +50,7 @@ def tried_rule(algorithm: AlgorithmConfig, credit: CreditConfig | None = None) -
         tried.weight(3, BatchTotals(num_sequences=2, num_tokens=8))
     except AlgorithmError as error:
         raise ConfigError(str(error)) from error
-    return learning_rule(algorithm, credit)
+    return learning_rule(algorithm, credit, max_tokens=max_tokens)
 
 
 def _try_loss(rule: LearningRule) -> None:

@@ -19,6 +19,39 @@ from ajet.records import Call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyPrices:
+    """What a reply takes from its agent's reward, for the advantage only; nothing by default.
+
+    A malformed one costs `malformed`. One of n tokens costs `overlong` times
+
+        0 up to max_tokens - buffer tokens,  (n - (max_tokens - buffer)) / buffer from there on,  1 at max_tokens
+
+    which is DAPO's soft overlong punishment (Yu et al. 2025, equation 13; TRL's `get_soft_overlong_punishment`) of each
+    reply by itself, for here an episode has many. Example: overlong 1, buffer 20, max_tokens 100: 90 tokens cost 0.5.
+    """
+
+    malformed: float = 0.0
+    """`algorithm.format_penalty`."""
+    overlong: float = 0.0
+    """`algorithm.overlong_penalty`."""
+    buffer: int = 1
+    """`algorithm.overlong_buffer`, tokens."""
+    max_tokens: int = 0
+    """`rollout.max_tokens`; a lower limit that a program sets itself is no part of it."""
+
+    def of(self, call: Call) -> float:
+        """What this reply costs."""
+        malformed = self.malformed if call.format_error is not None else 0.0
+        if not self.overlong:
+            return malformed
+        excess = len(call.sampled_ids) - (self.max_tokens - self.buffer)
+        return malformed + self.overlong * min(max(excess / self.buffer, 0.0), 1.0)
+
+
+FREE_REPLIES = ReplyPrices()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """A reward, and the calls that are credited with it: at first all of an agent in an episode.
 
@@ -30,14 +63,14 @@ class Outcome:
     agent: str
     tag: str
     reward: float
-    format_penalty: float = 0.0
-    """What each malformed reply among `calls` takes from the reward: `algorithm.format_penalty`."""
+    prices: ReplyPrices = FREE_REPLIES
+    """What replies among `calls` take from the reward."""
     calls: tuple[Call, ...] = ()
 
     @property
     def penalty(self) -> float:
-        """What its malformed replies take from the reward."""
-        return self.format_penalty * sum(call.format_error is not None for call in self.calls)
+        """What its malformed and its overlong replies take from the reward."""
+        return sum(map(self.prices.of, self.calls))
 
     @property
     def total(self) -> float:
