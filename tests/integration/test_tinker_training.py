@@ -13,6 +13,7 @@ import pytest
 import torch
 from recipes.tinker_server.process import TinkerServer
 from tests.environments import environment_of
+from tests.integration.test_tinker_without_server import make_run, write_adapter
 from tests.sentences import names
 from tests.speaking import said_until
 from transformers import AutoModelForCausalLM
@@ -69,6 +70,17 @@ def test_a_checkpoint_holds_adapters_and_the_model_with_them_merged_in(trained: 
 def test_it_is_evaluated_on_the_server(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate([f"run={trained}", "num_tasks=2"]) == 0
     assert "starting model against step_3" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_state_that_the_server_does_not_have_is_said_before_anything_is_played(
+    tinker_server: TinkerServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "run", write_adapter, url=tinker_server.url)
+    assert evaluate([f"run={run}", "num_tasks=2"]) == 1
+    told = capsys.readouterr()
+    assert names(told.err, "tinker://gone/weights/state ... python -m ajet.evaluate ... engine=transformers")
+    assert "starting model" not in told.out
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ TABLE: dict[str, set[str]] = {
     "workflows.parameters": {"workflow", "rollout.opponents", "config", "workflows"},
     "rollout": SPEAKING | THREADS | {"data", "rollout.agents", "rollout.opponents", "rollout.judges"},
     "evaluate": {"records", "evaluate.statistics", "config", "config.sweeps.records", "data", "rollout", "tracking"}
-    | {"rollout.opponents"},
+    | {"rollout.opponents", "engine.tinker"},
     "train": PLAYING
     | {"plan.parts", "train.timeline", "train.algorithms", "tracking", "evaluate", "engine.families", "engine.grammars"}
     | {"engine.tinker_engine", "engine.tinker_service", "engine.stepped"},

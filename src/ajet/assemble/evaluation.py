@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from shlex import quote
 
 from ajet.assemble.components import make_engine, make_task_source
 from ajet.assemble.players import EpisodeParts, make_episode_parts, make_renderer, make_scheduler
-from ajet.assemble.policies import load_model, use_trained
+from ajet.assemble.policies import ServedPolicies, load_trained
 from ajet.assemble.preflight import find_model
 from ajet.config.root import BASE, EvaluateConfig
+from ajet.errors import EngineError
 from ajet.evaluate.entries import Entry, evaluation_entries
 from ajet.evaluate.matrix import MatrixEvaluation
 from ajet.rollout.runner import GRACE_S
@@ -18,6 +21,8 @@ from ajet.rollout.scheduler import RolloutScheduler
 from ajet.tracking.console import make_display
 from ajet.train.checkpoint import CheckpointFolder
 from ajet.train.lora import merged_state
+from ajet.train.model_card import ADAPTER
+from ajet.train.tinker_adapters import is_at_hand
 from ajet.workflows.loading import load_workflow
 
 START = "start"
@@ -46,16 +51,25 @@ def build_evaluation(request: EvaluateConfig) -> MatrixEvaluation:
             parts[entry.played] = make_episode_parts(entry.config, workflow, renderer)
     display.say("loading the model and the engine")
     with ExitStack() as opened:
-        engine = make_engine(config, model_path)
-        opened.callback(engine.close)
+        if config.engine.trains:
+            with _advising(request, checkpoints.values()):
+                engine = make_engine(config, model_path)
+                opened.callback(engine.close)
+                served = ServedPolicies(engine)
+                # All, so that none is missed when others were played already; the last is the one that plays first.
+                for checkpoint in reversed(checkpoints.values()):
+                    served.use(checkpoint)
+        else:
+            engine = make_engine(config, model_path)
+            opened.callback(engine.close)
 
         def take_weights(entry: Entry) -> None:
             checkpoint = checkpoints[entry.run]
             if config.engine.trains:
-                use_trained(engine, checkpoint)
+                served.use(checkpoint)
                 return
-            path = model_path if checkpoint is None else str(checkpoint / "model")
-            engine.update_weights(merged_state(load_model(entry.config.model, entry.config.hardware, path)), 0)
+            trained = load_trained(entry.config.model, entry.config.hardware, model_path, checkpoint)
+            engine.update_weights(merged_state(trained), 0)
 
         def open_scheduler(entry: Entry, opened: ExitStack) -> RolloutScheduler:
             return make_scheduler(entry.config, parts[entry.played], model_path, engine, opened, display=display)
@@ -73,6 +87,21 @@ def build_evaluation(request: EvaluateConfig) -> MatrixEvaluation:
             output_dir=Path(request.output_dir),
             close=opened.pop_all().close,
         )
+
+
+@contextmanager
+def _advising(request: EvaluateConfig, checkpoints: Iterable[Path | None]) -> Iterator[None]:
+    """Around what a server is needed for: an error names the command that plays without it, if there is one."""
+    try:
+        yield
+    except EngineError as error:
+        folders = [checkpoint / "model" for checkpoint in checkpoints if checkpoint is not None]
+        are_here = all(is_at_hand(str(folder)) or (folder / ADAPTER).is_dir() for folder in folders)
+        if not are_here:
+            raise type(error)(f"{error}; the weights were not saved here, so that nothing plays without it") from error
+        runs = f"run={request.run}" if request.run is not None else f"runs=[{','.join(request.runs or [])}]"
+        command = f"python -m ajet.evaluate {quote(runs)} engine=transformers"
+        raise type(error)(f"{error}; what is saved here plays without it: {command}") from error
 
 
 def _checkpoint(run: str, asked: str | None) -> Path | None:

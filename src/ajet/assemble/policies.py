@@ -21,8 +21,10 @@ from ajet.train.algorithms.rule import LearningRule
 from ajet.train.checkpoint import load_trainer_state
 from ajet.train.learner import Learner
 from ajet.train.lora import with_lora
+from ajet.train.model_card import ADAPTER
 from ajet.train.onednn import pays, with_onednn_linear
 from ajet.train.policy import TrainablePolicy
+from ajet.train.tinker_adapters import is_at_hand, merged_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -69,25 +71,60 @@ def make_learner(
     )
 
 
-def use_trained(engine: Engine, checkpoint: Path | None) -> None:
-    """Let an engine that trains sample from what it has trained, None being the starting model.
+class ServedPolicies:
+    """What an engine that trains has trained, one checkpoint after the other: of a server's few places for adapters one
+    is taken."""
+
+    def __init__(self, engine: Engine) -> None:
+        """`engine`: connected to the server."""
+        from ajet.engine.tinker_engine import TinkerEngine
+
+        assert isinstance(engine, TinkerEngine)
+        self._engine = engine
+        self._restored: tuple[Path, Any] | None = None
+        """The checkpoint whose adapters the server has at the moment, and their client."""
+
+    def use(self, checkpoint: Path | None) -> None:
+        """Sample from a checkpoint's weights from now on, None being the starting model.
+
+        Raises:
+            RunDirectoryError: the checkpoint is of a run that was trained elsewhere.
+            EngineError: the server has its weights no more.
+        """
+        service = self._engine.service
+        if checkpoint is None:
+            self._engine.sample_from_start()
+            return
+        if self._restored is None or self._restored[0] != checkpoint:
+            saved = load_trainer_state(checkpoint)["policy"]
+            if "state_path" not in saved:
+                raise RunDirectoryError(
+                    f"{checkpoint} was not trained on a Tinker server: evaluate it with engine=transformers or vllm"
+                )
+            if self._restored is not None:
+                service.forget(self._restored[1])
+                self._restored = None
+            # Saved sampling weights are of no use to a server that has dropped the adapters behind them.
+            self._restored = checkpoint, service.restored(saved["state_path"], rank=saved["rank"], seed=0)
+        self._engine.sample_from(service.sampler(self._restored[1]), 0)
+
+
+def load_trained(model: ModelConfig, hardware: HardwareConfig, model_path: str, checkpoint: Path | None) -> Any:
+    """A checkpoint's model for an engine of this machine, None being the starting model. What a server has trained may
+    be saved as an adapter alone, which is merged into the starting model here.
 
     Raises:
-        RunDirectoryError: the checkpoint is of a run that was trained elsewhere.
-        EngineError: the server has its weights no more.
+        RunDirectoryError: its weights were not saved here.
+        ConfigError: as `load_model`.
     """
-    from ajet.engine.tinker_engine import TinkerEngine
-
-    assert isinstance(engine, TinkerEngine)
-    if checkpoint is None:
-        engine.sample_from_start()
-        return
-    saved = load_trainer_state(checkpoint)["policy"]
-    if "state_path" not in saved:
-        raise RunDirectoryError(f"{checkpoint} was not trained on a Tinker server: evaluate it with its own engine")
-    # Saved sampling weights are of no use to a server that has dropped the adapters behind them.
-    trainer = engine.service.restored(saved["state_path"], rank=saved["rank"], seed=0)
-    engine.sample_from(engine.service.sampler(trainer), 0)
+    folder = None if checkpoint is None else checkpoint / "model"
+    if folder is None or is_at_hand(str(folder)):
+        return load_model(model, hardware, model_path if folder is None else str(folder))
+    if not (folder / ADAPTER).is_dir():
+        raise RunDirectoryError(
+            f"{folder} holds no weights: they could not be fetched from the server when it was saved"
+        )
+    return merged_model(model_path, folder / ADAPTER, dtype=model.dtype)
 
 
 def make_accelerator(hardware: HardwareConfig) -> Accelerator:

@@ -90,6 +90,9 @@ class EvaluateConfig:
     """Held-out task numbers start here; another offset gives other seeds."""
     opponent: OpponentConfig | None = None
     """What plays the untrained roles, e.g. opponent=random."""
+    engine: EngineConfig | None = None
+    """What plays instead of the runs' own engine, e.g. `engine=transformers` for runs on a Tinker server that is gone:
+    it takes the weights that each run has saved."""
     opponents: list[str] | None = None
     """Several of them, one after the other: what `opponent=random,scripted` stands for."""
     trainable_targets: list[str] | None = None

@@ -80,11 +80,17 @@ def _in_one_matrix(argument: str) -> str:
 
 
 def _check_alone(arguments: Sequence[str]) -> None:
-    """Refuse settings of an opponent where several are named, which have none in common.
+    """Refuse settings of an opponent where several are named, which have none in common, and an engine that has only
+    what it has trained.
 
     Raises:
         ConfigError: the first such setting.
     """
+    if "engine=tinker" in arguments:
+        raise ConfigError(
+            "engine=tinker has no effect: runs that were trained on a server name it themselves, and it has no others; "
+            "leave it out, or choose engine=transformers or vllm"
+        )
     if any(argument.startswith("opponents=") for argument in arguments):
         for argument in arguments:
             if argument.lstrip("+").startswith("opponent."):

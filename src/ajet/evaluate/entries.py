@@ -14,12 +14,14 @@ from pathlib import Path
 
 from ajet.config.fields import COMPARED, marked_keys
 from ajet.config.known_code import require_known_code
+from ajet.config.model import LoraConfig
 from ajet.config.options import option
 from ajet.config.root import BASE, Config, EvaluateConfig
 from ajet.config.saved import load, with_user_options
 from ajet.config.sweeps.records import read_job
 from ajet.config.unused import why_no_opponent
 from ajet.config.validate import validate
+from ajet.engine.tinker import TinkerConfig
 from ajet.errors import ConfigError
 from ajet.rollout.opponents.base import OpponentConfig
 from ajet.tracking.weights_and_biases import WandbConfig
@@ -82,13 +84,23 @@ def evaluation_entries(request: EvaluateConfig) -> list[Entry]:
 
 def _run_config(request: EvaluateConfig, run: str) -> Config:
     """A run's config with the roles that are played."""
-    config = load(Path(run))
+    config = _on_engine(request, load(Path(run)))
     keeps_opponent = request.opponent is None and config.opponent.name in (request.opponents or [config.opponent.name])
     setting = f"{'runs' if request.run is None else 'run'}={run}"
     require_known_code(config, Path(run), setting=setting, trusted=request.trust_code, own_opponent=keeps_opponent)
     config = with_user_options(config, opponent=keeps_opponent, training=False)
     if request.trainable_targets is not None:
         config.trainable_targets = request.trainable_targets
+    return config
+
+
+def _on_engine(request: EvaluateConfig, config: Config) -> Config:
+    """A run's config with the engine that the request names, which computes with whole weights on this machine."""
+    if request.engine is None:
+        return config
+    if config.engine.trains:
+        config.model.lora, config.tinker = LoraConfig(), TinkerConfig()  # the server's, which is not asked
+    config.engine = deepcopy(request.engine)
     return config
 
 
