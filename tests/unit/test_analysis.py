@@ -144,6 +144,19 @@ def test_conditions_name_the_settings_that_differ_however_many(tmp_path: Path) -
     assert len(set(labels)) == 3 and "learning_rate=0.01," in labels[1] and "total_steps=3" in labels[2]
 
 
+def test_where_a_server_is_makes_no_condition_and_an_option_is_named_by_its_group(tmp_path: Path) -> None:
+    for seed, port in enumerate((8001, 8002)):
+        make_run(tmp_path / f"server_{seed}", "hardware=tinker", f"tinker.base_url=http://here:{port}", seed=seed)
+        adapters = ["model.lora.rank=32", "model.lora.alpha=64", "model.lora.targets=[q_proj]"]
+        make_run(tmp_path / f"process_{seed}", *adapters, "engine=transformers", f"endpoint.port={port}", seed=seed)
+    sweep = load_sweep(tmp_path)
+    found = {label: [run.name for run in runs] for label, runs in sweep.conditions().items()}
+    assert list(found.values()) == [["process_0", "process_1"], ["server_0", "server_1"]]
+    process, server = found
+    assert "engine=transformers" in process and "engine=tinker" in server
+    assert not any(name in label for name in ("url", "key", "name=", "port") for label in found)
+
+
 def test_a_setting_that_an_older_run_does_not_know_tells_nothing(tmp_path: Path) -> None:
     old, new = (make_run(tmp_path / name) for name in ("old", "new"))
     config = (old / "config.yaml").read_text()

@@ -25,8 +25,13 @@ from ajet.errors import RunDirectoryError
 from ajet.tracking.files.finding import config_files, is_run, named_run
 from ajet.tracking.files.reading import read_json, read_yaml
 
-NOT_COMPARED = ("run_dir", "resume", "logger.", "paths.", "hardware.", "checkpoint.")
-"""Settings whose difference makes no two experiments."""
+NOT_COMPARED = (
+    *("run_dir", "resume", "logger.", "paths.", "hardware.", "checkpoint.", "endpoint.host", "endpoint.port"),
+    *("tinker.timeout_s", "engine.service", "engine.episode_timeout_s"),
+)
+"""Settings whose difference makes no two experiments; the last two are copies of others."""
+OF_SERVERS = ("base_url", "api_key_env", "max_concurrency")
+"""Likewise, by the last part of their name: where servers are, and how much they are asked at once."""
 TARGETS = "trainable_targets"
 _NAME = re.compile(r"[a-z]+_[0-9]{1,9}\.parquet")
 """Of a trajectory file; others are not a run's."""
@@ -163,7 +168,7 @@ class Sweep:
         A setting that some of the runs do not know, since an earlier version made them, is left out.
         """
         known = set.intersection(*(set(run.config) for run in self.runs)) if self.runs else set()
-        keys = sorted(key for key in known if not key.startswith(NOT_COMPARED))
+        keys = sorted(key for key in known if not key.startswith(NOT_COMPARED) and _last(key) not in OF_SERVERS)
         rows = {run.name: [_format_value(key, run.config[key]) for key in keys] for run in self.runs}
         table = pd.DataFrame.from_dict(rows, orient="index", columns=keys)
         return table.loc[:, table.nunique() > 1]
@@ -213,11 +218,15 @@ def _format_value(key: str, value: Any) -> str:
 
 
 def _label(keys: Iterable[str], values: Iterable[str]) -> str:
-    """The tags as they are, other settings with the last part of their name."""
+    """The tags as they are, other settings with the last part of their name, and options by their group."""
     return ", ".join(
-        value if key == TARGETS else f"{key.rpartition('.')[2]}={value}"
+        value if key == TARGETS else f"{_last(key.removesuffix('.name'))}={value}"
         for key, value in zip(keys, values, strict=True)
     )
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
 
 
 def load_run(run_dir: str | Path) -> Run:
