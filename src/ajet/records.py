@@ -159,6 +159,51 @@ class EpisodeGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRequest:
+    """An episode that is to be played again with one thing changed (`ajet.rollout.replaying`); what comes of it is
+    compared with the episode, and never trained on.
+
+    Example: episode=…, replaced_tag="seer": an opponent decides for the seer. resampled_call=7: the call is drawn anew.
+    """
+
+    episode: Episode
+    """A usable one."""
+    replaced_tag: str | None = None
+    """A trained role whose agents the opponent answers; None: one call is drawn anew."""
+    resampled_call: int | None = None
+    """Index in the episode of a trained call that is sampled anew, from the same prompt."""
+    draw: int = 0
+    """Which of several replays with the same change this is: each has randomness of its own."""
+
+    @property
+    def change(self) -> tuple[str | int, ...]:
+        """What is changed, and which draw it is: no other replay of the episode has the same."""
+        if self.resampled_call is None:
+            return "tag", self.replaced_tag or "", self.draw
+        return "call", self.resampled_call, self.draw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What an episode came to when it was played again."""
+
+    request: ReplayRequest
+    episode: Episode
+    """As it was played again: agents of the replaced role have rewards, and calls that are not trained."""
+    is_reproduced: bool
+    """Whether, up to what was changed, the workflow asked for all that it had asked for before."""
+    num_given: int = 0
+    """Calls that were answered from the record."""
+    num_sampled_tokens: int = 0
+    """What the other calls of engines sampled."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether it says what the change has changed."""
+        return self.is_reproduced and self.episode.usable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSample:
     """One row to train on: a prompt-and-sampled token sequence of one agent in one episode.
 

@@ -279,5 +279,7 @@ def test_a_rule_that_has_nothing_to_pool_is_refused() -> None:
     ]:
         with pytest.raises(ConfigError, match=words):
             compose(["workflow=werewolves", "trainable_targets=[seer,witch]", *overrides], run_dir="x")
-    with pytest.raises(ConfigError, match=r"credit=shares: no such option; choose one of agent_turn, hierarchical"):
+    with pytest.raises(
+        ConfigError, match=r"credit=shares: no such option; choose one of agent_turn, difference, hierarchical"
+    ):
         compose(["workflow=werewolves", "credit=shares"], run_dir="x")

@@ -31,7 +31,7 @@ BASE = (
     "config.hardware",
 )
 """Open to all rows below their own."""
-CALLS = {"rollout.agent_model", "rollout.refusals"}
+CALLS = {"rollout.agent_model", "rollout.refusals", "rollout.replaying"}
 SPEAKING = CALLS | {"records", "config", "engine.base", "chat", "data.randomness", "rollout.endpoint"}
 SPEAKING |= {"workflow", "tuner"}
 PLAYING = SPEAKING | {"rollout", "rollout.agents", "rollout.opponents", "rollout.judges", "data"}
@@ -64,8 +64,9 @@ TABLE: dict[str, set[str]] = {
     "train.timeline": {"records"},
     "rollout.refusals": set(),
     "rollout.answering": {"chat"},
+    "rollout.replaying": {"records", "data.randomness"},
     "rollout.agent_model": {"records", "chat", "engine.base", "data.randomness", "rollout.refusals"}
-    | {"rollout.answering"},
+    | {"rollout.answering", "rollout.replaying"},
     "rollout.endpoint": {"records", "chat"} | CALLS,
     "rollout.agents": {"chat", "rollout.endpoint"} | CALLS,
     "tuner": {"records", "chat", "rollout.endpoint", "rollout.agents"} | CALLS,

@@ -77,7 +77,7 @@ def make_scheduler(
     unused = UnusedParts(
         config.judge,
         parts.judge,
-        opponent=config.opponent.name,
+        opponent=None if config.credit.asks_opponent else config.opponent.name,
         target_tags=config.workflow.target_tags,
         say=print if display is None else display.say,
     )

@@ -34,11 +34,23 @@ def untrained_tags(config: Config) -> list[str] | None:
     return [tag for tag in config.workflow.target_tags if tag not in trained]
 
 
+def opponents_tags(config: Config) -> list[str] | None:
+    """The workflow's tags that an opponent plays in training, in replays for the credit rule, too; None where only play
+    can tell."""
+    if not config.credit.asks_opponent:
+        return untrained_tags(config)
+    return list(config.workflow.target_tags) if config.workflow.target_tags else None
+
+
 def why_no_opponent(config: Config) -> str | None:
     """Why an opponent would have no agent to play; None if it has, or may have."""
     if untrained_tags(config) != []:
         return None
     return f"every role of {config.workflow.entry} is trained, so no opponent plays: drop it, or name trainable_targets"
+
+
+def _opponent_is_not_asked(config: Config, named: Mapping[str, str]) -> str | None:
+    return None if config.credit.asks_opponent else why_no_opponent(config)
 
 
 def _directory_is_named(config: Config, named: Mapping[str, str]) -> str | None:
@@ -61,7 +73,7 @@ def _is_alone(config: Config, named: Mapping[str, str]) -> str | None:
 
 
 _RULES = (
-    _UnusedSetting(keys=("opponent",), why=lambda config, named: why_no_opponent(config)),
+    _UnusedSetting(keys=("opponent",), why=_opponent_is_not_asked),
     _UnusedSetting(keys=("paths.output_root",), why=_directory_is_named),
     _UnusedSetting(keys=("hardware.sampling_threads",), why=_nothing_is_sampled),
     _UnusedSetting(

@@ -55,7 +55,7 @@ INTERFACES: Mapping[str, Interface] = {
     ),
     "judge": Interface(base=JudgeConfig, methods=("compute_reward",), offered=("run_config", "run_dir")),
     "credit": Interface(
-        base=CreditConfig, methods=("pools", "begin_step", "state_dict", "load_state_dict"), offered=()
+        base=CreditConfig, methods=("pools", "begin_step", "state_dict", "load_state_dict", "replays"), offered=()
     ),
     "logger.own": Interface(
         base=OwnLoggerConfig, methods=("log", "close"), offered=("run_config", "run_dir", "earlier")

@@ -21,7 +21,7 @@ from ajet.config.model import resolve_model_path
 from ajet.config.options import options
 from ajet.config.root import BASE, Config, EvaluateConfig
 from ajet.config.store import group_options
-from ajet.config.unused import untrained_tags
+from ajet.config.unused import opponents_tags
 from ajet.config.user_code.finding import check_entry
 from ajet.config.user_options import is_user_entry
 from ajet.engine.tinker import TinkerConfig, TinkerEngineConfig
@@ -116,14 +116,14 @@ def _check_targets(config: Config) -> None:
 def _check_opponent(config: Config) -> None:
     opponent, workflow = config.opponent, config.workflow
     opponent.check()
-    untrained = untrained_tags(config)
+    played = opponents_tags(config)
     # Of a program that was not loaded yet: what a plain one has.
     offered = {"scripted": workflow.scripted is True, "has_own_models": workflow.has_own_models is not False}
     lacks = opponent.lacks(**offered)
-    if untrained and lacks is not None:
+    if played and lacks is not None:
         choices = [name for name, kind in options("opponent").items() if kind().lacks(**offered) is None]
         raise ConfigError(
-            f"opponent={opponent.name}: the workflow has no {lacks} for {', '.join(untrained)}; "
+            f"opponent={opponent.name}: the workflow has no {lacks} for {', '.join(played)}; "
             f"choose opponent={'|'.join(choices)}"
         )
 
@@ -246,6 +246,11 @@ def _check_overlap(config: Config) -> None:
         raise ConfigError(
             f"{setting}: engine={config.engine.name} stands still while this process trains; "
             f"choose engine={'|'.join(apart)}, or rollout.max_steps_off_policy=0"
+        )
+    if config.credit.plays_again:
+        raise ConfigError(
+            f"{setting}: credit={config.credit.name} plays a step's episodes again, with the policy that played them; "
+            "choose rollout.max_steps_off_policy=0, or another credit"
         )
 
 

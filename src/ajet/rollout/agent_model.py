@@ -27,6 +27,7 @@ from ajet.errors import ConfigError, ContextOverflowError, EngineLostError, Epis
 from ajet.records import Call, Completion
 from ajet.rollout.answering import AnsweringLoop
 from ajet.rollout.refusals import Refusals
+from ajet.rollout.replaying import Drawing
 
 OVERFLOW_REPLY = ChatReply(
     content="[The conversation no longer fits into the model's context.]", finish_reason="length"
@@ -67,9 +68,11 @@ class RunningEpisode:
         *,
         loop: asyncio.AbstractEventLoop | None = None,
         on_call: Callable[[Call], None] = lambda call: None,
+        drawing: Drawing | None = None,
     ) -> None:
         """`key` (run seed, stream, task, repeat, attempt) seeds the agents, each by its name; `loop` is the models'
-        own, None where there is but one; `on_call` is told of each call as it is recorded.
+        own, None where there is but one; `on_call` is told of each call as it is recorded; `drawing`: how engines'
+        replies are drawn, None: afresh.
         """
         self.name = secrets.token_hex(8)
         """In addresses, of which each attempt has its own; never in anything that is recorded."""
@@ -79,6 +82,10 @@ class RunningEpisode:
         """Where its agents' requests are answered; closed when it is over."""
         self.agent_tags: dict[str, str] = {}
         """target_tag by name of the trained agents, those that never spoke included."""
+        self.drawing = drawing or Drawing()
+        """How engines' replies are drawn."""
+        self.replaced_rewards: dict[str, float] = {}
+        """What trained agents that an opponent answers, as in a replay, were given for replies, by their names."""
         self.context_overflows = 0
         """Requests whose prompt did not fit into the context."""
         self.lost_engine: EngineLostError | None = None
@@ -105,8 +112,15 @@ class RunningEpisode:
                 f"Agent {name!r} has the tags {known!r} and {target_tag!r}: give each its own agent_name."
             )
         self._num_models[name] += 1
-        seed = derive_seed(*self._key, name, self._num_models[name])
-        return Agent(name=name, target_tag=target_tag, trained=trained, seed=seed)
+        if not trained or not self.drawing.replaces(target_tag):
+            seed = derive_seed(*self._key, name, self._num_models[name])
+            return Agent(name=name, target_tag=target_tag, trained=trained, seed=seed)
+        self.replaced_rewards.setdefault(name, 0.0)
+        # With the policy's own seed, a model with its weights would give the same reply again, not another one.
+        seed = derive_seed(*self._key, name, self._num_models[name], *self.drawing.change)
+        agent = Agent(name=name, target_tag=target_tag, trained=False, seed=seed)
+        self.conversation(agent)  # numbered as it was, also where the workflow's own model answers
+        return agent
 
     def conversation(self, agent: Agent) -> Conversation:
         """What the agent has said so far: its own, however often a model is asked for under its name."""
@@ -137,6 +151,9 @@ class RunningEpisode:
         if agent_name not in self._num_models:
             known = ", ".join(map(repr, self._num_models)) or "none yet"
             raise WorkflowError(f"add_reward: no agent is called {agent_name!r}; this episode has {known}.")
+        if agent_name in self.replaced_rewards:
+            self.replaced_rewards[agent_name] += value
+            return
         if agent_name not in self.agent_tags:
             return
         for index, call in reversed(list(enumerate(self._calls))):
@@ -250,7 +267,12 @@ class AgentModel:
         with self.episode.request():
             prompt_ids = renderer.prompt_ids(request, self._conversation, max_context=source.engine.max_context)
             try:
-                sampled = await source.sample(prompt_ids, request, self._call_seed(request))
+                sampled = await self.episode.drawing.reply(
+                    (self.agent.name, self.agent.target_tag),
+                    prompt_ids,
+                    self._call_seed(request),
+                    lambda seed: source.sample(prompt_ids, request, seed),
+                )
             except EngineLostError as lost:
                 self.episode.lost_engine = lost
                 raise

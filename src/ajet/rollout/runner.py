@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ajet.config.user_code.lines import one_line
 from ajet.config.view import user_view
 from ajet.errors import ConfigError, PolicyError, WorkflowError
-from ajet.records import MOST_REWARD, Call, Episode, EpisodeStatus, Task
+from ajet.records import MOST_REWARD, Call, Episode, EpisodeStatus, Replay, ReplayRequest, Task
 from ajet.rollout.agent_model import Agent, ReplySource, RunningEpisode
 from ajet.rollout.boundary import ProgramResult, run_within
 from ajet.rollout.endpoint.endpoint import Endpoint
@@ -27,6 +27,7 @@ from ajet.rollout.judges.base import BaseJudge, apply_judge
 from ajet.rollout.outputs import kept_output
 from ajet.rollout.own_thread import needs_own_thread, run_on_own_thread
 from ajet.rollout.refusals import Refusals
+from ajet.rollout.replaying import Drawing, Replaying
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput
 
@@ -120,11 +121,37 @@ class EpisodeRunner:
             EngineLostError: nor would it here.
         """
         key = (self.config.seed, stream, task.task_id, repeat, attempt)
+        uuid = episode_uuid(self.config.run_dir, (self.config.seed, collection or stream, *key[2:]))
+        return await self._run(task, repeat, key, uuid, Drawing())
+
+    async def replay(self, request: ReplayRequest, *, stream: str, attempt: int) -> Replay:
+        """Play an episode again, with one thing changed; errors as `run`.
+
+        Args:
+            request: what is changed.
+            stream: the episode's.
+            attempt: at this replay, from 0; a retry draws as the first attempt does.
+        """
+        episode, drawing = request.episode, Replaying(request)
+        key = (self.config.seed, stream, episode.task.task_id, episode.repeat, episode.num_attempts - 1)
+        uuid = episode_uuid(self.config.run_dir, (*key, *request.change, attempt))
+        again = await self._run(episode.task, episode.repeat, key, uuid, drawing)
+        return Replay(
+            request=request,
+            episode=again,
+            is_reproduced=drawing.is_reproduced,
+            num_given=drawing.num_given,
+            num_sampled_tokens=drawing.num_sampled_tokens,
+        )
+
+    async def _run(
+        self, task: Task, repeat: int, key: tuple[int, str, str, int, int], uuid: str, drawing: Drawing
+    ) -> Episode:
+        """An attempt; `key` (run seed, stream, task, repeat, attempt) seeds it."""
         running = RunningEpisode(
-            key, loop=asyncio.get_running_loop(), on_call=partial(self.callbacks.on_call, task, repeat)
+            key, loop=asyncio.get_running_loop(), on_call=partial(self.callbacks.on_call, task, repeat), drawing=drawing
         )
         started = time.perf_counter()
-        uuid = episode_uuid(self.config.run_dir, (self.config.seed, collection or stream, *key[2:]))
         ended = await self._attempt(task, repeat, uuid, running)
         if running.lost_engine is not None:
             raise running.lost_engine
@@ -140,7 +167,7 @@ class EpisodeRunner:
             metadata=outcome.output.metadata,
             log_metrics=outcome.output.log_metrics,
             error=outcome.error,
-            num_attempts=attempt + 1,
+            num_attempts=key[-1] + 1,
             duration_s=time.perf_counter() - started,
             num_context_overflows=running.context_overflows,
             num_undelivered_calls=running.undelivered_calls,
@@ -231,13 +258,17 @@ class EpisodeRunner:
         was_played = outcome.status == "ok"
         reward = outcome.output.reward if was_played else self.config.rollout.policy_error_reward
         try:
-            return replace(outcome, rewards=rewards_by_agent(reward, running.agent_tags, running.calls))
+            rewards = rewards_by_agent(reward, running.agent_tags, running.calls, running.replaced_rewards)
+            return replace(outcome, rewards=rewards)
         except WorkflowError as broken:
             return replace(outcome, status="infra_error", error=str(broken))
 
 
 def rewards_by_agent(
-    reward: float | Mapping[str, float] | None, trained_agents: Mapping[str, str], calls: Sequence[Call] = ()
+    reward: float | Mapping[str, float] | None,
+    trained_agents: Mapping[str, str],
+    calls: Sequence[Call] = (),
+    given: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Every trained agent's reward: the episode's, plus those of its calls.
 
@@ -245,6 +276,7 @@ def rewards_by_agent(
         reward: the episode's: one number for all, or numbers by target_tag or agent name (the name wins).
         trained_agents: target_tag by agent name.
         calls: all of the episode.
+        given: what else agents were given, by name.
 
     Raises:
         WorkflowError: no reward, one that is not finite, or a trained agent without one.
@@ -260,6 +292,7 @@ def rewards_by_agent(
         if value is None:
             raise WorkflowError(f"The reward mapping has neither agent {name!r} nor its target_tag {tag!r}.")
         value += sum(call.reward for call in calls if call.trained and call.agent_name == name)
+        value += (given or {}).get(name, 0.0)
         if not math.isfinite(value) or abs(value) > MOST_REWARD:
             raise WorkflowError(f"The reward of agent {name!r} is {value}: rewards must be finite 32-bit numbers.")
         rewards[name] = float(value)

@@ -6,11 +6,12 @@ In: tasks. Out: one `EpisodeGroup` a task, in the order of the tasks, with all i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ajet.errors import AjetError, ConfigError, WorkflowError
-from ajet.records import Episode, EpisodeGroup, Task
+from ajet.records import Episode, EpisodeGroup, Replay, ReplayRequest, Task
 from ajet.rollout.runner import EpisodeRunner
 
 RETRIED = ("infra_error", "timeout")
@@ -47,7 +48,7 @@ class RolloutScheduler:
             AjetError: from the first episode that met it, e.g. ConfigError, EngineLostError; the others are cancelled.
         """
         slots = slots or asyncio.Semaphore(self.concurrency)
-        try:
+        with _first_of_many():
             async with asyncio.TaskGroup() as running:
                 plays = [
                     [
@@ -59,13 +60,17 @@ class RolloutScheduler:
                 if on_group is not None:
                     for task, group in zip(tasks, plays, strict=True):
                         running.create_task(_tell(task, group, on_group))
-        except ExceptionGroup as failures:
-            # A setting that no episode can work with, a file that cannot be written: the first sentence of many alike.
-            told = failures.subgroup((AjetError, OSError))
-            if told is None:
-                raise
-            raise told.exceptions[0] from None
         return [_group(task, group) for task, group in zip(tasks, plays, strict=True)]
+
+    async def replay(
+        self, requests: Sequence[ReplayRequest], *, stream: str, slots: asyncio.Semaphore | None = None
+    ) -> list[Replay]:
+        """Play episodes of a stream again, in the order of the requests; arguments and errors as of `collect`."""
+        slots = slots or asyncio.Semaphore(self.concurrency)
+        with _first_of_many():
+            async with asyncio.TaskGroup() as running:
+                plays = [running.create_task(self._replay(slots, request, stream)) for request in requests]
+        return [play.result() for play in plays]
 
     async def _play(
         self, slots: asyncio.Semaphore, task: Task, repeat: int, stream: str, collection: str | None
@@ -79,6 +84,31 @@ class RolloutScheduler:
                     break
         self.runner.callbacks.on_episode(episode)
         return episode
+
+    async def _replay(self, slots: asyncio.Semaphore, request: ReplayRequest, stream: str) -> Replay:
+        async with slots:
+            for attempt in range(self.max_retries + 1):
+                replay = await self.runner.replay(request, stream=stream, attempt=attempt)
+                if replay.episode.status not in RETRIED:
+                    break
+        self.runner.callbacks.on_episode(replay.episode)
+        return replay
+
+
+@contextmanager
+def _first_of_many() -> Iterator[None]:
+    """Around episodes that are played at once: of the errors of many alike, the first sentence.
+
+    Raises:
+        AjetError, OSError: a setting that no episode can work with, a file that cannot be written.
+    """
+    try:
+        yield
+    except ExceptionGroup as failures:
+        told = failures.subgroup((AjetError, OSError))
+        if told is None:
+            raise
+        raise told.exceptions[0] from None
 
 
 def _group(task: Task, plays: Sequence[asyncio.Task[Episode]]) -> EpisodeGroup:
@@ -129,6 +159,26 @@ def require_trained_play(groups: Sequence[EpisodeGroup], *, max_lost_fraction: f
         raise WorkflowError(
             f"No trained agent was asked in any of {len(usable)} episodes: {uncalled_agents_text(usable)}"
         )
+
+
+def require_usable_replays(replays: Sequence[Replay]) -> None:
+    """Stop a run whose credit rule learns nothing from what it has played again.
+
+    Raises:
+        WorkflowError: there are replays, and none can be used; the message says why.
+    """
+    if not replays or any(replay.usable for replay in replays):
+        return
+    lost = [replay.episode.error for replay in replays if not replay.episode.usable]
+    if lost:
+        raise WorkflowError(f"None of {len(replays)} replays for the credit rule can be used: {lost[0]}")
+    raise WorkflowError(f"None of {len(replays)} replays for the credit rule can be used: {NOT_REPRODUCIBLE}")
+
+
+NOT_REPRODUCIBLE = (
+    "the workflow is not reproducible, as with the same task, seed and replies it made other requests than before. "
+    "Seed whatever it draws by the task (task.metadata), and let nothing depend on the clock or on earlier episodes"
+)
 
 
 def uncalled_agents_text(episodes: Sequence[Episode]) -> str:

@@ -34,7 +34,7 @@ class UnusedParts:
         config: JudgeConfig,
         judge: BaseJudge | None,
         *,
-        opponent: str,
+        opponent: str | None,
         target_tags: Sequence[str] | None,
         say: Callable[[str], None],
     ) -> None:
@@ -43,7 +43,7 @@ class UnusedParts:
         Args:
             config: the judge's.
             judge: what it built.
-            opponent: the chosen option's name.
+            opponent: the chosen option's name; None: it is asked in any case.
             target_tags: the workflow's; None or none where they are not known.
             say: is called with a line for each part that was not asked.
         """
@@ -66,7 +66,7 @@ class UnusedParts:
             )
         # With tags the configuration knows who is not trained; without them the opponent is a wish, not a default.
         all_trained = bool(episode.calls) and all(call.trained for call in episode.calls)
-        if not self._target_tags and self._opponent != "workflow" and all_trained:
+        if not self._target_tags and self._opponent not in (None, "workflow") and all_trained:
             self._say(
                 f"warning: opponent={self._opponent} has no effect so far: every agent that spoke is trained; name "
                 "trainable_targets, or drop it"

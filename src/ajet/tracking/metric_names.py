@@ -117,7 +117,24 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_training(
         "group/<tag>/singleton_fraction", "share", "Such pools of a single usable episode, which has no baseline."
     ),
+    _of_training(
+        "credit/replays",
+        "episodes",
+        "Played again to be compared with the step's (`credit=difference`).",
+    ),
+    _of_training("credit/lost", "episodes", "Of these, lost to an error or a timeout after every retry."),
+    _of_training(
+        "credit/not_reproduced",
+        "episodes",
+        "Of these, replays in which the workflow made other requests before anything was changed; they are not used.",
+    ),
+    _of_training(
+        "credit/given_fraction",
+        "share",
+        "Calls in replays that were answered from the record; the larger, the more a replay shares with its episode.",
+    ),
     _of_training("tokens/sampled", "tokens", "Sampled by trained agents."),
+    _of_training("tokens/credit", "tokens", "Sampled in replays for the credit rule; never trained on."),
     _of_training("tokens/prompt", "tokens", "In the prompts of trained agents, counted once a call."),
     _of_training(
         "tokens/<tag>/steps_off_policy",
@@ -218,6 +235,7 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_training("rate/episodes_per_s", "episodes/s", "Episodes of the step by the seconds that playing took."),
     _of_training("rate/sampled_tokens_per_s", "tokens/s", "`tokens/sampled` by the seconds that playing took."),
     _of_training("time/rollout", "s", "Playing the step's episodes."),
+    _of_training("time/credit", "s", "Playing episodes again for the credit rule."),
     _of_training("time/advantage", "s", "Rewards to advantages."),
     _of_training("time/pack", "s", "Episodes and advantages to rows, and rows to packs."),
     _of_training("time/update", "s", "Forward and backward passes and optimizer steps."),

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
 
-from ajet.records import EPISODE_STATUSES, Episode, EpisodeGroup
+from ajet.records import EPISODE_STATUSES, Episode, EpisodeGroup, Replay
 
 Metrics = dict[str, float]
 MOST_METRIC = 1e300
@@ -118,6 +118,18 @@ def staleness_metrics(groups: Sequence[EpisodeGroup], step: int) -> Metrics:
     for call in (call for group in groups for e in group.episodes for call in e.calls if call.trained):
         ages[call.target_tag].append(float(step - call.policy_version))
     return {f"tokens/{tag}/steps_off_policy": fmean(values) for tag, values in sorted(ages.items())}
+
+
+def replay_metrics(replays: Sequence[Replay]) -> Metrics:
+    """`credit/*` and `tokens/credit`: what a credit rule has played again in a step, and what of it can be used."""
+    num_calls = sum(len(replay.episode.calls) for replay in replays)
+    return {
+        "credit/replays": float(len(replays)),
+        "credit/lost": float(sum(not replay.episode.usable for replay in replays)),
+        "credit/not_reproduced": float(sum(replay.episode.usable and not replay.is_reproduced for replay in replays)),
+        "credit/given_fraction": sum(replay.num_given for replay in replays) / num_calls if num_calls else 0.0,
+        "tokens/credit": float(sum(replay.num_sampled_tokens for replay in replays)),
+    }
 
 
 def token_metrics(groups: Sequence[EpisodeGroup]) -> Metrics:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from ajet.config.hardware import PackCosts
-from ajet.records import EpisodeGroup, TrainingSample
+from ajet.records import EpisodeGroup, Replay, TrainingSample
 from ajet.train.algorithms.pools import GroupAdvantages
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.algorithms.weights import BatchTotals, batch_totals
@@ -46,6 +46,7 @@ def build_batch(
     branching_packs: bool,
     costs: PackCosts,
     reply_masks: ReplyMasks | None = None,
+    replays: Sequence[Replay] = (),
 ) -> TrainingBatch:
     """Credit, cut and pack one step's groups.
 
@@ -56,12 +57,13 @@ def build_batch(
         branching_packs: whether the model computes packs that branch exactly (`train/attention.py`).
         costs: what decides which rows share a pack.
         reply_masks: gives those of replies that were sampled under grammars; None where there are none.
+        replays: what the rule compares episodes with; no row is made of them.
 
     Raises:
         EngineError: a reply does not keep to its grammar.
     """
     with clock.phase("advantage"):
-        credited = rule.step_advantages(groups)
+        credited = rule.step_advantages(groups, replays)
     with clock.phase("pack"):
         divided = _split_into_minibatches(list(zip(groups, credited, strict=True)), rule.config.num_minibatches)
         masks = rule.config.mask_truncated

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ajet.config.root import Config
+from ajet.data.randomness import derive_rng
 from ajet.engine.base import Engine
 from ajet.errors import (
     AlgorithmError,
@@ -26,12 +27,12 @@ from ajet.errors import (
 )
 from ajet.evaluate.scores import Evaluation, score_groups
 from ajet.plan.parts import Sizing
-from ajet.records import EpisodeGroup
+from ajet.records import EpisodeGroup, Replay
 from ajet.rollout.runtime import Interrupted
 from ajet.tracking.console import Display
 from ajet.tracking.files.writing import refusal
 from ajet.tracking.loggers import MetricLogger
-from ajet.tracking.metrics import Metrics, episode_metrics, staleness_metrics, token_metrics
+from ajet.tracking.metrics import Metrics, episode_metrics, replay_metrics, staleness_metrics, token_metrics
 from ajet.tracking.store import TrajectoryStore
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.batch import TrainingBatch, build_batch
@@ -133,8 +134,12 @@ class Trainer:
         step = self.state.num_steps_done
         metrics = self._evaluate_if_due()
         groups = self.play.training_step(step)
-        batch = self._credit_and_pack(groups)
+        requests = self.rule.replay_requests(groups, derive_rng(self.config.seed, "credit", step))
+        replays = self.play.again(step, requests)
+        batch = self._credit_and_pack(groups, replays)
         metrics |= episode_metrics(groups) | token_metrics(groups) | batch.metrics
+        if self.config.credit.plays_again:
+            metrics |= replay_metrics(replays)
         if self.config.rollout.max_steps_off_policy:
             metrics |= staleness_metrics(groups, step)
         log = partial(self._log, step, metrics, groups, batch)
@@ -188,7 +193,7 @@ class Trainer:
         if self.ranks.is_first:
             self.store.write(groups, {}, step=self.state.num_steps_done, split="eval")
 
-    def _credit_and_pack(self, groups: list[EpisodeGroup]) -> TrainingBatch:
+    def _credit_and_pack(self, groups: list[EpisodeGroup], replays: list[Replay]) -> TrainingBatch:
         self.display.phase("packing")
         batch = build_batch(
             groups,
@@ -197,6 +202,7 @@ class Trainer:
             branching_packs=self.learner.why_chains_only is None,
             costs=self.config.hardware.costs,
             reply_masks=self.reply_masks,
+            replays=replays,
         )
         sizes = [len(pack.token_ids) for packs in batch.minibatches for pack in packs]
         self.largest_pack = max(self.largest_pack, *sizes, 0)

@@ -17,9 +17,15 @@ from typing import TypeVar
 
 from ajet.config.groups import EvalConfig, RolloutConfig
 from ajet.data.source import TaskSource
-from ajet.records import EpisodeGroup, Task
+from ajet.records import EpisodeGroup, Replay, ReplayRequest, Task
 from ajet.rollout.runtime import Playing, RolloutRuntime
-from ajet.rollout.scheduler import RolloutScheduler, require_trained_play, require_usable_play
+from ajet.rollout.scheduler import (
+    NOT_REPRODUCIBLE,
+    RolloutScheduler,
+    require_trained_play,
+    require_usable_play,
+    require_usable_replays,
+)
 from ajet.tracking.console import Display
 from ajet.train.clock import PhaseClock
 from ajet.train.ranks import Ranks
@@ -47,6 +53,9 @@ class Play:
     _slots: asyncio.Semaphore = field(init=False)
     """Of episodes at once, whatever they are for; who came first is first."""
 
+    _warned: bool = False
+    """Whether it was said that the workflow is not reproducible."""
+
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.scheduler.concurrency)
 
@@ -60,6 +69,30 @@ class Play:
             groups = self._gathered(self._ahead.pop(step))
         require_trained_play(groups, max_lost_fraction=self.rollout.max_lost_fraction)
         return groups
+
+    def again(self, step: int, requests: Sequence[ReplayRequest]) -> list[Replay]:
+        """Episodes of a training step once more, as its credit rule has asked for them.
+
+        Raises:
+            WorkflowError: none of the replays can be used.
+            AjetError: of play itself.
+        """
+
+        async def play() -> list[Replay]:
+            mine = self.ranks.share(requests)
+            self.display.phase("credit", len(mine))
+            return await self.scheduler.replay(mine, stream=f"train/{step}", slots=self._slots)
+
+        if not requests:
+            return []
+        with self.clock.phase("credit"):
+            replays = self._gathered(self.runtime.begin(play()))
+        require_usable_replays(replays)
+        num_others = sum(not replay.is_reproduced for replay in replays if replay.episode.usable)
+        if num_others and not self._warned:
+            self._warned = True
+            self.display.say(f"warning: {num_others} of {len(replays)} replays cannot be used: {NOT_REPRODUCIBLE}")
+        return replays
 
     def held_out(self, step: int) -> list[EpisodeGroup]:
         """The episodes of an evaluation after `step` updates; errors as `require_usable_play`, and of play itself."""
@@ -121,7 +154,7 @@ class Play:
 
         return self.runtime.begin(play())
 
-    def _gathered(self, playing: Playing[list[EpisodeGroup]]) -> list[EpisodeGroup]:
-        """The groups of all ranks, in the order of their tasks."""
+    def _gathered(self, playing: Playing[list[T]]) -> list[T]:
+        """What all ranks have played, in the order of what they shared out."""
         self.runtime.wait(playing)
         return self.meanwhile(lambda: self.ranks.together(lambda: self.runtime.result(playing)))

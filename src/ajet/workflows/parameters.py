@@ -35,7 +35,8 @@ def check_parameters(config: Config) -> None:
     for named in marked(config, CODE):
         if named.key != "workflow.entry":
             load_callable(named.value, setting=named.key)
-    config.opponent.try_own([tag for tag in workflow.target_tags if trained is not None and tag not in trained])
+    is_untrained = {tag: trained is not None and tag not in trained for tag in workflow.target_tags}
+    config.opponent.try_own([tag for tag, is_so in is_untrained.items() if is_so or config.credit.asks_opponent])
     if isinstance(config.opponent, ScriptedPlayersConfig):
         for tag in workflow.target_tags:
             with running_user_code(f"workflow.entry={config.workflow.entry}"):

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
 import numpy as np
 
 from ajet.errors import AlgorithmError
-from ajet.records import Call, EpisodeGroup
+from ajet.records import Call, EpisodeGroup, Replay
 from ajet.train.algorithms.credit.base import Outcome, Pool, ReplyPrices
 from ajet.train.algorithms.outcomes import Outcomes, all_same
 
@@ -75,13 +75,17 @@ class GroupAdvantages:
         self.of_calls[repeat, call.index] = self.of_calls.get((repeat, call.index), 0.0) + mean
 
 
-def agent_outcomes(group: EpisodeGroup, prices: ReplyPrices) -> list[Outcome]:
+def agent_outcomes(
+    group: EpisodeGroup, prices: ReplyPrices, replays: Mapping[int, Sequence[Replay]] | None = None
+) -> list[Outcome]:
     """What each trained agent got in each usable episode of one task.
 
     Args:
         group: the task's episodes.
         prices: what replies cost.
+        replays: usable ones, by repeat.
     """
+    replayed = replays or {}
     return [
         Outcome(
             repeat=episode.repeat,
@@ -90,6 +94,7 @@ def agent_outcomes(group: EpisodeGroup, prices: ReplyPrices) -> list[Outcome]:
             reward=reward,
             prices=prices,
             calls=tuple(call for call in episode.calls if call.trained and call.agent_name == name),
+            replays=tuple(replayed.get(episode.repeat, ())),
         )
         for episode in group.episodes
         for name, reward in episode.rewards.items()

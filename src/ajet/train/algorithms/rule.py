@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +19,13 @@ from torch import Tensor
 from ajet.config.algorithm import BATCH_SCALES, AlgorithmConfig
 from ajet.config.user_options import is_user_entry
 from ajet.errors import AlgorithmError
-from ajet.records import EpisodeGroup, TrainingSample
+from ajet.records import EpisodeGroup, Replay, ReplayRequest, TrainingSample
 from ajet.train.algorithms import weights
 from ajet.train.algorithms.credit.base import CreditConfig, CreditRule, Outcome, Pool, ReplyPrices
 from ajet.train.algorithms.credit.per_tag import PerTagConfig
 from ajet.train.algorithms.options import Option, find_option
 from ajet.train.algorithms.pools import GroupAdvantages, agent_outcomes, check_pools, pool_advantages
+from ajet.train.algorithms.replayed import check_requests, usable_replays
 from ajet.train.algorithms.scaling import batch_scaled
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.algorithms.weights import BatchTotals
@@ -65,14 +67,33 @@ class LearningRule:
                 )
         return loss, clipped.to(tokens.logp.dtype)
 
-    def step_advantages(self, groups: Sequence[EpisodeGroup]) -> list[GroupAdvantages]:
+    def replay_requests(self, groups: Sequence[EpisodeGroup], rng: random.Random) -> list[ReplayRequest]:
+        """What the credit rule wants played again of a step, those of all processes given.
+
+        Raises:
+            AlgorithmError: a rule of the user's raised something, or asks for what cannot be played again.
+        """
+        with self.crediting.runs():
+            given: object = self.credit.replays(groups, rng)
+            requests = list(given) if isinstance(given, Iterable) else given
+        try:
+            return check_requests(requests, groups)
+        except (TypeError, ValueError) as error:
+            raise AlgorithmError(f"{self.crediting.setting}: {error}") from error
+
+    def step_advantages(self, groups: Sequence[EpisodeGroup], replays: Sequence[Replay] = ()) -> list[GroupAdvantages]:
         """What each group of a step teaches, those of all processes given.
+
+        Args:
+            groups: of the step.
+            replays: what came of `replay_requests`.
 
         Raises:
             AlgorithmError: a credit rule or an advantage of the user's raised something, or gave something else than
                 pools or advantages.
         """
-        tasks = [agent_outcomes(group, self.prices) for group in groups]
+        replayed = usable_replays(replays)
+        tasks = [agent_outcomes(group, self.prices, replayed[group.task.task_id]) for group in groups]
         with self.crediting.runs():
             self.credit.begin_step(tasks)
         pools = [self._pools(outcomes) for outcomes in tasks]
@@ -81,9 +102,9 @@ class LearningRule:
             credited = batch_scaled(tasks, pools, credited, by=self.config.scale_rewards)
         return credited
 
-    def group_advantages(self, group: EpisodeGroup) -> GroupAdvantages:
+    def group_advantages(self, group: EpisodeGroup, replays: Sequence[Replay] = ()) -> GroupAdvantages:
         """What the only group of a step teaches; errors as `step_advantages`."""
-        return self.step_advantages([group])[0]
+        return self.step_advantages([group], replays)[0]
 
     def _task_advantages(self, outcomes: Sequence[Outcome], pools: Sequence[Pool]) -> GroupAdvantages:
         with self.advantage.runs():

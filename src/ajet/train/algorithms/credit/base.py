@@ -3,19 +3,20 @@
     a task's episodes --> outcomes, one a trained agent and episode --> [credit rule] --> pools --> [advantage]
 
 A rule says who gets which reward and whose rewards share a baseline; `algorithm.advantage` says how the totals of a
-pool become advantages. A rule is a subclass of `CreditConfig` with its settings, and the `CreditRule` that it builds
-beside it.
+pool become advantages. One that compares an episode with what else it might have come to asks for replays of it first.
+A rule is a subclass of `CreditConfig` with its settings, and the `CreditRule` that it builds beside it.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ajet.config.component import construct
 from ajet.config.fields import needed
-from ajet.records import Call
+from ajet.records import Call, EpisodeGroup, Replay, ReplayRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,8 @@ class Outcome:
     prices: ReplyPrices = FREE_REPLIES
     """What replies among `calls` take from the reward."""
     calls: tuple[Call, ...] = ()
+    replays: tuple[Replay, ...] = ()
+    """Of its episode, as far as the rule has asked for them and they can be used."""
 
     @property
     def penalty(self) -> float:
@@ -116,9 +119,21 @@ class Pool:
 class CreditRule:
     """Who gets which reward, and whose rewards share a baseline. One object a run, asked step by step."""
 
+    asks_opponent: ClassVar[bool] = False
+    """Whether its replays have agents of trained roles answered by the opponent, which must then be able to."""
+
     def __init__(self, config: Any) -> None:
         """`config`: the rule's own."""
         self.config = config
+
+    def replays(self, groups: Sequence[EpisodeGroup], rng: random.Random) -> Iterable[ReplayRequest]:
+        """What is to be played again before a step is credited. Each process asks for the same.
+
+        Args:
+            groups: of the step, as all processes have played them.
+            rng: of this step alone.
+        """
+        return ()
 
     def begin_step(self, tasks: Sequence[Sequence[Outcome]]) -> None:
         """Told of a step's outcomes, task by task, before the first task is credited. Those of all processes, each of
@@ -152,6 +167,20 @@ class CreditConfig:
     has_own_baselines: ClassVar[bool] = False
     """Whether pools are compared with something from outside the task, so that one whose totals are all the same may
     teach something."""
+
+    @property
+    def plays_again(self) -> bool:
+        """Whether the rule asks for replays."""
+        return self._is_rule and self.component.replays is not CreditRule.replays
+
+    @property
+    def asks_opponent(self) -> bool:
+        """Whether an opponent answers agents of trained roles, too."""
+        return self._is_rule and self.component.asks_opponent
+
+    @property
+    def _is_rule(self) -> bool:
+        return isinstance(self.component, type) and issubclass(self.component, CreditRule)
 
     def build(self) -> CreditRule:
         """The rule.

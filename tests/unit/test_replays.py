@@ -1,0 +1,124 @@
+"""Episodes that are played again for a credit rule: what stands, what is drawn anew, what is rewarded and refused."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+from recipes.small_models.tokenizer import train_tokenizer
+from tests.episodes import Run
+from transformers import PreTrainedTokenizerBase
+
+from ajet.chat.types import ChatReply, ChatRequest
+from ajet.errors import WorkflowError
+from ajet.records import Episode, Replay, ReplayRequest, Task
+from ajet.rollout.event_loop import RolloutLoop
+from ajet.rollout.scheduler import RolloutScheduler, require_usable_replays
+from ajet.tuner import AjetTuner
+from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return train_tokenizer(["Speak after hm."], vocab_size=280, max_context=256)
+
+
+class Round(Workflow):
+    """A speaks, then B to what A said, then C to nothing; A is paid 1 where its reply is `hm`, others 2 and 3."""
+
+    target_tags: ClassVar[tuple[str, ...]] = ("a", "b", "c")
+    opening: Callable[[], str] = lambda: "Speak"
+
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        said = [await self._ask(tuner, "a", self.opening())]
+        tuner.add_reward(0.5, "a")
+        said.append(await self._ask(tuner, "b", f"after {said[0]}"))
+        said.append(await self._ask(tuner, "c", "after"))
+        reward = {"a": float(said[0] == "hm"), "b": 2.0, "c": 3.0}
+        return WorkflowOutput(reward=reward, metadata={"said": said})
+
+    async def _ask(self, tuner: AjetTuner, name: str, text: str) -> str:
+        client = tuner.as_raw_openai_sdk_client(agent_name=name, target_tag=name)
+        answer = await client.chat.completions.create(model="policy", messages=[{"role": "user", "content": text}])
+        return str(answer.choices[0].message.content)
+
+
+class Hm:
+    """An opponent of one word."""
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        return ChatReply(content="hm")
+
+
+def rounds(tokenizer: Any, **fields: Any) -> RolloutScheduler:
+    return Run(tokenizer, opponent=lambda *_: Hm()).scheduler(lambda: Round(**fields))
+
+
+def played_twice(rollouts: RolloutScheduler, **change: Any) -> tuple[Episode, Replay]:
+    """An episode, and what came of it with a change."""
+
+    async def both() -> tuple[Episode, Replay]:
+        (group,) = await rollouts.collect([Task(task_id="t")], group_size=1, stream="train/0")
+        (episode,) = group.episodes
+        (again,) = await rollouts.replay([ReplayRequest(episode=episode, **change)], stream="train/0")
+        return episode, again
+
+    with asyncio.Runner(loop_factory=RolloutLoop) as loop:
+        return loop.run(both())
+
+
+def texts(episode: Episode) -> list[str]:
+    return list(episode.metadata["said"])
+
+
+def test_a_replaced_role_is_played_by_the_opponent_and_rewarded_all_the_same(tokenizer: Any) -> None:
+    first, again = played_twice(rounds(tokenizer), replaced_tag="a")
+    assert first.rewards == {"a": 0.5, "b": 2.0, "c": 3.0} and texts(first)[0] != "hm"
+    assert again.usable and again.episode.rewards == {"a": 1.5, "b": 2.0, "c": 3.0}
+    assert [call.trained for call in again.episode.calls] == [False, True, True]
+    # B heard something else and draws anew; C did not, and says what it has said.
+    assert texts(again.episode)[1] != texts(first)[1] and texts(again.episode)[2] == texts(first)[2]
+    assert again.episode.calls[2].logprobs == first.calls[2].logprobs
+    assert again.num_given == 1 and again.num_sampled_tokens == len(again.episode.calls[1].sampled_ids)
+
+
+def test_what_came_before_a_replaced_role_stands(tokenizer: Any) -> None:
+    first, again = played_twice(rounds(tokenizer), replaced_tag="b")
+    assert texts(again.episode) == [texts(first)[0], "hm", texts(first)[2]]
+    assert again.num_given == 2 and again.num_sampled_tokens == 0
+
+
+def test_a_call_is_drawn_anew_and_only_what_heard_of_it(tokenizer: Any) -> None:
+    first, again = played_twice(rounds(tokenizer), resampled_call=0)
+    assert again.usable and all(call.trained for call in again.episode.calls)
+    assert [a != b for a, b in zip(texts(again.episode), texts(first), strict=True)] == [True, True, False]
+    _, other = played_twice(rounds(tokenizer), resampled_call=0, draw=1)
+    assert texts(other.episode)[0] != texts(again.episode)[0]
+    _, same = played_twice(rounds(tokenizer), resampled_call=0)
+    assert same.episode.calls == again.episode.calls
+
+
+def test_a_workflow_that_asks_otherwise_the_second_time_is_not_reproduced(tokenizer: Any) -> None:
+    count = itertools.count()
+    rollouts = rounds(tokenizer, opening=lambda: f"Speak {next(count)}")
+    _, again = played_twice(rollouts, replaced_tag="c")
+    assert again.episode.usable and not again.usable
+    with pytest.raises(WorkflowError, match=r"None of 1 replays .* the workflow is not reproducible"):
+        require_usable_replays([again])
+    # Nobody knows what a replaced role would have been asked: its own requests are not compared.
+    _, again = played_twice(rollouts, replaced_tag="a")
+    assert again.usable
+
+
+def test_a_replay_that_fails_is_lost_and_not_the_episode(tokenizer: Any) -> None:
+    openings = iter(["Speak"])
+    first, again = played_twice(rounds(tokenizer, opening=lambda: next(openings)), replaced_tag="a")
+    assert first.usable and not again.usable and again.episode.status == "infra_error"
+    with pytest.raises(WorkflowError, match=r"None of 1 replays .* can be used"):
+        require_usable_replays([again])
+    require_usable_replays([again, replace(again, episode=first, is_reproduced=True)])
+    require_usable_replays([])
