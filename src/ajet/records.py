@@ -150,6 +150,10 @@ class Episode:
         return fmean(rewards.values()) if rewards else None
 
 
+CallKey = tuple[str, int, int]
+"""A call among those of a step: (task_id, repeat, index of the call)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeGroup:
     """The episodes of one task in one step: what a baseline is computed over."""

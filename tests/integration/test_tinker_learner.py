@@ -50,6 +50,7 @@ EVERYTHING = AlgorithmConfig(
     correction_level="sequence",
     tis_cap=2.0,
     kl_coef=0.3,
+    kl_bias_correction=True,
     weight_decay=0.01,
     num_epochs=2,
 )
@@ -152,6 +153,9 @@ def test_the_same_rows_move_adapters_as_in_this_process(
     learner = learner_of(engine, algorithm)
     policy = local_policy(exported(learner, engine, tmp_path / "before"), algorithm)
     start = adapters(policy.model)
+    if algorithm.kl_coef:
+        for found, expected in zip(*(each.reference_logps(batch[0]) for each in (learner, policy)), strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     of_server, of_process = (each.train_batch(batch, TAGS, num_steps_done=0) for each in (learner, policy))
     has_own = learner.state_dict()["has_server_loss"]
     assert has_own is (None if algorithm is EVERYTHING else True), "the second step is the server's own loss"

@@ -56,10 +56,14 @@ class AlgorithmConfig:
     """The ratio is clipped above at 1 + clip_high; for `loss=gmpo` its logarithm at clip_high."""
     kl_coef: float = ruled(0.0, at_least=0)
     """Weight of the KL penalty to the starting model; 0 keeps no reference model."""
-    kl_estimator: str = one_of("k3", "k1", "k2", "k3")
-    """What the penalty is, d = logp - logp_ref: `k3` e^-d + d - 1, `k2` d^2 / 2, or `k1` d. As a loss `k2` has the
-    gradient of the KL divergence itself, `k3` one that is close to it near the reference, `k1` none that pulls to it
-    (ajet/train/algorithms/kl.py)."""
+    kl_in: str = one_of("loss", "loss", "reward")
+    """Where the penalty is: in the `loss` of each sampled token, or taken from the `reward` of the agent, for its
+    advantage only, summed over the tokens of its calls. There a call answers for what it makes later ones cost, and a
+    group whose rewards are all the same has advantages; in units of reward, as `format_penalty` is."""
+    kl_estimator: str | None = one_of(None, "k1", "k2", "k3")
+    """What the penalty is, d = logp - logp_ref: `k3` e^-d + d - 1, `k2` d^2 / 2, or `k1` d. Null is `k3` in the loss
+    and `k1` in the reward. As a loss `k2` has the gradient of the KL divergence itself, `k3` one that is close to it
+    near the reference, `k1` none that pulls to it (ajet/train/algorithms/kl.py)."""
     kl_bias_correction: bool = False
     """Whether each token's penalty is multiplied by its ratio to the policy before the batch's first optimizer step.
     The ratio has a gradient even where it is 1: with it `k3` and `k1` have the KL divergence's own (DeepSeek-V3.2)."""
@@ -120,6 +124,16 @@ class AlgorithmConfig:
     def num_updates(self) -> int:
         """Optimizer steps a training step, the unit of the schedules."""
         return self.num_minibatches * self.num_epochs
+
+    @property
+    def kl_in_loss(self) -> bool:
+        """Whether the loss holds the policy to a reference."""
+        return self.kl_coef > 0 and self.kl_in == "loss"
+
+    @property
+    def kl_in_reward(self) -> bool:
+        """Whether rewards do."""
+        return self.kl_coef > 0 and self.kl_in == "reward"
 
     @property
     def corrects_sampling(self) -> bool:

@@ -43,21 +43,35 @@ def _check_overlong(algorithm: AlgorithmConfig) -> None:
 
 
 def _check_kl(algorithm: AlgorithmConfig) -> None:
-    estimator, corrects = algorithm.kl_estimator, algorithm.kl_bias_correction
-    if not algorithm.kl_coef:
-        for name, unset in (("kl_schedule", "constant"), ("kl_estimator", "k3"), ("kl_bias_correction", False)):
-            value = getattr(algorithm, name)
-            if value != unset:
-                raise ConfigError(
-                    f"algorithm.{name}={str(value).lower()} has no effect with algorithm.kl_coef=0: set kl_coef"
-                )
-    if estimator == "k1" and not corrects:
+    unset = AlgorithmConfig()
+    for name in ("kl_schedule", "kl_in", "kl_estimator", "kl_bias_correction"):
+        value = getattr(algorithm, name)
+        if not algorithm.kl_coef and value != getattr(unset, name):
+            raise ConfigError(
+                f"algorithm.{name}={str(value).lower()} has no effect with algorithm.kl_coef=0: set kl_coef"
+            )
+    if algorithm.kl_in == "reward":
+        _check_kl_in_reward(algorithm)
+    elif algorithm.kl_estimator == "k1" and not algorithm.kl_bias_correction:
         raise ConfigError(
             "algorithm.kl_estimator=k1 as a loss pulls nowhere: the mean of its gradient is 0, wherever the reference "
-            "is; set algorithm.kl_bias_correction=true, or choose k2 or k3"
+            "is; set algorithm.kl_bias_correction=true or algorithm.kl_in=reward, or choose k2 or k3"
         )
-    if estimator == "k2" and corrects:
+    elif algorithm.kl_estimator == "k2" and algorithm.kl_bias_correction:
         raise ConfigError(
             "algorithm.kl_estimator=k2 has the KL divergence's gradient as it is, and with "
             "algorithm.kl_bias_correction=true another: set that to false, or choose k1 or k3"
+        )
+
+
+def _check_kl_in_reward(algorithm: AlgorithmConfig) -> None:
+    if algorithm.kl_estimator in ("k2", "k3"):
+        raise ConfigError(
+            f"algorithm.kl_estimator={algorithm.kl_estimator} is for the loss: in the reward the gradient of the KL "
+            "divergence is that of k1; leave it out, or choose algorithm.kl_in=loss"
+        )
+    if algorithm.kl_bias_correction:
+        raise ConfigError(
+            "algorithm.kl_bias_correction=true has no effect with algorithm.kl_in=reward, whose ratio is the loss's "
+            "own: set it to false, or choose algorithm.kl_in=loss"
         )

@@ -18,6 +18,7 @@ SYNONYMS: Mapping[str, str] = {
     "algorithm.clip_low": "epsilon eps_clip clip_ratio clip_ratio_low clip_range cliprange",
     "algorithm.clip_high": "epsilon_high clip_ratio_high eps_clip_high eps_clip_low_high",
     "algorithm.kl_coef": "beta kl_loss_coef init_kl_coef kl_coeff use_kl_loss kl_beta",
+    "algorithm.kl_in": "use_kl_in_reward kl_in_reward",
     "algorithm.kl_estimator": "kl_loss_type kl_penalty kl_penalty_type",
     "algorithm.kl_bias_correction": "use_bias_correction_kl",
     "algorithm.entropy_coef": "entropy_coeff entropy_loss_coef ent_coef entropy_bonus",

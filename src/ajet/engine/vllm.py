@@ -193,8 +193,11 @@ class VllmEngine(SteppedEngine):
         return parameters_of(self._llm.model_config.hf_config)
 
     def sleep(self) -> None:
-        """Free memory on the GPU, cached prefixes included, until new weights come; no request may run or come."""
+        """Free memory on the GPU, cached prefixes included, until new weights come; no request may run or come. Nothing
+        where that was done."""
         assert self._sleep_level is not None and not self._waiting
+        if self._is_asleep:
+            return
         self._llm.sleep(self._sleep_level)
         self._is_asleep = True
 

@@ -217,9 +217,16 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     ),
     _of_training("policy/<tag>/ratio_p99", "ratio", "1% of the sampled tokens have a ratio above; likewise."),
     _of_training(
+        "reward/<tag>/kl_cost_mean",
+        "reward",
+        "What `algorithm.kl_in=reward` takes from an agent's reward in an episode, mean; for its advantage only: "
+        "`reward/<tag>/mean` is without it.",
+    ),
+    _of_training(
         "policy/<tag>/kl_ref",
         "nats",
-        "KL divergence from the starting model a token (k3); 0 where there is no penalty, as no reference is kept.",
+        "KL divergence from the starting model a token (k3); 0 where there is no penalty, as no reference is kept. "
+        "With `algorithm.kl_in=reward` that of what the engine sampled from, else the policy's.",
     ),
     _of_training(
         "policy/<tag>/mismatch_kl",

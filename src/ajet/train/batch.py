@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from ajet.config.hardware import PackCosts
-from ajet.records import EpisodeGroup, Replay, TrainingSample
+from ajet.records import CallKey, EpisodeGroup, Replay, TrainingSample
 from ajet.train.algorithms.pools import GroupAdvantages
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.algorithms.weights import BatchTotals, batch_totals
@@ -33,8 +33,8 @@ class TrainingBatch:
     """Packs by minibatch; an epoch takes an optimizer step for each."""
     tags: tuple[str, ...]
     """The tags that packs point into."""
-    advantages: Mapping[tuple[str, int, int], float]
-    """By (task_id, repeat, index of the call), for the trajectory store."""
+    advantages: Mapping[CallKey, float]
+    """By call, for the trajectory store."""
     metrics: dict[str, float]
 
 
@@ -47,6 +47,7 @@ def build_batch(
     costs: PackCosts,
     reply_masks: ReplyMasks | None = None,
     replays: Sequence[Replay] = (),
+    call_costs: Mapping[CallKey, float] | None = None,
 ) -> TrainingBatch:
     """Credit, cut and pack one step's groups.
 
@@ -58,12 +59,13 @@ def build_batch(
         costs: what decides which rows share a pack.
         reply_masks: gives those of replies that were sampled under grammars; None where there are none.
         replays: what the rule compares episodes with; no row is made of them.
+        call_costs: what calls take from rewards, besides malformed replies; None for nothing.
 
     Raises:
         EngineError: a reply does not keep to its grammar.
     """
     with clock.phase("advantage"):
-        credited = rule.step_advantages(groups, replays)
+        credited = rule.step_advantages(groups, replays, call_costs=call_costs)
     with clock.phase("pack"):
         divided = _split_into_minibatches(list(zip(groups, credited, strict=True)), rule.config.num_minibatches)
         masks = rule.config.mask_truncated
@@ -133,7 +135,7 @@ def _packs(
     weights = rule.token_weights(rows, _totals(rows, groups))
     # A penalty and a bonus have a gradient wherever the policy spoke, a loss only where there is an advantage. Which
     # tokens have most entropy is decided by all of them.
-    keeps_all = rule.config.kl_coef > 0 or rule.config.entropy_coef > 0 or rule.config.top_entropy_quantile < 1
+    keeps_all = rule.config.kl_in_loss or rule.config.entropy_coef > 0 or rule.config.top_entropy_quantile < 1
     kept = [i for i, row in enumerate(rows) if keeps_all or any(row.advantages)]
     kept_rows = [rows[i] for i in kept]
     return build_packs(

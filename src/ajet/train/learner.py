@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from ajet.engine.base import Engine
 from ajet.records import EpisodeGroup
 from ajet.train.packing import Pack
@@ -56,6 +58,15 @@ class Learner(Protocol):
 
         Returns:
             Metrics by their final names: `policy/<tag>/*`, `policy/*`, of the steps that were taken.
+        """
+        ...
+
+    def reference_logps(self, packs: Sequence[Pack]) -> list[Tensor]:
+        """Log-probabilities of each pack's entries (E) under what a KL penalty holds the policy to. For runs that have
+        such a penalty; where weights are shared out, every rank must call it.
+
+        Raises:
+            EngineError: of a server that has the reference.
         """
         ...
 

@@ -41,6 +41,7 @@ from ajet.train.masks import ReplyMasks
 from ajet.train.packing import Pack, shared_out
 from ajet.train.play import Play
 from ajet.train.ranks import Ranks, hearing_of_the_lost
+from ajet.train.reference import CallCosts, kl_costs
 from ajet.train.state import RunState
 from ajet.train.summary import RunSummary
 
@@ -168,7 +169,7 @@ class Trainer:
     def _learn(self, batch: TrainingBatch, metrics: Metrics) -> None:
         """Update the policy, and let the engine sample from it; puts what was measured into `metrics`."""
         self.let_engine_sleep()
-        metrics |= self._update(batch)
+        metrics |= self._update(batch) | batch.metrics  # which has the distance to a reference that no update asked
         self.state.num_steps_done += 1
         self.state.credit = self.rule.state_dict()
         self.ranks.agree(self._sync_weights)
@@ -195,6 +196,7 @@ class Trainer:
 
     def _credit_and_pack(self, groups: list[EpisodeGroup], replays: list[Replay]) -> TrainingBatch:
         self.display.phase("packing")
+        costs = self._call_costs(groups)
         batch = build_batch(
             groups,
             self.rule,
@@ -203,10 +205,21 @@ class Trainer:
             costs=self.config.hardware.costs,
             reply_masks=self.reply_masks,
             replays=replays,
+            call_costs=costs.of_calls,
         )
+        batch.metrics.update(costs.metrics)
         sizes = [len(pack.token_ids) for packs in batch.minibatches for pack in packs]
         self.largest_pack = max(self.largest_pack, *sizes, 0)
         return batch
+
+    def _call_costs(self, groups: list[EpisodeGroup]) -> CallCosts:
+        """What the distance to the reference takes from rewards, where it takes anything."""
+        if not self.config.algorithm.kl_in_reward:
+            return CallCosts()
+        self.let_engine_sleep()
+        ask = partial(kl_costs, groups, self.learner, self.ranks, self.config, reply_masks=self.reply_masks)
+        with self.state.clock.phase("advantage"):
+            return self.play.meanwhile(partial(ask, step=self.state.num_steps_done))
 
     def _update(self, batch: TrainingBatch) -> Metrics:
         if not self._plays_ahead():  # else what is shown is the play

@@ -23,6 +23,11 @@ ADAM_BETAS = (0.9, 0.95)
 """Second moments average over some 20 steps, not over 0.999's 1,000, which is longer than most runs."""
 
 
+def kl_coef_of_loss(step: int, algorithm: AlgorithmConfig, total_steps: int) -> float:
+    """The weight of a KL penalty in the loss at optimizer step `step`; 0 where it is in the reward."""
+    return algorithm.kl_coef * kl_factor(step, algorithm, total_steps) if algorithm.kl_in_loss else 0.0
+
+
 def kl_factor(step: int, algorithm: AlgorithmConfig, total_steps: int) -> float:
     """The KL penalty's weight at optimizer step `step` (from 0, of the whole run) as a share of `kl_coef`.
 

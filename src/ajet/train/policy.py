@@ -23,7 +23,7 @@ from ajet.train.algorithms.objective import least_of_top
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.compiled import compile_layers
 from ajet.train.lora import adapter_state, base_of, merged_state
-from ajet.train.optimizer import GuardedOptimizer, kl_factor, on_all_ranks
+from ajet.train.optimizer import GuardedOptimizer, kl_coef_of_loss, on_all_ranks
 from ajet.train.pack_loss import pack_loss
 from ajet.train.packing import IDLE, Pack
 from ajet.train.recompute import recompute
@@ -180,7 +180,7 @@ class TrainablePolicy:
         self, step: int, packs: Sequence[Pack], old: Sequence[Tensor | None], sums: TagSums, *, on_policy: bool
     ) -> float | None:
         """Optimizer step `step` of the run; returns the gradient's norm, or None where nothing was changed."""
-        kl_coef = self._algorithm.kl_coef * kl_factor(step, self._algorithm, self._total_steps)
+        kl_coef = kl_coef_of_loss(step, self._algorithm, self._total_steps)
         least = self._least_entropy(packs)
         total = torch.zeros((), device=self._accelerator.device)
         for pack, old_E in zip(packs, old, strict=True):
@@ -212,7 +212,7 @@ class TrainablePolicy:
         least_entropy: float,
     ) -> Tensor:
         # Before the policy: adapters are switched off for it.
-        reference_E = self._reference_logps(pack)
+        reference_E = self._reference_logps(pack) if self._algorithm.kl_in_loss else None
         output = self.forward(pack)
         if pack is IDLE:
             return 0 * output.logp_E.sum()
@@ -228,11 +228,15 @@ class TrainablePolicy:
             least_entropy=least_entropy,
         )
 
+    def reference_logps(self, packs: Sequence[Pack]) -> list[Tensor]:
+        """As `Learner.reference_logps`."""
+        with self._own_modes():
+            (padded,) = self._in_step([packs])
+            return [self._reference_logps(pack) for pack in padded][: len(packs)]
+
     @torch.no_grad()
-    def _reference_logps(self, pack: Pack) -> Tensor | None:
-        """Log-probabilities under the starting model; None without a penalty that asks for them."""
-        if self._algorithm.kl_coef == 0:
-            return None
+    def _reference_logps(self, pack: Pack) -> Tensor:
+        """Log-probabilities under the starting model."""
         if self._reference is not None:
             return self._reference.score(pack).logp_E
         with self.model.disable_adapter():

@@ -25,7 +25,7 @@ from ajet.errors import EngineError, StorageError
 from ajet.records import EpisodeGroup, TrainingSample
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.model_card import ADAPTER
-from ajet.train.optimizer import ADAM_BETAS, kl_factor, rate_factor
+from ajet.train.optimizer import ADAM_BETAS, kl_coef_of_loss, rate_factor
 from ajet.train.pack_loss import pack_loss
 from ajet.train.packing import Pack, build_packs
 from ajet.train.scoring import PackOutput
@@ -93,8 +93,9 @@ class TinkerLearner:
         self._sampler_path = ""
 
     def foresee(self, group: EpisodeGroup) -> None:
-        """As `Learner.foresee`: log-probabilities of the group's rows, where the loss will be computed from them."""
-        if self._dialect.own_loss or not self._dialect.is_checked:
+        """As `Learner.foresee`: log-probabilities of the group's rows, where the loss, or what is taken from rewards,
+        will be computed from them."""
+        if not self._dialect.is_checked or (self._dialect.own_loss and not self._algorithm.kl_in_reward):
             return
         usable = [episode for episode in group.episodes if episode.usable]
         if not self._algorithm.kl_coef and len({reward for e in usable for reward in e.rewards.values()}) < 2:
@@ -105,7 +106,8 @@ class TinkerLearner:
             rows += build_samples(episode, nothing, mask_truncated=self._algorithm.mask_truncated)
         tags = [row.target_tag for row in rows]
         packs = build_packs(rows, [0.0] * len(rows), tags, max_tokens=1, branches=False)
-        self._adapters.foresee(packs)
+        if not self._dialect.own_loss:
+            self._adapters.foresee(packs)
         if self._algorithm.kl_coef:
             self._starting.foresee(packs)
 
@@ -133,6 +135,7 @@ class TinkerLearner:
                 num_steps += 1
             else:
                 num_skipped += 1
+        self._starting.forget()
         metrics = {} if num_skipped and not num_steps else _renamed(sums.metrics(self._accelerator), tags)
         metrics["policy/optimizer_steps"] = float(num_steps)
         metrics["policy/skipped_nonfinite"] = float(num_skipped)
@@ -149,8 +152,8 @@ class TinkerLearner:
             return self._own_loss_step(own_loss, step, packs, sums, on_policy=on_policy)
         logps = self._adapters.logps(packs) if old is None or not on_policy else list(old)
         self._dialect.check(packs, logps)
-        reference = self._reference_logps(packs)
-        kl_coef = self._algorithm.kl_coef * kl_factor(step, self._algorithm, self._total_steps)
+        reference = self.reference_logps(packs) if self._algorithm.kl_in_loss else None
+        kl_coef = kl_coef_of_loss(step, self._algorithm, self._total_steps)
         slopes = []
         for i, pack in enumerate(packs):
             logp_E = logps[i].clone().requires_grad_()
@@ -204,10 +207,8 @@ class TinkerLearner:
             return [None] * len(minibatches)
         return [self._adapters.logps(packs) if packs else None for packs in minibatches]
 
-    def _reference_logps(self, packs: Sequence[Pack]) -> list[Tensor] | None:
-        """Log-probabilities under the starting model: adapters that were never trained change nothing."""
-        if self._algorithm.kl_coef == 0:
-            return None
+    def reference_logps(self, packs: Sequence[Pack]) -> list[Tensor]:
+        """As `Learner.reference_logps`: adapters that were never trained change nothing."""
         return self._starting.logps(packs)
 
     def _rate(self, step: int) -> float:

@@ -81,6 +81,10 @@ class RemoteAdapters:
             asked.rows = self._read(answer, asked.lengths)
         return asked.rows[asked.places[key]]
 
+    def forget(self) -> None:
+        """Let go of the answers of adapters that no step changes, once a batch is learned."""
+        self._asked.clear()
+
     def learn(
         self,
         packs: Sequence[Pack],

@@ -18,7 +18,7 @@ of the tokens that the policy would sample now, and its gradient is complete: (d
 both those of KL(pi || ref), that of k2 is another. DeepSeek-V3.2 (2025) has k3 so; TRL's `use_bias_correction_kl`.
 
 All of them hold a token to the reference after what was said before it, and none asks what it makes later tokens cost.
-That a reward does, in which k1 is the estimate to take.
+That a reward does, in which k1 is the estimate to take: `ajet.train.reference`.
 """
 
 from __future__ import annotations
@@ -55,5 +55,5 @@ ESTIMATORS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"k1": k1, "k2": 
 
 def kl_loss(tokens: SampledTokens, logp_ref_E: Tensor, algorithm: AlgorithmConfig) -> Tensor:
     """The penalty on each token (E), nats, before its coefficient."""
-    kl_E = ESTIMATORS[algorithm.kl_estimator](tokens.logp, logp_ref_E)
+    kl_E = ESTIMATORS[algorithm.kl_estimator or "k3"](tokens.logp, logp_ref_E)
     return kl_E * ratio_of(tokens.logp - tokens.logp_old) if algorithm.kl_bias_correction else kl_E

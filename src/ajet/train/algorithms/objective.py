@@ -34,7 +34,7 @@ def is_plain(algorithm: AlgorithmConfig) -> bool:
     """Whether `objective` gives the token loss as it is, so that whoever computes that loss elsewhere computes all."""
     credits_all = not algorithm.min_entropy and algorithm.top_entropy_quantile == 1
     corrects = algorithm.corrects_sampling or algorithm.off_policy_threshold is not None
-    return credits_all and not corrects and not algorithm.kl_coef and not algorithm.entropy_coef
+    return credits_all and not corrects and not algorithm.kl_in_loss and not algorithm.entropy_coef
 
 
 def objective(

@@ -17,7 +17,7 @@ from statistics import fmean
 import numpy as np
 
 from ajet.errors import AlgorithmError
-from ajet.records import Call, EpisodeGroup, Replay
+from ajet.records import Call, CallKey, EpisodeGroup, Replay
 from ajet.train.algorithms.credit.base import Outcome, Pool, ReplyPrices
 from ajet.train.algorithms.outcomes import Outcomes, all_same
 
@@ -76,7 +76,11 @@ class GroupAdvantages:
 
 
 def agent_outcomes(
-    group: EpisodeGroup, prices: ReplyPrices, replays: Mapping[int, Sequence[Replay]] | None = None
+    group: EpisodeGroup,
+    prices: ReplyPrices,
+    replays: Mapping[int, Sequence[Replay]] | None = None,
+    *,
+    call_costs: Mapping[CallKey, float] | None = None,
 ) -> list[Outcome]:
     """What each trained agent got in each usable episode of one task.
 
@@ -84,8 +88,13 @@ def agent_outcomes(
         group: the task's episodes.
         prices: what replies cost.
         replays: usable ones, by repeat.
+        call_costs: what calls cost besides; None where they cost nothing.
     """
     replayed = replays or {}
+    costs: dict[int, dict[int, float]] = defaultdict(dict)
+    for (task_id, repeat, index), cost in (call_costs or {}).items():
+        if task_id == group.task.task_id:
+            costs[repeat][index] = cost
     return [
         Outcome(
             repeat=episode.repeat,
@@ -95,6 +104,7 @@ def agent_outcomes(
             prices=prices,
             calls=tuple(call for call in episode.calls if call.trained and call.agent_name == name),
             replays=tuple(replayed.get(episode.repeat, ())),
+            call_costs=costs[episode.repeat],
         )
         for episode in group.episodes
         for name, reward in episode.rewards.items()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from ajet.config.algorithm import BATCH_SCALES, AlgorithmConfig
 from ajet.config.user_options import is_user_entry
 from ajet.errors import AlgorithmError
-from ajet.records import EpisodeGroup, Replay, ReplayRequest, TrainingSample
+from ajet.records import CallKey, EpisodeGroup, Replay, ReplayRequest, TrainingSample
 from ajet.train.algorithms import weights
 from ajet.train.algorithms.credit.base import CreditConfig, CreditRule, Outcome, Pool, ReplyPrices
 from ajet.train.algorithms.credit.per_tag import PerTagConfig
@@ -81,19 +81,28 @@ class LearningRule:
         except (TypeError, ValueError) as error:
             raise AlgorithmError(f"{self.crediting.setting}: {error}") from error
 
-    def step_advantages(self, groups: Sequence[EpisodeGroup], replays: Sequence[Replay] = ()) -> list[GroupAdvantages]:
+    def step_advantages(
+        self,
+        groups: Sequence[EpisodeGroup],
+        replays: Sequence[Replay] = (),
+        *,
+        call_costs: Mapping[CallKey, float] | None = None,
+    ) -> list[GroupAdvantages]:
         """What each group of a step teaches, those of all processes given.
 
         Args:
             groups: of the step.
             replays: what came of `replay_requests`.
+            call_costs: what calls take from the rewards of their agents besides `prices`; None for nothing.
 
         Raises:
             AlgorithmError: a credit rule or an advantage of the user's raised something, or gave something else than
                 pools or advantages.
         """
         replayed = usable_replays(replays)
-        tasks = [agent_outcomes(group, self.prices, replayed[group.task.task_id]) for group in groups]
+        tasks = [
+            agent_outcomes(group, self.prices, replayed[group.task.task_id], call_costs=call_costs) for group in groups
+        ]
         with self.crediting.runs():
             self.credit.begin_step(tasks)
         pools = [self._pools(outcomes) for outcomes in tasks]

@@ -10,8 +10,8 @@ A rule is a subclass of `CreditConfig` with its settings, and the `CreditRule` t
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from ajet.config.component import construct
@@ -69,11 +69,14 @@ class Outcome:
     calls: tuple[Call, ...] = ()
     replays: tuple[Replay, ...] = ()
     """Of its episode, as far as the rule has asked for them and they can be used."""
+    call_costs: Mapping[int, float] = field(default_factory=dict)
+    """What calls take from the reward, by their index in the episode: their KL to the reference, where
+    `algorithm.kl_in=reward`."""
 
     @property
     def penalty(self) -> float:
-        """What its malformed and its overlong replies take from the reward."""
-        return sum(map(self.prices.of, self.calls))
+        """What its calls take from the reward: malformed and overlong replies, and costs of their own."""
+        return sum(self.prices.of(call) + self.call_costs.get(call.index, 0.0) for call in self.calls)
 
     @property
     def total(self) -> float:
