@@ -26,7 +26,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {"hierarchical": {"proposers": ["see
 """Of rules that cannot do without."""
 PER_CALL = ("agent_turn", "per_turn")
 """Rules that are asked to look at calls."""
-ADVANTAGES: Mapping[str, str] = {"rae": "dr_grpo"}
+ADVANTAGES: Mapping[str, str] = {"counterfactual": "dr_grpo", "rae": "dr_grpo"}
 """Of rules that can have but one."""
 
 
@@ -280,6 +280,7 @@ def test_a_rule_that_has_nothing_to_pool_is_refused() -> None:
         with pytest.raises(ConfigError, match=words):
             compose(["workflow=werewolves", "trainable_targets=[seer,witch]", *overrides], run_dir="x")
     with pytest.raises(
-        ConfigError, match=r"credit=shares: no such option; choose one of agent_turn, difference, hierarchical"
+        ConfigError,
+        match=r"credit=shares: no such option; choose one of agent_turn, counterfactual, difference, hierarchical",
     ):
         compose(["workflow=werewolves", "credit=shares"], run_dir="x")

@@ -120,7 +120,7 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_training(
         "credit/replays",
         "episodes",
-        "Played again to be compared with the step's (`credit=difference`).",
+        "Played again to be compared with the step's (`credit=difference`, `counterfactual`).",
     ),
     _of_training("credit/lost", "episodes", "Of these, lost to an error or a timeout after every retry."),
     _of_training(
