@@ -57,24 +57,18 @@ EVERYTHING = AlgorithmConfig(
 
 
 @pytest.fixture(scope="module")
-def engine(tinker_server: TinkerServer) -> Iterator[TinkerEngine]:
-    with closing(engine_at(TinkerConfig(base_url=tinker_server.url, timeout_s=120))) as engine:
-        yield engine
-
-
-@pytest.fixture(scope="module")
 def known(tinker_server: TinkerServer) -> Iterator[TinkerEngine]:
     """A server that nothing has to be found out of, which saves probes."""
-    settings = TinkerConfig(base_url=tinker_server.url, timeout_s=120, normalization="sequence_mean", loss="linearised")
-    with closing(engine_at(settings)) as engine:
+    with closing(engine_at(tinker_server, normalization="sequence_mean", loss="linearised")) as engine:
         yield engine
 
 
-def engine_at(settings: TinkerConfig) -> TinkerEngine:
+def engine_at(server: TinkerServer, *, normalization: str = "measured", loss: str = "auto") -> TinkerEngine:
+    settings = TinkerConfig(base_url=server.url, timeout_s=120, normalization=normalization, loss=loss)
     return TinkerEngine(TinkerEngineConfig(service=settings), MODEL, max_context=512)
 
 
-def learner_of(engine: TinkerEngine, algorithm: AlgorithmConfig) -> TinkerLearner:
+def learner_of(engine: TinkerEngine, algorithm: AlgorithmConfig, said: list[str] | None = None) -> TinkerLearner:
     return TinkerLearner(
         engine,
         rule=learning_rule(algorithm),
@@ -85,7 +79,7 @@ def learner_of(engine: TinkerEngine, algorithm: AlgorithmConfig) -> TinkerLearne
         vocab_size=524,
         tokenizer=AutoTokenizer.from_pretrained(MODEL),
         model_path=MODEL,
-        say=print,
+        say=print if said is None else said.append,
     )
 
 
@@ -143,22 +137,33 @@ def packs(rows: Sequence[TrainingSample], algorithm: AlgorithmConfig) -> list[Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", [PLAIN, CAPPED, EVERYTHING])
+@pytest.mark.parametrize(
+    ("algorithm", "normalization", "own_loss"),
+    [(PLAIN, "measured", "ppo"), (CAPPED, "sequence_mean", "cispo"), (EVERYTHING, "sequence_mean", None)],
+)
 def test_the_same_rows_move_adapters_as_in_this_process(
-    engine: TinkerEngine, tmp_path: Path, algorithm: AlgorithmConfig
+    tinker_server: TinkerServer, tmp_path: Path, algorithm: AlgorithmConfig, normalization: str, own_loss: str | None
+) -> None:
+    with closing(engine_at(tinker_server, normalization=normalization)) as engine:
+        check_both_move_alike(engine, tmp_path, algorithm, own_loss)
+
+
+def check_both_move_alike(
+    engine: TinkerEngine, tmp_path: Path, algorithm: AlgorithmConfig, own_loss: str | None
 ) -> None:
     rows = samples(base_model())
     # Another step on the same rows: the policy is no longer the one that sampled, and both halves of an adapter move.
     batch = [packs(rows, algorithm)] * (2 // algorithm.num_epochs)
-    learner = learner_of(engine, algorithm)
+    said: list[str] = []
+    learner = learner_of(engine, algorithm, said)
     policy = local_policy(exported(learner, engine, tmp_path / "before"), algorithm)
     start = adapters(policy.model)
     if algorithm.kl_coef:
         for found, expected in zip(*(each.reference_logps(batch[0]) for each in (learner, policy)), strict=True):
             torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     of_server, of_process = (each.train_batch(batch, TAGS, num_steps_done=0) for each in (learner, policy))
-    has_own = learner.state_dict()["has_server_loss"]
-    assert has_own is (None if algorithm is EVERYTHING else True), "the second step is the server's own loss"
+    told = f"the server's own {own_loss}," if own_loss else "linearised: no server's own"
+    assert len(said) == 1 and told in said[0], "of the second step"
     after = adapters(local_policy(exported(learner, engine, tmp_path / "after"), algorithm).model)
     moved, expected = (
         torch.cat([(to[name] - start[name]).flatten() for name in start if is_alike(name)])
