@@ -24,6 +24,7 @@ from ajet.train.algorithms.objective import least_of_top, objective
 from ajet.train.algorithms.rule import learning_rule
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.algorithms.weights import batch_totals
+from ajet.train.following_reference import FollowingReference
 
 LENGTHS = (5, 2, 1, 4, 6, 3)
 """Of six replies, an episode each."""
@@ -43,6 +44,7 @@ def trainers() -> SimpleNamespace:
         return SimpleNamespace(
             GRPO=importlib.import_module("trl.trainer.grpo_trainer").GRPOTrainer,
             RLOO=importlib.import_module("trl.trainer.rloo_trainer").RLOOTrainer,
+            synced=importlib.import_module("trl.trainer.callbacks").SyncRefModelCallback._sync_target_model,
             GMPO=importlib.import_module("trl.experimental.gmpo.gmpo_trainer").GMPOTrainer,
         )
     finally:
@@ -295,3 +297,13 @@ def test_replies_that_were_cut_are_left_out_with_trls_denominators(
     trls = {"loss_type": loss_type, "importance_sampling_level": level, "beta": 0.1}
     ours = of_ours(loss=loss, kept=kept, kl_coef=0.1, **AGGREGATIONS[loss_type])
     assert_same(ours, of_trl(trainers.GRPO, masked, **trls))
+
+
+def test_a_reference_follows_as_trls(trainers: SimpleNamespace) -> None:
+    policy, ours, trls = (torch.nn.Linear(3, 2) for _ in range(3))
+    trls.load_state_dict(ours.state_dict())
+    algorithm = AlgorithmConfig(kl_coef=0.1, ref_sync_every=1, ref_sync_alpha=0.6)
+    FollowingReference(ours.parameters(), policy.parameters(), algorithm).step_done(1)
+    trainers.synced(policy, trls, 0.6)
+    for found, expected in zip(ours.parameters(), trls.parameters(), strict=True):
+        assert torch.equal(found, expected)

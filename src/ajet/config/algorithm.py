@@ -69,6 +69,12 @@ class AlgorithmConfig:
     The ratio has a gradient even where it is 1: with it `k3` and `k1` have the KL divergence's own (DeepSeek-V3.2)."""
     kl_schedule: str = one_of("constant", "constant", "linear")
     """The penalty's weight stays, or falls from `kl_coef` to 0 at `total_steps`: first explore, then commit."""
+    ref_sync_every: int = ruled(0, at_least=0)
+    """Training steps after which the KL penalty's reference is brought up to the policy, again and again; 0: it stays
+    the starting model. Not with adapters."""
+    ref_sync_alpha: float = ruled(1.0, above=0, at_most=1)
+    """The policy's share of the reference's new weights, the rest being those that it had; 1 makes it the policy as it
+    is then. .6 in TR-DPO and TRL."""
     entropy_coef: float = ruled(0.0, at_least=0)
     """Weight of the entropy bonus, which keeps a policy exploring."""
     min_entropy: float = ruled(0.0, at_least=0)

@@ -42,14 +42,40 @@ def _check_overlong(algorithm: AlgorithmConfig) -> None:
         )
 
 
+def check_reference(algorithm: AlgorithmConfig, *, has_adapters: bool, is_sharded: bool) -> None:
+    """Refuse a reference that is to follow where there is none that could.
+
+    Args:
+        algorithm: the group.
+        has_adapters: whether adapters are trained, on whichever machine.
+        is_sharded: whether weights are shared out among processes.
+
+    Raises:
+        ConfigError: what to change.
+    """
+    setting = f"algorithm.ref_sync_every={algorithm.ref_sync_every}"
+    if algorithm.ref_sync_every and has_adapters:
+        raise ConfigError(
+            f"{setting} does not go with adapters, whose reference is the model beneath them: set it to 0, or "
+            "model.lora.rank=0"
+        )
+    if algorithm.ref_sync_every and is_sharded:
+        raise ConfigError(f"{setting} needs hardware.data_parallel=ddp, where every process has a whole reference")
+
+
 def _check_kl(algorithm: AlgorithmConfig) -> None:
     unset = AlgorithmConfig()
-    for name in ("kl_schedule", "kl_in", "kl_estimator", "kl_bias_correction"):
+    for name in ("kl_schedule", "kl_in", "kl_estimator", "kl_bias_correction", "ref_sync_every"):
         value = getattr(algorithm, name)
         if not algorithm.kl_coef and value != getattr(unset, name):
             raise ConfigError(
                 f"algorithm.{name}={str(value).lower()} has no effect with algorithm.kl_coef=0: set kl_coef"
             )
+    if algorithm.ref_sync_alpha != unset.ref_sync_alpha and not algorithm.ref_sync_every:
+        raise ConfigError(
+            f"algorithm.ref_sync_alpha={algorithm.ref_sync_alpha:g} has no effect with algorithm.ref_sync_every=0: set "
+            "ref_sync_every, or leave it out"
+        )
     if algorithm.kl_in == "reward":
         _check_kl_in_reward(algorithm)
     elif algorithm.kl_estimator == "k1" and not algorithm.kl_bias_correction:

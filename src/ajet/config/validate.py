@@ -22,6 +22,7 @@ from ajet.config.options import options
 from ajet.config.root import BASE, Config, EvaluateConfig
 from ajet.config.store import group_options
 from ajet.config.unused import opponents_tags
+from ajet.config.update_checks import check_reference
 from ajet.config.user_code.finding import check_entry
 from ajet.config.user_options import is_user_entry
 from ajet.engine.tinker import TinkerConfig, TinkerEngineConfig
@@ -159,6 +160,8 @@ def _check_batch(config: Config) -> None:
 def _check_algorithm(config: Config) -> None:
     algorithm = config.algorithm
     check_algorithm(algorithm)
+    sharded = config.hardware.data_parallel == "fsdp" and rank_and_size()[1] > 1
+    check_reference(algorithm, has_adapters=bool(config.model.lora.rank), is_sharded=sharded)
     if algorithm.warmup_steps >= config.total_steps:
         raise ConfigError(
             f"algorithm.warmup_steps={algorithm.warmup_steps} is all of total_steps={config.total_steps}, so that the "

@@ -225,8 +225,9 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_training(
         "policy/<tag>/kl_ref",
         "nats",
-        "KL divergence from the starting model a token (k3); 0 where there is no penalty, as no reference is kept. "
-        "With `algorithm.kl_in=reward` that of what the engine sampled from, else the policy's.",
+        "KL divergence from the starting model, or the reference that follows, a token (k3); 0 where there is no "
+        "penalty, as no reference is kept. With `algorithm.kl_in=reward` that of what the engine sampled from, else "
+        "the policy's.",
     ),
     _of_training(
         "policy/<tag>/mismatch_kl",

@@ -22,6 +22,7 @@ from ajet.engine.stepped import torch_threads
 from ajet.train.algorithms.objective import least_of_top
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.compiled import compile_layers
+from ajet.train.following_reference import FollowingReference
 from ajet.train.lora import adapter_state, base_of, merged_state
 from ajet.train.optimizer import GuardedOptimizer, kl_coef_of_loss, on_all_ranks
 from ajet.train.pack_loss import pack_loss
@@ -64,8 +65,8 @@ class TrainablePolicy:
             accelerator, rule: devices, precision and ranks; loss, corrections and optimizer.
             temperature: that rollouts are sampled at.
             total_steps: training steps of the whole run, for the schedules.
-            reference: what the KL penalty pulls to, of the model's architecture; None without a penalty, and for
-                adapters, beneath which the starting model is left as it was.
+            reference: what the KL penalty pulls to, of the model's architecture; changed in place where it follows the
+                policy; None without a penalty, and for adapters, beneath which the starting model is left as it was.
             recompute_layers: whether backward computes layers again instead of keeping what they computed.
             num_threads: of torch while it trains; None leaves them.
             sharded: whether each rank keeps a share of the weights only. Then whatever computes with them or gathers
@@ -98,6 +99,8 @@ class TrainablePolicy:
         self._scorer = scorer(model)
         self.model = self._scorer.model
         self._reference = None if reference is None else scorer(reference)
+        weights = () if self._reference is None else self._reference.model.parameters()
+        self._following = FollowingReference(weights, self.model.parameters(), rule.config)
         self.why_chains_only = self._scorer.why_chains_only
         """Why packs must be plain rows for this model; None where they may branch."""
         self.why_no_blocks = self._scorer.why_no_blocks
@@ -135,6 +138,7 @@ class TrainablePolicy:
                 else:
                     sums.include(of_step)
                     norms.append(norm)
+            self._following.step_done(num_steps_done + 1)
         metrics = {} if num_skipped and not norms else sums.metrics(self._accelerator)
         metrics["policy/optimizer_steps"] = float(len(norms))
         metrics["policy/skipped_nonfinite"] = float(num_skipped)
@@ -236,7 +240,7 @@ class TrainablePolicy:
 
     @torch.no_grad()
     def _reference_logps(self, pack: Pack) -> Tensor:
-        """Log-probabilities under the starting model."""
+        """Log-probabilities under the starting model, or what followed from it."""
         if self._reference is not None:
             return self._reference.score(pack).logp_E
         with self.model.disable_adapter():
@@ -269,8 +273,8 @@ class TrainablePolicy:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """The model as it is saved, what is trained and its two moments."""
-        return _num_bytes(self.model.parameters()) + 3 * _num_bytes(self._trained)
+        """The model as it is saved, what is trained and its two moments, and a reference that moves."""
+        return _num_bytes(self.model.parameters()) + 3 * _num_bytes(self._trained) + self._following.num_bytes
 
     def model_writer(self, *, kept: bool = True) -> Callable[[Path], None]:
         """As `Learner.model_writer`: in Hugging Face format, adapters merged in."""
@@ -283,9 +287,13 @@ class TrainablePolicy:
         return write
 
     def state_dict(self, *, kept: bool = True) -> dict[str, Any]:
-        """As `Learner.state_dict`: what is trained, and the optimizer's moments."""
+        """As `Learner.state_dict`: what is trained, the optimizer's moments, and the reference if it has moved."""
         parameters = kept_whole(iter(enumerate(self._trained)), kept=kept)
-        return {"parameters": list(parameters.values()), "optimizer": self._optimizer.state_dict(kept=kept)}
+        return {
+            "parameters": list(parameters.values()),
+            "optimizer": self._optimizer.state_dict(kept=kept),
+            "reference": self._following.state_dict() if kept else [],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
@@ -293,6 +301,7 @@ class TrainablePolicy:
             for parameter, saved in zip(self._trained, state["parameters"], strict=True):
                 parameter.copy_(shared_out_as(saved, parameter))
         self._optimizer.load_state_dict(state["optimizer"])
+        self._following.load_state_dict(state.get("reference", ()))  # which earlier versions did not have
 
 
 def _num_bytes(parameters: Iterable[Tensor]) -> int:
