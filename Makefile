@@ -29,7 +29,7 @@ STAMP := $(VENV)/.installed
 TINKER_STAMP := $(VENV)/.installed_tinker_server
 DOCS_STAMP := $(VENV)/.installed_docs
 # A file's tests stay in one process, for they share fixtures; files go in their order, so that the long ones come first.
-PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 30 --durations-min 5
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --progress-bar off $(PIP_ARGS)
 
 .PHONY: setup setup-tinker train test test-unit soak gpu lint docs pages hooks clean bench
