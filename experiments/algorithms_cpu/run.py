@@ -32,11 +32,17 @@ from ajet.tracking.files.reading import read_metric_lines
 HERE = Path(__file__).parent
 GAMES = {"frozenlake": ("workflow=frozenlake",), "werewolves_quick": ("experiment=werewolves_quick",)}
 BASE = "grpo"
+PRESETS = ("dapo", "dr_grpo", "rloo", "reinforce_pp", "gspo", "cispo", "sapo", "gmpo")
+CREDIT = {
+    "per_turn": ("credit=per_turn",),
+    "agent_turn": ("credit=agent_turn",),
+    "shared": ("credit=shared",),
+    "rae": ("credit=rae", "algorithm.advantage=dr_grpo"),
+}
 VARIANTS: dict[str, tuple[str, ...]] = {
     BASE: (),
-    "dapo": ("algorithm=dapo",),
-    "dr_grpo": ("algorithm=dr_grpo",),
-    "rloo": ("algorithm=rloo",),
+    **{name: (f"algorithm={name}",) for name in PRESETS},
+    **{f"credit {name}": settings for name, settings in CREDIT.items()},
 }
 _WRITING = Lock()
 
