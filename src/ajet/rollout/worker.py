@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import inspect
 import os
+import signal
 import socket
 import sys
 import threading
@@ -23,15 +24,19 @@ from typing import Any
 import yaml
 
 from ajet.config.user_code.lines import one_line, user_traceback
-from ajet.errors import AjetError, ConfigError, EpisodeOverError, PolicyError
+from ajet.errors import AjetError, ConfigError, EpisodeOverError, PolicyError, WorkflowError
 from ajet.records import Task
+from ajet.rollout.event_loop import EpisodeLoop
+from ajet.rollout.outputs import kept_output
+from ajet.rollout.remote.agreed import VERSION, worker_key
 from ajet.rollout.remote.tuner import RemoteTuner, TrainerClient, TrainerGoneError
-from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+from ajet.workflow import Workflow, WorkflowTask
 
-KEY = "AJET_WORKER_KEY"
 WAIT_S = 20.0
 """That a claim waits for an episode before it is made again."""
 RETRY_S = 1.0
+CLOSING_S = 5.0
+"""For what a program has left running on its loop."""
 RENEWALS = 3
 """In the time of a lease."""
 MOST_SAID = 1000
@@ -47,7 +52,7 @@ def work(
     key: str | None = None,
     stop: threading.Event | None = None,
 ) -> int:
-    """Play episodes until the trainer is gone; the number that it took.
+    """Play episodes until the trainer is gone; the number of those that were finished.
 
     Args:
         url: the trainer's, e.g. `http://trainer:8765`.
@@ -58,13 +63,10 @@ def work(
         stop: once it is set no more episodes are begun; who waits for one notices within `WAIT_S`.
 
     Raises:
-        ConfigError: no key, or no workflow can be made.
-        TrainerGoneError: it was never reached, or does not know the key.
+        ConfigError: no key, no such address, or no workflow can be made.
+        AjetError: the trainer was never reached, or will not have this worker.
     """
-    key = key if key is not None else os.environ.get(KEY, "")
-    if not key:
-        raise ConfigError(f"The trainer lets workers in by a key: export {KEY} as it is there.")
-    worker = _Worker(TrainerClient(url, key), make_workflow, patience_s, stop or threading.Event())
+    worker = _Worker(TrainerClient(url, worker_key(key)), make_workflow, patience_s, stop or threading.Event())
     threads = [threading.Thread(target=worker.run, name="ajet-worker", daemon=True) for _ in range(concurrency)]
     for thread in threads:
         thread.start()
@@ -73,9 +75,9 @@ def work(
             thread.join()
     finally:
         worker.give_up()  # on Ctrl-C: others play its episodes at once, not when their leases end
-    if worker.refused is not None:
-        raise worker.refused
-    return worker.num_taken
+    if worker.refusal is not None:
+        raise worker.refusal
+    return worker.num_finished
 
 
 class _Worker:
@@ -88,132 +90,164 @@ class _Worker:
         self._make_workflow = make_workflow
         self._patience_s = patience_s
         self._stop = stop
+        self._given_up = False
         self._name = f"{socket.gethostname()}/{os.getpid()}"
         self._lock = threading.Lock()
         self._held = set[str]()
-        self._reached_at: float | None = None
-        self._started_at = time.monotonic()
-        self.num_taken = 0
-        self.refused: AjetError | None = None
+        self._was_reached = False
+        self.num_finished = 0
+        self.refusal: AjetError | None = None
+        """Why no episode can be played here."""
 
     def run(self) -> None:
         """A thread: one episode after the other."""
-        while self.refused is None and not self._stop.is_set():
+        failing_since: float | None = None
+        while self.refusal is None and not self._stop.is_set() and not self._given_up:
             try:
                 claimed = self._trainer.ask(
-                    "/claim", {"worker": self._name, "wait_s": WAIT_S}, timeout_s=WAIT_S + RETRY_S + 10
+                    "/claim", {"worker": self._name, "wait_s": WAIT_S, "version": VERSION}, timeout_s=WAIT_S + 10
                 )
-                self._reached_at = time.monotonic()
+                self._was_reached, failing_since = True, None
+                if claimed is not None:  # after `stop`, too: it is this worker's now
+                    self._play(claimed)
             except EpisodeOverError:
                 continue  # it ended between being claimed and being told of
             except TrainerGoneError as error:
-                if self._is_over(error):
+                failing_since = failing_since or time.monotonic()
+                if error.is_final or time.monotonic() - failing_since > self._patience_s:
+                    if error.is_final or not self._was_reached:
+                        self.refusal = error
                     return
                 time.sleep(RETRY_S)
-                continue
-            if claimed is not None:  # after `stop`, too: it is this worker's now
-                self._play(claimed)
-
-    def _is_over(self, error: TrainerGoneError) -> bool:
-        since = self._reached_at or self._started_at
-        if error.is_final or time.monotonic() - since > self._patience_s:
-            if self._reached_at is None or error.is_final:
-                self.refused = error
-            return True
-        return False
+            except Exception as error:  # a trainer of another version, say
+                self.refusal = error if isinstance(error, AjetError) else WorkflowError(one_line(error))
 
     def _play(self, claimed: Mapping[str, Any]) -> None:
-        """Play one episode and say how it ended; whatever it raises is the episode's end, not the worker's."""
-        path, targets = f"/episodes/{claimed['episode']}", claimed["trainable_targets"]
-        self._held.add(path)
-        try:
-            workflow = self._make_workflow(**({} if targets is None else {"trainable_targets": targets}))
-        except Exception as error:  # whatever a user's class raises; the next episode would fare no better
-            self.refused = ConfigError(f"no workflow can be made: {' '.join(str(error).split())}")
-            return  # and `give_up` gives it back
+        """Play one episode and say how it ended; whatever it raises is the episode's end, not the worker's.
+
+        Raises:
+            ConfigError: no workflow can be made, so that none of the episodes could be played here.
+        """
+        path = f"/episodes/{claimed['episode']}"
+        with self._lock:
+            self._held.add(path)
+        if self._given_up:
+            self._abort(path)
+            return
+        workflow = self._made(claimed["trainable_targets"])  # where it raises, `give_up` gives the episode back
         task = WorkflowTask(
             task=Task(**claimed["task"]), repeat=claimed["repeat"], episode_uuid=claimed["episode_uuid"]
         )
-        tuner = RemoteTuner(self._trainer, claimed["episode"], targets)
-        lease = _Lease(self._trainer, path, claimed["lease_s"])
+        tuner = RemoteTuner(self._trainer, claimed["episode"], workflow.trainable_targets)
+        loop = EpisodeLoop()
+        asyncio.set_event_loop(loop)  # for plain functions that drive a loop themselves
+        lease = _Lease(self._trainer, path, claimed["lease_s"], loop)
         try:
-            output = lease.hold(lambda: workflow.execute(task, tuner))
-            if not isinstance(output, WorkflowOutput):
-                raise TypeError(f"execute returned {type(output).__name__}, and a WorkflowOutput is needed")
-            verb, body = "finish", output.model_dump(mode="json")
-        except (EpisodeOverError, asyncio.CancelledError):
-            return
-        except BaseException as error:  # the boundary to code that users write
-            print(user_traceback(error), file=sys.stderr, flush=True)
-            verb, body = "abort", {"error": one_line(error)[:MOST_SAID], "policy": isinstance(error, PolicyError)}
+            said = lease.hold(lambda: _outcome(workflow, task, tuner, lease))
+            if said is not None:
+                self._tell(path, *said)
         finally:
-            self._held.discard(path)
-        self._tell(f"{path}/{verb}", body)
+            with self._lock:
+                self._held.discard(path)
+            loop.close_within(CLOSING_S)  # behind the answer: what a program left running may take its time
+
+    def _made(self, targets: list[str] | None) -> Workflow:
+        try:
+            workflow = self._make_workflow(**({} if targets is None else {"trainable_targets": targets}))
+        except BaseException as error:  # whatever a user's class raises; the next episode would fare no better
+            raise ConfigError(f"no workflow can be made: {' '.join(str(error).split())}") from error
+        if targets is None and workflow.trainable_targets is not None:
+            listed = ",".join(workflow.trainable_targets)
+            raise ConfigError(
+                f"{type(workflow).__name__} trains {listed}, and its trainer every agent: start that with "
+                f"'trainable_targets=[{listed}]'"
+            )
+        return workflow
+
+    def _tell(self, path: str, verb: str, body: Mapping[str, Any]) -> None:
+        """Say how an episode ended, and say so where that cannot be done."""
+        problem: AjetError | None = None
+        for _ in range(3):
+            try:
+                self._trainer.ask(f"{path}/{verb}", body)
+            except EpisodeOverError:
+                return  # too late, or told already by a request whose answer was lost
+            except TrainerGoneError as error:
+                problem = error
+                time.sleep(RETRY_S)
+            except AjetError as error:  # an output that cannot be sent
+                problem, verb, body = error, "abort", {"error": str(error)[:MOST_SAID]}
+            else:
+                with self._lock:
+                    self.num_finished += verb == "finish"
+                return
+        print(f"warning: an episode's end could not be told: {problem}", file=sys.stderr, flush=True)
 
     def give_up(self) -> None:
         """Say of the episodes that are being played that they are not any more."""
-        for path in list(self._held):
-            with suppress(AjetError):
-                self._trainer.ask(f"{path}/abort", {"error": "the worker was stopped"}, timeout_s=RETRY_S)
+        self._given_up = True
+        with self._lock:
+            held = list(self._held)
+        for path in held:
+            self._abort(path)
 
-    def _tell(self, path: str, body: Mapping[str, Any]) -> None:
-        for _ in range(3):
-            try:
-                self._trainer.ask(path, body)
-            except EpisodeOverError:
-                return  # too late, or told already by a request whose answer was lost
-            except TrainerGoneError:
-                time.sleep(RETRY_S)
-            except AjetError as error:  # an output that cannot be sent
-                path, body = f"{path.rpartition('/')[0]}/abort", {"error": str(error)[:MOST_SAID], "policy": False}
-            else:
-                with self._lock:
-                    self.num_taken += path.endswith("/finish")
-                return
+    def _abort(self, path: str) -> None:
+        with suppress(AjetError):
+            self._trainer.ask(f"{path}/abort", {"error": "the worker was stopped"}, timeout_s=RETRY_S)
 
 
-def _nothing() -> None:
-    pass
+def _outcome(
+    workflow: Workflow, task: WorkflowTask, tuner: RemoteTuner, lease: _Lease
+) -> tuple[str, Mapping[str, Any]] | None:
+    """What to tell the trainer of a program; None where the episode is over there already."""
+    try:
+        made: Any = workflow.execute(task, tuner)
+        output = kept_output(lease.run(made) if inspect.isawaitable(made) else made)
+        return "finish", output.model_dump()
+    except BaseException as error:  # the boundary to code that users write
+        if lease.is_lost or isinstance(error, EpisodeOverError):
+            return None
+        print(user_traceback(error), file=sys.stderr, flush=True)
+        return "abort", {"error": one_line(error)[:MOST_SAID], "policy": isinstance(error, PolicyError)}
 
 
 class _Lease:
     """Renews an episode's lease while it is played, and cancels a program whose episode is over."""
 
-    def __init__(self, trainer: TrainerClient, path: str, lease_s: float) -> None:
+    def __init__(self, trainer: TrainerClient, path: str, lease_s: float, loop: asyncio.AbstractEventLoop) -> None:
+        self.is_lost = False
+        """Whether the episode is over at the trainer's."""
         self._trainer = trainer
         self._path = path
         self._every_s = lease_s / RENEWALS
+        self._loop = loop
+        self._running: asyncio.Task[Any] | None = None
         self._done = threading.Event()
-        self._cancel: Callable[[], None] = _nothing
 
     def hold(self, program: Callable[[], Any]) -> Any:
-        """What the program returns; asynchronous ones get a loop of their own."""
-        renewing = threading.Thread(target=self._renew, daemon=True)
-        renewing.start()
+        """What the program returns, while the lease is renewed."""
+        threading.Thread(target=self._renew, name="ajet-lease", daemon=True).start()
         try:
-            made = program()
-            return asyncio.run(self._cancellable(made)) if inspect.isawaitable(made) else made
+            return program()
         finally:
             self._done.set()
 
-    async def _cancellable(self, made: Any) -> Any:
-        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(made)
-
-        def cancel() -> None:
-            with suppress(RuntimeError):  # it has ended meanwhile, and its loop is closed
-                loop.call_soon_threadsafe(task.cancel)
-
-        self._cancel = cancel
-        return await task
+    def run(self, made: Any) -> Any:
+        """What a coroutine returns."""
+        self._running = asyncio.ensure_future(made, loop=self._loop)
+        return self._loop.run_until_complete(self._running)
 
     def _renew(self) -> None:
         while not self._done.wait(self._every_s):
             try:
-                self._trainer.ask(f"{self._path}/renew", {})
+                self._trainer.ask(f"{self._path}/renew", {}, timeout_s=max(self._every_s, RETRY_S))
             except EpisodeOverError:
-                self._cancel()  # of a plain function nothing can be ended, but its models answer no more
+                self.is_lost = True
+                if self._running is not None:  # of a plain function nothing can be ended; its models answer no more
+                    with suppress(RuntimeError):  # it has ended meanwhile, and its loop is closed
+                        self._loop.call_soon_threadsafe(self._running.cancel)
                 return
-            except TrainerGoneError:
+            except AjetError:
                 continue
 
 
@@ -224,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("url", help="the trainer's, as it says it")
     parser.add_argument("workflow", help="a built-in one, or my_game.py->MyWorkflow")
     parser.add_argument("params", nargs="*", metavar="name=value", help="the workflow's parameters")
-    parser.add_argument("--concurrency", type=int, default=8, help="episodes at once; default: %(default)s")
+    parser.add_argument("--concurrency", type=_positive, default=8, help="episodes at once; default: %(default)s")
     parser.add_argument(
         "--patience",
         type=float,
@@ -233,16 +267,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="so long the trainer may be away; default: %(default)s s",
     )
     arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: its episodes are given up at once
     try:
         make_workflow = _maker(arguments.workflow, arguments.params)
-        num_taken = work(arguments.url, make_workflow, concurrency=arguments.concurrency, patience_s=arguments.patience)
+        num_finished = work(
+            arguments.url, make_workflow, concurrency=arguments.concurrency, patience_s=arguments.patience
+        )
     except AjetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    print(f"the trainer is gone; {num_taken} episodes were played for it", file=sys.stderr)
+    print(f"the trainer is gone; {num_finished} episodes were played for it", file=sys.stderr)
     return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
 
 
 def _maker(entry: str, params: Sequence[str]) -> Callable[[], Workflow]:

@@ -74,8 +74,8 @@ class _OneRequest(HttpToolsProtocol):
 class EndpointServer:
     """Serves from its construction to `close`."""
 
-    def __init__(self, app: App, *, host: str, port: int) -> None:
-        """`port` 0 takes any that is free.
+    def __init__(self, app: App, *, host: str, port: int, setting: str = "endpoint.port") -> None:
+        """`port` 0 takes any that is free; `setting` is what the user chose it by.
 
         Raises:
             ConfigError: the address cannot be bound, or too many files are open.
@@ -90,8 +90,8 @@ class EndpointServer:
             if error.errno in _OUT_OF_DESCRIPTORS:
                 raise ConfigError(f"The endpoint cannot start: {_NO_DESCRIPTORS}") from error
             raise ConfigError(
-                f"endpoint.host={host} endpoint.port={port} cannot be served: {error.strerror or error}; "
-                "choose endpoint.port=0 for any free port"
+                f"endpoint.host={host} {setting}={port} cannot be served: {error.strerror or error}; choose another "
+                f"{setting}, or 0 for any that is free"
             ) from error
         bound_port = self._socket.getsockname()[1]
         reachable = _ANY_HOST.get(host, host)

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
+import time
 from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
 from ajet.errors import AjetError
-from ajet.workflow import WorkflowTask
 
 
 class EpisodeGoneError(AjetError):
@@ -34,16 +35,24 @@ class WorkerRequest:
     body: Mapping[str, Any]
     answer: Future[Any] = field(default_factory=Future)
 
+    def say(self, answer: Any = None) -> None:
+        """Answer, unless nobody waits for it any more."""
+        with suppress(InvalidStateError):
+            self.answer.set_result(answer)
+
+    def fail(self, error: Exception) -> None:
+        """Likewise, by an exception that is raised where the answer is awaited."""
+        with suppress(InvalidStateError):
+            self.answer.set_exception(error)
+
 
 class RemoteEpisode:
     """One attempt at an episode, from its offer to its end. Made on the loop that plays it."""
 
-    def __init__(self, workflow_task: WorkflowTask, trainable_targets: list[str] | None) -> None:
-        """Both go to the worker."""
+    def __init__(self) -> None:
+        """Nobody has it yet."""
         self.id = secrets.token_hex(16)
         """Known to the one who claimed it alone."""
-        self.workflow_task = workflow_task
-        self.trainable_targets = trainable_targets
         self._loop = asyncio.get_running_loop()
         self._inbox: asyncio.Queue[WorkerRequest] = asyncio.Queue()
         self._lock = Lock()
@@ -83,7 +92,7 @@ class RemoteEpisode:
             left = list(self._unanswered.values())
             self._unanswered.clear()
         for request in left:
-            request.answer.set_exception(_gone())
+            request.fail(_gone())
 
 
 def _gone() -> EpisodeGoneError:
@@ -102,7 +111,8 @@ class EpisodeQueue:
         self._offered: deque[RemoteEpisode] = deque()
         self._claims: deque[Future[RemoteEpisode]] = deque()
         self._running: dict[str, RemoteEpisode] = {}
-        self._is_known = False
+        self._heard_at = time.monotonic()
+        """When a worker last asked for an episode, or it was last said that none does."""
 
     def offer(self, episode: RemoteEpisode) -> None:
         """To the claim that waits longest, else to the next."""
@@ -119,7 +129,7 @@ class EpisodeQueue:
         """An episode, as soon as there is one; to be cancelled by who stops waiting."""
         claim: Future[RemoteEpisode] = Future()
         with self._lock:
-            self._is_known = True
+            self._heard_at = time.monotonic()
             if self._offered:
                 claim.set_result(self._offered.popleft())
             else:
@@ -127,12 +137,22 @@ class EpisodeQueue:
                 self._claims.append(claim)
         return claim
 
-    def warn_if_unknown(self, warning: str) -> None:
-        """Say it, once, unless some worker has asked for an episode by now."""
+    def take_back(self, claim: Future[RemoteEpisode]) -> None:
+        """Of who has gone away: an episode that it has got meanwhile is for the next."""
+        if not claim.cancel():
+            self.offer(claim.result())
+
+    def warn_if_idle(self, idle_s: float) -> None:
+        """Say so where no worker has asked for an episode for so long; once in that time."""
         with self._lock:
-            is_news, self._is_known = not self._is_known, True
-        if is_news:
-            print(f"warning: {warning}", file=sys.stderr, flush=True)
+            now = time.monotonic()
+            is_idle = now - self._heard_at >= idle_s
+            if is_idle:
+                self._heard_at = now
+        if is_idle:
+            print(
+                f"warning: episodes wait, and no worker has asked for one in {idle_s:g} s", file=sys.stderr, flush=True
+            )
 
     def withdraw(self, episode: RemoteEpisode) -> None:
         """It is over, however it ended."""

@@ -1,6 +1,6 @@
 """What workers speak with: JSON over HTTP, each request with the key that both sides have from `AJET_WORKER_KEY`.
 
-    POST /claim                     {worker, wait_s}                       an episode, or 204 where none came in time
+    POST /claim                     {worker, wait_s, version}              an episode, or 204 where none came in time
     POST /episodes/<id>/renew       {}                                     204: still its worker's
     POST /episodes/<id>/agent       {agent_name, target_tag, has_own_model}  URL, key and model's name
     POST /episodes/<id>/add_reward  {value, agent_name}                    204
@@ -16,28 +16,29 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import os
+import json
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from threading import Lock, Thread
-from typing import Any
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import uvicorn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from ajet.errors import ConfigError, WorkflowError
+from ajet.rollout.endpoint.server import EndpointServer
+from ajet.rollout.remote.agreed import KEY, VERSION, worker_key
 from ajet.rollout.remote.queue import EpisodeGoneError, EpisodeQueue
 from ajet.workflow import WorkflowOutput
 
-KEY = "AJET_WORKER_KEY"
 LONGEST_WAIT_S = 60.0
-MOST_BYTES = 8 * 2**20
+MOST_BYTES = 32 * 2**20
 """Of a request's body."""
 ANY_HOST = ("0.0.0.0", "::")
 _ANSWER_S = 30.0
@@ -54,6 +55,7 @@ class ClaimBody(_Body):
     worker: str = Field(min_length=1, max_length=200)
     """A name for messages."""
     wait_s: float = Field(default=10.0, ge=0, le=LONGEST_WAIT_S)
+    version: Literal[1] = VERSION
 
 
 class AgentBody(_Body):
@@ -87,49 +89,43 @@ VERBS: Mapping[str, type[BaseModel]] = {
     "finish": WorkflowOutput,
     "abort": AbortBody,
 }
-_SERVERS: dict[tuple[str, int], EpisodeQueue] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Served:
+    queue: EpisodeQueue
+    key: str
+    server: EndpointServer
+    """Until the process ends."""
+
+
+_SERVED: dict[tuple[str, int], _Served] = {}
 _STARTING = Lock()
 
 
-def queue_at(host: str, port: int, lease_s: float) -> EpisodeQueue:
+def queue_at(host: str, port: int) -> EpisodeQueue:
     """The queue that workers at this address claim from; the first time, its server is started and said to the user.
 
     Raises:
-        ConfigError: no key in the environment, or the address cannot be bound.
+        ConfigError: no key in the environment, another than this process had before, or the address cannot be bound.
     """
+    key = worker_key()
     with _STARTING:
-        if (host, port) not in _SERVERS:
-            key = os.environ.get(KEY, "")
-            if len(key) < 16 or not key.isascii() or not key.isprintable():
-                raise ConfigError(
-                    f"Workers are let in by a key: export {KEY} here and where they run, 16 characters or more, "
-                    "e.g. of `openssl rand -hex 16`"
-                )
-            queue = EpisodeQueue()
-            _serve(Starlette(routes=EpisodeRoutes(queue, key, host).routes()), host, port)
-            _SERVERS[host, port] = queue
-            shown = socket.gethostname() if host in ANY_HOST else host
-            print(
-                f"episodes wait for workers, leases of {lease_s:g} s: "
-                f"python -m ajet.rollout.worker http://{shown}:{port} <workflow>",
-                file=sys.stderr,
-                flush=True,
-            )
-        return _SERVERS[host, port]
+        served = _SERVED.get((host, port))
+        if served is None:
+            served = _SERVED[host, port] = _serve(host, port, key)
+    if served.key != key:
+        raise ConfigError(f"{KEY} was another when this process began to serve workers at port {port}: keep it")
+    return served.queue
 
 
-def _serve(app: Starlette, host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        raise ConfigError(
-            f"endpoint.host={host} workflow.params.port={port} cannot be served: {error.strerror or error}; choose "
-            "another workflow.params.port (several processes of one run cannot share one)"
-        ) from error
-    config = uvicorn.Config(app, log_config=None, log_level="critical", access_log=False, lifespan="off", ws="none")
-    server = uvicorn.Server(config)
-    Thread(target=lambda: server.run(sockets=[listening]), name="ajet-workers", daemon=True).start()
+def _serve(host: str, port: int, key: str) -> _Served:
+    queue = EpisodeQueue()
+    app = Starlette(routes=EpisodeRoutes(queue, key, host).routes())
+    server = EndpointServer(app, host=host, port=port, setting="workflow.params.port")
+    origin = f"http://{socket.gethostname()}:{port}" if host in ANY_HOST else server.origin
+    print(f"episodes wait for workers: python -m ajet.rollout.worker {origin} <workflow>", file=sys.stderr, flush=True)
+    return _Served(queue=queue, key=key, server=server)
 
 
 class EpisodeRoutes:
@@ -153,7 +149,8 @@ class EpisodeRoutes:
             given = request.headers.get("authorization", "").removeprefix("Bearer ")
             if not hmac.compare_digest(given.encode(), self._key.encode()):
                 return _error(401, f"Send the trainer's {KEY} as `Authorization: Bearer <key>`.")
-            if not 0 <= int(request.headers.get("content-length", "-1")) <= MOST_BYTES:
+            length = request.headers.get("content-length", "")
+            if not length.isdecimal() or int(length) > MOST_BYTES:
                 return _error(413, f"Send a Content-Length, of {MOST_BYTES} bytes at most.")
             try:
                 return await answer(request)
@@ -167,29 +164,34 @@ class EpisodeRoutes:
                 return _error(400, str(error))
             except TimeoutError:
                 return _error(503, f"The episode did not answer within {_ANSWER_S:g} s.")
+            except Exception as error:  # what a user's opponent raised; the run says it, too
+                return _error(500, f"{type(error).__name__}: {error}")
 
         return guarded
 
     async def _claim(self, request: Request) -> Response:
-        body = ClaimBody.model_validate_json(await request.body())
+        body = ClaimBody.model_validate(await _read(request))
         claim = self._queue.claim()
         try:
-            episode = await asyncio.wait_for(asyncio.wrap_future(claim), body.wait_s or 0.01)
-        except TimeoutError:
+            await asyncio.wait({asyncio.wrap_future(claim)}, timeout=body.wait_s)
+        except asyncio.CancelledError:  # the worker has hung up
+            self._queue.take_back(claim)
+            raise
+        if claim.cancel():
             return Response(status_code=204)
-        answer = episode.ask("claim", {"worker": body.worker})
-        return JSONResponse(await asyncio.wait_for(asyncio.wrap_future(answer), _ANSWER_S))
+        answer = claim.result().ask("claim", {"worker": body.worker})
+        return _json(await asyncio.wait_for(asyncio.wrap_future(answer), _ANSWER_S))
 
     async def _verb(self, request: Request) -> Response:
         verb = request.path_params["verb"]
         if verb not in VERBS:
             return _error(404, f"There is no {verb}; there is {', '.join(VERBS)}.")
         episode = self._queue.running(request.path_params["episode"])
-        body = VERBS[verb].model_validate_json(await request.body()).model_dump()
+        body = VERBS[verb].model_validate(await _read(request)).model_dump()
         said = await asyncio.wait_for(asyncio.wrap_future(episode.ask(verb, body)), _ANSWER_S)
         if said is None:
             return Response(status_code=204)
-        return JSONResponse(self._reachable(said, request))
+        return _json(self._reachable(said, request))
 
     def _reachable(self, said: dict[str, Any], request: Request) -> dict[str, Any]:
         """With the name in the model's address that this worker has for this machine."""
@@ -201,5 +203,21 @@ class EpisodeRoutes:
         return {**said, "base_url": parts._replace(netloc=f"{name}:{parts.port}").geturl()}
 
 
+async def _read(request: Request) -> Any:
+    """The body; as Python writes JSON, it may hold NaN and infinities.
+
+    Raises:
+        WorkflowError: it is no JSON.
+    """
+    try:
+        return json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise WorkflowError(f"The body is no JSON: {error}") from error
+
+
+def _json(content: Mapping[str, Any], status: int = 200) -> Response:
+    return Response(json.dumps(content), status_code=status, media_type="application/json")
+
+
 def _error(status: int, message: str) -> Response:
-    return JSONResponse({"error": message}, status_code=status)
+    return _json({"error": message}, status)

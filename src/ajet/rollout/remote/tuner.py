@@ -6,6 +6,7 @@ nor a configuration.
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections.abc import Mapping
@@ -35,12 +36,21 @@ class TrainerClient:
     """The trainer as a worker speaks to it. Safe on any thread."""
 
     def __init__(self, url: str, key: str) -> None:
-        """`url` as the trainer says it, e.g. `http://trainer:8765`."""
+        """`url` as the trainer says it, e.g. `http://trainer:8765`.
+
+        Raises:
+            ConfigError: it is no such address.
+        """
         self.url = url.rstrip("/")
+        try:
+            parts = httpx.URL(self.url)
+        except httpx.InvalidURL as error:
+            raise ConfigError(f"{url} is no address: {error}") from error
+        if parts.scheme not in ("http", "https") or not parts.host:
+            raise ConfigError(f"{url} is no address of a trainer: give http://<its name>:<workflow.params.port>")
         self._client = httpx.Client(
             base_url=self.url,
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=ANSWER_S,
+            headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
             trust_env=False,  # proxies are for the world outside
             limits=httpx.Limits(max_connections=None),
         )
@@ -49,32 +59,32 @@ class TrainerClient:
         """Post a request; None where there is nothing to tell.
 
         Raises:
-            TrainerGoneError: no connection, or the wrong key.
+            TrainerGoneError: no connection, or no answer that could be understood; final where it will not have us.
             EpisodeOverError: the episode has ended there.
-            WorkflowError: what was asked cannot be had.
+            WorkflowError: what was asked cannot be had, or not be sent.
         """
         try:
-            answer = self._client.post(path, json=body, timeout=timeout_s)
-        except (httpx.TransportError, httpx.InvalidURL, ValueError) as error:
+            content = json.dumps(body)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise WorkflowError(f"{path} cannot be sent: {error}") from error
+        try:
+            answer = self._client.post(path, content=content, timeout=timeout_s)
+        except httpx.TransportError as error:
             raise TrainerGoneError(f"{self.url} cannot be reached: {error or type(error).__name__}") from error
         if answer.status_code == 204:
             return None
-        said = _json(answer)
+        said = _content(answer)
         if answer.status_code == 200:
             return said
         sentence = str(said.get("error") or f"HTTP {answer.status_code}")
         if answer.status_code == 410:
             raise EpisodeOverError(sentence)
-        if answer.status_code == 400:
+        if answer.status_code in (400, 413):
             raise WorkflowError(sentence)
         raise TrainerGoneError(f"{self.url}: {sentence}", is_final=answer.status_code in (401, 404, 405))
 
-    def close(self) -> None:
-        """Its connections."""
-        self._client.close()
 
-
-def _json(answer: httpx.Response) -> dict[str, Any]:
+def _content(answer: httpx.Response) -> dict[str, Any]:
     try:
         said = answer.json()
     except ValueError:
@@ -118,16 +128,20 @@ class RemoteTuner(AjetTuner):
     def as_raw_openai_sdk_client(
         self, agent_name: str | None = None, target_tag: str | None = None, debug_model: Any = None
     ) -> Any:
-        """As on the trainer, by URL. Raises as `as_oai_baseurl_apikey`."""
-        from ajet.rollout.agents.openai_sdk import own_client
+        """As on the trainer, by URL and past any proxy. Raises as `as_oai_baseurl_apikey`."""
+        from ajet.rollout.agents.openai_sdk import OpenAIClient, own_client
 
         address = self._address(agent_name, target_tag, has_own=debug_model is not None)
-        return own_client(debug_model if address is None else address)
+        if address is None:
+            return own_client(debug_model)
+        return OpenAIClient(
+            model=address.model, base_url=address.base_url, api_key=address.api_key, http_client=_direct_client()
+        )
 
     def as_agentscope_model(
         self, agent_name: str | None = None, target_tag: str | None = None, debug_model: Any = None
     ) -> Any:
-        """AgentScope's own `OpenAIChatModel`, by URL. Raises as `as_oai_baseurl_apikey`."""
+        """AgentScope's own `OpenAIChatModel`, by URL and past any proxy. Raises as `as_oai_baseurl_apikey`."""
         address = self._address(agent_name, target_tag, has_own=debug_model is not None)
         if address is None:
             return debug_model
@@ -140,7 +154,7 @@ class RemoteTuner(AjetTuner):
             model_name=address.model,
             api_key=address.api_key,
             stream=False,
-            client_kwargs={"base_url": address.base_url, "max_retries": 0},
+            client_kwargs={"base_url": address.base_url, "http_client": _direct_client()},
         )
 
     def add_reward(self, value: SupportsFloat, agent_name: str | None = None) -> None:
@@ -167,6 +181,13 @@ class RemoteTuner(AjetTuner):
 
     def _ask(self, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return self._trainer.ask(f"{self._episode_path}/{verb}", body) or {}
+
+
+def _direct_client() -> httpx.AsyncClient:
+    """With the SDK's own patience. The addresses are plain HTTP, so that no certificates need to be read."""
+    from openai import DEFAULT_TIMEOUT
+
+    return httpx.AsyncClient(trust_env=False, verify=False, timeout=DEFAULT_TIMEOUT)
 
 
 class _RemoteContext:

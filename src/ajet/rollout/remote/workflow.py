@@ -6,20 +6,22 @@ infrastructure failure, which the runner retries with another one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from pydantic import Field
 
 from ajet.errors import AjetError, ConfigError, PolicyError, WorkflowError
 from ajet.rollout.endpoint.endpoint import OpenAIAddress
+from ajet.rollout.remote.agreed import worker_key
 from ajet.rollout.remote.queue import EpisodeQueue, RemoteEpisode, WorkerRequest
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 
 ALONE_S = 30.0
-"""That an episode waits before it is said that no worker has come."""
+"""That episodes wait before it is said that no worker asks for them."""
 _ITS_OWN = OpenAIAddress(base_url="", api_key="", model="")
 """Stands for the model that the worker has for an agent itself."""
 
@@ -34,8 +36,16 @@ class WorkersWorkflow(Workflow):
     own_thread: bool | None = True
     port: int = Field(default=8765, ge=1, le=65535)
     """Where workers ask for episodes, at `endpoint.host`."""
-    lease_s: float = Field(default=30.0, gt=0)
+    lease_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     """So long after the last word of its worker an episode is given up and played again."""
+
+    def model_post_init(self, context: Any) -> None:
+        """Look for the key as the settings are checked, before anything loads.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        worker_key()
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         """Offer the episode, answer its worker, return what it sends.
@@ -49,45 +59,39 @@ class WorkersWorkflow(Workflow):
 
         if workflow_task.gym_env is not None:
             raise ConfigError("workflow.env makes environments here, and workers play elsewhere: make them there.")
-        queue = queue_at(tuner.config.endpoint.host, self.port, self.lease_s)
-        return await self._played(RemoteEpisode(workflow_task, tuner.trainable_targets), queue, tuner)
+        task = _as_sent(workflow_task)
+        queue = queue_at(tuner.config.endpoint.host, self.port)
+        return await self._played(RemoteEpisode(), task | {"trainable_targets": self.trainable_targets}, queue, tuner)
 
-    async def _played(self, episode: RemoteEpisode, queue: EpisodeQueue, tuner: AjetTuner) -> WorkflowOutput:
+    async def _played(
+        self, episode: RemoteEpisode, task: Mapping[str, Any], queue: EpisodeQueue, tuner: AjetTuner
+    ) -> WorkflowOutput:
         queue.offer(episode)
         try:
-            worker = await self._claimed(episode, queue)
+            worker = await self._claimed(episode, task, queue)
             while True:
                 request = await self._heard(episode, worker)
                 if request.verb == "finish":
                     output = WorkflowOutput(**request.body)  # checked as it came in
-                    request.answer.set_result(None)
+                    request.say()
                     return output
                 if request.verb == "abort":
-                    request.answer.set_result(None)
+                    request.say()
                     said = f"worker {worker}: {request.body['error']}"
                     raise PolicyError(said) if request.body["policy"] else WorkerLostError(said)
                 _answer(request, tuner)
         finally:
             queue.withdraw(episode)
 
-    async def _claimed(self, episode: RemoteEpisode, queue: EpisodeQueue) -> str:
+    async def _claimed(self, episode: RemoteEpisode, task: Mapping[str, Any], queue: EpisodeQueue) -> str:
         """Wait for a worker, for as long as the runner lets an episode take; the worker's name."""
-        try:
-            request = await episode.next_request(within_s=ALONE_S)
-        except TimeoutError:
-            queue.warn_if_unknown(f"no worker has asked for an episode in {ALONE_S:g} s; the run waits for one")
-            request = await episode.next_request(within_s=None)
-        task = episode.workflow_task
-        request.answer.set_result(
-            {
-                "episode": episode.id,
-                "lease_s": self.lease_s,
-                "task": asdict(task.task),
-                "repeat": task.repeat,
-                "episode_uuid": task.episode_uuid,
-                "trainable_targets": episode.trainable_targets,
-            }
-        )
+        while True:
+            try:
+                request = await episode.next_request(within_s=ALONE_S)
+                break
+            except TimeoutError:
+                queue.warn_if_idle(ALONE_S)
+        request.say({"episode": episode.id, "lease_s": self.lease_s, **task})
         return str(request.body["worker"])
 
     async def _heard(self, episode: RemoteEpisode, worker: str) -> WorkerRequest:
@@ -99,18 +103,38 @@ class WorkersWorkflow(Workflow):
             ) from None
 
 
+def _as_sent(workflow_task: WorkflowTask) -> dict[str, Any]:
+    """A task as JSON has it: tuples are lists there, and mappings' keys texts.
+
+    Raises:
+        ConfigError: it holds what JSON has no form for.
+    """
+    task = workflow_task.task
+    content = {field.name: getattr(task, field.name) for field in fields(task)} | {"metadata": dict(task.metadata)}
+    sent = {"task": content, "repeat": workflow_task.repeat, "episode_uuid": workflow_task.episode_uuid}
+    try:
+        json.dumps(sent)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"Task {task.task_id} cannot be sent to workers, {error}: let the reader (data=...) give numbers, texts, "
+            "lists and mappings"
+        ) from error
+    return sent
+
+
 def _answer(request: WorkerRequest, tuner: AjetTuner) -> None:
     """What the tuner says, or what it raises.
 
     Raises:
-        ConfigError: what no retry can mend; the worker is told, too.
+        Exception: what is no mistake of the request, e.g. ConfigError; the worker is told, too.
     """
     try:
-        request.answer.set_result(_ANSWERS[request.verb](tuner, request.body))
-    except (ConfigError, WorkflowError) as error:
-        request.answer.set_exception(error)
-        if isinstance(error, ConfigError):
-            raise
+        request.say(_ANSWERS[request.verb](tuner, request.body))
+    except WorkflowError as error:
+        request.fail(error)
+    except Exception as error:  # a user's opponent may raise anything
+        request.fail(error)
+        raise
 
 
 def _agent(tuner: AjetTuner, body: Mapping[str, Any]) -> dict[str, Any]:
