@@ -35,7 +35,7 @@ def run(tokenizer: PreTrainedTokenizerBase) -> Any:
 
 def test_the_server_starts_only_when_a_url_is_asked_for(run: Run) -> None:
     def serving() -> bool:
-        return any(thread.name == "ajet-endpoint" for thread in threading.enumerate())
+        return any(thread.name == "ajet endpoint.port" for thread in threading.enumerate())
 
     run.one(by_sdk)
     assert not serving()
@@ -179,7 +179,7 @@ def test_the_server_listens_on_loopback_unless_told_otherwise(run: Run) -> None:
 def test_a_port_that_is_taken_is_an_error_that_says_what_to_do() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=r"endpoint\.port=0"):
+        with pytest.raises(ConfigError, match=r"choose another endpoint\.port, or 0"):
             Endpoint(EndpointConfig(port=port)).base_url()
 
 

@@ -114,7 +114,7 @@ class EndpointServer:
             )
         )
         self._told_out_of_descriptors = False
-        self._thread = Thread(target=self._run, name="ajet-endpoint", daemon=True)
+        self._thread = Thread(target=self._run, name=f"ajet {setting}", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
