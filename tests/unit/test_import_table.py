@@ -89,7 +89,9 @@ TABLE: dict[str, set[str]] = {
     "config.cli": {"config", "config.sweeps", "workflows"},
     "train.algorithms": {"records", "config", "train.algorithms.credit"},
     "workflows.parameters": {"workflow", "rollout.opponents", "config", "workflows"},
-    "rollout": SPEAKING | THREADS | {"data", "rollout.outputs", "rollout.agents", "rollout.opponents", "rollout.judges"},
+    "rollout": SPEAKING
+    | THREADS
+    | {"data", "rollout.outputs", "rollout.agents", "rollout.opponents", "rollout.judges"},
     "evaluate": {"records", "evaluate.statistics", "config", "config.sweeps.records", "data", "rollout", "tracking"}
     | {"rollout.opponents", "engine.tinker"},
     "train": PLAYING

@@ -45,6 +45,21 @@ def port(monkeypatch: pytest.MonkeyPatch) -> int:
         return int(free.getsockname()[1])
 
 
+_RUNS: list[Run] = []
+
+
+def made_run(tokenizer: Any, **settings: Any) -> Run:
+    _RUNS.append(Run(tokenizer, **settings))
+    return _RUNS[-1]
+
+
+@pytest.fixture(autouse=True)
+def closed_endpoints() -> Iterator[None]:
+    yield
+    while _RUNS:
+        _RUNS.pop().endpoint.close()
+
+
 @contextmanager
 def worker(port: int, make_workflow: Callable[..., Workflow], **settings: Any) -> Iterator[None]:
     stop = threading.Event()
@@ -101,8 +116,8 @@ def soon(told: list[str]) -> str:
 def test_an_episode_on_a_worker_is_the_one_that_is_played_here(
     program: Callable[[AjetTuner], Any], tokenizer: Any, port: int
 ) -> None:
-    here = Run(tokenizer).one(program, own_thread=True)
-    there = played(Run(tokenizer), port, program)
+    here = made_run(tokenizer).one(program, own_thread=True)
+    there = played(made_run(tokenizer), port, program)
     assert there.status == "ok" and there.rewards == {"P1": 1.0} and there.agent_tags == {"P1": "seer"}
     assert there.metadata == here.metadata and there.calls[0].sampled_ids == here.calls[0].sampled_ids
     assert there.calls[0].prompt_ids == here.calls[0].prompt_ids and there.calls[0].logprobs == here.calls[0].logprobs
@@ -119,7 +134,7 @@ def test_a_group_is_shared_out_among_workers_and_each_episode_is_played_once(tok
             return WorkflowOutput(reward=float(workflow_task.repeat), log_metrics={"turns": 1.0})
 
     with worker(port, Counted), worker(port, Counted):
-        episodes = Run(tokenizer).play(lambda: WorkersWorkflow(port=port), group_size=6)
+        episodes = made_run(tokenizer).play(lambda: WorkersWorkflow(port=port), group_size=6)
     assert sorted(names) == [f"t {n}" for n in range(6)]
     assert [episode.rewards["P1"] for episode in episodes] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     assert all(episode.log_metrics == {"turns": 1.0} for episode in episodes)
@@ -136,7 +151,7 @@ def test_a_plain_function_plays_on_a_worker_and_rewards_its_replies(tokenizer: A
             return WorkflowOutput(reward=1.0)
 
     with worker(port, Plain):
-        (episode,) = Run(tokenizer).play(lambda: WorkersWorkflow(port=port))
+        (episode,) = made_run(tokenizer).play(lambda: WorkersWorkflow(port=port))
     assert episode.error is None and episode.rewards == {"P1": 1.25} and episode.calls[0].reward == 0.25
 
 
@@ -150,7 +165,7 @@ def test_agents_that_are_not_trained_speak_through_the_workers_own_model(tokeniz
         return by_sdk(tuner)
 
     with worker(port, partial(Program, program=program)):
-        (episode,) = Run(tokenizer).play(lambda: WorkersWorkflow(port=port, trainable_targets=["seer"]))
+        (episode,) = made_run(tokenizer).play(lambda: WorkersWorkflow(port=port, trainable_targets=["seer"]))
     assert episode.error is None and episode.rewards == {"P1": 1.0}
 
 
@@ -165,7 +180,7 @@ def test_an_agent_that_nobody_speaks_for_ends_the_run_and_the_worker_is_told(tok
             raise
 
     with worker(port, partial(Program, program=program)), pytest.raises(ConfigError, match="witch"):
-        Run(tokenizer).play(lambda: WorkersWorkflow(port=port, trainable_targets=["seer"]))
+        made_run(tokenizer).play(lambda: WorkersWorkflow(port=port, trainable_targets=["seer"]))
     assert "not trained and has no debug_model" in soon(told)
 
 
@@ -180,7 +195,7 @@ def test_what_a_program_raises_on_a_worker_is_its_episodes_end(
         await by_sdk(tuner)
         raise error
 
-    episode = played(Run(tokenizer), port, program)
+    episode = played(made_run(tokenizer), port, program)
     assert episode.status == status and type(error).__name__ in str(episode.error)
     assert status == "policy_error" or not episode.rewards
 
@@ -194,7 +209,7 @@ def test_a_worker_that_falls_silent_loses_its_episode(tokenizer: Any, port: int)
         time.sleep(1.2)
         late.append(post_to(port, f"{path}/finish", reward=1.0).status_code)
 
-    episode = beside(Run(tokenizer), port, by_hand, lease_s=0.5)
+    episode = beside(made_run(tokenizer), port, by_hand, lease_s=0.5)
     assert episode.status == "infra_error" and "worker by hand was not heard of for 0.5 s" in str(episode.error)
     assert late == [410]
 
@@ -204,7 +219,7 @@ def test_a_long_episode_keeps_its_lease(tokenizer: Any, port: int) -> None:
         await asyncio.sleep(4)
         return await by_sdk(tuner)
 
-    assert played(Run(tokenizer), port, program, lease_s=3).status == "ok"
+    assert played(made_run(tokenizer), port, program, lease_s=3).status == "ok"
 
 
 def test_a_program_whose_episode_is_over_is_cancelled(tokenizer: Any, port: int) -> None:
@@ -216,7 +231,7 @@ def test_a_program_whose_episode_is_over_is_cancelled(tokenizer: Any, port: int)
         finally:
             ended.set()
 
-    episode = played(Run(tokenizer, timeout_s=2), port, program, lease_s=3)
+    episode = played(made_run(tokenizer, timeout_s=2), port, program, lease_s=3)
     assert episode.status == "timeout"
     assert ended.wait(5)
 
@@ -240,7 +255,7 @@ def test_requests_that_cannot_be_answered_say_why(tokenizer: Any, port: int) -> 
         keep("json", requests.post(url, data=b"{", headers=BEARER, timeout=20))
         post_to(port, f"{path}/abort", error="enough")
 
-    episode = beside(Run(tokenizer), port, by_hand)
+    episode = beside(made_run(tokenizer), port, by_hand)
     assert episode.status == "infra_error" and "worker by hand: enough" in str(episode.error)
     codes = {name: code for name, (code, _) in said.items()}
     assert codes == {
@@ -253,12 +268,12 @@ def test_requests_that_cannot_be_answered_say_why(tokenizer: Any, port: int) -> 
 def test_without_a_key_nothing_is_served(tokenizer: Any, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AJET_WORKER_KEY", "short")
     with pytest.raises(ConfigError, match=r"AJET_WORKER_KEY.* 16 letters"):
-        Run(tokenizer).play(lambda: WorkersWorkflow(port=port))
+        made_run(tokenizer).play(lambda: WorkersWorkflow(port=port))
 
 
 def test_a_port_that_is_taken_says_which_setting(tokenizer: Any, port: int) -> None:
     with socket.create_server(("127.0.0.1", port)), pytest.raises(ConfigError, match=r"workflow\.params\.port"):
-        Run(tokenizer).play(lambda: WorkersWorkflow(port=port))
+        made_run(tokenizer).play(lambda: WorkersWorkflow(port=port))
 
 
 def test_a_worker_that_never_reaches_a_trainer_says_so(port: int) -> None:
@@ -275,7 +290,7 @@ def test_a_worker_with_another_key_stops_at_once(tokenizer: Any, port: int) -> N
         raised.append(str(error.value))
         post_to(port, f"/episodes/{claimed['episode']}/finish", reward=0.0)
 
-    beside(Run(tokenizer), port, by_hand)
+    beside(made_run(tokenizer), port, by_hand)
     assert "AJET_WORKER_KEY" in raised[0]
 
 
@@ -300,7 +315,7 @@ def test_a_workflow_that_cannot_be_made_ends_the_worker_and_its_episode_is_playe
 
     thread = threading.Thread(target=broken, daemon=True)
     thread.start()
-    run = Run(tokenizer)
+    run = made_run(tokenizer)
     (lost,) = run.play(lambda: WorkersWorkflow(port=port, trainable_targets=["seer"]))
     thread.join(10)
     assert lost.status == "infra_error" and "stopped" in str(lost.error)
@@ -323,9 +338,9 @@ def test_what_a_program_returns_comes_back_as_it_is_kept_here(tokenizer: Any, po
                 log_metrics={"lost": math.nan, "found": 1.0},
             )
 
-    (here,) = Run(tokenizer).play(Odd)
+    (here,) = made_run(tokenizer).play(Odd)
     with worker(port, Odd):
-        (there,) = Run(tokenizer).play(lambda: WorkersWorkflow(port=port))
+        (there,) = made_run(tokenizer).play(lambda: WorkersWorkflow(port=port))
     assert there.error is None and there.metadata == here.metadata and there.is_success
     assert repr(there.log_metrics) == repr(here.log_metrics) and there.rewards == here.rewards
 
@@ -337,14 +352,14 @@ def test_a_reward_that_is_no_number_is_the_error_that_it_is_here(tokenizer: Any,
             return WorkflowOutput(reward=math.nan)
 
     with worker(port, Lost):
-        (episode,) = Run(tokenizer).play(lambda: WorkersWorkflow(port=port))
+        (episode,) = made_run(tokenizer).play(lambda: WorkersWorkflow(port=port))
     assert episode.status == "infra_error" and "must be finite" in str(episode.error)
 
 
 def test_a_task_that_json_cannot_hold_is_refused_before_it_is_offered(tokenizer: Any, port: int) -> None:
     task = Task(task_id="odd", metadata={"found": {1, 2}})
     with pytest.raises(ConfigError, match=r"Task odd cannot be sent to workers, .*set"):
-        Run(tokenizer).play(lambda: WorkersWorkflow(port=port), task=task)
+        made_run(tokenizer).play(lambda: WorkersWorkflow(port=port), task=task)
 
 
 def test_claims_of_workers_that_are_gone_take_no_episodes(tokenizer: Any, port: int) -> None:
@@ -355,7 +370,7 @@ def test_claims_of_workers_that_are_gone_take_no_episodes(tokenizer: Any, port: 
                 requests.post(url, json={"worker": "gone", "wait_s": 20}, headers=BEARER, timeout=0.3)
         post_to(port, f"/episodes/{claimed['episode']}/finish", reward=0.0)
 
-    run = Run(tokenizer)
+    run = made_run(tokenizer)
     beside(run, port, hang_up_then_play)
     with worker(port, partial(Program, program=by_sdk)):
         episodes = run.play(lambda: WorkersWorkflow(port=port), group_size=4)
@@ -366,7 +381,7 @@ def test_a_class_that_names_its_own_targets_is_not_trained_on_others(tokenizer: 
     def by_hand(claimed: dict[str, Any]) -> None:
         post_to(port, f"/episodes/{claimed['episode']}/finish", reward=0.0)
 
-    run = Run(tokenizer)
+    run = made_run(tokenizer)
     beside(run, port, by_hand)  # so that somebody listens
     own = partial(Program, program=by_url, trainable_targets=["seer"])
     refused = list[str]()
@@ -397,7 +412,7 @@ def test_an_opponent_that_cannot_be_made_is_said_on_both_sides(tokenizer: Any, p
             raise
 
     with worker(port, partial(Program, program=program)):
-        (episode,) = Run(tokenizer, opponent=broken).play(
+        (episode,) = made_run(tokenizer, opponent=broken).play(
             lambda: WorkersWorkflow(port=port, trainable_targets=["seer"])
         )
     assert episode.status == "infra_error" and "no such player" in str(episode.error)
@@ -408,7 +423,7 @@ def test_a_program_that_cancels_itself_fails_at_once(tokenizer: Any, port: int) 
     async def program(tuner: AjetTuner) -> None:
         raise asyncio.CancelledError
 
-    assert "CancelledError" in str(played(Run(tokenizer), port, program).error)
+    assert "CancelledError" in str(played(made_run(tokenizer), port, program).error)
 
 
 @pytest.mark.parametrize("url", ["trainer:8765", "http://", "ftp://trainer", "http://trainer:port"])
@@ -424,5 +439,5 @@ def test_a_worker_of_another_version_is_refused(tokenizer: Any, port: int) -> No
         said.append(post_to(port, "/claim", worker="old", wait_s=0, version=0))
         post_to(port, f"/episodes/{claimed['episode']}/finish", reward=0.0)
 
-    beside(Run(tokenizer), port, by_hand)
+    beside(made_run(tokenizer), port, by_hand)
     assert said[0].status_code == 400 and "version" in said[0].json()["error"]
