@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import pytest
-from recipes.tinker_server.process import TinkerServer
+from recipes.tinker_server.process import BACKEND, TinkerServer
 from tests.integration.faulty_proxy import Fault, FaultyProxy
 from tests.integration.test_tinker_learner import MODEL, PLAIN, TAGS, base_model, learner_of, packs, samples
 from tests.sentences import names
@@ -231,6 +231,27 @@ def test_an_unknown_model_is_refused_with_those_that_there_are(proxy: FaultyProx
     with pytest.raises(EngineError) as told:
         engine_at(proxy, timeout_s=SHORT_S, model="Qwen/Unknown-1B")
     assert names(str(told.value), f"does not have Qwen/Unknown-1B ... tinker.base_model ... {MODEL}")
+
+
+def test_a_rank_that_the_server_cannot_do_is_named_and_so_is_a_server_that_is_full(engine: TinkerEngine) -> None:
+    service = engine.service
+    with pytest.raises(EngineError) as told:
+        service.trainer(rank=BACKEND["max_lora_rank"] + 1, seed=0)
+    assert names(str(told.value), "model.lora.rank=9 ... LoRA rank 9 must be between 1 and 8 ... (making adapters)")
+    made = []
+    try:
+        with pytest.raises(EngineError) as told:
+            for seed in range(BACKEND["max_lora_adapters"]):
+                made.append(service.trainer(rank=1, seed=seed))
+        assert names(str(told.value), "no place for more adapters ... Maximum number of LoRA adapters (8) reached")
+        assert "model.lora.rank" not in str(told.value)
+    finally:
+        for client in made:
+            service.forget(client)
+    assert service.trainer(rank=1, seed=0), "what was given back is free again"
+    with pytest.raises(EngineError) as told:
+        service.restored("tinker://model_00000000/weights/nothing", rank=1, seed=0)
+    assert names(str(told.value), "does not have tinker://model_00000000/weights/nothing ... Checkpoint not found")
 
 
 def test_an_address_where_nobody_listens_is_said_at_once(own_key: None) -> None:

@@ -7,8 +7,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from json import dumps
 
 import pytest
+from tests.sentences import names
 
 from ajet.engine.silence import Silence
 from ajet.engine.tinker import TinkerConfig, TinkerEngineConfig
@@ -161,6 +163,31 @@ def test_an_address_that_is_none_is_told_with_what_may_be_wrong_with_it(monkeypa
         one.base_sampler()
     assert "by way of the proxy in http_proxy (no_proxy=server.example" in str(told.value)
     assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (400, {"detail": "LoRA rank 64 must be between 1 and 32"}, "model.lora.rank=64 ... must be between 1 and 32"),
+        (400, {"error": "rank exceeds the maximum"}, "model.lora.rank=64 ... rank exceeds the maximum"),
+        (400, {"detail": "Maximum number of LoRA adapters (8) reached"}, "no place for more adapters ... (8) reached"),
+        (422, {"detail": [{"loc": ["body", "seed"], "msg": "too large"}]}, "model.lora.rank=64 on any: body.seed: too"),
+        (401, {"detail": "Invalid key"}, "does not take the key in MY_KEY ... Invalid key"),
+    ],
+)
+def test_what_a_server_refuses_of_adapters_is_told_in_its_own_words(
+    status: int, body: dict[str, object], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    json = {"Content-Type": "application/json"}
+    session = dumps({"session_id": "one", "info_message": None, "warning_message": None, "error_message": None})
+    answers = {
+        "/api/v1/client/config": (200, json, b"{}"),
+        "/api/v1/create_session": (200, json, session.encode()),
+        "/api/v1/create_model": (status, json, dumps(body).encode()),
+    }
+    with answering(answers) as (url, _), service(url, monkeypatch) as connected, pytest.raises(EngineError) as refused:
+        connected.trainer(rank=64, seed=0)
+    assert names(str(refused.value), told) and "detail" not in str(refused.value)
 
 
 def test_silence_is_that_of_all_who_wait_and_does_not_grow_while_nobody_does() -> None:

@@ -57,7 +57,7 @@ def make_learner(
     from ajet.train.tinker_learner import TinkerLearner
 
     assert isinstance(engine, TinkerEngine)
-    return TinkerLearner(
+    learner = TinkerLearner(
         engine,
         rule=rule,
         rank=config.model.lora.rank,
@@ -69,6 +69,9 @@ def make_learner(
         model_path=model_path,
         say=say,
     )
+    if config.resume is None:
+        learner.make_adapters()
+    return learner
 
 
 class ServedPolicies:

@@ -6,6 +6,7 @@ request would fail, too.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TypeVar
 from urllib.request import getproxies, proxy_bypass
@@ -27,6 +28,9 @@ FINAL = (401, 402, 403)
 """Statuses that every further request would have, too."""
 DROPPED = ("Model not found", "not loaded", "Session not found", "session not found")
 """What servers say of adapters that they have dropped, and of sessions that they do not know any more."""
+REFUSING = (400, 409, 413, 422)
+"""Statuses of what a server does not do as it was asked to."""
+_FULL = re.compile(r"maxim|limit|too many|reached|exceed|capacity|\bfull\b", re.IGNORECASE)
 _SAID = 300
 
 
@@ -74,6 +78,34 @@ class TinkerFailures:
         """
         return self._said(EngineLostError, self._unanswered(setting, within_s), "sampling")
 
+    def no_adapters(self, error: EngineError, *, rank: int, base_model: str) -> EngineError:
+        """What went wrong with making adapters: where the server refused, with the settings that it can have refused.
+
+        Args:
+            error: of `failure`, raised from what the client raised.
+            rank: that was asked for.
+            base_model: likewise.
+        """
+        cause = error.__cause__
+        if status_of(cause) not in REFUSING and not isinstance(cause, tinker.RequestFailedError):
+            return error
+        words = _words(cause)
+        if _FULL.search(words) and "rank" not in words.lower():
+            why = (
+                "has no place for more adapters, of which a run takes one, one more with algorithm.kl_coef, and one "
+                f"while it probes: {words}; wait for other runs there, or until it drops what killed ones have left"
+            )
+        else:
+            why = f"makes no adapters of model.lora.rank={rank} on {base_model}: {words}"
+        return self._said(EngineError, why, "making adapters")
+
+    def no_state(self, error: EngineError, path: str) -> EngineError:
+        """What went wrong with a saved state; arguments as `no_adapters`, and its path there."""
+        if status_of(error.__cause__) not in (404, 410):
+            return error
+        why = f"does not have {path}: it is another server than the one that saved it, or has forgotten it"
+        return self._said(EngineError, f"{why} ({_words(error.__cause__)})", "restoring")
+
     def _said(self, kind: type[E], words: str, doing: str) -> E:
         return kind(f"the Tinker server at {self._url} {words} ({doing})".replace(self._key, "***"))
 
@@ -85,7 +117,7 @@ class TinkerFailures:
 
     def _reason(self, error: Exception) -> str:
         status = status_of(error)
-        words = " ".join(str(error).split())[:_SAID] or type(error).__name__
+        words = _words(error)
         if status in (401, 403):
             return f"does not take the key in {self._key_variable}: {words}"
         if "api_key must" in words and status is None:
@@ -119,6 +151,27 @@ def status_of(error: BaseException | None) -> int | None:
             return status
         error = error.__cause__ or error.__context__
     return None
+
+
+def _words(error: BaseException | None) -> str:
+    """What the server says in the body of its answer, or else the error itself, in one line."""
+    found, said = error, str(error)
+    while found is not None:
+        if detail := _detail(getattr(found, "body", None)):
+            said = detail
+            break
+        found = found.__cause__ or found.__context__
+    return " ".join(said.split())[:_SAID] or type(error).__name__
+
+
+def _detail(body: object) -> str:
+    """What an answer's body says is wrong; empty where it says nothing that is known."""
+    if not isinstance(body, dict):
+        return ""
+    detail = body.get("detail", body.get("message", body.get("error")))
+    if isinstance(detail, list) and detail and isinstance(detail[0], dict):  # what pydantic finds in a request
+        return f"{'.'.join(map(str, detail[0].get('loc', ())))}: {detail[0].get('msg', '')}"
+    return detail if isinstance(detail, str) else ""
 
 
 def _is_dropped(error: BaseException) -> bool:

@@ -1,47 +1,41 @@
-"""A connection to a server of the Tinker API: every answer awaited for a bounded time, every failure one sentence.
+"""A session with a server of the Tinker API: its samplers, its adapters, what it saves.
 
-In: a call of the `tinker` client. Out: its result, or an `EngineError`. The client's own waits have no end, and its
-threads outlive them, so that calls are made in threads that end with the process. The key is in no message.
+In: settings. Out: the client's own samplers and trainers, or an `EngineError`; `tinker_calls` bounds the waits. The key
+is in no message.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import time
 import uuid
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
-import httpx
 import tinker
 from tinker.lib.base_url import DEFAULT_BASE_URL, resolve_base_url
 
-from ajet.engine.silence import Silence
 from ajet.engine.tinker import TinkerConfig
+from ajet.engine.tinker_calls import CLOSING_S, TinkerCalls, result_of
 from ajet.engine.tinker_failures import LISTENS_S, TAKEN, TinkerFailures, status_of
 from ajet.engine.tinker_requests import NOT_KNOWN, TinkerRequests
 from ajet.engine.tinker_troubles import Troubles
-from ajet.errors import ConfigError, EngineError, EngineLostError
+from ajet.errors import ConfigError, EngineError
 
 T = TypeVar("T")
 
 KEY_WITHOUT_KEYS = "tml-none"
 """For servers that take any key; the client wants one that begins so."""
 NO_SUCH_PLACE = 404
-CLOSING_S = 5.0
-AFTERWARDS_S = 30.0
-"""For an answer of a server that was waited for in vain: a last state may still be saved there."""
 
 
 class _NameTakenError(Exception):
     """The server has a state of this name."""
 
 
-class TinkerService:
+class TinkerService(TinkerCalls):
     """One session with a server; ends with `close`."""
 
     def __init__(self, settings: TinkerConfig, base_model: str) -> None:
@@ -64,14 +58,9 @@ class TinkerService:
         if needs_key and not key:
             raise settings.no_key()
         self._key = _plain(key, settings.key_name) or KEY_WITHOUT_KEYS
-        self._requests = TinkerRequests(self._base, self._key, settings.timeout_s)
         self._models: list[str] = []
-        self._is_gone = False
-        self._asked: set[Future[Any]] = set()
-        self.silence = Silence()
-        """Of the server, towards those who wait for samples; an answer to anything else breaks it, too."""
         self._troubles = Troubles()
-        self._failures = TinkerFailures(
+        failures = TinkerFailures(
             self._troubles,
             url=self.url,
             base_url=self._base,
@@ -79,6 +68,8 @@ class TinkerService:
             key_variable=settings.key_name,
             timeout_s=settings.timeout_s,
         )
+        requests = TinkerRequests(self._base, self._key, settings.timeout_s)
+        super().__init__(requests, failures, timeout_s=settings.timeout_s)
         self._client = tinker.ServiceClient(base_url=settings.base_url, api_key=self._key)
 
     def base_sampler(self) -> Any:
@@ -100,11 +91,14 @@ class TinkerService:
             raise EngineError(
                 f"what is at {self.url} is no Tinker server: tinker.base_url is what comes before /api/v1 ({error})"
             ) from error
-        names = sorted(model.model_name for model in told.supported_models if model.model_name)
+        fit = [
+            model for model in told.supported_models if model.trainable is not False and model.sampleable is not False
+        ]
+        names = sorted(model.model_name for model in fit if model.model_name)
         if names and self.base_model not in names:
             raise EngineError(
-                f"the Tinker server at {self.url} does not have {self.base_model}: set tinker.base_model to one of "
-                f"{', '.join(names)}"
+                f"the Tinker server at {self.url} does not have {self.base_model} to train and sample: set "
+                f"tinker.base_model to one of {', '.join(names)}"
             )
         return self.wait(
             lambda: self._client.create_sampling_client(base_model=self.base_model), f"opening {self.base_model}"
@@ -115,11 +109,18 @@ class TinkerService:
         return self.wait(trainer.save_weights_and_get_sampling_client, "publishing weights")
 
     def trainer(self, *, rank: int, seed: int) -> Any:
-        """A training client of new adapters on the base model."""
-        client = self.wait(
-            lambda: self._client.create_lora_training_client(base_model=self.base_model, rank=rank, seed=seed),
-            "making adapters",
-        )
+        """A training client of new adapters on the base model.
+
+        Raises:
+            EngineError: as `called`; where the server refuses, it says the rank.
+        """
+        try:
+            client = self.wait(
+                lambda: self._client.create_lora_training_client(base_model=self.base_model, rank=rank, seed=seed),
+                "making adapters",
+            )
+        except EngineError as error:
+            raise self._failures.no_adapters(error, rank=rank, base_model=self.base_model) from error.__cause__
         self._models.append(client.model_id)
         return client
 
@@ -127,6 +128,9 @@ class TinkerService:
         """A training client with saved adapters and their optimizer.
 
         The newer way, which some servers do not know, then the older one.
+
+        Raises:
+            EngineError: as `trainer`, or the server does not have the state.
         """
         try:
             client = self.wait(
@@ -137,10 +141,14 @@ class TinkerService:
         except EngineError as error:
             if status_of(error.__cause__) not in NOT_KNOWN:
                 raise
-            client = self.trainer(rank=rank, seed=seed)
-            warnings.filterwarnings("ignore", message="DEPRECATED: TrainingClient.load_state", category=FutureWarning)
+        client = self.trainer(rank=rank, seed=seed)
+        warnings.filterwarnings("ignore", message="DEPRECATED: TrainingClient.load_state", category=FutureWarning)
+        try:
             self.wait(lambda: client.load_state_with_optimizer(path), f"restoring {path}")
-            return client
+        except EngineError as error:
+            self.forget(client)
+            raise self._failures.no_state(error, path) from error.__cause__
+        return client
 
     def saved(self, save: Callable[[str], Any], kind: str, doing: str) -> str:
         """Save under a name that no other state has; returns the server's path.
@@ -173,7 +181,7 @@ class TinkerService:
         while True:
             left = since + self._patience_s() - time.monotonic()
             try:
-                return _result(future, min(left, LISTENS_S), keep=left > LISTENS_S)
+                return result_of(future, min(left, LISTENS_S), keep=left > LISTENS_S)
             except TimeoutError:
                 trouble = self._troubles.latest(self._base, since)
                 if trouble is not None and trouble.status == TAKEN:
@@ -205,66 +213,6 @@ class TinkerService:
                 lambda: self._requests.ask("POST", "unload_model", body), "dropping adapters", within_s=CLOSING_S
             )
 
-    def wait(self, submit: Callable[[], Any], doing: str) -> Any:
-        """What the client's future comes to, within `tinker.timeout_s`; errors as `called`."""
-        return self.called(lambda: _result(submit(), self._patience_s()), doing)
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether anything but samples is waited for."""
-        return bool(self._asked)
-
-    def _patience_s(self) -> float:
-        """For one answer. Of a server that has left one out little is expected, and the run is to end."""
-        return min(AFTERWARDS_S, self.settings.timeout_s) if self._is_gone else self.settings.timeout_s
-
-    def called(self, call: Callable[[], T], doing: str, *, within_s: float | None = None) -> T:
-        """The result of a blocking call.
-
-        Args:
-            call: made in a thread of its own, which is left behind if it does not end.
-            doing: what the server is asked for, for the sentence.
-            within_s: seconds, after which the server may still be there; None: `tinker.timeout_s`, or less once
-                it was waited for in vain.
-
-        Raises:
-            EngineError: it failed, or did not end in time.
-        """
-        future: Future[T] = Future()
-        limit_s = within_s or self._patience_s()
-        was_gone = self._is_gone
-
-        def run() -> None:
-            try:
-                if was_gone:
-                    self._requests.reach(CLOSING_S)
-                future.set_result(call())
-            except BaseException as error:  # it is the waiting thread's
-                future.set_exception(error)
-
-        threading.Thread(target=run, name="ajet-tinker", daemon=True).start()
-        self._asked.add(future)
-        try:
-            result = future.result(limit_s)
-        except Exception as error:  # the boundary to a network and a server, whose errors are of many kinds
-            self._is_gone |= within_s is None and isinstance(
-                error, TimeoutError | tinker.APIConnectionError | httpx.TransportError
-            )
-            raise self.failure(error, doing, limit_s) from error
-        finally:
-            self._asked.discard(future)
-        self.silence.broken()
-        return result
-
-    def failure(self, error: Exception, doing: str, within_s: float) -> EngineError:
-        """As `TinkerFailures.failure`."""
-        return self._failures.failure(error, doing, within_s)
-
-    def lost(self, setting: str, within_s: float) -> EngineLostError:
-        """As `TinkerFailures.lost`; the server is asked for little else from now on."""
-        self._is_gone = True
-        return self._failures.lost(setting, within_s)
-
     def close(self) -> None:
         """Drop adapters and end the session; a server that has stopped answering is left alone."""
         self._troubles.leave()
@@ -283,14 +231,3 @@ def _plain(key: str | None, variable: str) -> str:
     if not all("!" <= each <= "~" for each in key):
         raise ConfigError(f"the key in {variable} holds a space, a line break or a letter that no key has: set it anew")
     return key
-
-
-def _result(future: Any, timeout_s: float, *, keep: bool = False) -> Any:
-    """What a client's future comes to; one that nobody waits for any more is given up, for the client sends nothing
-    else before it, unless it is kept."""
-    try:
-        return future.result(timeout=timeout_s)
-    except TimeoutError:
-        if not keep and isinstance(future, tinker.APIFuture):
-            future.future().cancel()
-        raise

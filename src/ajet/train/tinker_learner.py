@@ -92,6 +92,16 @@ class TinkerLearner:
         """Never trained, so that they are the starting model."""
         self._sampler_path = ""
 
+    def make_adapters(self) -> None:
+        """Make those of a new run, before anything is played for it.
+
+        Raises:
+            EngineError: the server refuses, e.g. the rank, or has no place for them.
+        """
+        self._adapters.make()
+        if self._algorithm.kl_coef:
+            self._starting.make()
+
     def foresee(self, group: EpisodeGroup) -> None:
         """As `Learner.foresee`: log-probabilities of the group's rows, where the loss, or what is taken from rewards,
         will be computed from them."""

@@ -56,6 +56,10 @@ class RemoteAdapters:
         self._asked: dict[tuple[int, ...], _Asked] = {}
         """Rows by their ids, of the adapters as they are now."""
 
+    def make(self) -> None:
+        """Make them now, unless they are there, so that a server that would not is found out."""
+        self._client()
+
     def foresee(self, packs: Sequence[Pack]) -> None:
         """Ask now for what `logps` will be asked for, and don't wait; of adapters that are not made yet, nothing."""
         new = [pack for pack in packs if _key(pack) not in self._asked]
@@ -69,7 +73,7 @@ class RemoteAdapters:
 
     def logps(self, packs: Sequence[Pack]) -> list[Tensor]:
         """Of each row's entries, as the adapters are now."""
-        self._client()  # made, if they are not yet
+        self.make()
         self.foresee(packs)
         return [torch.from_numpy(self._answered(_key(pack))[pack.predictors]) for pack in packs]
 
