@@ -58,3 +58,20 @@ def test_a_resumed_run_is_told_whose_loss_it_is_and_probes_only_another_loss() -
         dialect.settle()
         assert dialect.own_loss is not None and server.num_steps > probed
         probed = server.num_steps
+
+
+def test_of_a_server_at_another_address_everything_is_found_out_anew() -> None:
+    summing, averaging, said = (
+        TableServer(LOSSES),
+        TableServer({"importance_sampling": importance}, means=True),
+        list[str](),
+    )
+    averaging.url = "http://another"
+    first = dialect_of(summing, CLIP, said)
+    first.settle()
+    first.is_checked = True
+    moved = dialect_of(averaging, CLIP, said)
+    moved.load_state_dict(first.state_dict())
+    moved.settle()
+    assert (first.normalization, moved.normalization) == ("token_sum", "sequence_mean")
+    assert first.own_loss is not None and moved.own_loss is None and not moved.is_checked

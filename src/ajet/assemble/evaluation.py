@@ -97,11 +97,12 @@ def _advising(request: EvaluateConfig, checkpoints: Iterable[Path | None]) -> It
     except EngineError as error:
         folders = [checkpoint / "model" for checkpoint in checkpoints if checkpoint is not None]
         are_here = all(is_at_hand(str(folder)) or (folder / ADAPTER).is_dir() for folder in folders)
+        moved = "where the server has moved, tinker.base_url=... says where to"
         if not are_here:
-            raise type(error)(f"{error}; the weights were not saved here, so that nothing plays without it") from error
+            raise type(error)(f"{error}; {moved}, and its weights were not saved here") from error
         runs = f"run={request.run}" if request.run is not None else f"runs=[{','.join(request.runs or [])}]"
         command = f"python -m ajet.evaluate {quote(runs)} engine=transformers"
-        raise type(error)(f"{error}; what is saved here plays without it: {command}") from error
+        raise type(error)(f"{error}; {moved}, and what is saved here plays without it: {command}") from error
 
 
 def _checkpoint(run: str, asked: str | None) -> Path | None:

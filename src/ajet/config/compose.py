@@ -167,6 +167,8 @@ def _continued(run: Path, tree: DictConfig, overrides: Sequence[str]) -> Config:
                 f"resume continues a run as it was, so {key} cannot change; only {', '.join(changeable)} can"
             )
         OmegaConf.update(saved, key, literal(_resolved(tree, key)))
+    if saved.engine.name == "tinker":
+        saved.engine.service = saved.tinker
     if saved.logger.own is None:
         saved.logger.own_args = {}  # of the logger that the run is resumed without
     saved.resume, saved.run_dir = literal(str(run)), literal(str(tree.run_dir))

@@ -16,7 +16,7 @@ from ajet.config.model import ModelConfig
 from ajet.config.workflow import WorkflowConfig
 from ajet.data.source import DataConfig
 from ajet.engine.base import EngineConfig
-from ajet.engine.tinker import TinkerConfig
+from ajet.engine.tinker import MovedServerConfig, TinkerConfig
 from ajet.rollout.endpoint.config import EndpointConfig
 from ajet.rollout.judges.base import JudgeConfig
 from ajet.rollout.opponents.base import OpponentConfig
@@ -35,8 +35,8 @@ class Config:
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig, metadata=marks(TRAINING_ONLY))
     credit: CreditConfig = field(default_factory=CreditConfig, metadata=marks(TRAINING_ONLY))
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
-    engine: EngineConfig = field(default_factory=EngineConfig)
     tinker: TinkerConfig = field(default_factory=TinkerConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     data: DataConfig = field(default_factory=DataConfig, metadata=marks(COMPARED))
     judge: JudgeConfig = field(default_factory=JudgeConfig, metadata=marks(COMPARED))
@@ -93,6 +93,7 @@ class EvaluateConfig:
     engine: EngineConfig | None = None
     """What plays instead of the runs' own engine, e.g. `engine=transformers` for runs on a Tinker server that is gone:
     it takes the weights that each run has saved."""
+    tinker: MovedServerConfig = field(default_factory=MovedServerConfig)
     opponents: list[str] | None = None
     """Several of them, one after the other: what `opponent=random,scripted` stands for."""
     trainable_targets: list[str] | None = None

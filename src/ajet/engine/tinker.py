@@ -7,12 +7,20 @@ what learns there.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
-from ajet.config.fields import key_variable, named, one_of, ruled
+from ajet.config.fields import (
+    MAY_CHANGE,
+    key_variable,
+    marks,
+    named,
+    one_of,
+    ruled,
+    with_marks,
+)
 from ajet.engine.base import Adapters, EngineConfig
 from ajet.errors import ConfigError
 
@@ -27,13 +35,13 @@ THE_SERVICE = "Thinking Machines"
 class TinkerConfig:
     """The `tinker` section: which server, and how long to wait for it. Only `hardware=tinker` reads it."""
 
-    base_url: str | None = None
+    base_url: str | None = field(default=None, metadata=marks(MAY_CHANGE))
     """The server, e.g. `http://my-skyrl:8000`; null: Thinking Machines' service, or `TINKER_BASE_URL`."""
-    api_key_env: str | None = key_variable(sent_to="base_url")
+    api_key_env: str | None = with_marks(key_variable(sent_to="base_url"), MAY_CHANGE)
     """The environment variable that holds the key; a server of one's own may do without it."""
-    base_model: str | None = None
+    base_model: str | None = field(default=None, metadata=marks(MAY_CHANGE))
     """What the server calls the model; null: `model.path`."""
-    timeout_s: float = ruled(600.0, above=0)
+    timeout_s: float = with_marks(ruled(600.0, above=0), MAY_CHANGE)
     """The longest wait for any one answer; then the run ends, its state being what was saved."""
     normalization: str = one_of("measured", "measured", "token_sum", "sequence_mean")
     """How the server adds up the losses of tokens: `token_sum`, or `sequence_mean`, a mean over sequences of means over
@@ -42,7 +50,7 @@ class TinkerConfig:
     """How the loss gets there: `linearised` asks for log-probabilities and sends the slopes of any loss; `auto` lets
     the server compute its own `ppo` or `cispo` where that is exactly the loss of the run, and a probe before the first
     step finds that the server does: a forward pass less a step."""
-    max_logprob_gap: float | None = ruled(None, above=0)
+    max_logprob_gap: float | None = with_marks(ruled(None, above=0), MAY_CHANGE)
     """Before the first step: how far, in the mean over tokens, the server's log-probabilities in training may be from
     those that it sampled with. Null: 1e-4 with `model.dtype=float32`, 1e-3 with bfloat16."""
 
@@ -62,6 +70,25 @@ class TinkerConfig:
             f"no key for the Tinker service: export {self.key_name}=..., or name a server of your own by "
             "tinker.base_url"
         )
+
+
+@dataclass
+class MovedServerConfig:
+    """Where the server of finished runs is now, of the section `tinker`; null: as each run had it."""
+
+    base_url: str | None = None
+    """The server's address now; it must have what the run has saved there."""
+    api_key_env: str | None = None
+    """The environment variable that holds its key."""
+    base_model: str | None = None
+    """What it calls the model that training started from."""
+    timeout_s: float | None = ruled(None, above=0)
+    """The longest wait for any one answer."""
+
+    def applied_to(self, settings: TinkerConfig) -> TinkerConfig:
+        """A run's settings with what is named here."""
+        named_here = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(settings, **named_here)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from ajet.config.saved import load, with_user_options
 from ajet.config.sweeps.records import read_job
 from ajet.config.unused import why_no_opponent
 from ajet.config.validate import validate
-from ajet.engine.tinker import TinkerConfig
+from ajet.engine.tinker import MovedServerConfig, TinkerConfig, TinkerEngineConfig
 from ajet.errors import ConfigError
 from ajet.rollout.opponents.base import OpponentConfig
 from ajet.tracking.weights_and_biases import WandbConfig
@@ -89,6 +89,7 @@ def _run_config(request: EvaluateConfig, run: str) -> Config:
     setting = f"{'runs' if request.run is None else 'run'}={run}"
     require_known_code(config, Path(run), setting=setting, trusted=request.trust_code, own_opponent=keeps_opponent)
     config = with_user_options(config, opponent=keeps_opponent, training=False)
+    _move_server(request.tinker, config)
     if request.trainable_targets is not None:
         config.trainable_targets = request.trainable_targets
     return config
@@ -102,6 +103,18 @@ def _on_engine(request: EvaluateConfig, config: Config) -> Config:
         config.model.lora, config.tinker = LoraConfig(), TinkerConfig()  # the server's, which is not asked
     config.engine = deepcopy(request.engine)
     return config
+
+
+def _move_server(moved: MovedServerConfig, config: Config) -> None:
+    """Ask the run's server where the request says that it is."""
+    if moved == MovedServerConfig():
+        return
+    if not isinstance(config.engine, TinkerEngineConfig):
+        raise ConfigError(
+            f"tinker.* has no effect with engine={config.engine.name}: it is of runs that were trained on a server"
+        )
+    config.tinker = moved.applied_to(config.tinker)
+    config.engine.service = deepcopy(config.tinker)
 
 
 def _opponents(request: EvaluateConfig, configs: Sequence[Config]) -> list[OpponentConfig]:

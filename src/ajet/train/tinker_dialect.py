@@ -116,6 +116,7 @@ class Dialect:
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run need not find out again."""
         return {
+            "server": self._service.url,
             "normalization": self.normalization,
             "server_loss": None if self._candidate is None else asdict(self._candidate),
             "has_server_loss": self._has_candidate,
@@ -123,7 +124,10 @@ class Dialect:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave; what was found out of another loss than this run's is left."""
+        """Take over what `state_dict` gave; what was found out of another loss than this run's is left, and all of a
+        server at another address."""
+        if state.get("server", self._service.url) != self._service.url:
+            return
         self.normalization, self.is_checked = state["normalization"], state["is_checked"]
         if self._candidate is not None and state.get("server_loss") == asdict(self._candidate):
             self._has_candidate = state["has_server_loss"]
