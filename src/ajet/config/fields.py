@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import MappingProxyType
@@ -30,6 +31,8 @@ MAY_CHANGE = "may_change"
 """Mark of what a resumed run may change: it touches nothing that was already computed."""
 TRAINING_ONLY = "training_only"
 """Mark of what `ajet.rollout` takes, so that a command to train can be played as it is, and does not read."""
+_BLANK = re.compile(r"\s")
+_PASSWORD = re.compile(r"(?<=://)[^/?#]*:[^/?#]*@|(?<=http://)[^/?#]*@|(?<=https://)[^/?#]*@", re.IGNORECASE)
 COMPARED = "compared"
 """Mark of that in which compared runs must agree, or their scores would differ for another reason than training."""
 
@@ -186,8 +189,29 @@ def marked(config: object, mark: str, prefix: str = "") -> Iterator[Marked]:
             yield Marked(key=key, section=config, name=spec.name, mark=spec.metadata[mark])
 
 
+def shows_password(value: object) -> bool:
+    """Whether a text is a URL with a user's name and password before its host; with http a name alone is one, too."""
+    return isinstance(value, str) and not _BLANK.search(value) and bool(_PASSWORD.search(value))
+
+
+def password_shown(key: str) -> str:
+    """What is wrong with a setting that shows one, without its value. What a server is sent in its place, if anything,
+    is the key whose variable is named beside `base_url`."""
+    section = key.lower().removesuffix("base_url")
+    instead = (
+        f", and export the key that {section.replace('_', '.')}api_key_env names" if section != key.lower() else ""
+    )
+    return f"{key} must not hold a password, which config.yaml, messages and W&B would show: leave it out{instead}"
+
+
+def without_password(text: str) -> str:
+    """A text that may show one, without it."""
+    return _PASSWORD.sub("***@", text)
+
+
 def broken_rules(config: object, prefix: str = "") -> Iterator[str]:
-    """One sentence for each value, at any depth, that breaks its field's rule or is a number that is not finite."""
+    """One sentence for each value, at any depth, that breaks its field's rule, is a number that is not finite, or a URL
+    with a password, for configurations are written to files."""
     assert is_dataclass(config)
     for spec in fields(config):
         value, key = getattr(config, spec.name), f"{prefix}{spec.name}"
@@ -195,10 +219,23 @@ def broken_rules(config: object, prefix: str = "") -> Iterator[str]:
             yield from broken_rules(value, f"{key}.")
             continue
         yield from _not_finite(value, key)
+        if any(map(shows_password, _texts(value))):
+            yield password_shown(key)
         if RULE in spec.metadata:
             complaint = spec.metadata[RULE].complaint(value)
             if complaint is not None:
                 yield f"{key} {complaint}"
+
+
+def _texts(value: object) -> Iterator[object]:
+    """The single values in a value, free-form mappings and lists included."""
+    if isinstance(value, Mapping):
+        value = [*value.values()]
+    if isinstance(value, list | tuple):
+        for entry in value:
+            yield from _texts(entry)
+    else:
+        yield value
 
 
 def _not_finite(value: object, key: str) -> Iterator[str]:

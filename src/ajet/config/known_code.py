@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from ajet.config.algorithm_checks import user_functions
-from ajet.config.fields import CODE, SENT_TO, marked
+from ajet.config.fields import CODE, SENT_TO, marked, without_password
 from ajet.config.root import Config
 from ajet.config.user_code.cells import FILE, is_kept
 from ajet.config.user_code.finding import files_of
@@ -57,11 +57,16 @@ def require_known_code(
         return
     known = _recorded(run_dir)
     for what, digest in named_code(config, opponent=own_opponent, training=training).items():
+        shown = without_password(what)
         if not digest and known.get(what):
-            raise ConfigError(f"{setting} needs {what}, and there is no such file or module here: start where there is")
+            raise ConfigError(
+                f"{setting} needs {shown}, and there is no such file or module here: start where there is"
+            )
         if known.get(what) != digest and not (digest in known.values() and _is_kept(what, run_dir)):
             why = "has changed since the run was made" if what in known else "is not recorded as yours"
-            raise ConfigError(f"{setting} would use {what}, which {why}: look at it, and allow it with trust_code=true")
+            raise ConfigError(
+                f"{setting} would use {shown}, which {why}: look at it, and allow it with trust_code=true"
+            )
 
 
 def named_code(config: Config, *, opponent: bool = True, training: bool = True) -> dict[str, str]:

@@ -18,7 +18,9 @@ from ajet.config.fields import (
     marks,
     named,
     one_of,
+    password_shown,
     ruled,
+    shows_password,
     with_marks,
 )
 from ajet.engine.base import Adapters, EngineConfig
@@ -132,7 +134,10 @@ class TinkerEngineConfig(EngineConfig):
             )
         url = self.service.base_url
         if url is not None and not url.startswith(SCHEMES):
-            raise ConfigError(f"tinker.base_url={url} must be a URL, e.g. http://my-skyrl:8000")
+            shown = url.rpartition("@")[2]  # what stands before it may be a password
+            raise ConfigError(f"tinker.base_url={shown} must be a URL, e.g. http://my-skyrl:8000")
+        if shows_password(self.service.place):
+            raise ConfigError(password_shown("TINKER_BASE_URL"))
 
     @override
     def check_key(self) -> None:

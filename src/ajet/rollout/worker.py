@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from ajet.config.fields import shows_password
 from ajet.config.user_code.lines import one_line, user_traceback
 from ajet.errors import AjetError, ConfigError, EpisodeOverError, PolicyError, WorkflowError
 from ajet.records import Task
@@ -63,9 +64,11 @@ def work(
         stop: once it is set no more episodes are begun; who waits for one notices within `WAIT_S`.
 
     Raises:
-        ConfigError: no key, no such address, or no workflow can be made.
+        ConfigError: no key, no such address or one with a password in it, or no workflow can be made.
         AjetError: the trainer was never reached, or will not have this worker.
     """
+    if shows_password(url):
+        raise ConfigError("The trainer's address must not hold a password, which messages would show: export its key.")
     worker = _Worker(TrainerClient(url, worker_key(key)), make_workflow, patience_s, stop or threading.Event())
     threads = [threading.Thread(target=worker.run, name="ajet-worker", daemon=True) for _ in range(concurrency)]
     for thread in threads:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from ajet.config.cli.arguments import CommandLine, quoted
 from ajet.config.cli.placing import Placed, place_run, place_sweep
 from ajet.config.compose import compose_tree, with_folder
+from ajet.config.fields import password_shown, shows_password
 from ajet.config.hydra_private import grid_jobs
 from ajet.config.options import parsed
 from ajet.config.root import Config, PlayConfig
@@ -40,6 +41,10 @@ def check_ahead(
 ) -> Placed:
     """Validate every job of the command line; returns where its output goes."""
     overrides, flags = command.overrides, command.flags
+    # Before any of them is written down: a sweep's plan holds them as they are, whatever a sweeper makes of them.
+    for override in overrides:
+        if shows_password(override):
+            raise ConfigError(password_shown(override.partition("=")[0].lstrip("+")))
     fixed = [str(item.input_line) for item in parsed(overrides) if not item.is_sweep_override()]
     tree = compose_tree(fixed if flags.multirun else overrides, config_name=config_name, config_dir=flags.config_dir)
     if not flags.multirun and tree.hydra.mode != RunMode.MULTIRUN:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ajet.config.fields import shows_password
+
 URL_VARIABLE = "DASHSCOPE_BASE_URL"
 KEY_VARIABLES = ("DASHSCOPE_API_KEY", "DASHSCOPE_API_KEY_BACKUP")
 DASHSCOPE_URL = "https://dashscope.aliyuncs.com/compatible-mode/v1"
@@ -32,9 +34,12 @@ class Account:
         keys with `|` between them; a server that was named does without.
 
         Raises:
-            RuntimeError: DashScope itself would be asked without a key.
+            RuntimeError: DashScope itself would be asked without a key, or the address has a password in it, which
+                errors would show.
         """
         url = base_url or os.environ.get(URL_VARIABLE)
+        if shows_password(url):
+            raise RuntimeError(f"the server's address must not hold a password: export {KEY_VARIABLES[0]} for its key")
         texts = [api_key] if api_key else [os.environ.get(name, "") for name in KEY_VARIABLES]
         keys = tuple(key for text in texts for key in text.split("|") if key)
         if not keys and url is None:
