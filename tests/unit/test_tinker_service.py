@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from json import dumps
 
 import pytest
 from tests.sentences import names
 
-from ajet.engine.silence import Silence
+from ajet.engine.base import SamplingRequest
+from ajet.engine.silence import OtherWork, Silence
 from ajet.engine.tinker import TinkerConfig, TinkerEngineConfig
+from ajet.engine.tinker_engine import TinkerEngine
 from ajet.engine.tinker_service import TinkerService
 from ajet.engine.tinker_troubles import Troubles
 from ajet.errors import ConfigError, EngineError, EngineLostError
+from ajet.rollout.boundary import ProgramResult, run_within
 
 KEY = "tml-secret"
 PLACE = "/api/v1/training_runs/run/checkpoints/last/archive"
 FILE = "/file?signature=private"
+SLOW_S = 0.2
+JSON = {"Content-Type": "application/json"}
+SESSION = {"session_id": "one", "info_message": None, "warning_message": None, "error_message": None}
+OPENING: dict[str, tuple[int, dict[str, str], bytes]] = {
+    "/api/v1/healthz": (200, JSON, b"{}"),
+    "/api/v1/client/config": (200, JSON, b"{}"),
+    "/api/v1/create_session": (200, JSON, dumps(SESSION).encode()),
+}
+"""What a client asks before anything else."""
 Answers = Mapping[str, tuple[int, dict[str, str], bytes]]
 
 
 @contextmanager
-def answering(answers: Answers) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
-    """A server that answers paths as told and others by 404; its URL, and the paths that came with their keys."""
+def answering(answers: Answers, *, slow: str = "") -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """A server that answers paths as told, one of them slowly, and others by 404; its URL, and the paths that came with
+    their keys."""
     seen: list[tuple[str, str | None]] = []
 
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             seen.append((self.path, self.headers["X-API-Key"]))
+            time.sleep(SLOW_S * (self.path == slow))
             status, headers, body = answers.get(self.path, (404, {}, b""))
             self.send_response(status)
             for name, value in headers.items():
@@ -41,7 +57,8 @@ def answering(answers: Answers) -> Iterator[tuple[str, list[tuple[str, str | Non
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.do_GET()
+            with suppress(BrokenPipeError):  # of who waits no longer
+                self.do_GET()
 
         def log_message(self, *_: object) -> None:
             pass
@@ -178,16 +195,77 @@ def test_an_address_that_is_none_is_told_with_what_may_be_wrong_with_it(monkeypa
 def test_what_a_server_refuses_of_adapters_is_told_in_its_own_words(
     status: int, body: dict[str, object], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    json = {"Content-Type": "application/json"}
-    session = dumps({"session_id": "one", "info_message": None, "warning_message": None, "error_message": None})
-    answers = {
-        "/api/v1/client/config": (200, json, b"{}"),
-        "/api/v1/create_session": (200, json, session.encode()),
-        "/api/v1/create_model": (status, json, dumps(body).encode()),
-    }
+    answers = OPENING | {"/api/v1/create_model": (status, JSON, dumps(body).encode())}
     with answering(answers) as (url, _), service(url, monkeypatch) as connected, pytest.raises(EngineError) as refused:
         connected.trainer(rank=64, seed=0)
     assert names(str(refused.value), told) and "detail" not in str(refused.value)
+
+
+def test_a_sample_that_waits_for_training_is_waited_for_longer_by_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = OPENING | {
+        "/api/v1/get_server_capabilities": (200, JSON, b'{"supported_models": [{"model_name": "any"}]}'),
+        "/api/v1/create_sampling_session": (200, JSON, b'{"sampling_session_id": "s"}'),
+        "/api/v1/asample": (200, JSON, b'{"request_id": "1", "sample_sequence_ids": ["a"]}'),
+        "/api/v1/retrieve_future": (408, JSON, b'{"type": "try_again", "queue_state": "active"}'),
+    }
+    monkeypatch.setenv("MY_KEY", KEY)
+    request = SamplingRequest(prompt_ids=(1, 2), max_tokens=2, temperature=1.0, seed=1)
+    is_trained, played = threading.Event(), threading.Event()
+    with answering(answers, slow="/api/v1/retrieve_future") as (url, _):
+        settings = TinkerConfig(base_url=url, api_key_env="MY_KEY")
+        config = TinkerEngineConfig(service=settings)
+        engine = TinkerEngine(config, "any", max_context=8)
+        settings.timeout_s = 0.4
+
+        def train() -> None:
+            engine.service.called(lambda: played.wait(1.5), "a step", within_s=600)
+            is_trained.set()
+
+        trainer = threading.Thread(target=train)
+        trainer.start()
+        until(lambda: engine.service.other_work.is_under_way)
+        with pytest.raises(EngineError, match=r"tinker\.timeout_s=0\.4"):
+            asyncio.run(engine.generate(request))
+        assert is_trained.is_set(), "it had not waited for the server itself before"
+        assert config.held_up_s(engine)() >= 1.5
+        trainer.join()
+        engine.close()
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        time.sleep(0.01)
+
+
+def test_work_at_once_counts_once_and_none_is_counted_between() -> None:
+    now = 0.0
+    work = OtherWork(lambda: now)
+    work.begin()
+    now = 5.0
+    work.begin()
+    work.end()
+    assert work.is_under_way and work.seconds == 5.0
+    now = 6.0
+    work.end()
+    now = 100.0
+    assert not work.is_under_way and work.seconds == 6.0
+
+
+def test_a_deadline_moves_by_the_seconds_that_do_not_count() -> None:
+    timeout_s, begun = 0.05, time.monotonic()
+
+    async def play() -> str:
+        while time.monotonic() - begun < 4 * timeout_s:
+            await asyncio.sleep(timeout_s / 5)
+        return "played"
+
+    def outcome(held_up_s: Callable[[], float]) -> ProgramResult[str]:
+        within = run_within(play, timeout_s=timeout_s, grace_s=1.0, on_deadline=lambda: None, held_up_s=held_up_s)
+        return asyncio.run(within)
+
+    assert outcome(lambda: time.monotonic() - begun).result() == "played"
+    begun = time.monotonic()
+    assert outcome(lambda: 1000.0).is_late, "those before it began are none of its own"
 
 
 def test_silence_is_that_of_all_who_wait_and_does_not_grow_while_nobody_does() -> None:

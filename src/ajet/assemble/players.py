@@ -100,6 +100,7 @@ def make_scheduler(
         judge=unused.judge,
         make_env=parts.make_env,
         callbacks=replace(callbacks, on_episode=on_episode),
+        held_up_s=config.engine.held_up_s(engine),
     )
 
     return RolloutScheduler(

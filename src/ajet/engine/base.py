@@ -107,6 +107,15 @@ class EngineConfig:
         """
         return lambda: None
 
+    def held_up_s(self, engine: Engine) -> Callable[[], float]:
+        """What tells for how many seconds so far requests may have waited for training, which is no episode's fault;
+        their deadline moves by them. None at all, unless the engine trains where it samples and does both meanwhile.
+
+        Args:
+            engine: built from these settings.
+        """
+        return lambda: 0.0
+
     def check(self, *, device: str, temperature: float) -> None:
         """Refuse settings that cannot work together, on this device or at this temperature.
 

@@ -7,6 +7,7 @@ what learns there.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,7 +24,7 @@ from ajet.config.fields import (
     shows_password,
     with_marks,
 )
-from ajet.engine.base import Adapters, EngineConfig
+from ajet.engine.base import Adapters, Engine, EngineConfig
 from ajet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -124,6 +125,14 @@ class TinkerEngineConfig(EngineConfig):
         from ajet.engine.tinker_engine import TinkerEngine
 
         return TinkerEngine(self, model_path, max_context=max_context)
+
+    @override
+    def held_up_s(self, engine: Engine) -> Callable[[], float]:
+        from ajet.engine.tinker_engine import TinkerEngine
+
+        assert isinstance(engine, TinkerEngine)
+        work = engine.service.other_work
+        return lambda: work.seconds
 
     @override
     def check(self, *, device: str, temperature: float) -> None:

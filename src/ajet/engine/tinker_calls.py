@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import httpx
 import tinker
 
-from ajet.engine.silence import Silence
+from ajet.engine.silence import OtherWork, Silence
 from ajet.engine.tinker_failures import TinkerFailures
 from ajet.engine.tinker_requests import TinkerRequests
 from ajet.errors import EngineError, EngineLostError
@@ -40,18 +40,14 @@ class TinkerCalls:
         self._requests, self._failures = requests, failures
         self._timeout_s = timeout_s
         self._is_gone = False
-        self._asked: set[Future[Any]] = set()
+        self.other_work = OtherWork()
+        """Anything but samples that is waited for."""
         self.silence = Silence()
         """Of the server, towards those who wait for samples; an answer to anything else breaks it, too."""
 
     def wait(self, submit: Callable[[], Any], doing: str) -> Any:
         """What the client's future comes to, within `tinker.timeout_s`; errors as `called`."""
         return self.called(lambda: result_of(submit(), self._patience_s()), doing)
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether anything but samples is waited for."""
-        return bool(self._asked)
 
     def _patience_s(self) -> float:
         """For one answer. Of a server that has left one out little is expected, and the run is to end."""
@@ -82,7 +78,7 @@ class TinkerCalls:
                 future.set_exception(error)
 
         threading.Thread(target=run, name="ajet-tinker", daemon=True).start()
-        self._asked.add(future)
+        self.other_work.begin()
         try:
             result = future.result(limit_s)
         except Exception as error:  # the boundary to a network and a server, whose errors are of many kinds
@@ -91,7 +87,7 @@ class TinkerCalls:
             )
             raise self.failure(error, doing, limit_s) from error
         finally:
-            self._asked.discard(future)
+            self.other_work.end()
         self.silence.broken()
         return result
 

@@ -85,19 +85,20 @@ class TinkerEngine:
         """What a request comes to, as long as the server answers anybody.
 
         Raises:
-            TimeoutError: this one was not answered in time.
+            TimeoutError: this one was not answered in time, that which the server trained meanwhile left out.
             EngineLostError: nobody was for as long, or for as long as an episode has, so that none can be finished.
         """
         timeout_s = self.service.settings.timeout_s
         waiting = asyncio.ensure_future(future)
-        since = time.monotonic()
+        work, begun = self.service.other_work, time.monotonic()
+        worked_s = work.seconds
         self.service.silence.begin()
         try:
             while not waiting.done():
                 await asyncio.wait({waiting}, timeout=min(LISTENS_S, timeout_s))
                 if not waiting.done():
                     self._check_silence()
-                    if time.monotonic() - since >= timeout_s:
+                    if time.monotonic() - begun - (work.seconds - worked_s) >= timeout_s:
                         raise TimeoutError
             self.service.silence.broken()
             return waiting.result()
@@ -108,7 +109,7 @@ class TinkerEngine:
     def _check_silence(self) -> None:
         service, silence = self.service, self.service.silence
         timeout_s, episode_s = service.settings.timeout_s, self._episode_timeout_s
-        if service.is_asked:
+        if service.other_work.is_under_way:
             silence.broken()  # it may do one thing after the other, and whoever asked for the other waits for that
         elif silence.seconds >= timeout_s:
             raise service.lost(f"tinker.timeout_s={timeout_s:g}", timeout_s)

@@ -73,7 +73,12 @@ def _exit_code(error: BaseException | None) -> int:
 
 
 async def run_within(
-    program: Callable[[], Awaitable[T]], *, timeout_s: float, grace_s: float, on_deadline: Callable[[], None]
+    program: Callable[[], Awaitable[T]],
+    *,
+    timeout_s: float,
+    grace_s: float,
+    on_deadline: Callable[[], None],
+    held_up_s: Callable[[], float] = lambda: 0.0,
 ) -> ProgramResult[T]:
     """Run a program in a task of its own, for so long and no longer.
 
@@ -82,22 +87,28 @@ async def run_within(
         timeout_s: then it is cancelled. A call that blocks the loop cannot be: it counts as late once it is over.
         grace_s: so long it may take to end after that; then it is left behind.
         on_deadline: called before it is cancelled, to wake what it may be blocked on.
+        held_up_s: seconds so far that do not count; the deadline moves by those of the meantime.
 
     Raises:
         asyncio.CancelledError: whoever waits here was cancelled, and the program with it.
     """
-    started = time.monotonic()
+    start = time.monotonic() - held_up_s()
+
+    def deadline() -> float:
+        return start + held_up_s() + timeout_s
+
     task = asyncio.get_running_loop().create_task(run_isolated(program))
     try:
-        await asyncio.wait({task}, timeout=timeout_s)
+        while not task.done() and (left_s := deadline() - time.monotonic()) > 0:
+            await asyncio.wait({task}, timeout=left_s)
     except asyncio.CancelledError:
         await _cancelled_within(task, grace_s, on_deadline)
         raise
     if task.done():
         ended = ProgramResult[T](error=asyncio.CancelledError()) if task.cancelled() else task.result()
-        if ended.at - started <= timeout_s:
+        if ended.at <= deadline():
             return ended
-    blocked_s = time.monotonic() - started - timeout_s
+    blocked_s = time.monotonic() - deadline()
     is_over = await _cancelled_within(task, grace_s, on_deadline)
     return ProgramResult(is_late=True, is_left_behind=not is_over, blocked_s=blocked_s)
 

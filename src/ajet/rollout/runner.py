@@ -93,6 +93,8 @@ class EpisodeRunner:
     """Takes warnings for the user."""
     grace_s: float = GRACE_S
     """The second deadline: so long after the first a program may take to end."""
+    held_up_s: Callable[[], float] = lambda: 0.0
+    """Seconds so far in which the policy's engine was at other work; they count towards no deadline."""
     refusals: Refusals = field(init=False)
     """What trained agents may not ask for; one for the run, since it warns once."""
     needs_thread_by_class: dict[type[Workflow], bool] = field(default_factory=dict, init=False)
@@ -181,6 +183,7 @@ class EpisodeRunner:
             return await run_within(
                 lambda: self._play(task, repeat, uuid, running),
                 timeout_s=self.config.rollout.timeout_s,
+                held_up_s=self.held_up_s,
                 grace_s=self.grace_s,
                 # A program that waits on its thread for a reply is woken so; one on the loop is by its cancellation.
                 on_deadline=lambda: self._end(running) if running.on_own_thread else None,
