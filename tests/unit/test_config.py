@@ -339,7 +339,8 @@ def test_other_libraries_words_lead_to_keys_that_exist() -> None:
 def test_a_word_is_translated_into_keys_of_the_entry_point_at_hand() -> None:
     assert suggest_key("num_seed", EvaluateConfig) == "did you mean num_tasks? "
     assert suggest_key("num_seed", Config) == "did you mean eval.num_tasks or seed? "
-    assert suggest_key("gpu_memory", EvaluateConfig) == ""
+    assert suggest_key("gpu_memory", EvaluateConfig) == "did you mean engine.gpu_memory_utilization? "
+    assert suggest_key("save_steps", EvaluateConfig) == ""
 
 
 def test_a_missing_workflow_is_answered_with_the_choices() -> None:
