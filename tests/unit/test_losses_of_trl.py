@@ -7,6 +7,7 @@ ask for, and their forward pass gives the log-probabilities and entropies of the
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from collections import defaultdict
 from dataclasses import replace
@@ -20,6 +21,7 @@ from tests.factories import make_sample
 from torch import Tensor
 
 from ajet.config.algorithm import AlgorithmConfig
+from ajet.train.algorithms.adaptive_entropy import EntropyBonus
 from ajet.train.algorithms.objective import least_of_top, objective
 from ajet.train.algorithms.rule import learning_rule
 from ajet.train.algorithms.tokens import SampledTokens
@@ -66,11 +68,11 @@ ENTROPY = torch.rand(len(LENGTHS), LONGEST, generator=torch.Generator().manual_s
 
 def of_trl(trainer: Any, inputs: dict[str, Tensor] | None = None, **settings: Any) -> tuple[float, Tensor]:
     """The loss of TRL's code, and its gradient (B, T)."""
-    logps = NOW.clone().requires_grad_()
+    logps, entropy = NOW.clone().requires_grad_(), settings.pop("entropy", ENTROPY)
 
     class Given(trainer):  # type: ignore[misc]
         def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, None]:
-            return logps, ENTROPY, None
+            return logps, entropy, None
 
     made: Any = object.__new__(Given)
     arguments = {
@@ -83,6 +85,10 @@ def of_trl(trainer: Any, inputs: dict[str, Tensor] | None = None, **settings: An
         "vespo_lambda_pos": 3.0,
         "vespo_k_neg": 3.0,
         "vespo_lambda_neg": 2.0,
+        "entropy_target": 0.0,
+        "entropy_coef_delta": 0.0,
+        "entropy_coef_min": 0.0,
+        "entropy_coef_max": 1.0,
     }
     plain = {
         "loss_type": "grpo",
@@ -95,13 +101,15 @@ def of_trl(trainer: Any, inputs: dict[str, Tensor] | None = None, **settings: An
         "use_vllm": False,
         "vllm_importance_sampling_correction": False,
         "max_completion_length": 10,
+        "use_adaptive_entropy": False,
+        "_metrics": {"train": defaultdict(list)},
     }
     made.args = SimpleNamespace(**arguments | {name: settings[name] for name in arguments if name in settings})
     for name, value in (plain | settings).items():
         setattr(made, name, value)
     made.accelerator, made.model = Accelerator(cpu=True), SimpleNamespace(training=True)
-    made.current_gradient_accumulation_steps, made.aux_loss_enabled, made._entropy_bonus_enabled = 1, False, False
-    made._metrics = {"train": defaultdict(list)}
+    made.current_gradient_accumulation_steps, made.aux_loss_enabled = 1, False
+    made._entropy_bonus_enabled, made._entropy_window_stats = made.use_adaptive_entropy, None
     ids = torch.zeros(len(LENGTHS), LONGEST, dtype=torch.long)
     loss = made._compute_loss(
         None,
@@ -125,7 +133,13 @@ def of_trl(trainer: Any, inputs: dict[str, Tensor] | None = None, **settings: An
 
 
 def of_ours(
-    sampled: Tensor = OLD, *, least_entropy: float = 0.0, kept: Tensor = MASK, **settings: Any
+    sampled: Tensor = OLD,
+    *,
+    least_entropy: float = 0.0,
+    kept: Tensor = MASK,
+    entropy: Tensor = ENTROPY,
+    bonus: EntropyBonus | None = None,
+    **settings: Any,
 ) -> tuple[float, Tensor]:
     """The same by ajet's losses, aggregations and what surrounds them, of what is `kept` of all replies (B, T)."""
     rule = learning_rule(AlgorithmConfig(**{"clip_low": 0.2, "clip_high": 0.3} | settings))
@@ -135,7 +149,7 @@ def of_ours(
         logp_old=OLD[kept],
         logp_sampled=sampled[kept],
         advantages=torch.tensor(ADVANTAGES)[:, None].expand_as(kept)[kept],
-        entropy=ENTROPY[kept],
+        entropy=entropy[kept],
         calls=torch.arange(len(LENGTHS))[:, None].expand_as(kept)[kept],
     )
     rows = [make_sample(range(n + 1), [0] + [1] * n, repeat=i) for i, n in enumerate(LENGTHS) if kept[i].any()]
@@ -146,7 +160,15 @@ def of_ours(
     loss_E, _ = rule.token_losses(tokens)
     kl_coef = rule.config.kl_coef
     reference = REFERENCE[kept] if kl_coef else None
-    loss_E = objective(loss_E, tokens, rule.config, kl_coef=kl_coef, logp_ref_E=reference, least_entropy=least_entropy)
+    loss_E = objective(
+        loss_E,
+        tokens,
+        rule.config,
+        kl_coef=kl_coef,
+        logp_ref_E=reference,
+        least_entropy=least_entropy,
+        entropy_coef_E=None if bonus is None else loss_E.new_tensor(bonus.coefficients(["seer"])),
+    )
     loss = (weights * loss_E).sum()
     loss.backward()
     assert logps.grad is not None
@@ -307,3 +329,20 @@ def test_a_reference_follows_as_trls(trainers: SimpleNamespace) -> None:
     trainers.synced(policy, trls, 0.6)
     for found, expected in zip(ours.parameters(), trls.parameters(), strict=True):
         assert torch.equal(found, expected)
+
+
+def test_a_bonus_that_follows_the_entropy_is_trls(trainers: SimpleNamespace) -> None:
+    settings: dict[str, Any] = {"entropy_target": 1.0, "entropy_coef": 0.1, "entropy_coef_delta": 0.06}
+    settings["entropy_coef_max"] = 0.2
+    bonus, coefficient, last = EntropyBonus(AlgorithmConfig(**settings)), 0.1, math.inf
+    found = []
+    for mean in (0.5, 0.5, 0.5, 1.5, 1.5, 1.5, 1.5, 1.5, 0.5, 0.5):
+        entropy = ENTROPY * mean / ENTROPY[MASK].mean()
+        told: dict[str, dict[str, list[float]]] = {"train": defaultdict(list)}
+        trls = settings | {"entropy_coef": coefficient, "_last_world_entropy": last, "_metrics": told}
+        theirs = of_trl(trainers.GRPO, entropy=entropy, loss_type="dapo", use_adaptive_entropy=True, **trls)
+        assert_same(of_ours(entropy=entropy, bonus=bonus, aggregation="dapo", **settings), theirs)
+        bonus.measured({"seer": mean})
+        (coefficient,), last = told["train"]["entropy_coef"], mean
+        found += bonus.coefficients(["seer"])
+    assert found == pytest.approx([0.16, 0.2, 0.2, 0, 0, 0, 0, 0, 0.06, 0.12])

@@ -76,7 +76,16 @@ class AlgorithmConfig:
     """The policy's share of the reference's new weights, the rest being those that it had; 1 makes it the policy as it
     is then. .6 in TR-DPO and TRL."""
     entropy_coef: float = ruled(0.0, at_least=0)
-    """Weight of the entropy bonus, which keeps a policy exploring."""
+    """Weight of the entropy bonus, which keeps a policy exploring: of each token, as its loss is weighted. With
+    `entropy_target` what each tag starts from."""
+    entropy_target: float | None = ruled(None, above=0)
+    """Mean entropy of a tag's sampled tokens, nats, from which down the bonus is paid. After each optimizer step the
+    tag's weight rises by `entropy_coef_delta` where it is there or below, else it falls, not below 0, and the next step
+    has no bonus (Skywork-OR1). Null: all tags have `entropy_coef` all the while."""
+    entropy_coef_delta: float = ruled(0.005, above=0)
+    """Step of that weight; with `entropy_target`."""
+    entropy_coef_max: float = ruled(1.0, above=0)
+    """Upper bound of that weight; with `entropy_target`."""
     min_entropy: float = ruled(0.0, at_least=0)
     """Sampled tokens whose distribution has less entropy than this, in nats, get no credit (a KL penalty still holds
     them): learn from decisions, not from the format around them. After Wang et al. 2025, "Beyond the 80/20 rule"."""
@@ -140,6 +149,11 @@ class AlgorithmConfig:
     def kl_in_reward(self) -> bool:
         """Whether rewards do."""
         return self.kl_coef > 0 and self.kl_in == "reward"
+
+    @property
+    def pays_entropy(self) -> bool:
+        """Whether there is, or may come to be, an entropy bonus."""
+        return self.entropy_coef > 0 or self.entropy_target is not None
 
     @property
     def corrects_sampling(self) -> bool:

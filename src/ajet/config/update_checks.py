@@ -27,6 +27,7 @@ def check_updates(algorithm: AlgorithmConfig) -> None:
         )
     _check_overlong(algorithm)
     _check_kl(algorithm)
+    _check_entropy(algorithm)
 
 
 def _check_overlong(algorithm: AlgorithmConfig) -> None:
@@ -87,6 +88,22 @@ def _check_kl(algorithm: AlgorithmConfig) -> None:
         raise ConfigError(
             "algorithm.kl_estimator=k2 has the KL divergence's gradient as it is, and with "
             "algorithm.kl_bias_correction=true another: set that to false, or choose k1 or k3"
+        )
+
+
+def _check_entropy(algorithm: AlgorithmConfig) -> None:
+    unset = AlgorithmConfig()
+    for name in ("entropy_coef_delta", "entropy_coef_max"):
+        value = getattr(algorithm, name)
+        if algorithm.entropy_target is None and value != getattr(unset, name):
+            raise ConfigError(
+                f"algorithm.{name}={value:g} has no effect with algorithm.entropy_target=null: set entropy_target, or "
+                "leave it out"
+            )
+    if algorithm.entropy_target is not None and algorithm.entropy_coef > algorithm.entropy_coef_max:
+        raise ConfigError(
+            f"algorithm.entropy_coef={algorithm.entropy_coef:g}, which the bonus starts from, is above "
+            f"algorithm.entropy_coef_max={algorithm.entropy_coef_max:g}: change one of them"
         )
 
 

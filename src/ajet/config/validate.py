@@ -215,12 +215,13 @@ def _check_trained_elsewhere(config: Config) -> None:
     for name in ("alpha", "targets"):
         if getattr(config.model.lora, name) is not None:
             raise ConfigError(f"model.lora.{name} is the server's to choose: leave it out with {where}")
-    for name in ("entropy_coef", "min_entropy", "top_entropy_quantile"):
-        if getattr(config.algorithm, name) != getattr(AlgorithmConfig, name):
+    for name in ("entropy_coef", "entropy_target", "min_entropy", "top_entropy_quantile"):
+        unset = getattr(AlgorithmConfig, name)
+        if getattr(config.algorithm, name) != unset:
             raise ConfigError(
                 f"algorithm.{name} needs the entropy of distributions, and a Tinker server tells the log-probabilities "
-                f"of sampled tokens alone: set it to {getattr(AlgorithmConfig, name):g}, or choose another engine than "
-                f"{where}"
+                f"of sampled tokens alone: set it to {'null' if unset is None else f'{unset:g}'}, or choose another "
+                f"engine than {where}"
             )
 
 

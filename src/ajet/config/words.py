@@ -23,6 +23,7 @@ SYNONYMS: Mapping[str, str] = {
     "algorithm.kl_bias_correction": "use_bias_correction_kl",
     "algorithm.ref_sync_every": "sync_ref_model ref_model_sync_steps ref_update_steps",
     "algorithm.ref_sync_alpha": "ref_model_mixup_alpha",
+    "algorithm.entropy_target": "use_adaptive_entropy adaptive_entropy target_entropy",
     "algorithm.entropy_coef": "entropy_coeff entropy_loss_coef ent_coef entropy_bonus",
     "algorithm.aggregation": "loss_type loss_agg_mode",
     "algorithm.loss": "policy_loss loss_mode policy_loss_fn importance_sampling_level",

@@ -174,6 +174,11 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     ),
     _of_training("policy/<tag>/entropy", "nats", "Mean entropy of the distributions that tokens were sampled from."),
     _of_training(
+        "policy/<tag>/entropy_coef",
+        "weight",
+        "Weight of the entropy bonus in the next step, with `algorithm.entropy_target`; 0 while the entropy is above.",
+    ),
+    _of_training(
         "policy/<tag>/sampled_entropy",
         "nats",
         "Mean of -log-probability over sampled tokens, an estimate of the entropy; with a server that trains, which "

@@ -135,7 +135,7 @@ def _packs(
     weights = rule.token_weights(rows, _totals(rows, groups))
     # A penalty and a bonus have a gradient wherever the policy spoke, a loss only where there is an advantage. Which
     # tokens have most entropy is decided by all of them.
-    keeps_all = rule.config.kl_in_loss or rule.config.entropy_coef > 0 or rule.config.top_entropy_quantile < 1
+    keeps_all = rule.config.kl_in_loss or rule.config.pays_entropy or rule.config.top_entropy_quantile < 1
     kept = [i for i, row in enumerate(rows) if keeps_all or any(row.advantages)]
     kept_rows = [rows[i] for i in kept]
     return build_packs(

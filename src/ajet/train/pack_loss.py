@@ -6,6 +6,8 @@ log-probabilities have; statistics in a `TagSums`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,7 @@ def pack_loss(
     kl_coef: float,
     on_policy: bool,
     least_entropy: float = 0.0,
+    entropy_coefs: Sequence[float] | None = None,
 ) -> Tensor:
     """The sum of the pack's token losses, each with its weight in the optimizer step.
 
@@ -44,11 +47,18 @@ def pack_loss(
         kl_coef: the penalty's weight in this step.
         on_policy: whether the policy is still the one that sampled.
         least_entropy: of a token that is credited in this step, nats.
+        entropy_coefs: weight of the entropy bonus in this step, of each tag; None: `algorithm.entropy_coef`.
     """
     tokens = sampled_tokens(pack, output, old_E)
     loss_E, clipped_E = rule.token_losses(tokens)
     loss_E = objective(
-        loss_E, tokens, rule.config, kl_coef=kl_coef, logp_ref_E=reference_E, least_entropy=least_entropy
+        loss_E,
+        tokens,
+        rule.config,
+        kl_coef=kl_coef,
+        logp_ref_E=reference_E,
+        least_entropy=least_entropy,
+        entropy_coef_E=None if entropy_coefs is None else loss_E.new_tensor(entropy_coefs)[pack.tags],
     )
     weight_E = torch.from_numpy(pack.weights).to(loss_E.device, torch.float32)
     with torch.no_grad():

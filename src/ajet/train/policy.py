@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ajet.engine.base import Engine
 from ajet.engine.stepped import torch_threads
+from ajet.train.algorithms.adaptive_entropy import EntropyBonus
 from ajet.train.algorithms.objective import least_of_top
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.compiled import compile_layers
@@ -106,6 +107,7 @@ class TrainablePolicy:
         self.why_no_blocks = self._scorer.why_no_blocks
         """Why no pack goes by FlexAttention though it was asked for."""
         self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._bonus = EntropyBonus(rule.config)
         self._optimizer = GuardedOptimizer(
             self._trained, rule.config, accelerator, total_steps=total_steps, offloaded=offload_optimizer
         )
@@ -113,7 +115,7 @@ class TrainablePolicy:
     def forward(self, pack: Pack) -> PackOutput:
         """Log-probabilities and entropies of a pack's entries as the policy is now; errors as `PackScorer.score`."""
         # Without a bonus the entropy is only reported.
-        return self._scorer.score(pack, entropy_gradient=self._algorithm.entropy_coef != 0)
+        return self._scorer.score(pack, entropy_gradient=self._algorithm.pays_entropy)
 
     def train_batch(
         self, minibatches: Sequence[Sequence[Pack]], tags: Sequence[str], *, num_steps_done: int
@@ -138,6 +140,8 @@ class TrainablePolicy:
                 else:
                     sums.include(of_step)
                     norms.append(norm)
+                    if self._algorithm.entropy_target is not None:
+                        self._bonus.measured(of_step.entropies(self._accelerator))
             self._following.step_done(num_steps_done + 1)
         metrics = {} if num_skipped and not norms else sums.metrics(self._accelerator)
         metrics["policy/optimizer_steps"] = float(len(norms))
@@ -145,6 +149,9 @@ class TrainablePolicy:
         if norms:
             metrics["policy/grad_norm"] = sum(norms) / len(norms)
         metrics["policy/learning_rate"] = self._optimizer.rate(first)
+        if self._algorithm.entropy_target is not None:
+            coefs = zip(tags, self._bonus.coefficients(tags), strict=True)
+            metrics |= {f"policy/{tag}/entropy_coef": coef for tag, coef in coefs}
         return metrics
 
     @contextmanager
@@ -230,6 +237,7 @@ class TrainablePolicy:
             kl_coef=kl_coef,
             on_policy=on_policy,
             least_entropy=least_entropy,
+            entropy_coefs=self._bonus.coefficients(sums.tags),
         )
 
     def reference_logps(self, packs: Sequence[Pack]) -> list[Tensor]:
@@ -287,12 +295,13 @@ class TrainablePolicy:
         return write
 
     def state_dict(self, *, kept: bool = True) -> dict[str, Any]:
-        """As `Learner.state_dict`: what is trained, the optimizer's moments, and the reference if it has moved."""
+        """As `Learner.state_dict`: what is trained, moments, a reference that has moved, the entropy bonus."""
         parameters = kept_whole(iter(enumerate(self._trained)), kept=kept)
         return {
             "parameters": list(parameters.values()),
             "optimizer": self._optimizer.state_dict(kept=kept),
             "reference": self._following.state_dict() if kept else [],
+            "entropy_bonus": self._bonus.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -301,7 +310,9 @@ class TrainablePolicy:
             for parameter, saved in zip(self._trained, state["parameters"], strict=True):
                 parameter.copy_(shared_out_as(saved, parameter))
         self._optimizer.load_state_dict(state["optimizer"])
-        self._following.load_state_dict(state.get("reference", ()))  # which earlier versions did not have
+        # Which earlier versions did not have.
+        self._following.load_state_dict(state.get("reference", ()))
+        self._bonus.load_state_dict(state.get("entropy_bonus", {}))
 
 
 def _num_bytes(parameters: Iterable[Tensor]) -> int:

@@ -34,7 +34,7 @@ def is_plain(algorithm: AlgorithmConfig) -> bool:
     """Whether `objective` gives the token loss as it is, so that whoever computes that loss elsewhere computes all."""
     credits_all = not algorithm.min_entropy and algorithm.top_entropy_quantile == 1
     corrects = algorithm.corrects_sampling or algorithm.off_policy_threshold is not None
-    return credits_all and not corrects and not algorithm.kl_in_loss and not algorithm.entropy_coef
+    return credits_all and not corrects and not algorithm.kl_in_loss and not algorithm.pays_entropy
 
 
 def objective(
@@ -45,6 +45,7 @@ def objective(
     kl_coef: float = 0.0,
     logp_ref_E: Tensor | None = None,
     least_entropy: float = 0.0,
+    entropy_coef_E: Tensor | None = None,
 ) -> Tensor:
     """The token loss, corrected, plus KL penalty, minus entropy bonus: a value an entry, to be weighted.
 
@@ -57,6 +58,7 @@ def objective(
         kl_coef: weight of the KL penalty now; `algorithm.kl_coef` is what its schedule starts from.
         logp_ref_E: under the reference model; required where `kl_coef` is not 0.
         least_entropy: of a token that is credited, nats.
+        entropy_coef_E: weight of each token's bonus now; None: `algorithm.entropy_coef`.
     """
     if algorithm.corrects_sampling or algorithm.off_policy_threshold is not None:
         loss_E = loss_E * correction(tokens, algorithm)
@@ -65,6 +67,6 @@ def objective(
     if kl_coef:
         assert logp_ref_E is not None, "a KL penalty needs the reference's log-probabilities"
         loss_E = loss_E + kl_coef * kl_loss(tokens, logp_ref_E, algorithm)
-    if algorithm.entropy_coef:
-        loss_E = loss_E - algorithm.entropy_coef * tokens.entropy
+    if algorithm.pays_entropy:
+        loss_E = loss_E - (algorithm.entropy_coef if entropy_coef_E is None else entropy_coef_E) * tokens.entropy
     return loss_E

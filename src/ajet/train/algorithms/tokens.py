@@ -29,7 +29,7 @@ class SampledTokens:
     advantages: Tensor
     """E advantages."""
     entropy: Tensor
-    """E entropies of the predicting distributions, nats; with gradient only where `entropy_coef` is not 0."""
+    """E entropies of the predicting distributions, nats; with gradient only where there is an entropy bonus."""
     calls: Tensor
     """E int64, from 0: which of the pack's calls sampled the token."""
 
