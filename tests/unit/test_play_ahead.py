@@ -73,6 +73,7 @@ def playing(
             ranks=ALONE,
             display=Display(),
             clock=PhaseClock(),
+            teaches=bool,
         )
 
 
@@ -100,7 +101,7 @@ def test_a_step_is_begun_as_many_updates_early_as_may_be(tokenizer: PreTrainedTo
     engine = scripted(tokenizer)
     with playing(tokenizer, engine, ahead=ahead) as play:
         for step in range(5):
-            groups = play.training_step(step)
+            groups = play.training_step(step).groups
             assert [group.task.task_id for group in groups] == [f"{step}/0", f"{step}/1"]
             assert versions(groups) == [[max(0, step - ahead)]] * 4
             play.while_training(step, updated(engine, step + 1))
@@ -117,10 +118,10 @@ def test_episodes_that_are_under_way_go_on_with_the_new_weights(tokenizer: PreTr
         await ask(tuner)
 
     with playing(tokenizer, engine, asks_again_after_an_update, ahead=2, total_steps=3) as play:
-        assert versions(play.training_step(0)) == [[0, 0]] * 4
+        assert versions(play.training_step(0).groups) == [[0, 0]] * 4
         for step in (0, 1):
             play.while_training(step, updated(engine, step + 1))
-            later = play.training_step(step + 1)
+            later = play.training_step(step + 1).groups
         assert versions(later) == [[0, 1]] * 4, "begun while step 0 was trained, and gone on behind its update"
 
 

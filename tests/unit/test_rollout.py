@@ -150,8 +150,12 @@ def test_a_group_is_told_of_as_soon_as_its_episodes_are_there_and_once(tokenizer
     rollouts = scheduler(tokenizer, Counted, concurrency=2)
     tasks = [Task(task_id=name) for name in "abc"]
     with asyncio.Runner(loop_factory=RolloutLoop) as runner:
-        groups = runner.run(rollouts.collect(tasks, group_size=2, stream="train", on_group=on_group))
-    assert [name for name, _ in told] == ["a", "b", "c"] == [group.task.task_id for group in groups]
+        played = runner.run(
+            rollouts.collect_resampled(
+                [(task,) for task in tasks], is_enough=bool, group_size=2, stream="train", on_group=on_group
+            )
+        )
+    assert [name for name, _ in told] == ["a", "b", "c"] == [group.task.task_id for (group,) in played]
     assert told[0][1] < 6, "the first while others had not begun"
 
 

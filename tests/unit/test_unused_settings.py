@@ -123,6 +123,7 @@ def test_what_only_training_reads_what_a_resume_may_change_and_what_is_compared(
 
 
 READ_BY_CONFIG_ALONE = {
+    "algorithm.kl_in": "algorithm.py, whose properties say where the penalty goes",
     "workflow.has_own_models": "validate.py",
     "workflow.scripted": "validate.py",
     "workflow.opposing_sides": "validate.py, and sweeps over choices of roles",

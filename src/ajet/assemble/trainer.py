@@ -35,7 +35,7 @@ from ajet.train.learner import Learner
 from ajet.train.loop import Trainer
 from ajet.train.masks import ReplyMasks
 from ajet.train.model_card import model_card
-from ajet.train.play import Play
+from ajet.train.play import Play, step_candidates
 from ajet.train.ranks import ALONE, Ranks
 from ajet.train.state import RunState
 from ajet.workflows.loading import load_workflow
@@ -97,6 +97,7 @@ def build_trainer(config: Config, ranks: Ranks = ALONE) -> Trainer:
                 display=display,
                 clock=state.clock,
                 # What is played ahead is not yet to be scored by the weights that will learn from it.
+                teaches=rule.teaches,
                 on_group=learner.foresee if config.rollout.max_steps_off_policy == 0 else None,
             ),
             engine=engine,
@@ -124,7 +125,7 @@ def _reply_masks(config: Config, model_path: str, renderer: ChatRenderer) -> Rep
 def _tried_tasks(config: Config) -> TaskSource:
     """Where tasks come from, asked for its first, so that one that has none is refused before a model loads."""
     tasks = make_task_source(config)
-    tasks.train_tasks(0, config.rollout.num_tasks)
+    step_candidates(tasks, 0, config.rollout)
     if config.eval.first or config.eval.last or config.eval.every:
         tasks.held_out_tasks(config.eval.num_tasks, offset=config.eval.seed_offset)
     return tasks

@@ -20,6 +20,10 @@ class RolloutConfig:
     """Tasks (groups) a step."""
     group_size: int = with_marks(ruled(8, at_least=2), TRAINING_ONLY)
     """Episodes of one task; the baseline is computed over them."""
+    max_resamples: int = with_marks(ruled(0, at_least=0), TRAINING_ONLY)
+    """Dynamic sampling (DAPO): a group that would teach nothing, as all rewards that are compared are the same or fewer
+    than two episodes were not lost, is replaced by one of another task, up to so often; then it stays. 0: every group
+    stays. What is replaced counts in metrics of play and in time, and is not trained on."""
     concurrency: int = ruled(64, at_least=1)
     """Episodes played at once."""
     timeout_s: float = ruled(120.0, above=0)
@@ -42,6 +46,11 @@ class RolloutConfig:
     """How many updates old the weights may be that a step's episodes begin with. 0: a step is played, then trained. n:
     so many later steps are played, or have been, while one is trained, on servers (`engine=vllm_server`), whose weights
     change meanwhile; without a correction of one's own `algorithm.tis_cap` is then 2 (`algorithm.correction_level`)."""
+
+    @property
+    def num_candidates(self) -> int:
+        """Different tasks that a training step may take: those of its groups, and of all that may replace them."""
+        return self.num_tasks * (1 + self.max_resamples)
 
 
 @dataclass

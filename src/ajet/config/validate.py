@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ajet.config.adapters import engine_keeps_start
-from ajet.config.algorithm import BATCH_SCALES, AlgorithmConfig
+from ajet.config.algorithm import AlgorithmConfig
 from ajet.config.algorithm_checks import check_algorithm
+from ajet.config.batch_checks import check_batch
 from ajet.config.explain import explain_missing
 from ajet.config.fields import broken_rules
 from ajet.config.hardware import rank_and_size
@@ -46,7 +47,7 @@ def validate(config: Config) -> None:
         _check_targets,
         _check_opponent,
         _check_data,
-        _check_batch,
+        check_batch,
         _check_algorithm,
         _check_groups,
         _check_model,
@@ -141,22 +142,6 @@ def _check_data(config: Config) -> None:
         )
 
 
-def _check_batch(config: Config) -> None:
-    num_tasks, minibatches = config.rollout.num_tasks, config.algorithm.num_minibatches
-    if num_tasks % minibatches:
-        raise ConfigError(
-            f"algorithm.num_minibatches={minibatches} does not divide the tasks of a step "
-            f"(rollout.num_tasks={num_tasks}): "
-            f"choose one of {', '.join(str(n) for n in range(1, num_tasks + 1) if num_tasks % n == 0)}"
-        )
-    available = config.workflow.num_train_tasks
-    if available is not None and available < num_tasks:
-        raise ConfigError(
-            f"rollout.num_tasks={num_tasks} is more than workflow.num_train_tasks={available}: "
-            f"choose at most {available}"
-        )
-
-
 def _check_algorithm(config: Config) -> None:
     algorithm = config.algorithm
     check_algorithm(algorithm)
@@ -175,11 +160,6 @@ def _check_algorithm(config: Config) -> None:
         )
     tags = config.workflow.target_tags if config.trainable_targets is None else config.trainable_targets
     config.credit.check(advantage=algorithm.advantage, trained_tags=tags or None)
-    if config.credit.has_own_baselines and algorithm.scale_rewards in BATCH_SCALES:
-        raise ConfigError(
-            f"algorithm.scale_rewards={algorithm.scale_rewards} divides by a deviation within the step, which says "
-            f"nothing of the distance to the baselines that credit={config.credit.name} keeps: set it to none"
-        )
 
 
 def _check_groups(config: Config) -> None:

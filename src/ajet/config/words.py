@@ -29,8 +29,11 @@ SYNONYMS: Mapping[str, str] = {
     "algorithm.loss": "policy_loss loss_mode policy_loss_fn importance_sampling_level",
     "algorithm.loss_args": "delta clip_ratio_c sapo_temperature_pos sapo_temperature_neg tau_pos tau_neg vespo_k_pos"
     " vespo_lambda_pos vespo_k_neg vespo_lambda_neg",
-    "algorithm.advantage": "adv_estimator advantage_estimator scale_rewards norm_adv_by_std_in_grpo"
-    " normalize_advantages",
+    "algorithm.advantage": "adv_estimator advantage_estimator",
+    "algorithm.scale_rewards": "norm_adv_by_std_in_grpo normalize_advantages",
+    "algorithm.mask_truncated": "mask_truncated_completions overlong_filter",
+    "algorithm.overlong_buffer": "soft_punish_cache overlong_buffer_len",
+    "algorithm.overlong_penalty": "penalty_factor",
     "credit.discount": "gamma discount_factor",
     "credit.decay": "role_baseline_ema_gamma ema_decay",
     "algorithm.num_epochs": "num_iterations ppo_epochs num_ppo_epochs update_epochs n_epochs max_epochs",
@@ -51,6 +54,7 @@ SYNONYMS: Mapping[str, str] = {
     " max_completion_tokens response_length",
     "rollout.concurrency": "max_concurrent num_workers workers max_env_worker num_envs agent_num_workers",
     "rollout.timeout_s": "timeout episode_timeout",
+    "rollout.max_resamples": "max_num_gen_batches filter_groups dynamic_sampling dynamic_filtering",
     "rollout.max_retries": "retries max_try num_retries",
     "rollout.temperature": "temp sampling_temperature",
     "model.path": "model.name model_name_or_path model_name pretrain hf_model_path model_path"

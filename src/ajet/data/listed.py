@@ -197,7 +197,7 @@ class ListedTasks:
         if not steps_per_epoch:
             raise ConfigError(
                 f"{num_tasks} tasks were asked for and there are {len(self.train)} to train on: choose a smaller "
-                "rollout.num_tasks, or num_episodes where they are only played"
+                "rollout.num_tasks or rollout.max_resamples, or num_episodes where they are only played"
             )
         if not self.shuffle:
             return [self.train[(step * num_tasks + i) % len(self.train)] for i in range(num_tasks)]

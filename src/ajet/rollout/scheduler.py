@@ -1,6 +1,7 @@
 """Groups of episodes, many at once: concurrency, retries, progress.
 
-In: tasks. Out: one `EpisodeGroup` a task, in the order of the tasks, with all its episodes whatever became of them.
+In: tasks. Out: one `EpisodeGroup` a task, in the order of the tasks, with all its episodes whatever became of them; or
+as many as it takes until one is enough.
 """
 
 from __future__ import annotations
@@ -35,37 +36,71 @@ class RolloutScheduler:
         group_size: int,
         stream: str,
         collection: str | None = None,
-        slots: asyncio.Semaphore | None = None,
-        on_group: Callable[[EpisodeGroup], None] | None = None,
     ) -> list[EpisodeGroup]:
         """Play `group_size` episodes of every task; `stream` and `collection` are as in `EpisodeRunner.run`.
-
-        Args:
-            slots: shared with other collections that are played at once; None: `concurrency` of its own.
-            on_group: is told of each group as soon as all of its episodes are there; must not block.
 
         Raises:
             AjetError: from the first episode that met it, e.g. ConfigError, EngineLostError; the others are cancelled.
         """
+        wanted = [(task,) for task in tasks]
+        played = await self.collect_resampled(
+            wanted, is_enough=lambda _: True, group_size=group_size, stream=stream, collection=collection
+        )
+        return [groups[-1] for groups in played]
+
+    async def collect_resampled(
+        self,
+        candidates: Sequence[Sequence[Task]],
+        *,
+        is_enough: Callable[[EpisodeGroup], bool],
+        group_size: int,
+        stream: str,
+        collection: str | None = None,
+        slots: asyncio.Semaphore | None = None,
+        on_group: Callable[[EpisodeGroup], None] | None = None,
+    ) -> list[list[EpisodeGroup]]:
+        """Play each group anew with its next candidate until one is enough; errors as `collect`.
+
+        Groups do not wait for each other, and what becomes of one depends on its own candidates alone, whatever is
+        played beside it and in how many processes.
+
+        Args:
+            candidates: for each group the tasks that it may be of, at least one, in the order in which they are tried.
+            is_enough: whether a group stays; not asked where there is no other candidate.
+            group_size, stream, collection: as for `collect`.
+            slots: shared with other collections that are played at once; None: `concurrency` of its own.
+            on_group: is told of each group that stays as soon as all of its episodes are there; must not block.
+
+        Returns:
+            For each group what was played: the last is the one that stays.
+        """
         slots = slots or asyncio.Semaphore(self.concurrency)
+
+        async def play(running: asyncio.TaskGroup, tasks: Sequence[Task]) -> list[EpisodeGroup]:
+            groups: list[EpisodeGroup] = []
+            for task in tasks:
+                plays = [
+                    running.create_task(self._play(slots, task, repeat, stream, collection))
+                    for repeat in range(group_size)
+                ]
+                await asyncio.wait(plays)
+                groups.append(EpisodeGroup(task=task, episodes=tuple(each.result() for each in plays)))
+                if len(groups) < len(tasks) and is_enough(groups[-1]):
+                    break
+            if on_group is not None:
+                on_group(groups[-1])
+            return groups
+
         with _first_of_many():
             async with asyncio.TaskGroup() as running:
-                plays = [
-                    [
-                        running.create_task(self._play(slots, task, repeat, stream, collection))
-                        for repeat in range(group_size)
-                    ]
-                    for task in tasks
-                ]
-                if on_group is not None:
-                    for task, group in zip(tasks, plays, strict=True):
-                        running.create_task(_tell(task, group, on_group))
-        return [_group(task, group) for task, group in zip(tasks, plays, strict=True)]
+                results = [running.create_task(play(running, tasks)) for tasks in candidates]
+        return [result.result() for result in results]
 
     async def replay(
         self, requests: Sequence[ReplayRequest], *, stream: str, slots: asyncio.Semaphore | None = None
     ) -> list[Replay]:
-        """Play episodes of a stream again, in the order of the requests; arguments and errors as of `collect`."""
+        """Play episodes of a stream again, in the order of the requests; `slots` as of `collect_resampled`, errors as
+        of `collect`."""
         slots = slots or asyncio.Semaphore(self.concurrency)
         with _first_of_many():
             async with asyncio.TaskGroup() as running:
@@ -109,17 +144,6 @@ def _first_of_many() -> Iterator[None]:
         if told is None:
             raise
         raise told.exceptions[0] from None
-
-
-def _group(task: Task, plays: Sequence[asyncio.Task[Episode]]) -> EpisodeGroup:
-    return EpisodeGroup(task=task, episodes=tuple(play.result() for play in plays))
-
-
-async def _tell(task: Task, plays: Sequence[asyncio.Task[Episode]], on_group: Callable[[EpisodeGroup], None]) -> None:
-    """Tell of a group that is complete; one of which an episode raised is not told of."""
-    await asyncio.wait(plays)
-    if all(not play.cancelled() and play.exception() is None for play in plays):
-        on_group(_group(task, plays))
 
 
 def require_usable_play(groups: Sequence[EpisodeGroup], *, max_lost_fraction: float = 1.0) -> list[Episode]:

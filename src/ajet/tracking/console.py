@@ -33,6 +33,9 @@ class Display:
     def phase(self, name: str, num_items: int = 0) -> None:
         """A phase of the step begins; `num_items` episodes are expected in it, 0 where they are not counted."""
 
+    def expect(self, num_items: int) -> None:
+        """So many more episodes are expected in the phase."""
+
     def advance(self) -> None:
         """One of the phase's episodes is done."""
 
@@ -109,7 +112,7 @@ class RichDisplay(PlainDisplay):
         )
         self._steps: TaskID | None = None
         self._items: TaskID | None = None
-        self._done = 0
+        self._done = self._num_items = 0
         self._phase_started = 0.0
 
     def start(self, *, first_step: int, total_steps: int) -> None:
@@ -121,9 +124,15 @@ class RichDisplay(PlainDisplay):
 
     def phase(self, name: str, num_items: int = 0) -> None:
         """Show the phase, with a bar if its items are counted."""
-        self._done, self._phase_started = 0, time.perf_counter()
+        self._done, self._num_items, self._phase_started = 0, num_items, time.perf_counter()
         if self._items is not None:
             self._progress.reset(self._items, total=num_items or None, description=name, note="")
+
+    def expect(self, num_items: int) -> None:
+        """Make the phase's bar longer."""
+        self._num_items += num_items
+        if self._items is not None:
+            self._progress.update(self._items, total=self._num_items)
 
     def advance(self) -> None:
         """Move the phase's bar on and show its rate."""
@@ -169,6 +178,10 @@ class NotebookDisplay(PlainDisplay):
         """Name the phase."""
         self._phase, self._done, self._num_items = name, 0, num_items
         self._draw()
+
+    def expect(self, num_items: int) -> None:
+        """Count to more."""
+        self._num_items += num_items
 
     def advance(self) -> None:
         """Count the item."""

@@ -109,6 +109,16 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     ),
     _of_training("advantage/<tag>/std", "advantage", "Standard deviation of the advantages over agents and episodes."),
     _of_training(
+        "group/resampled",
+        "groups",
+        "Taught nothing and were replaced by groups of other tasks (`rollout.max_resamples`). Their episodes count in "
+        "`reward/`, `episode/`, `format/`, `tokens/sampled`, `tokens/prompt` and `time/rollout`, so that these are of "
+        "all that the policy played; all else is of what was trained on.",
+    ),
+    _of_training(
+        "group/still_silent", "groups", "Teach nothing and stay, as they were replaced `rollout.max_resamples` times."
+    ),
+    _of_training(
         "group/<tag>/zero_std_fraction",
         "share",
         "Pools of rewards, one a group unless `credit` says otherwise, that are all equal, penalties included: they "

@@ -178,7 +178,8 @@ SANE_RANGES: tuple[SaneRange, ...] = (
         is_left=stays_above(0.9),
         meaning=(
             "in nearly all groups every episode has the same reward, which teaches nothing: tasks that are neither "
-            "always solved nor never, a larger rollout.group_size, or a reward with more steps"
+            "always solved nor never, a larger rollout.group_size, a reward with more steps, or other tasks in their "
+            "place (rollout.max_resamples)"
         ),
         section="silent-groups",
     ),

@@ -67,7 +67,8 @@ COLUMNS: Mapping[str, str] = {
     "sampled_ids": "Token ids that were sampled; empty for untrained agents.",
     "logprobs": "Log-probability of each sampled id when it was sampled, after temperature and grammar; as long as "
     "`sampled_ids`.",
-    "advantage": "Advantage of the call's tokens in this step, mean; null in evaluations and for untrained agents.",
+    "advantage": "Advantage of the call's tokens in this step, mean; null in evaluations, for untrained agents "
+    "and in groups that were replaced (`rollout.max_resamples`).",
     "reward": "The agent's reward, those of its calls included; null for untrained agents and lost episodes.",
     "call_reward": "What the workflow gave for this reply alone, 0 where nothing; null for untrained agents.",
     "tag_rewards": "The episode's reward by target_tag, the mean over the tag's trained agents, those that never spoke "

@@ -134,16 +134,17 @@ class Trainer:
         self.state.clock.next_step()
         step = self.state.num_steps_done
         metrics = self._evaluate_if_due()
-        groups = self.play.training_step(step)
-        requests = self.rule.replay_requests(groups, derive_rng(self.config.seed, "credit", step))
+        play = self.play.training_step(step)
+        requests = self.rule.replay_requests(play.groups, derive_rng(self.config.seed, "credit", step))
         replays = self.play.again(step, requests)
-        batch = self._credit_and_pack(groups, replays)
-        metrics |= episode_metrics(groups) | token_metrics(groups) | batch.metrics
+        batch = self._credit_and_pack(play.groups, replays)
+        metrics |= episode_metrics(play.played) | token_metrics(play.played) | batch.metrics
+        metrics |= self.play.resampling_metrics(play)
         if self.config.credit.plays_again:
             metrics |= replay_metrics(replays)
         if self.config.rollout.max_steps_off_policy:
-            metrics |= staleness_metrics(groups, step)
-        log = partial(self._log, step, metrics, groups, batch)
+            metrics |= staleness_metrics(play.groups, step)
+        log = partial(self._log, step, metrics, play.played, batch)
         learn = partial(self._learn, batch, metrics)
         try:
             if self._plays_ahead():

@@ -156,14 +156,23 @@ def _credits(pool: Pool, advantage: Advantage, result: GroupAdvantages) -> Itera
     if pool.is_singleton:
         result.num_singletons.update(tags)
         return zeros
-    totals = np.array([outcome.total for outcome in pool.outcomes])
-    compared = totals if pool.baseline is None else np.append(totals, pool.baseline)
-    if all_same(compared):
+    if _is_flat(pool):
         result.num_zero_std.update(tags)
         return zeros
     if pool.baseline is not None:
-        return [float(total) - pool.baseline for total in totals]
+        return [outcome.total - pool.baseline for outcome in pool.outcomes]
     return advantage(_compared(pool))
+
+
+def teaches(pool: Pool) -> bool:
+    """Whether there is a difference to learn from."""
+    return not pool.is_singleton and not _is_flat(pool)
+
+
+def _is_flat(pool: Pool) -> bool:
+    """Whether all that is compared is the same."""
+    totals = [outcome.total for outcome in pool.outcomes]
+    return all_same(np.array(totals if pool.baseline is None else [*totals, pool.baseline], float))
 
 
 def _compared(pool: Pool) -> Outcomes:

@@ -24,7 +24,7 @@ from ajet.train.algorithms import weights
 from ajet.train.algorithms.credit.base import CreditConfig, CreditRule, Outcome, Pool, ReplyPrices
 from ajet.train.algorithms.credit.per_tag import PerTagConfig
 from ajet.train.algorithms.options import Option, find_option
-from ajet.train.algorithms.pools import GroupAdvantages, agent_outcomes, check_pools, pool_advantages
+from ajet.train.algorithms.pools import GroupAdvantages, agent_outcomes, check_pools, pool_advantages, teaches
 from ajet.train.algorithms.replayed import check_requests, usable_replays
 from ajet.train.algorithms.scaling import batch_scaled
 from ajet.train.algorithms.tokens import SampledTokens
@@ -114,6 +114,11 @@ class LearningRule:
     def group_advantages(self, group: EpisodeGroup, replays: Sequence[Replay] = ()) -> GroupAdvantages:
         """What the only group of a step teaches; errors as `step_advantages`."""
         return self.step_advantages([group], replays)[0]
+
+    def teaches(self, group: EpisodeGroup) -> bool:
+        """Whether a group has any reward to learn from, as soon as it is played; asked of rules alone that need not
+        know the step for it. What calls cost by their KL is not known then. Errors as `step_advantages`."""
+        return any(map(teaches, self._pools(agent_outcomes(group, self.prices))))
 
     def _task_advantages(self, outcomes: Sequence[Outcome], pools: Sequence[Pool]) -> GroupAdvantages:
         with self.advantage.runs():

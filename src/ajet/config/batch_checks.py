@@ -1,0 +1,65 @@
+"""Which settings of what a training step plays and compares contradict each other: its tasks, those that may replace
+them, what advantages are divided by.
+
+In: the configuration. Out: nothing, or a `ConfigError`.
+"""
+
+from __future__ import annotations
+
+from ajet.config.algorithm import BATCH_SCALES
+from ajet.config.root import Config
+from ajet.errors import ConfigError
+
+
+def check_batch(config: Config) -> None:
+    """Refuse settings that contradict each other.
+
+    Raises:
+        ConfigError: what to change.
+    """
+    num_tasks, minibatches = config.rollout.num_tasks, config.algorithm.num_minibatches
+    if num_tasks % minibatches:
+        raise ConfigError(
+            f"algorithm.num_minibatches={minibatches} does not divide the tasks of a step "
+            f"(rollout.num_tasks={num_tasks}): "
+            f"choose one of {', '.join(str(n) for n in range(1, num_tasks + 1) if num_tasks % n == 0)}"
+        )
+    available = config.workflow.num_train_tasks
+    if available is not None and available < num_tasks:
+        raise ConfigError(
+            f"rollout.num_tasks={num_tasks} is more than workflow.num_train_tasks={available}: "
+            f"choose at most {available}"
+        )
+    _check_scale(config)
+    _check_resampling(config)
+
+
+def _check_scale(config: Config) -> None:
+    algorithm = config.algorithm
+    if config.credit.has_own_baselines and algorithm.scale_rewards in BATCH_SCALES:
+        raise ConfigError(
+            f"algorithm.scale_rewards={algorithm.scale_rewards} divides by a deviation within the step, which says "
+            f"nothing of the distance to the baselines that credit={config.credit.name} keeps: set it to none"
+        )
+
+
+def _check_resampling(config: Config) -> None:
+    rollout, available = config.rollout, config.workflow.num_train_tasks
+    if not rollout.max_resamples:
+        return
+    setting = f"rollout.max_resamples={rollout.max_resamples}"
+    if config.credit.has_own_baselines:
+        raise ConfigError(
+            f"{setting} would replace groups whose rewards are all the same, which teach something with credit="
+            f"{config.credit.name}: set it to 0, or choose another credit"
+        )
+    if config.credit.plays_again:
+        raise ConfigError(
+            f"{setting} asks of each group whether it teaches anything as soon as it is played, which with credit="
+            f"{config.credit.name} its replays tell: set it to 0, or choose another credit"
+        )
+    if available is not None and available < rollout.num_candidates:
+        raise ConfigError(
+            f"{setting} needs {rollout.num_candidates} different tasks a step, rollout.num_tasks={rollout.num_tasks} "
+            f"and as many for each replacement, and there are workflow.num_train_tasks={available}: choose fewer"
+        )
