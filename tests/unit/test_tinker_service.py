@@ -35,18 +35,29 @@ OPENING: dict[str, tuple[int, dict[str, str], bytes]] = {
     "/api/v1/create_session": (200, JSON, dumps(SESSION).encode()),
 }
 """What a client asks before anything else."""
+SAMPLING = OPENING | {
+    "/api/v1/get_server_capabilities": (200, JSON, b'{"supported_models": [{"model_name": "any"}]}'),
+    "/api/v1/create_sampling_session": (200, JSON, b'{"sampling_session_id": "s"}'),
+    "/api/v1/asample": (200, JSON, b'{"request_id": "1", "sample_sequence_ids": ["a"]}'),
+    "/api/v1/retrieve_future": (408, JSON, b'{"type": "try_again", "queue_state": "active"}'),
+}
+"""And to sample, which is never done."""
 Answers = Mapping[str, tuple[int, dict[str, str], bytes]]
 
 
 @contextmanager
-def answering(answers: Answers, *, slow: str = "") -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
-    """A server that answers paths as told, one of them slowly, and others by 404; its URL, and the paths that came with
-    their keys."""
+def answering(
+    answers: Answers, *, slow: str = "", stands_still: threading.Event | None = None
+) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """A server that answers paths as told, one of them slowly, others by 404, and nothing while it stands still; its
+    URL, and the paths that came with their keys."""
+    stopped = stands_still or threading.Event()
     seen: list[tuple[str, str | None]] = []
 
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             seen.append((self.path, self.headers["X-API-Key"]))
+            until(lambda: not stopped.is_set())
             time.sleep(SLOW_S * (self.path == slow))
             status, headers, body = answers.get(self.path, (404, {}, b""))
             self.send_response(status)
@@ -201,17 +212,31 @@ def test_what_a_server_refuses_of_adapters_is_told_in_its_own_words(
     assert names(str(refused.value), told) and "detail" not in str(refused.value)
 
 
+def test_a_server_that_stands_still_is_lost_and_not_waited_for_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    request = SamplingRequest(prompt_ids=(1, 2), max_tokens=2, temperature=1.0, seed=1)
+    stands_still, asked = threading.Event(), list[str]()
+    with answering(SAMPLING, stands_still=stands_still) as (url, _):
+        settings = TinkerConfig(base_url=url, api_key_env="MY_KEY")
+        config = TinkerEngineConfig(service=settings, episode_timeout_s=0.5)
+        engine = TinkerEngine(config, "any", max_context=8)
+        stands_still.set()  # it takes connections and says nothing, as a process that was stopped
+        with pytest.raises(
+            EngineLostError, match=r"did not answer within rollout\.timeout_s=0\.5 seconds \(sampling\)"
+        ):
+            asyncio.run(engine.generate(request))
+        with pytest.raises(EngineError, match=r"cannot be reached.*\(saving the state\)"):
+            engine.service.called(lambda: asked.append("to save"), "saving the state")
+        engine.close()
+        assert asked == []
+        stands_still.clear()
+
+
 def test_a_sample_that_waits_for_training_is_waited_for_longer_by_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = OPENING | {
-        "/api/v1/get_server_capabilities": (200, JSON, b'{"supported_models": [{"model_name": "any"}]}'),
-        "/api/v1/create_sampling_session": (200, JSON, b'{"sampling_session_id": "s"}'),
-        "/api/v1/asample": (200, JSON, b'{"request_id": "1", "sample_sequence_ids": ["a"]}'),
-        "/api/v1/retrieve_future": (408, JSON, b'{"type": "try_again", "queue_state": "active"}'),
-    }
     monkeypatch.setenv("MY_KEY", KEY)
     request = SamplingRequest(prompt_ids=(1, 2), max_tokens=2, temperature=1.0, seed=1)
     is_trained, played = threading.Event(), threading.Event()
-    with answering(answers, slow="/api/v1/retrieve_future") as (url, _):
+    with answering(SAMPLING, slow="/api/v1/retrieve_future") as (url, _):
         settings = TinkerConfig(base_url=url, api_key_env="MY_KEY")
         config = TinkerEngineConfig(service=settings)
         engine = TinkerEngine(config, "any", max_context=8)
