@@ -38,6 +38,8 @@ CREDIT = {
     "agent_turn": ("credit=agent_turn",),
     "shared": ("credit=shared",),
     "rae": ("credit=rae", "algorithm.advantage=dr_grpo"),
+    "difference": ("credit=difference",),
+    "counterfactual": ("credit=counterfactual",),
 }
 VARIANTS: dict[str, tuple[str, ...]] = {
     BASE: (),

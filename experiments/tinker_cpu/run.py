@@ -64,7 +64,7 @@ def main() -> None:
     """Train what is not there yet, then tell of all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--folder", type=Path, default=Path("outputs/tinker_cpu"))
     arguments = parser.parse_args()
     folder: Path = arguments.folder.resolve()
