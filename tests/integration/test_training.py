@@ -165,6 +165,26 @@ def weights(run_dir: Path) -> dict[str, bytes]:
     return files
 
 
+@pytest.mark.parametrize("credit", ["difference", "counterfactual"])
+def test_a_rule_that_plays_again_trains_on_what_was_played_first(tmp_path: Path, credit: str) -> None:
+    overrides = [setting for setting in SMALL if not setting.startswith("credit=")]
+    overrides += [
+        f"credit={credit}",
+        "total_steps=1",
+        "algorithm.warmup_steps=0",
+        "eval.first=false",
+        "eval.last=false",
+    ]
+    overrides += ["credit.share=1"] if credit == "counterfactual" else ["opponent=scripted"]
+    folder = run(tmp_path / "again", *overrides)
+    (line,) = metrics(folder)
+    assert [name for name in line if name != "step" and explanation(name) is None] == []
+    assert line["credit/replays"] > 0 == line["credit/lost"] == line["credit/not_reproduced"]
+    assert line["tokens/credit"] > 0 and "time/credit" in (folder / "metrics.jsonl").read_text()
+    rows = pq.read_table(folder / "trajectories" / "train_000000.parquet").to_pylist()
+    assert sum(len(row["sampled_ids"]) for row in rows) == line["tokens/sampled"], "replays are not kept"
+
+
 def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = [sys.executable, "-m", "ajet.train", *SMALL, "total_steps=10000", f"hydra.run.dir={tmp_path / 'run'}"]

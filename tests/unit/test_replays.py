@@ -14,10 +14,17 @@ from tests.episodes import Run
 from transformers import PreTrainedTokenizerBase
 
 from ajet.chat.types import ChatReply, ChatRequest
+from ajet.config.groups import EvalConfig, RolloutConfig
 from ajet.errors import WorkflowError
 from ajet.records import Episode, Replay, ReplayRequest, Task
 from ajet.rollout.event_loop import RolloutLoop
+from ajet.rollout.runtime import RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler, require_usable_replays
+from ajet.tracking.console import Display
+from ajet.tracking.metrics import replay_metrics
+from ajet.train.clock import PhaseClock
+from ajet.train.play import Play
+from ajet.train.ranks import ALONE
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 
@@ -122,3 +129,51 @@ def test_a_replay_that_fails_is_lost_and_not_the_episode(tokenizer: Any) -> None
         require_usable_replays([again])
     require_usable_replays([again, replace(again, episode=first, is_reproduced=True)])
     require_usable_replays([])
+
+
+class Told(Display):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+class OneTask:
+    def train_tasks(self, step: int, num_tasks: int) -> list[Task]:
+        return [Task(task_id="t")]
+
+    held_out_tasks: Any = None
+
+
+def test_a_steps_replays_are_counted_timed_and_warned_of_once(tokenizer: Any) -> None:
+    # The fifth and sixth time that the workflow is played it begins in another way.
+    openings = itertools.cycle(["Speak"] * 4 + ["Hm"] * 2 + ["Speak"] * 2)
+    told, clock = Told(), PhaseClock()
+    with RolloutRuntime() as runtime:
+        play = Play(
+            rollout=RolloutConfig(num_tasks=1, group_size=4),
+            eval=EvalConfig(),
+            total_steps=2,
+            tasks=OneTask(),
+            runtime=runtime,
+            scheduler=rounds(tokenizer, opening=lambda: next(openings)),
+            ranks=ALONE,
+            display=told,
+            clock=clock,
+        )
+        assert play.again(0, []) == [] and not clock.step["credit"]
+        for step in range(2):
+            (group,) = play.training_step(step)
+            replays = play.again(step, [ReplayRequest(episode=one, resampled_call=2) for one in group.episodes])
+            assert sorted(replay.usable for replay in replays) == [False, False, True, True]
+            assert [replay.request.episode.repeat for replay in replays] == [0, 1, 2, 3]
+            metrics = replay_metrics(replays)
+            assert (metrics["credit/replays"], metrics["credit/lost"], metrics["credit/not_reproduced"]) == (4, 0, 2)
+            assert metrics["tokens/credit"] == sum(replay.num_sampled_tokens for replay in replays) > 0
+    assert len(told.said) == 1 and told.said[0].startswith(
+        "warning: 2 of 4 replays cannot be used: the workflow is not"
+    )
+    assert clock.step["credit"] > 0
