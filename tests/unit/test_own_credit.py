@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ajet.config.known_code import named_code
 from ajet.config.options import option
 from ajet.config.saved import load, save, with_user_options
 from ajet.errors import AlgorithmError, ConfigError
+from ajet.records import Replay
 from ajet.train.algorithms.rule import LearningRule, learning_rule
 from ajet.train.algorithms.trying import tried_rule
 
@@ -21,6 +23,7 @@ CODE = """
 from dataclasses import dataclass, replace
 from pathlib import Path
 from ajet.config.fields import ruled
+from ajet.records import ReplayRequest
 from ajet.train.algorithms.credit.base import CreditRule, Pool
 
 Path(__file__).with_suffix(".ran").touch()
@@ -89,6 +92,21 @@ class Unkept(CreditRule):
 
     def state_dict(self):
         return {"seen": {1, 2}}
+
+class Again(CreditRule):
+    asks_opponent = True
+
+    def replays(self, groups, rng):
+        for group in groups:
+            for episode in group.episodes:
+                yield ReplayRequest(episode=episode, replaced_tag=next(iter(episode.agent_tags.values())))
+
+    def pools(self, outcomes):
+        return [Pool(outcomes=[replace(one, reward=one.reward - len(one.replays)) for one in outcomes])]
+
+class AsksForNothing(Again):
+    def replays(self, groups, rng):
+        return [groups[9]]
 
 class NotOne:
     pass
@@ -164,3 +182,17 @@ def test_a_run_records_its_rule_and_an_evaluation_does_not_run_it(file: Path, tm
     file.write_text(CODE + "raise RuntimeError")
     assert with_user_options(load(run), training=False).credit.name == f"{file}->Bonus"
     assert not file.with_suffix(".ran").exists()
+
+
+def test_a_rule_may_ask_for_replays_and_is_tried_without_any(file: Path) -> None:
+    group, rule = make_group(0, 1), rule_of(file, "Again")
+    requests = rule.replay_requests([group], random.Random(0))
+    assert [(one.episode.repeat, one.replaced_tag) for one in requests] == [(0, "seer"), (1, "seer")]
+    replays = [Replay(request=requests[1], episode=group.episodes[1], is_reproduced=True)]
+    # Rewards 0 and 1 - 1.
+    assert rule.group_advantages(group, replays).num_zero_std == {"seer": 1}
+    config = option("credit", f"{file}->Again")()
+    assert config.plays_again and config.asks_opponent
+    assert not option("credit", f"{file}->Bonus")().plays_again
+    with pytest.raises(ConfigError, match=r"AsksForNothing: IndexError.*credits.py:\d+"):
+        rule_of(file, "AsksForNothing")

@@ -13,10 +13,13 @@ from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import Run
 from transformers import PreTrainedTokenizerBase
 
+from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatReply, ChatRequest
 from ajet.config.groups import EvalConfig, RolloutConfig
+from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import WorkflowError
 from ajet.records import Episode, Replay, ReplayRequest, Task
+from ajet.rollout.agent_model import EngineReplies
 from ajet.rollout.event_loop import RolloutLoop
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.rollout.scheduler import RolloutScheduler, require_usable_replays
@@ -91,6 +94,15 @@ def test_a_replaced_role_is_played_by_the_opponent_and_rewarded_all_the_same(tok
     assert texts(again.episode)[1] != texts(first)[1] and texts(again.episode)[2] == texts(first)[2]
     assert again.episode.calls[2].logprobs == first.calls[2].logprobs
     assert again.num_given == 1 and again.num_sampled_tokens == len(again.episode.calls[1].sampled_ids)
+
+
+def test_a_model_with_the_policys_weights_gives_another_reply_in_its_place(tokenizer: Any) -> None:
+    # With the seed of the reply that it replaces it would give that one, and the baseline would know it.
+    engine, renderer = ScriptedEngine(len(tokenizer), max_context=256, seed=1), ChatRenderer(tokenizer)
+    frozen: Any = EngineReplies(engine=engine, renderer=renderer, temperature=1.0, max_tokens=12)
+    first, again = played_twice(Run(tokenizer, opponent=lambda *_: frozen).scheduler(Round), replaced_tag="a")
+    assert texts(again.episode)[0] != texts(first)[0] and texts(again.episode)[2] == texts(first)[2]
+    assert again.num_sampled_tokens == sum(len(call.sampled_ids) for call in again.episode.calls[:2])
 
 
 def test_what_came_before_a_replaced_role_stands(tokenizer: Any) -> None:

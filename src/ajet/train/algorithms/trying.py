@@ -8,6 +8,7 @@ invented, and a rule that has read it is not judged by what it made of it.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -81,6 +82,12 @@ def _try_credit(rule: LearningRule) -> None:
 
     class Noting(CreditRule):
         @override
+        def replays(self, groups: Sequence[EpisodeGroup], rng: random.Random) -> Any:
+            with noting(rule.crediting):
+                given: Any = rule.credit.replays(groups, rng)
+                return list(given) if isinstance(given, Iterable) else given
+
+        @override
         def begin_step(self, tasks: Sequence[Sequence[Outcome]]) -> None:
             with noting(rule.crediting):
                 rule.credit.begin_step(tasks)
@@ -97,7 +104,9 @@ def _try_credit(rule: LearningRule) -> None:
 
     trying = replace(rule, credit=Noting(None), advantage=replace(rule.advantage, function=advantage))
     try:
-        given = trying.group_advantages(example_group(read.add))
+        group = example_group(read.add)
+        trying.replay_requests([group], random.Random(0))  # none of them comes to anything, as may happen in a run
+        given = trying.group_advantages(group)
         values = [value for calls in given.of_tokens.values() for tokens in calls.values() for value in tokens]
         if not all(map(math.isfinite, values)):
             raise AlgorithmError(f"{rule.advantage.setting} gives advantages that are not finite for ordinary rewards")

@@ -12,6 +12,8 @@ A few calls are chosen an episode; the others have the episode's usual advantage
 by a coin (`share`) in the order of calls, until there are `num_calls`: so whether it is chosen depends on nothing that
 came after it, and replacing one baseline by the other cannot bias the gradient. Advantages of both kinds are in units
 of rewards, so `algorithm.advantage` is `dr_grpo`. A call without a usable replay has the usual advantage, too.
+What a call's KL to the reference costs (`algorithm.kl_in=reward`) is its own; of the replies in its place it is not
+computed, so that this part has no baseline.
 """
 
 from __future__ import annotations
