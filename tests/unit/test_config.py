@@ -272,6 +272,11 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
         (["model=qwen3_4b", "model.lora.rank=0", "model.lora.alpha=8"], "model.lora.alpha ... model.lora.rank=0"),
         (["hardware=tinker", "rollout.temperature=0.7"], "rollout.temperature=0.7 ... rollout.temperature=1"),
         (["hardware=tinker", "algorithm.entropy_coef=0.1"], "algorithm.entropy_coef ... entropy ... engine=tinker"),
+        (["hardware=tinker", "algorithm.entropy_target=1"], "algorithm.entropy_target ... entropy ... to null"),
+        (
+            ["hardware=tinker", "algorithm.kl_coef=0.1", "algorithm.ref_sync_every=5"],
+            "algorithm.ref_sync_every=5 ... adapters ... model.lora.rank=0",
+        ),
         (["hardware=tinker", "algorithm.min_entropy=0.1"], "algorithm.min_entropy ... entropy ... engine=tinker"),
         (["hardware=tinker", "rollout.grammar=tools"], "rollout.grammar=tools ... engine=tinker ... transformers|vllm"),
         (["engine=vllm_server", "rollout.grammar=tools"], "grammar ... engine=vllm_server ... rollout.grammar=none"),
