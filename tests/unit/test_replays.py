@@ -175,10 +175,11 @@ def test_a_steps_replays_are_counted_timed_and_warned_of_once(tokenizer: Any) ->
             ranks=ALONE,
             display=told,
             clock=clock,
+            teaches=lambda group: True,
         )
         assert play.again(0, []) == [] and not clock.step["credit"]
         for step in range(2):
-            (group,) = play.training_step(step)
+            (group,) = play.training_step(step).groups
             replays = play.again(step, [ReplayRequest(episode=one, resampled_call=2) for one in group.episodes])
             assert sorted(replay.usable for replay in replays) == [False, False, True, True]
             assert [replay.request.episode.repeat for replay in replays] == [0, 1, 2, 3]
