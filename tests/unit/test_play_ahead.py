@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from recipes.small_models.tokenizer import train_tokenizer
@@ -27,7 +28,8 @@ from ajet.train.ranks import ALONE
 from ajet.tuner import AjetTuner
 
 TRAINING_S = 0.2
-"""Time enough for all that is begun to be played."""
+PATIENCE_S = 20.0
+"""For what a busy machine takes its time over."""
 
 
 @pytest.fixture(scope="module")
@@ -96,31 +98,59 @@ def updated(engine: ScriptedEngine, version: int) -> Callable[[], None]:
     return train
 
 
+def until_played(is_played: Callable[[], bool], engine: ScriptedEngine, version: int) -> Callable[[], None]:
+    """Training that changes the weights once what is begun has been asked for with those of before."""
+
+    def train() -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not is_played() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        engine.policy_version = version
+
+    return train
+
+
 @pytest.mark.parametrize("ahead", [1, 2, 3])
 def test_a_step_is_begun_as_many_updates_early_as_may_be(tokenizer: PreTrainedTokenizerBase, ahead: int) -> None:
-    engine = scripted(tokenizer)
-    with playing(tokenizer, engine, ahead=ahead) as play:
+    engine, num_asked = scripted(tokenizer), 0
+
+    async def counted(tuner: AjetTuner) -> None:
+        nonlocal num_asked
+        await ask(tuner)
+        num_asked += 1
+
+    def is_due(num: int) -> bool:
+        return num_asked >= num
+
+    with playing(tokenizer, engine, counted, ahead=ahead) as play:
         for step in range(5):
             groups = play.training_step(step).groups
             assert [group.task.task_id for group in groups] == [f"{step}/0", f"{step}/1"]
             assert versions(groups) == [[max(0, step - ahead)]] * 4
-            play.while_training(step, updated(engine, step + 1))
+            due = 4 * min(5, step + ahead + 1)
+            play.while_training(step, until_played(partial(is_due, due), engine, step + 1))
 
 
 def test_episodes_that_are_under_way_go_on_with_the_new_weights(tokenizer: PreTrainedTokenizerBase) -> None:
-    engine = scripted(tokenizer)
+    engine, num_begun, num_done = scripted(tokenizer), 0, 0
 
     async def asks_again_after_an_update(tuner: AjetTuner) -> None:
+        nonlocal num_begun, num_done
         await ask(tuner)
+        num_begun += 1
         begun_with, deadline = engine.policy_version, time.monotonic() + 4 * TRAINING_S
         while engine.policy_version == begun_with and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         await ask(tuner)
+        num_done += 1
+
+    def is_due() -> bool:
+        return num_begun >= 12 if engine.policy_version == 0 else num_done >= 12
 
     with playing(tokenizer, engine, asks_again_after_an_update, ahead=2, total_steps=3) as play:
         assert versions(play.training_step(0).groups) == [[0, 0]] * 4
         for step in (0, 1):
-            play.while_training(step, updated(engine, step + 1))
+            play.while_training(step, until_played(is_due, engine, step + 1))
             later = play.training_step(step + 1).groups
         assert versions(later) == [[0, 1]] * 4, "begun while step 0 was trained, and gone on behind its update"
 
