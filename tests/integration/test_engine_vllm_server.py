@@ -138,7 +138,8 @@ def check_staleness(run: Path, ahead: int) -> None:
 
 @pytest.mark.parametrize("ahead", [1, 2])
 def test_steps_are_played_while_others_are_trained(subject: ModelSubject, tmp_path: Path, ahead: int) -> None:
-    trained(tmp_path, "engine=vllm_server", f"engine.urls=[{url_of(subject)}]", f"rollout.max_steps_off_policy={ahead}")
+    overlapping = (f"rollout.max_steps_off_policy={ahead}", "algorithm.num_epochs=4")  # for training that takes a while
+    trained(tmp_path, "engine=vllm_server", f"engine.urls=[{url_of(subject)}]", *overlapping)
     check_staleness(tmp_path, ahead)
 
 

@@ -110,12 +110,15 @@ def test_what_only_training_reads_what_a_resume_may_change_and_what_is_compared(
     # Marked where each setting stands; a section that is marked stands for all in it.
     assert set(marked_keys(Config(), TRAINING_ONLY)) == {
         *("algorithm", "credit", "eval", "checkpoint", "logger", "total_steps", "rollout.num_tasks"),
-        "rollout.group_size",
+        *("rollout.group_size", "rollout.max_resamples"),
         *("hardware.training_threads", "hardware.mixed_precision", "hardware.gradient_checkpointing", "model.lora"),
         *("hardware.data_parallel", "hardware.compile", "hardware.offload_optimizer", "rollout.max_steps_off_policy"),
         *("hardware.attention", "hardware.costs"),
     }
-    assert set(marked_keys(Config(), MAY_CHANGE)) == {"total_steps", "logger", "checkpoint", "eval.every", "eval.last"}
+    assert set(marked_keys(Config(), MAY_CHANGE)) == {
+        *("total_steps", "logger", "checkpoint", "eval.every", "eval.last", "tinker.base_url", "tinker.base_model"),
+        *("tinker.api_key_env", "tinker.timeout_s", "tinker.max_logprob_gap"),
+    }
     assert set(marked_keys(Config(), COMPARED)) == {
         *("workflow.entry", "workflow.params", "workflow.env", "own", "data", "judge", "model.path", "model.dtype"),
         *("model.max_context", "rollout.temperature", "rollout.max_tokens", "rollout.grammar"),

@@ -200,7 +200,7 @@ class EpisodeRoutes:
             return said
         parts = urlsplit(said["base_url"])
         name = f"[{named}]" if ":" in named else named
-        return {**said, "base_url": parts._replace(netloc=f"{name}:{parts.port}").geturl()}
+        return {**said, "base_url": f"{parts.scheme}://{name}:{parts.port}{parts.path}"}
 
 
 async def _read(request: Request) -> Any:
