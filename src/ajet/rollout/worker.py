@@ -122,8 +122,11 @@ class _Worker:
                         self.refusal = error
                     return
                 time.sleep(RETRY_S)
-            except Exception as error:  # a trainer of another version, say
-                self.refusal = error if isinstance(error, AjetError) else WorkflowError(one_line(error))
+            except AjetError as error:
+                self.refusal = error
+            except (KeyError, TypeError, OSError) as error:
+                # An answer that is none of this version's, or a file too many.
+                self.refusal = WorkflowError(one_line(error))
 
     def _play(self, claimed: Mapping[str, Any]) -> None:
         """Play one episode and say how it ended; whatever it raises is the episode's end, not the worker's.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
+from ajet.errors import ConfigError
 from ajet.rollout.agent_model import AgentModel, RunningEpisode
 from ajet.rollout.endpoint.app import EndpointApp, episode_path, model_name
 from ajet.rollout.endpoint.config import EndpointConfig
@@ -39,6 +40,21 @@ class OpenAIAddress:
             return cls(base_url=str(model.base_url), api_key=str(model.api_key), model=str(model.model))
         except AttributeError:
             return None
+
+    @classmethod
+    def of_debug_model(cls, debug_model: Any) -> Self:
+        """The address that a workflow gives for an agent that it speaks for itself.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        address = cls.of(debug_model)
+        if address is None:
+            raise ConfigError(
+                f"debug_model={type(debug_model).__name__}: as_oai_baseurl_apikey takes an object with base_url, "
+                "api_key and model, e.g. ajet.OpenAIAddress."
+            )
+        return address
 
 
 class Endpoint:

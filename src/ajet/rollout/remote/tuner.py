@@ -117,13 +117,7 @@ class RemoteTuner(AjetTuner):
             EpisodeOverError: the episode has ended there.
         """
         address = self._address(agent_name, target_tag, has_own=debug_model is not None)
-        address = OpenAIAddress.of(debug_model) if address is None else address
-        if address is None:
-            raise ConfigError(
-                f"debug_model={type(debug_model).__name__}: as_oai_baseurl_apikey takes an object with base_url, "
-                "api_key and model, e.g. ajet.OpenAIAddress."
-            )
-        return address
+        return OpenAIAddress.of_debug_model(debug_model) if address is None else address
 
     def as_raw_openai_sdk_client(
         self, agent_name: str | None = None, target_tag: str | None = None, debug_model: Any = None
