@@ -36,7 +36,7 @@ GAMES = {
     "werewolves_quick": ("experiment=werewolves_quick",),
 }
 BASE = "grpo"
-PRESETS = ("dapo", "dr_grpo", "rloo", "reinforce_pp", "gspo", "cispo", "sapo", "gmpo")
+PRESETS = ("dapo", "dr_grpo", "rloo", "reinforce_pp", "gspo", "cispo", "sapo", "gmpo", "kl_cov")
 CREDIT = {
     "per_turn": ("credit=per_turn",),
     "agent_turn": ("credit=agent_turn",),

@@ -26,7 +26,10 @@ SMALL = [
 ]
 LORA = ["model.lora.rank=4", "model.lora.alpha=8", "model.lora.targets=[q_proj,v_proj]", "algorithm.kl_coef=0.1"]
 SHARED_OUT = ["hardware.data_parallel=fsdp"]
-CHOSEN_BY_ALL = ["algorithm.top_entropy_quantile=0.5", "algorithm.correction_level=sequence", "algorithm.mis_high=3"]
+CHOSEN_BY_ALL = [
+    *("algorithm.top_entropy_quantile=0.5", "algorithm.kl_cov_share=0.1"),
+    *("algorithm.correction_level=sequence", "algorithm.mis_high=3"),
+]
 ENDS_WITHIN_S = 30
 
 

@@ -75,6 +75,7 @@ def test_every_option_of_every_group_gives_a_valid_config(group: str, option: st
             for name in ("exact_match", "contains", "boxed_math")
         },
         "credit=hierarchical": ["credit.proposers=[seer]", "credit.solvers=[witch]"],
+        "algorithm=kl_cov": ["algorithm.num_epochs=2"],
         "judge=python": ["judge.entry=package.module:Class"],
         "judge=llm": ["judge.base_url=http://localhost:1/v1", "judge.model=any"],
     }
@@ -241,6 +242,11 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
             ["algorithm.top_entropy_quantile=0.2", "algorithm.min_entropy=0.1"],
             "algorithm.top_entropy_quantile=0.2 ... algorithm.min_entropy=0.1",
         ),
+        (
+            ["algorithm.kl_cov_share=0.1", "algorithm.num_minibatches=1"],
+            "algorithm.kl_cov_share=0.1 ... num_minibatches",
+        ),
+        (["algorithm.kl_cov_coef=2"], "algorithm.kl_cov_coef=2 ... algorithm.kl_cov_share=0"),
         (["algorithm.correction_level=sequence"], "algorithm.correction_level=sequence ... algorithm.mis_high"),
         (["algorithm=vespo", "algorithm.tis_cap=2"], "algorithm.tis_cap=2.0 ... algorithm.loss=vespo"),
         (["algorithm.tis_cap=2", "algorithm.mis_low=2"], "algorithm.mis_low=2.0 ... algorithm.tis_cap=2.0"),

@@ -92,6 +92,12 @@ class AlgorithmConfig:
     top_entropy_quantile: float = ruled(1.0, above=0, at_most=1)
     """The same as a share: only this share of the sampled tokens of an optimizer step, those of most entropy, get
     credit; .2 in that paper, 1 for all. Which they are takes one more forward pass a step, over every row."""
+    kl_cov_share: float = ruled(0.0, at_least=0, at_most=1)
+    """Share of an optimizer step's sampled tokens, those whose log-probability and advantage go together most, that are
+    held where they were before the training step (KL-Cov): these cost most entropy. 2e-3 in that paper, 0 for none.
+    Does nothing with one optimizer step a batch."""
+    kl_cov_coef: float = ruled(1.0, above=0)
+    """Weight of |logp - logp_old| of those tokens."""
     format_penalty: float = ruled(0.0, at_least=0)
     """Taken from an agent's reward, for its advantage only, for each malformed reply: one that cannot be parsed, or
     whose arguments do not fit the tool's parameters. Where such a reply costs nothing, because it is asked for again,

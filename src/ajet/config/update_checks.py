@@ -28,6 +28,7 @@ def check_updates(algorithm: AlgorithmConfig) -> None:
     _check_overlong(algorithm)
     _check_kl(algorithm)
     _check_entropy(algorithm)
+    _check_kl_cov(algorithm)
 
 
 def _check_overlong(algorithm: AlgorithmConfig) -> None:
@@ -104,6 +105,20 @@ def _check_entropy(algorithm: AlgorithmConfig) -> None:
         raise ConfigError(
             f"algorithm.entropy_coef={algorithm.entropy_coef:g}, which the bonus starts from, is above "
             f"algorithm.entropy_coef_max={algorithm.entropy_coef_max:g}: change one of them"
+        )
+
+
+def _check_kl_cov(algorithm: AlgorithmConfig) -> None:
+    if algorithm.kl_cov_share and algorithm.num_updates == 1:
+        raise ConfigError(
+            f"algorithm.kl_cov_share={algorithm.kl_cov_share:g} has no effect with one optimizer step a batch, before "
+            "which no token has moved: set algorithm.num_minibatches or num_epochs, or kl_cov_share=0"
+        )
+    unset = AlgorithmConfig.kl_cov_coef
+    if algorithm.kl_cov_coef != unset and not algorithm.kl_cov_share:
+        raise ConfigError(
+            f"algorithm.kl_cov_coef={algorithm.kl_cov_coef:g} has no effect with algorithm.kl_cov_share=0: set "
+            "kl_cov_share, or leave it out"
         )
 
 

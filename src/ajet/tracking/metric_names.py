@@ -200,6 +200,12 @@ METRIC_NAMES: tuple[MetricName, ...] = (
         "Sampled tokens whose distribution has too little entropy for credit (`algorithm.min_entropy`, "
         "`top_entropy_quantile`).",
     ),
+    _of_training(
+        "policy/<tag>/held_fraction",
+        "share",
+        "Sampled tokens that are held where they were, being among those that cost most entropy "
+        "(`algorithm.kl_cov_share`).",
+    ),
     _of_training("policy/<tag>/clip_fraction", "share", "Sampled tokens whose ratio is clipped."),
     _of_training(
         "policy/<tag>/clip_fraction_low",

@@ -134,8 +134,10 @@ def _packs(
     """The rows that have a gradient, packed; weights are those of all rows, for what is left out counts in a mean."""
     weights = rule.token_weights(rows, _totals(rows, groups))
     # A penalty and a bonus have a gradient wherever the policy spoke, a loss only where there is an advantage. Which
-    # tokens have most entropy is decided by all of them.
-    keeps_all = rule.config.kl_in_loss or rule.config.pays_entropy or rule.config.top_entropy_quantile < 1
+    # tokens have most entropy, or covariance, is decided by all of them.
+    config = rule.config
+    chooses = config.top_entropy_quantile < 1 or config.kl_cov_share > 0
+    keeps_all = config.kl_in_loss or config.pays_entropy or chooses
     kept = [i for i, row in enumerate(rows) if keeps_all or any(row.advantages)]
     kept_rows = [rows[i] for i in kept]
     return build_packs(

@@ -19,6 +19,7 @@ from ajet.train.algorithms.rule import LearningRule
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.packing import Pack
 from ajet.train.scoring import PackOutput
+from ajet.train.step_bounds import NO_BOUNDS, StepBounds
 from ajet.train.tag_sums import TagSums
 
 
@@ -32,7 +33,7 @@ def pack_loss(
     reference_E: Tensor | None,
     kl_coef: float,
     on_policy: bool,
-    least_entropy: float = 0.0,
+    bounds: StepBounds = NO_BOUNDS,
     entropy_coefs: Sequence[float] | None = None,
 ) -> Tensor:
     """The sum of the pack's token losses, each with its weight in the optimizer step.
@@ -46,7 +47,7 @@ def pack_loss(
         reference_E: log-probabilities under the starting model; None without a penalty that asks for them.
         kl_coef: the penalty's weight in this step.
         on_policy: whether the policy is still the one that sampled.
-        least_entropy: of a token that is credited in this step, nats.
+        bounds: of the optimizer step's tokens.
         entropy_coefs: weight of the entropy bonus in this step, of each tag; None: `algorithm.entropy_coef`.
     """
     tokens = sampled_tokens(pack, output, old_E)
@@ -57,7 +58,8 @@ def pack_loss(
         rule.config,
         kl_coef=kl_coef,
         logp_ref_E=reference_E,
-        least_entropy=least_entropy,
+        least_entropy=bounds.least_entropy,
+        held=bounds.covariances,
         entropy_coef_E=None if entropy_coefs is None else loss_E.new_tensor(entropy_coefs)[pack.tags],
     )
     weight_E = torch.from_numpy(pack.weights).to(loss_E.device, torch.float32)
@@ -70,7 +72,8 @@ def pack_loss(
             (logp_E - mu_E).abs() * on_policy,
             log_ratio_E,
             entropy=tokens.entropy.detach(),
-            certain_fraction=certain(tokens.entropy, least_entropy),
+            certain_fraction=certain(tokens.entropy, bounds.least_entropy),
+            held_fraction=torch.zeros_like(logp_E) if bounds.covariances is None else bounds.covariances.held(tokens),
             clip_fraction=clipped_E,
             clip_fraction_low=clipped_E * (tokens.advantages < 0),
             clip_fraction_high=clipped_E * (tokens.advantages > 0),

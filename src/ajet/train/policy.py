@@ -20,7 +20,6 @@ from torch import Tensor
 from ajet.engine.base import Engine
 from ajet.engine.stepped import torch_threads
 from ajet.train.algorithms.adaptive_entropy import EntropyBonus
-from ajet.train.algorithms.objective import least_of_top
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.compiled import compile_layers
 from ajet.train.following_reference import FollowingReference
@@ -31,6 +30,7 @@ from ajet.train.packing import IDLE, Pack
 from ajet.train.recompute import recompute
 from ajet.train.scoring import PackOutput, PackScorer
 from ajet.train.sharding import kept_whole, own_part, shared_out_as
+from ajet.train.step_bounds import StepBounds, step_bounds
 from ajet.train.tag_sums import TagSums
 
 
@@ -192,25 +192,19 @@ class TrainablePolicy:
     ) -> float | None:
         """Optimizer step `step` of the run; returns the gradient's norm, or None where nothing was changed."""
         kl_coef = kl_coef_of_loss(step, self._algorithm, self._total_steps)
-        least = self._least_entropy(packs)
+        bounds = step_bounds(
+            self._algorithm,
+            packs,
+            old,
+            entropies=lambda pack: self.forward(pack).entropy_E,
+            accelerator=self._accelerator,
+        )
         total = torch.zeros((), device=self._accelerator.device)
         for pack, old_E in zip(packs, old, strict=True):
-            loss = self._pack_loss(pack, old_E, kl_coef, sums, on_policy=on_policy, least_entropy=least)
+            loss = self._pack_loss(pack, old_E, kl_coef, sums, on_policy=on_policy, bounds=bounds)
             self._accelerator.backward(loss)
             total += loss.detach()
         return self._optimizer.step(step, total)
-
-    @torch.no_grad()
-    def _least_entropy(self, packs: Sequence[Pack]) -> float:
-        """Of a token that is credited in this step, nats; where that goes by its place among all tokens of the step, of
-        every rank, they are asked for first."""
-        if self._algorithm.top_entropy_quantile == 1:
-            return self._algorithm.min_entropy
-        found = [(pack, self.forward(pack).entropy_E) for pack in packs]
-        own_E = torch.cat([torch.zeros(0, device=self._accelerator.device), *(e for p, e in found if p is not IDLE)])
-        padded = self._accelerator.pad_across_processes(own_E, pad_index=-9)
-        entropy_N = self._accelerator.gather(padded)
-        return least_of_top(entropy_N[entropy_N > -1], self._algorithm.top_entropy_quantile)
 
     def _pack_loss(
         self,
@@ -220,7 +214,7 @@ class TrainablePolicy:
         sums: TagSums,
         *,
         on_policy: bool,
-        least_entropy: float,
+        bounds: StepBounds,
     ) -> Tensor:
         # Before the policy: adapters are switched off for it.
         reference_E = self._reference_logps(pack) if self._algorithm.kl_in_loss else None
@@ -236,7 +230,7 @@ class TrainablePolicy:
             reference_E=reference_E,
             kl_coef=kl_coef,
             on_policy=on_policy,
-            least_entropy=least_entropy,
+            bounds=bounds,
             entropy_coefs=self._bonus.coefficients(sums.tags),
         )
 

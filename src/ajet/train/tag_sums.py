@@ -20,6 +20,7 @@ _MEANS = (
     "clip_fraction_low",
     "clip_fraction_high",
     "masked_fraction",
+    "held_fraction",
     "kl_ref",
 )
 _SUMMED = ("count", "on_policy", "mismatch_kl", "credit", "loss", "weight", "weight_squared", *_MEANS)

@@ -29,6 +29,7 @@ from ajet.train.optimizer import ADAM_BETAS, kl_coef_of_loss, rate_factor
 from ajet.train.pack_loss import pack_loss
 from ajet.train.packing import Pack, build_packs
 from ajet.train.scoring import PackOutput
+from ajet.train.step_bounds import step_bounds
 from ajet.train.tag_sums import TagSums
 from ajet.train.timeline import build_samples
 from ajet.train.tinker_adapters import ODD_EXPORTS, is_at_hand, merged_model, write_adapter
@@ -164,6 +165,8 @@ class TinkerLearner:
         self._dialect.check(packs, logps)
         reference = self.reference_logps(packs) if self._algorithm.kl_in_loss else None
         kl_coef = kl_coef_of_loss(step, self._algorithm, self._total_steps)
+        before = [None] * len(packs) if old is None else old
+        bounds = step_bounds(self._algorithm, packs, before, entropies=None, accelerator=self._accelerator)
         slopes = []
         for i, pack in enumerate(packs):
             logp_E = logps[i].clone().requires_grad_()
@@ -176,6 +179,7 @@ class TinkerLearner:
                 reference_E=None if reference is None else reference[i],
                 kl_coef=kl_coef,
                 on_policy=on_policy,
+                bounds=bounds,
             )
             (slope_E,) = torch.autograd.grad(loss, logp_E)
             if not bool(torch.isfinite(slope_E).all() and torch.isfinite(loss)):

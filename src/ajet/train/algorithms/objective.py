@@ -1,8 +1,8 @@
-"""What every token loss is surrounded with: corrections for the sampler, credit for uncertain tokens only, KL penalty,
-entropy bonus. Pure torch.
+"""What every token loss is surrounded with: corrections for the sampler, credit for uncertain tokens only, KL
+penalties, entropy bonus. Pure torch.
 
-An entry (E) is one sampled token of one row. What corrects for the sampler stands in `corrections`, the penalty in
-`kl`.
+An entry (E) is one sampled token of one row. What corrects for the sampler stands in `corrections`, the penalties in
+`kl` and `kl_cov`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 from ajet.config.algorithm import AlgorithmConfig
 from ajet.train.algorithms.corrections import correction
 from ajet.train.algorithms.kl import kl_loss
+from ajet.train.algorithms.kl_cov import LargestCovariances
 from ajet.train.algorithms.tokens import SampledTokens
 
 
@@ -34,7 +35,8 @@ def is_plain(algorithm: AlgorithmConfig) -> bool:
     """Whether `objective` gives the token loss as it is, so that whoever computes that loss elsewhere computes all."""
     credits_all = not algorithm.min_entropy and algorithm.top_entropy_quantile == 1
     corrects = algorithm.corrects_sampling or algorithm.off_policy_threshold is not None
-    return credits_all and not corrects and not algorithm.kl_in_loss and not algorithm.pays_entropy
+    holds = algorithm.kl_in_loss or algorithm.kl_cov_share
+    return credits_all and not corrects and not holds and not algorithm.pays_entropy
 
 
 def objective(
@@ -45,11 +47,12 @@ def objective(
     kl_coef: float = 0.0,
     logp_ref_E: Tensor | None = None,
     least_entropy: float = 0.0,
+    held: LargestCovariances | None = None,
     entropy_coef_E: Tensor | None = None,
 ) -> Tensor:
-    """The token loss, corrected, plus KL penalty, minus entropy bonus: a value an entry, to be weighted.
+    """The token loss, corrected, plus KL penalties, minus entropy bonus: a value an entry, to be weighted.
 
-    Penalty and bonus come last: they hold for tokens without credit, too.
+    Penalties and bonus come last: they hold for tokens without credit, too.
 
     Args:
         loss_E: of `algorithm.loss`.
@@ -58,6 +61,7 @@ def objective(
         kl_coef: weight of the KL penalty now; `algorithm.kl_coef` is what its schedule starts from.
         logp_ref_E: under the reference model; required where `kl_coef` is not 0.
         least_entropy: of a token that is credited, nats.
+        held: which tokens are held where they were before the training step, by `algorithm.kl_cov_coef`; None for none.
         entropy_coef_E: weight of each token's bonus now; None: `algorithm.entropy_coef`.
     """
     if algorithm.corrects_sampling or algorithm.off_policy_threshold is not None:
@@ -67,6 +71,8 @@ def objective(
     if kl_coef:
         assert logp_ref_E is not None, "a KL penalty needs the reference's log-probabilities"
         loss_E = loss_E + kl_coef * kl_loss(tokens, logp_ref_E, algorithm)
+    if held is not None:
+        loss_E = loss_E + algorithm.kl_cov_coef * held.distance(tokens)
     if algorithm.pays_entropy:
         loss_E = loss_E - (algorithm.entropy_coef if entropy_coef_E is None else entropy_coef_E) * tokens.entropy
     return loss_E
