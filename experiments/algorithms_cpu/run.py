@@ -38,7 +38,7 @@ GAMES = {
 BASE = "grpo"
 PRESETS = ("dapo", "dr_grpo", "rloo", "reinforce_pp", "gspo", "cispo", "sapo", "gmpo", "kl_cov")
 CREDIT = {
-    "per_turn": ("credit=per_turn",),
+    # `per_turn` is the same here: an agent alone in its role, and no call with a reward of its own.
     "agent_turn": ("credit=agent_turn",),
     "shared": ("credit=shared",),
     "rae": ("credit=rae", "algorithm.advantage=dr_grpo"),

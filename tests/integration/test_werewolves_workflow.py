@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, SupportsFloat
 
 import pytest
 from pydantic import ValidationError
@@ -60,9 +62,11 @@ class Players:
         return self.players[agent_name]
 
 
-async def play(number: int, cast: Players, **params: Any) -> WorkflowOutput:
+async def play(
+    number: int, cast: Players, *, tuner_class: type[AjetTuner] = AjetTuner, **params: Any
+) -> WorkflowOutput:
     workflow = Werewolves(**{"trainable_targets": ["seer", "witch"], **params})
-    tuner = AjetTuner(
+    tuner = tuner_class(
         config=Config(),
         trainable_targets=workflow.trainable_targets,
         reply_source=lambda agent: cast.player(agent.name, agent.target_tag),
@@ -239,6 +243,28 @@ def test_free_speech_is_heard_by_the_others() -> None:
     assert "Good wins" in str(cast.players["Player1"].requests[0].messages[0]["content"])
 
 
+def test_a_vote_against_the_other_side_is_rewarded_as_it_is_given() -> None:
+    cast = Players(key="3")
+    rewarded: list[tuple[str, str, float]] = []
+
+    class Listening(AjetTuner):
+        def add_reward(self, value: SupportsFloat, agent_name: str | None = None) -> None:
+            super().add_reward(value, agent_name=agent_name)
+            assert agent_name is not None
+            (called,) = cast.players[agent_name].replies[-1].tool_calls
+            rewarded.append((agent_name, json.loads(called.arguments)["target"], float(value)))
+
+    output = asyncio.run(play(3, cast, tuner_class=Listening, vote_reward=0.25))
+    roles = output.metadata["roles"]
+    ballots = [event for event in output.metadata["events"] if event.startswith("Votes: ")]
+    votes = [vote for event in ballots for vote in re.findall(r"(Player\d) for (Player\d)", event)]
+    against = [(a, b, 0.25) for a, b in votes if (roles[a] == "werewolf") != (roles[b] == "werewolf")]
+    assert rewarded == against and 0 < len(against) < len(votes)
+    assert output.reward in (0.0, 1.0)
+    unrewarded = asyncio.run(play(3, Players(key="3")))
+    assert unrewarded.metadata["events"] == output.metadata["events"]
+
+
 def test_cancelling_an_episode_ends_it() -> None:
     class Stuck:
         async def chat(self, request: ChatRequest) -> ChatReply:
@@ -263,7 +289,12 @@ def test_an_error_of_a_model_is_not_swallowed() -> None:
 
 
 def test_small_tables_play_and_the_wolves_can_be_the_trained_side() -> None:
-    small = {"num_werewolves": 2, "num_villagers": 2, "has_hunter": False, "trainable_targets": ["werewolf"]}
+    small: dict[str, Any] = {
+        "num_werewolves": 2,
+        "num_villagers": 2,
+        "has_hunter": False,
+        "trainable_targets": ["werewolf"],
+    }
     output = asyncio.run(play(2, Players(key="2"), **small))
     assert sorted(output.metadata["roles"].values()) == [
         "seer",

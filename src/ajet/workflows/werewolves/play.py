@@ -7,7 +7,7 @@ In: a `Game` and `Players` that can be asked and told. Out: a `GameReport`. Agen
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -62,6 +62,8 @@ class Moderator:
     discussion_rounds: int
     public_votes: bool
     free_speech: bool
+    on_vote: Callable[[int, int | None], None] = lambda seat, target: None
+    """Told of each vote, who gave it and for whom, right after the reply."""
     events: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     rates: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
@@ -216,6 +218,7 @@ class Moderator:
 
     async def _vote(self, seat: int) -> int | None:
         target = (await self._ask(seat, "vote", [other for other in self.game.living() if other != seat])).target
+        self.on_vote(seat, target)
         known = self.notebook.known_wolves(seat)
         if known:
             self.rates["seer_votes_known_wolf"].append(target in known)

@@ -8,7 +8,7 @@ end, so that each request extends the last one token by token (a test says when 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -46,6 +46,9 @@ class Werewolves(Workflow):
     """Whether a statement may carry words of the player's own; for larger models."""
     explain_rules: bool = False
     """Whether the system prompt explains the game; for models that were not trained on it."""
+    vote_reward: float = Field(default=0.0, ge=0)
+    """What a trained player gets for each vote against the other side, as a reward of that reply: the village may vote
+    as the seer says, whoever the seer itself votes for. By `credit=agent_turn` it holds the vote alone."""
     max_iters: int = Field(default=3, ge=1)
     """Model calls an agent may make for one decision, before it counts as none."""
 
@@ -81,8 +84,11 @@ class Werewolves(Workflow):
         if not isinstance(number, int):
             raise WorkflowError("A werewolves task needs metadata['random_number'], an integer that deals the roles.")
         roles = deal_roles(self.role_counts(), number)
-        report = await self.moderator(roles, self._agent_players(roles, tuner), number).play()
-        # Nothing between a win and a loss, so that nothing but winning is taught.
+        moderator = self.moderator(roles, self._agent_players(roles, tuner), number)
+        if self.vote_reward:
+            moderator.on_vote = self._vote_rewards(roles, tuner)
+        report = await moderator.play()
+        # Nothing between a win and a loss, so that nothing but winning is taught, unless votes are.
         won = float(report.winner == side_of(self.trainable_targets or ()))
         return WorkflowOutput(
             reward=won,
@@ -105,6 +111,15 @@ class Werewolves(Workflow):
             public_votes=self.public_votes,
             free_speech=self.free_speech,
         )
+
+    def _vote_rewards(self, roles: Sequence[str], tuner: AjetTuner) -> Callable[[int, int | None], None]:
+        """Rewards votes against the other side; `tuner` passes over players that are not trained."""
+
+        def reward(seat: int, target: int | None) -> None:
+            if target is not None and side_of([roles[seat]]) != side_of([roles[target]]):
+                tuner.add_reward(self.vote_reward, agent_name=prompts.player_name(seat))
+
+        return reward
 
     def _agent_players(self, roles: Sequence[str], tuner: AjetTuner) -> Players:
         # AgentScope takes seconds to import, and this class is all that checking its parameters needs.
