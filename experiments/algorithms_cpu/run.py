@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from threading import Lock
@@ -34,12 +34,14 @@ GAMES = {
     # Several optimizer steps a batch, as werewolves has: where there is one, all ratios are 1, and losses are the same.
     "frozenlake": ("workflow=frozenlake", "algorithm.num_minibatches=4"),
     "werewolves_quick": ("experiment=werewolves_quick",),
+    "werewolves": ("workflow=werewolves", "trainable_targets=[seer,witch]"),
 }
 BASE = "grpo"
 PRESETS = ("dapo", "dr_grpo", "rloo", "reinforce_pp", "gspo", "cispo", "sapo", "gmpo", "kl_cov")
 CREDIT = {
     # `per_turn` is the same here: an agent alone in its role, and no call with a reward of its own.
     "agent_turn": ("credit=agent_turn",),
+    "agent_turn, votes": ("credit=agent_turn", "workflow.params.vote_reward=0.25"),  # of werewolves alone
     "shared": ("credit=shared",),
     "rae": ("credit=rae", "algorithm.advantage=dr_grpo"),
     "difference": ("credit=difference",),
@@ -47,6 +49,7 @@ CREDIT = {
 }
 VARIANTS: dict[str, tuple[str, ...]] = {
     BASE: (),
+    "falling rate": ("algorithm.lr_schedule=linear",),
     **{name: (f"algorithm={name}",) for name in PRESETS},
     **{f"credit {name}": settings for name, settings in CREDIT.items()},
 }
@@ -73,6 +76,8 @@ class Result:
     before: list[float] | None
     """Scores on the held-out tasks in their order, before training; of `BASE` alone."""
     after: list[float]
+    habits: dict[str, float] = field(default_factory=dict)
+    """What the game measures of the play after training, by name."""
 
 
 def results(game: str) -> list[Result]:
@@ -116,6 +121,11 @@ def _result(run_dir: Path, variant: str, seed: int, settings: list[str]) -> Resu
         malformed=max(malformed, default=0.0),
         before=_in_order(summary["before"]["scores"]) if "before" in summary else None,
         after=_in_order(summary["after"]["scores"]),
+        habits={
+            name.removeprefix("workflow/"): round(value, 4)
+            for name, value in summary["after"]["metrics"].items()
+            if name.startswith("workflow/")
+        },
     )
 
 
