@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -53,6 +54,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     **{name: (f"algorithm={name}",) for name in PRESETS},
     **{f"credit {name}": settings for name, settings in CREDIT.items()},
 }
+HABITS = ("seer_says_known_wolf", "seer_votes_known_wolf", "witch_saves", "vote_hits_wolf")
+"""Of the werewolves' tables, those that are shown."""
 _WRITING = Lock()
 
 
@@ -166,6 +169,20 @@ def table(game: str, seeds: Sequence[int]) -> Iterator[str]:
     yield f"\nBefore training {fmean(score for scores in started for score in scores):.3f}."
 
 
+def habits_table(game: str, seeds: Sequence[int]) -> Iterator[str]:
+    """Lines of Markdown: what the game measures of the play after training, each of the `seeds`, a row a variant."""
+    found = {(result.variant, result.seed): result.habits for result in results(game)}
+    names = [name for name in VARIANTS if all(found.get((name, seed)) for seed in seeds)]
+    shown = [habit for habit in HABITS if any(habit in found[name, seed] for name in names for seed in seeds)]
+    if not shown:
+        return
+    yield "\n| " + " | ".join(["", *shown]) + " |"
+    yield "|---" * (1 + len(shown)) + "|"
+    for name in names:
+        cells = [" ".join(f"{found[name, seed].get(habit, math.nan):.2f}" for seed in seeds) for habit in shown]
+        yield f"| {' | '.join([name, *cells])} |"
+
+
 def _named(scores: Sequence[float]) -> dict[str, float]:
     """By task; they have the same order in every run."""
     return {str(n): score for n, score in enumerate(scores)}
@@ -191,7 +208,7 @@ def main() -> None:
             for variant in arguments.only:
                 if (variant, seed) not in finished:
                     pool.submit(play, arguments.game, variant, seed, threads)
-    for line in table(arguments.game, arguments.seeds):
+    for line in [*table(arguments.game, arguments.seeds), *habits_table(arguments.game, arguments.seeds)]:
         print(line)
 
 
