@@ -51,6 +51,9 @@ CREDIT = {
 VARIANTS: dict[str, tuple[str, ...]] = {
     BASE: (),
     "falling rate": ("algorithm.lr_schedule=linear",),
+    # What the presets below change, each by itself.
+    "token mean": ("algorithm.aggregation=dapo",),
+    "no deviation": ("algorithm.advantage=dr_grpo",),
     **{name: (f"algorithm={name}",) for name in PRESETS},
     **{f"credit {name}": settings for name, settings in CREDIT.items()},
 }
