@@ -22,7 +22,8 @@ from experiments.gpu.shapes import QWEN3_0_6B, SMALL, Shape, make_model, save_mo
 
 from ajet.engine.base import Engine, EngineConfig, SamplingRequest
 from ajet.engine.transformers import TransformersConfig
-from ajet.engine.vllm import VllmConfig, VllmEngine
+from ajet.engine.vllm import VllmConfig
+from ajet.engine.vllm_engine import VllmEngine
 
 Row = dict[str, Value]
 

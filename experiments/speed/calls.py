@@ -26,7 +26,7 @@ from experiments.speed.constant import REPLY
 from ajet.assemble.trainer import build_trainer
 from ajet.config.compose import compose
 from ajet.config.saved import save
-from ajet.engine.vllm import VllmEngine
+from ajet.engine.vllm_engine import VllmEngine
 from ajet.records import Call, EpisodeGroup
 from ajet.rollout.agents.openai_sdk import OpenAIClient
 from ajet.rollout.endpoint.endpoint import OpenAIAddress

@@ -22,7 +22,7 @@ from experiments.speed.calls import replay
 from ajet.assemble.trainer import build_trainer
 from ajet.config.compose import compose
 from ajet.config.saved import save
-from ajet.engine.vllm import VllmEngine
+from ajet.engine.vllm_engine import VllmEngine
 from ajet.records import EpisodeGroup
 from ajet.train.batch import build_batch
 from ajet.train.clock import PhaseClock

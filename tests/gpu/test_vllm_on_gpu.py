@@ -14,7 +14,8 @@ from tests.integration.adapted import ADAPTERS, adapted_model, gap
 from tests.integration.tiny_model import MAX_CONTEXT, build_tiny_model, save_tiny_model
 
 from ajet.engine.base import Adapters
-from ajet.engine.vllm import VllmConfig, VllmEngine
+from ajet.engine.vllm import VllmConfig
+from ajet.engine.vllm_engine import VllmEngine
 from ajet.engine.vllm_server import VllmServerConfig
 from ajet.engine.vllm_server_engine import VllmServerEngine
 from ajet.train.lora import adapter_state

@@ -11,7 +11,8 @@ from tests.integration.adapted import ADAPTERS, AdapterContract, adapted_model, 
 from tests.integration.tiny_model import MAX_CONTEXT, save_tiny_model
 
 from ajet.engine.base import Adapters
-from ajet.engine.vllm import VllmConfig, VllmEngine
+from ajet.engine.vllm import VllmConfig
+from ajet.engine.vllm_engine import VllmEngine
 from ajet.errors import ConfigError, EngineError
 from ajet.train.lora import adapter_state
 

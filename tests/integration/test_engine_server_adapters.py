@@ -12,7 +12,8 @@ from tests.integration.adapted import ADAPTERS, TOLERANCE, AdapterContract, adap
 from tests.integration.test_engine_vllm_server import kill_server
 from tests.integration.tiny_model import MAX_CONTEXT, build_tiny_model, save_tiny_model
 
-from ajet.engine.vllm import VllmConfig, VllmEngine
+from ajet.engine.vllm import VllmConfig
+from ajet.engine.vllm_engine import VllmEngine
 from ajet.engine.vllm_server import VllmServerConfig
 from ajet.engine.vllm_server_engine import VllmServerEngine
 from ajet.records import Completion

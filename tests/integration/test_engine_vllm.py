@@ -22,7 +22,8 @@ from tests.integration.tiny_model import MAX_CONTEXT, build_tiny_model, save_tin
 from tests.model_families import tiny_model
 
 from ajet.engine.checkpoint import load_causal_lm
-from ajet.engine.vllm import VllmConfig, VllmEngine
+from ajet.engine.vllm import VllmConfig
+from ajet.engine.vllm_engine import VllmEngine
 from ajet.errors import EngineError
 
 pytestmark = pytest.mark.vllm

@@ -20,7 +20,8 @@ from ajet.engine.grammars import token_grammars
 from ajet.engine.stepped import SteppedEngine
 from ajet.engine.transformers import TransformersConfig
 from ajet.engine.transformers_engine import TransformersEngine
-from ajet.engine.vllm import VllmConfig, VllmEngine
+from ajet.engine.vllm import VllmConfig
+from ajet.engine.vllm_engine import VllmEngine
 from ajet.records import Call, EpisodeGroup
 from ajet.rollout.agent_model import EngineReplies
 from ajet.train.masks import row_masks

@@ -21,7 +21,8 @@ from ajet.config.saved import save
 from ajet.engine.base import SamplingRequest
 from ajet.engine.checkpoint import load_causal_lm
 from ajet.engine.packaged import PACKAGED, check_packaged, packaged_checkpoint
-from ajet.engine.vllm import VllmConfig, VllmEngine
+from ajet.engine.vllm import VllmConfig
+from ajet.engine.vllm_engine import VllmEngine
 from ajet.errors import ConfigError
 
 pytestmark = pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The settings of `engine=transformers`; `decoding` has the engine, apart because it loads torch."""
+"""The settings of `engine=transformers`; `transformers_engine` has the engine, apart because it loads torch."""
 
 from __future__ import annotations
 

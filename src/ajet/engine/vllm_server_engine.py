@@ -4,7 +4,7 @@ In: sampling requests. Out: completions, with the log-probabilities and the weig
 and come out by HTTP; no tokenizer is loaded on either side. New weights go by a file that both sides see
 (`ajet.engine.handover`). A request that runs while whole weights change goes on with the new ones, its cache computed
 again. One event loop or many may wait.
-Left out: vLLM in this process (`ajet.engine.vllm`), and processes (`ajet.engine.server_process`).
+Left out: vLLM in this process (`ajet.engine.vllm_engine`), and processes (`ajet.engine.server_process`).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from ajet.engine.vllm import repack_tied_output_layer
+from ajet.engine.vllm_engine import repack_tied_output_layer
 
 
 class WeightsFromFile:
