@@ -19,7 +19,7 @@ from ajet.config.root import Config
 from ajet.engine.base import Engine
 from ajet.engine.scripted import ScriptedEngine
 from ajet.records import Episode, Task
-from ajet.rollout.agent_model import Agent, AgentModel, EngineReplies, ReplySource, RunningEpisode
+from ajet.rollout.agent_model import AgentModel, EngineReplies, ReplySource
 from ajet.rollout.endpoint.config import EndpointConfig
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import EnvironmentMaker
@@ -27,6 +27,7 @@ from ajet.rollout.event_loop import RolloutLoop
 from ajet.rollout.judges.base import BaseJudge
 from ajet.rollout.refusals import Refusals
 from ajet.rollout.runner import GRACE_S, EpisodeRunner
+from ajet.rollout.running_episode import Agent, RunningEpisode
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.tuner import AjetTuner, OpenAIAddress
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask

@@ -26,7 +26,7 @@ from ajet.config.view import user_view
 from ajet.data.randomness import derive_rng
 from ajet.errors import PolicyError
 from ajet.records import Call, Episode, Task, TrainingSample
-from ajet.rollout.agent_model import Agent, RunningEpisode
+from ajet.rollout.running_episode import Agent, RunningEpisode
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.train.timeline import build_samples
 from ajet.tuner import AjetTuner

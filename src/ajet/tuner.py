@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from ajet.errors import ConfigError, WorkflowError
 from ajet.records import MOST_REWARD
-from ajet.rollout.agent_model import Agent, AgentModel, ReplySource, RunningEpisode
+from ajet.rollout.agent_model import AgentModel, ReplySource
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.endpoint.endpoint import OpenAIAddress as OpenAIAddress
 from ajet.rollout.refusals import Refusals
+from ajet.rollout.running_episode import Agent, RunningEpisode
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

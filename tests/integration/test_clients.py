@@ -18,9 +18,9 @@ from ajet.assemble import build_trainer
 from ajet.chat.types import ChatReply, ChatRequest, ToolCall
 from ajet.config.compose import compose
 from ajet.errors import WorkflowError
-from ajet.rollout.agent_model import RunningEpisode
 from ajet.rollout.agents.openai_sdk import in_process_client
 from ajet.rollout.endpoint.endpoint import Endpoint
+from ajet.rollout.running_episode import RunningEpisode
 
 HERE = Path(__file__).parent
 IN_PROCESS = ["SdkInProcess", "AgentsSdk"]

@@ -19,8 +19,9 @@ from ajet.chat.renderer import ChatRenderer
 from ajet.chat.types import ChatModel, ChatReply, ChatRequest, NamedTool, ToolCall
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import EngineError
-from ajet.rollout.agent_model import AgentModel, EngineReplies, RunningEpisode
+from ajet.rollout.agent_model import AgentModel, EngineReplies
 from ajet.rollout.endpoint.endpoint import Endpoint
+from ajet.rollout.running_episode import RunningEpisode
 
 ASK = {"messages": [{"role": "user", "content": "Say something."}]}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}

@@ -31,7 +31,7 @@ BASE = (
     "config.hardware",
 )
 """Open to all rows below their own."""
-CALLS = {"rollout.agent_model", "rollout.refusals", "rollout.replaying"}
+CALLS = {"rollout.agent_model", "rollout.running_episode", "rollout.refusals", "rollout.replaying"}
 SPEAKING = CALLS | {"records", "config", "engine.base", "chat", "data.randomness", "rollout.endpoint"}
 SPEAKING |= {"workflow", "tuner"}
 PLAYING = SPEAKING | {"rollout", "rollout.agents", "rollout.opponents", "rollout.judges", "data"}
@@ -65,13 +65,14 @@ TABLE: dict[str, set[str]] = {
     "rollout.refusals": set(),
     "rollout.answering": {"chat"},
     "rollout.replaying": {"records", "data.randomness"},
+    "rollout.running_episode": {"records", "chat", "data.randomness", "rollout.answering", "rollout.replaying"},
     "rollout.agent_model": {"records", "chat", "engine.base", "data.randomness", "rollout.refusals"}
-    | {"rollout.answering", "rollout.replaying"},
+    | {"rollout.running_episode"},
     "rollout.endpoint": {"records", "chat"} | CALLS,
     "rollout.agents": {"chat", "rollout.endpoint"} | CALLS,
     "tuner": {"records", "chat", "rollout.endpoint", "rollout.agents"} | CALLS,
     "workflow": {"records", "chat", "tuner"},
-    "rollout.opponents": {"records", "chat", "rollout.agents", "rollout.agent_model", "workflow"},
+    "rollout.opponents": {"records", "chat", "rollout.agents", "rollout.running_episode", "workflow"},
     "rollout.boundary": set(),
     "rollout.event_loop": set(),
     "rollout.own_thread": {"rollout.boundary", "rollout.event_loop", "workflow"},

@@ -18,12 +18,12 @@ from tests.episodes import agent_model
 from ajet.chat.types import ChatReply, ChatRequest, NamedTool, ToolCall
 from ajet.config.compose import compose
 from ajet.errors import ConfigError, OpponentError
-from ajet.rollout.agent_model import Agent
 from ajet.rollout.agents.openai_sdk import in_process_client
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.opponents.openai import OpenAIConfig, OpenAIPlayer
 from ajet.rollout.opponents.random import RandomPlayer
 from ajet.rollout.opponents.scripted import ScriptedPlayersConfig
+from ajet.rollout.running_episode import Agent
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 

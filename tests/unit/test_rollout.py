@@ -22,11 +22,12 @@ from ajet.engine.base import Engine, SamplingRequest
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import ConfigError, EngineLostError, PolicyError, StorageError, WorkflowError
 from ajet.records import Completion, Episode, EpisodeGroup, Task
-from ajet.rollout.agent_model import Agent, EngineReplies, ReplySource
+from ajet.rollout.agent_model import EngineReplies, ReplySource
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.event_loop import RolloutLoop
 from ajet.rollout.opponents.random import RandomPlayer
 from ajet.rollout.runner import EpisodeRunner, RolloutCallbacks, rewards_by_agent
+from ajet.rollout.running_episode import Agent
 from ajet.rollout.scheduler import RolloutScheduler, require_trained_play, require_usable_play
 from ajet.tracking.metrics import episode_metrics
 from ajet.tuner import AjetTuner

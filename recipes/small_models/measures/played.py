@@ -18,9 +18,9 @@ from ajet.config.view import user_view
 from ajet.data.randomness import derive_rng
 from ajet.evaluate.scores import play_held_out
 from ajet.records import EpisodeGroup, Task
-from ajet.rollout.agent_model import Agent
 from ajet.rollout.judges.base import apply_judge
 from ajet.rollout.opponents.scripted import ScriptedPlayersConfig
+from ajet.rollout.running_episode import Agent
 from ajet.rollout.runtime import RolloutRuntime
 from ajet.tracking.metrics import Metrics
 from ajet.tuner import AjetTuner

@@ -20,13 +20,14 @@ from ajet.config.user_code.importing import load_callable
 from ajet.engine.base import Engine
 from ajet.errors import ConfigError
 from ajet.records import Episode
-from ajet.rollout.agent_model import Agent, EngineReplies, ReplySource
+from ajet.rollout.agent_model import EngineReplies, ReplySource
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import EnvironmentMaker
 from ajet.rollout.judges.base import BaseJudge
 from ajet.rollout.open_files import fitting_concurrency
 from ajet.rollout.opponents.base import OpponentMaker
 from ajet.rollout.runner import EpisodeRunner, RolloutCallbacks
+from ajet.rollout.running_episode import Agent
 from ajet.rollout.scheduler import RolloutScheduler
 from ajet.rollout.unused_parts import UnusedParts
 from ajet.tracking.console import Display

@@ -19,7 +19,7 @@ from ajet.config.user_code.lines import one_line
 from ajet.config.view import user_view
 from ajet.errors import ConfigError, PolicyError, WorkflowError
 from ajet.records import MOST_REWARD, Call, Episode, EpisodeStatus, Replay, ReplayRequest, Task
-from ajet.rollout.agent_model import Agent, ReplySource, RunningEpisode
+from ajet.rollout.agent_model import ReplySource
 from ajet.rollout.boundary import ProgramResult, run_within
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.environment import EnvironmentMaker, episode_uuid, task_with_environment
@@ -28,6 +28,7 @@ from ajet.rollout.outputs import kept_output
 from ajet.rollout.own_thread import needs_own_thread, run_on_own_thread
 from ajet.rollout.refusals import Refusals
 from ajet.rollout.replaying import Drawing, Replaying
+from ajet.rollout.running_episode import Agent, RunningEpisode
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput
 

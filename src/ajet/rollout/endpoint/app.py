@@ -23,11 +23,12 @@ from typing import Any
 
 from ajet.chat.types import ChatReply, ChatRequest, Delivery
 from ajet.errors import AjetError, ContextOverflowError, EpisodeOverError, WorkflowError
-from ajet.rollout.agent_model import Agent, AgentModel
+from ajet.rollout.agent_model import AgentModel
 from ajet.rollout.endpoint.api_error import ApiError, too_large, wrong_key
 from ajet.rollout.endpoint.bodies import ChatBody, CompletionBody, ReplyForm, read_body
 from ajet.rollout.endpoint.replies import HttpReply, ReplyWriter
 from ajet.rollout.refusals import UnsupportedSettingError
+from ajet.rollout.running_episode import Agent
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,10 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 from ajet.errors import ConfigError
-from ajet.rollout.agent_model import AgentModel, RunningEpisode
+from ajet.rollout.agent_model import AgentModel
 from ajet.rollout.endpoint.app import EndpointApp, episode_path, model_name
 from ajet.rollout.endpoint.config import EndpointConfig
+from ajet.rollout.running_episode import RunningEpisode
 
 if TYPE_CHECKING:
     from ajet.rollout.endpoint.server import EndpointServer

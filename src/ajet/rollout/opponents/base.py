@@ -20,7 +20,7 @@ from ajet.errors import OpponentError
 
 if TYPE_CHECKING:
     from ajet.chat.types import ChatModel, ChatRequest
-    from ajet.rollout.agent_model import Agent
+    from ajet.rollout.running_episode import Agent
     from ajet.workflow import Workflow
 
 OpponentMaker = Callable[["Agent"], "ChatModel | None"]

@@ -13,7 +13,7 @@ from ajet.rollout.opponents.base import CheckedOpponent, OpponentConfig, Opponen
 
 if TYPE_CHECKING:
     from ajet.chat.types import ChatModel
-    from ajet.rollout.agent_model import Agent
+    from ajet.rollout.running_episode import Agent
     from ajet.workflow import Workflow
 
 
