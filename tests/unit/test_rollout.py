@@ -26,7 +26,8 @@ from ajet.rollout.agent_model import EngineReplies, ReplySource
 from ajet.rollout.endpoint.endpoint import Endpoint
 from ajet.rollout.event_loop import RolloutLoop
 from ajet.rollout.opponents.random import RandomPlayer
-from ajet.rollout.runner import EpisodeRunner, RolloutCallbacks, rewards_by_agent
+from ajet.rollout.rewards import rewards_by_agent
+from ajet.rollout.runner import EpisodeRunner, RolloutCallbacks
 from ajet.rollout.running_episode import Agent
 from ajet.rollout.scheduler import RolloutScheduler, require_trained_play, require_usable_play
 from ajet.tracking.metrics import episode_metrics

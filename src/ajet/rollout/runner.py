@@ -7,10 +7,9 @@ mend (`ConfigError`, `EngineLostError`), cancellation from outside and the user'
 from __future__ import annotations
 
 import asyncio
-import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ajet.config.user_code.lines import one_line
 from ajet.config.view import user_view
 from ajet.errors import ConfigError, PolicyError, WorkflowError
-from ajet.records import MOST_REWARD, Call, Episode, EpisodeStatus, Replay, ReplayRequest, Task
+from ajet.records import Call, Episode, EpisodeStatus, Replay, ReplayRequest, Task
 from ajet.rollout.agent_model import ReplySource
 from ajet.rollout.boundary import ProgramResult, run_within
 from ajet.rollout.endpoint.endpoint import Endpoint
@@ -28,6 +27,7 @@ from ajet.rollout.outputs import kept_output
 from ajet.rollout.own_thread import needs_own_thread, run_on_own_thread
 from ajet.rollout.refusals import Refusals
 from ajet.rollout.replaying import Drawing, Replaying
+from ajet.rollout.rewards import rewards_by_agent
 from ajet.rollout.running_episode import Agent, RunningEpisode
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput
@@ -266,38 +266,3 @@ class EpisodeRunner:
             return replace(outcome, rewards=rewards)
         except WorkflowError as broken:
             return replace(outcome, status="infra_error", error=str(broken))
-
-
-def rewards_by_agent(
-    reward: float | Mapping[str, float] | None,
-    trained_agents: Mapping[str, str],
-    calls: Sequence[Call] = (),
-    given: Mapping[str, float] | None = None,
-) -> dict[str, float]:
-    """Every trained agent's reward: the episode's, plus those of its calls.
-
-    Args:
-        reward: the episode's: one number for all, or numbers by target_tag or agent name (the name wins).
-        trained_agents: target_tag by agent name.
-        calls: all of the episode.
-        given: what else agents were given, by name.
-
-    Raises:
-        WorkflowError: no reward, one that is not finite, or a trained agent without one.
-    """
-    if reward is None:
-        raise WorkflowError(
-            "The workflow returned no reward and no judge is configured: return a number (0 where the rewards of calls "
-            "are all there is), or choose a judge (`--help` lists those of judge=...)."
-        )
-    rewards: dict[str, float] = {}
-    for name, tag in trained_agents.items():
-        value = reward.get(name, reward.get(tag)) if isinstance(reward, Mapping) else reward
-        if value is None:
-            raise WorkflowError(f"The reward mapping has neither agent {name!r} nor its target_tag {tag!r}.")
-        value += sum(call.reward for call in calls if call.trained and call.agent_name == name)
-        value += (given or {}).get(name, 0.0)
-        if not math.isfinite(value) or abs(value) > MOST_REWARD:
-            raise WorkflowError(f"The reward of agent {name!r} is {value}: rewards must be finite 32-bit numbers.")
-        rewards[name] = float(value)
-    return rewards
