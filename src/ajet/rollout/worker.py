@@ -30,6 +30,7 @@ from ajet.records import Task
 from ajet.rollout.event_loop import EpisodeLoop
 from ajet.rollout.outputs import kept_output
 from ajet.rollout.remote.agreed import VERSION, worker_key
+from ajet.rollout.remote.lease import Lease
 from ajet.rollout.remote.tuner import RemoteTuner, TrainerClient, TrainerGoneError
 from ajet.workflow import Workflow, WorkflowTask
 
@@ -38,8 +39,6 @@ WAIT_S = 20.0
 RETRY_S = 1.0
 CLOSING_S = 5.0
 """For what a program has left running on its loop."""
-RENEWALS = 3
-"""In the time of a lease."""
 MOST_SAID = 1000
 """Characters of an error that are sent."""
 
@@ -147,7 +146,7 @@ class _Worker:
         tuner = RemoteTuner(self._trainer, claimed["episode"], workflow.trainable_targets)
         loop = EpisodeLoop()
         asyncio.set_event_loop(loop)  # for plain functions that drive a loop themselves
-        lease = _Lease(self._trainer, path, claimed["lease_s"], loop)
+        lease = Lease(self._trainer, path, claimed["lease_s"], loop)
         try:
             said = lease.hold(lambda: _outcome(workflow, task, tuner, lease))
             if said is not None:
@@ -203,7 +202,7 @@ class _Worker:
 
 
 def _outcome(
-    workflow: Workflow, task: WorkflowTask, tuner: RemoteTuner, lease: _Lease
+    workflow: Workflow, task: WorkflowTask, tuner: RemoteTuner, lease: Lease
 ) -> tuple[str, Mapping[str, Any]] | None:
     """What to tell the trainer of a program; None where the episode is over there already."""
     try:
@@ -215,46 +214,6 @@ def _outcome(
             return None
         print(user_traceback(error), file=sys.stderr, flush=True)
         return "abort", {"error": one_line(error)[:MOST_SAID], "policy": isinstance(error, PolicyError)}
-
-
-class _Lease:
-    """Renews an episode's lease while it is played, and cancels a program whose episode is over."""
-
-    def __init__(self, trainer: TrainerClient, path: str, lease_s: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.is_lost = False
-        """Whether the episode is over at the trainer's."""
-        self._trainer = trainer
-        self._path = path
-        self._every_s = lease_s / RENEWALS
-        self._loop = loop
-        self._running: asyncio.Task[Any] | None = None
-        self._done = threading.Event()
-
-    def hold(self, program: Callable[[], Any]) -> Any:
-        """What the program returns, while the lease is renewed."""
-        threading.Thread(target=self._renew, name="ajet-lease", daemon=True).start()
-        try:
-            return program()
-        finally:
-            self._done.set()
-
-    def run(self, made: Any) -> Any:
-        """What a coroutine returns."""
-        self._running = asyncio.ensure_future(made, loop=self._loop)
-        return self._loop.run_until_complete(self._running)
-
-    def _renew(self) -> None:
-        while not self._done.wait(self._every_s):
-            try:
-                self._trainer.ask(f"{self._path}/renew", {}, timeout_s=max(self._every_s, RETRY_S))
-            except EpisodeOverError:
-                self.is_lost = True
-                if self._running is not None:  # of a plain function nothing can be ended; its models answer no more
-                    with suppress(RuntimeError):  # it has ended meanwhile, and its loop is closed
-                        self._loop.call_soon_threadsafe(self._running.cancel)
-                return
-            except AjetError:
-                continue
 
 
 def main(argv: Sequence[str] | None = None) -> int:
