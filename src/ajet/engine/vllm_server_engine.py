@@ -4,7 +4,7 @@ In: sampling requests. Out: completions, with the log-probabilities and the weig
 and come out by HTTP; no tokenizer is loaded on either side. New weights go by a file that both sides see
 (`ajet.engine.handover`). A request that runs while whole weights change goes on with the new ones, its cache computed
 again. One event loop or many may wait.
-Left out: vLLM in this process (`ajet.engine.vllm_engine`), and processes (`ajet.engine.server_process`).
+Left out: vLLM in this process (`ajet.engine.vllm_engine`), how servers are started (`ajet.engine.server_start`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ import asyncio
 import shutil
 import tempfile
 import threading
-import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +28,11 @@ from ajet.engine.base import Adapters, SamplingRequest, checked_weights
 from ajet.engine.handover import AdaptersBeside, Handover, Policy, WholeWeights, handover_folder
 from ajet.engine.nccl_transfer import SETTINGS, NcclTransfer
 from ajet.engine.server import GENERATE, Server, completion_of, said
-from ajet.engine.server_gpus import gpus_of_servers
-from ajet.engine.server_process import ServerProcess, answers
+from ajet.engine.server_policies import ServerPolicies
+from ajet.engine.server_process import answers
+from ajet.engine.server_start import SERVER_SETTINGS, given_servers, server_environments, started_servers
 from ajet.engine.vllm_server import VllmServerConfig
-from ajet.engine.vllm_settings import PROCESS_DEFAULTS, engine_settings, parameters_of, sampling_settings
+from ajet.engine.vllm_settings import engine_settings, parameters_of, sampling_settings
 from ajet.errors import EngineError, EngineLostError
 from ajet.records import Completion
 
@@ -41,17 +40,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-SERVER_SETTINGS = {
-    "enable_scale_out": True,  # the interface that takes ids and gives ids
-    "worker_extension_cls": "ajet.engine.vllm_worker.WeightsFromFile",
-    "disable_uvicorn_access_log": True,
-}
-SERVER_ENVIRONMENT = {
-    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
-    "VLLM_SERVER_DEV_MODE": "1",  # the interface that weights are changed by
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several servers would be bound to the same cores
-}
-POLL_S = 0.05
 MOST_REPEATS = 3
 """Of a request whose connection broke though the server lives."""
 
@@ -88,11 +76,10 @@ class VllmServerEngine:
 
         self.max_context = max_context
         self.policy_version = 0
-        self._config = config
-        self._model_path = model_path
         self._model_config = AutoConfig.from_pretrained(model_path)
         self._vocab_size: int = self._model_config.get_text_config().vocab_size
-        self._settings = SERVER_SETTINGS | engine_settings(
+        by_nccl = config.weight_transfer == "nccl" and adapters is None
+        settings = SERVER_SETTINGS | engine_settings(
             config,
             model_path,
             max_context=max_context,
@@ -101,31 +88,31 @@ class VllmServerEngine:
             adapters=adapters,
             num_adapters=2,  # that of requests which run while there is a newer one
         )
-        by_nccl = config.weight_transfer == "nccl" and adapters is None
-        self._settings |= SETTINGS if by_nccl else {}
-        self._nccl: NcclTransfer | None = None
-        """Connects after the servers have started."""
-        self._environments = _environments(config, device, num_threads)
+        settings |= SETTINGS if by_nccl else {}
+        own = server_environments(config, device, num_threads)
         # Servers that several training processes share get their weights from one of them.
         self._puts_weights = config.urls is None or rank_and_size()[0] == 0
         self._weights_dir = handover_folder(config.weights_dir)
         self._folder = Path(tempfile.mkdtemp(prefix="ajet-vllm-"))
         self._adapters = None if adapters is None else AdaptersBeside(self._weights_dir, self._meta_model, adapters)
         self._handover: Handover = self._adapters or WholeWeights(self._weights_dir, self._meta_model)
-        self._policy = Policy()
-        """What new requests are sampled from."""
-        self._past: deque[Policy] = deque()
-        """What it was before, where servers may still read that."""
-        self._num_asking: Counter[str | None] = Counter()
-        """Requests under way, by adapter."""
+        self._policies = ServerPolicies(self._handover)
         self._client: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
         self._unusable: str | None = None
         self._has_failed = False
         self._putting = threading.Lock()
         """Held while weights change, so that a server that is started again in between misses none."""
         self._servers: list[Server] = []
+        self._nccl: NcclTransfer | None = None
+        """Connects after the servers have started."""
         try:
-            self._start()
+            self._servers = (
+                started_servers(
+                    settings, own, handover=self._weights_dir, logs=self._folder, timeout_s=config.startup_timeout_s
+                )
+                if config.urls is None
+                else self._given_servers(config, config.urls, model_path)
+            )
             if by_nccl and self._puts_weights:
                 self._nccl = NcclTransfer(self._servers, dtype)
         except BaseException:
@@ -145,33 +132,16 @@ class VllmServerEngine:
         """Where the servers are now."""
         return [server.url for server in self._servers]
 
-    def _start(self) -> None:
-        if self._config.urls is None:
-            self._servers = [Server.started(self._starter(i)) for i in range(self._config.num_servers)]
-            for server in self._servers:  # all load at once
-                server.wait()
-                with _whole_conversation(server):
-                    server.put_version(0)
-            return
-        self._servers = [Server(url=url.rstrip("/")) for url in self._config.urls]
-        for server in self._servers:
-            with _whole_conversation(server):
-                reads_files = self._adapters is not None or self._config.weight_transfer == "file"
-                server.check(self._model_path, self.max_context, self._weights_dir if reads_files else None)
-                if self._puts_weights:
-                    a_token = SamplingRequest(prompt_ids=(0,), max_tokens=1, temperature=1.0, seed=0)
-                    server.start_anew(self._body(a_token, 1, None))
-                    if self._adapters is not None:
-                        server.drop_adapters()
-
-    def _starter(self, i: int) -> Callable[[], ServerProcess]:
-        return partial(
-            ServerProcess,
-            self._settings,
-            handover=self._weights_dir,
-            log=self._folder / f"server_{i}.log",
-            environment=self._environments[i],
-            timeout_s=self._config.startup_timeout_s,
+    def _given_servers(self, config: VllmServerConfig, urls: Sequence[str], model_path: str) -> list[Server]:
+        a_token = SamplingRequest(prompt_ids=(0,), max_tokens=1, temperature=1.0, seed=0)
+        reads_files = self._adapters is not None or config.weight_transfer == "file"
+        return given_servers(
+            urls,
+            model_path,
+            max_context=self.max_context,
+            handover=self._weights_dir if reads_files else None,
+            probe=self._body(a_token, 1, None) if self._puts_weights else None,
+            with_adapters=self._adapters is not None,
         )
 
     async def generate(self, request: SamplingRequest) -> Completion:
@@ -197,19 +167,16 @@ class VllmServerEngine:
         """What the server samples; asked again, with the same seed, where it had to be started again."""
         repeats = 0
         while True:
-            policy = Policy() if request.by_starting_model else self._policy
-            self._num_asking[policy.adapter] += 1
-            try:
-                answer = await self._answer(server, self._body(request, max_tokens, policy.adapter))
-            except httpx.TransportError as error:
-                repeats += 1
-                await self._revive(server, error, is_last=repeats > MOST_REPEATS)
-            else:
-                completion = completion_of(answer)
-                # The server knows versions of whole weights only.
-                return completion if self._adapters is None else replace(completion, policy_version=policy.version)
-            finally:
-                self._num_asking[policy.adapter] -= 1
+            with self._policies.asked(by_starting_model=request.by_starting_model) as policy:
+                try:
+                    answer = await self._answer(server, self._body(request, max_tokens, policy.adapter))
+                except httpx.TransportError as error:
+                    repeats += 1
+                    await self._revive(server, error, is_last=repeats > MOST_REPEATS)
+                    continue
+            completion = completion_of(answer)
+            # The server knows versions of whole weights only.
+            return completion if self._adapters is None else replace(completion, policy_version=policy.version)
 
     async def _answer(self, server: Server, body: dict[str, Any]) -> Any:
         response = await self._own_client().post(f"{server.url}{GENERATE}", json=body)
@@ -252,8 +219,12 @@ class VllmServerEngine:
                 raise EngineError("it died, and engine.weight_transfer=nccl keeps no weights for another one")
             server.restart(error, lambda: self._put_again(server))
         except (EngineError, httpx.TransportError) as failure:
-            self._unusable, self._has_failed = f"vLLM's server at {server.url} failed: {failure}", True
-            raise EngineLostError(self._unusable) from failure
+            raise self._lost(f"vLLM's server at {server.url} failed: {failure}") from failure
+
+    def _lost(self, why: str) -> EngineLostError:
+        """What ends the run: from now on every request is answered so, and what the servers said is kept."""
+        self._unusable, self._has_failed = why, True
+        return EngineLostError(why)
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]], policy_version: int) -> None:
         """See `Engine.update_weights`. Requests may run meanwhile: they go on with the new weights, or end with the
@@ -264,7 +235,7 @@ class VllmServerEngine:
         """
         if self._unusable is not None:
             raise EngineLostError(self._unusable)
-        self._await_older()
+        self._policies.await_older()
         if not self._puts_weights:
             deque(weights, maxlen=0)  # gathered by all training processes together
             new = Policy(version=policy_version)
@@ -285,41 +256,28 @@ class VllmServerEngine:
             try:
                 nccl.send(checked_weights(weights, self._parameters), version)
             except (EngineError, httpx.TransportError) as failure:
-                self._unusable, self._has_failed = f"weights did not reach vLLM's servers by NCCL: {failure}", True
-                raise EngineLostError(self._unusable) from failure
+                raise self._lost(f"weights did not reach vLLM's servers by NCCL: {failure}") from failure
             self._take(Policy(version=version))
 
     def _take(self, new: Policy) -> None:
-        self._past.append(self._policy)
-        self._policy, self.policy_version = new, new.version
-        while len(self._past) > self._handover.num_kept:
-            past = self._past.popleft()
-            if past.path != new.path:
-                self._handover.remove(past)
-
-    def _await_older(self) -> None:
-        """Until no request runs with adapters that are older than the policy's: they have no place in the servers."""
-        keep = (None, self._policy.adapter)
-        while any(num for adapter, num in list(self._num_asking.items()) if adapter not in keep):
-            time.sleep(POLL_S)
+        self._policies.take(new)
+        self.policy_version = new.version
 
     def _put_again(self, server: Server) -> None:
-        if self._policy.path is not None:
-            self._handover.put(server, self._policy, Policy())
+        if self._policies.newest.path is not None:
+            self._handover.put(server, self._policies.newest, Policy())
 
     def _put_or_restart(self, server: Server, new: Policy) -> None:
         """The policy into a server, once more where it broke off in between."""
         for is_last in (False, True):
             try:
-                self._handover.put(server, new, self._policy)
+                self._handover.put(server, new, self._policies.newest)
             except httpx.TransportError as error:
                 if is_last:
-                    self._unusable, self._has_failed = f"vLLM's server at {server.url} took no weights: {error}", True
-                    raise EngineLostError(self._unusable) from error
+                    raise self._lost(f"vLLM's server at {server.url} took no weights: {error}") from error
                 self._restart(server, error)
             except EngineError as refusal:
-                self._unusable, self._has_failed = f"{refusal} (weights: {new.path})", True
-                raise EngineLostError(self._unusable) from refusal
+                raise self._lost(f"{refusal} (weights: {new.path})") from refusal
             else:
                 return
 
@@ -333,24 +291,3 @@ class VllmServerEngine:
         shutil.rmtree(self._weights_dir, ignore_errors=True)
         if not self._has_failed:  # what a server said is then told by its place
             shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _environments(config: VllmServerConfig, device: str, num_threads: int | None) -> list[dict[str, str]]:
-    """What each server that is started has in its environment, beside this process's own."""
-    if config.urls is not None:
-        return []
-    environment = PROCESS_DEFAULTS | SERVER_ENVIRONMENT
-    environment |= {} if num_threads is None else {"OMP_NUM_THREADS": str(num_threads)}
-    if device == "cpu":
-        return [environment] * config.num_servers
-    placed = gpus_of_servers(config.gpus, num_servers=config.num_servers, each=config.gpus_each)
-    return [environment | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} for gpus in placed]
-
-
-@contextmanager
-def _whole_conversation(server: Server) -> Iterator[None]:
-    """Around what a server is asked at the start: where it breaks off, an `EngineError`."""
-    try:
-        yield
-    except httpx.HTTPError as error:
-        raise EngineError(f"vLLM's server at {server.url} broke off ({type(error).__name__})") from error

@@ -25,7 +25,7 @@ class Lease:
     """Renews an episode's lease while it is played, and cancels a program whose episode is over."""
 
     def __init__(self, trainer: TrainerClient, path: str, lease_s: float, loop: asyncio.AbstractEventLoop) -> None:
-        """`path`: the episode at the trainer; `lease_s`: how long it was given for; `loop`: what its program runs on."""
+        """`path`: the episode at the trainer; `lease_s`: how long it was given for; `loop`: of its program."""
         self.is_lost = False
         """Whether the episode is over at the trainer's."""
         self._trainer = trainer
