@@ -226,8 +226,8 @@ def test_the_table_points_upwards_only() -> None:
 
 
 def test_the_folder_has_few_entries() -> None:
-    # A folder with nothing but caches is what another version left behind; py.typed is a mark for type checkers. Six of
-    # them are commands, which Python finds by an entry's name alone.
+    # A folder with nothing but caches is what another version left behind; py.typed is a mark for type checkers. Seven
+    # of them are commands, which Python finds by an entry's name alone.
     entries = [path for path in SOURCE.iterdir() if path.suffix == ".py" or any(path.rglob("*.py"))]
     assert len(entries) <= 21
 

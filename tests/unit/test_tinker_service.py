@@ -18,8 +18,8 @@ from ajet.engine.base import SamplingRequest
 from ajet.engine.silence import OtherWork, Silence
 from ajet.engine.tinker import TinkerConfig, TinkerEngineConfig
 from ajet.engine.tinker_engine import TinkerEngine
+from ajet.engine.tinker_retries import RetriedAnswers
 from ajet.engine.tinker_service import TinkerService
-from ajet.engine.tinker_troubles import Troubles
 from ajet.errors import ConfigError, EngineError, EngineLostError
 from ajet.rollout.boundary import ProgramResult, run_within
 
@@ -312,7 +312,7 @@ def test_silence_is_that_of_all_who_wait_and_does_not_grow_while_nobody_does() -
 
 
 def test_the_clients_log_is_heard_while_anyone_listens_and_is_silent_after(capfd: pytest.CaptureFixture[str]) -> None:
-    one, other = Troubles(), Troubles()
+    one, other = RetriedAnswers(), RetriedAnswers()
     logger = logging.getLogger("tinker.lib")
     one.leave()
     logger.warning("HTTP Response: %s %s %i %s", "POST", "http://a/api/v1/asample", 503, "Busy")

@@ -21,9 +21,9 @@ from ajet.errors import EngineError
 from ajet.records import Completion, FinishReason
 
 GENERATE = "/inference/v1/generate"
+"""Ids in, ids out."""
 ANSWERS_WITHIN_S = 60.0
 """For a question whose answer needs no work."""
-"""Ids in, ids out."""
 UNLOAD_ADAPTER = "/v1/unload_lora_adapter"
 
 

@@ -14,7 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 import tinker
 
-from ajet.engine.tinker_troubles import Trouble, Troubles
+from ajet.engine.tinker_retries import RetriedAnswer, RetriedAnswers
 from ajet.errors import EngineError, EngineLostError
 
 E = TypeVar("E", bound=EngineError)
@@ -38,19 +38,19 @@ class TinkerFailures:
     """The failures of one server."""
 
     def __init__(
-        self, troubles: Troubles, *, url: str, base_url: str, key: str, key_variable: str, timeout_s: float
+        self, retried: RetriedAnswers, *, url: str, base_url: str, key: str, key_variable: str, timeout_s: float
     ) -> None:
         """Args as follows.
 
         Args:
-            troubles: what the client meets and does not raise.
+            retried: what the client meets and does not raise.
             url: the server, as the user knows it.
             base_url: the beginning of its URLs.
             key: is in no sentence.
             key_variable: where it comes from.
             timeout_s: `tinker.timeout_s`.
         """
-        self._troubles = troubles
+        self._retried = retried
         self._url, self._base_url = url, base_url
         self._key, self._key_variable = key, key_variable
         self._timeout_s = timeout_s
@@ -110,10 +110,10 @@ class TinkerFailures:
         return kind(f"the Tinker server at {self._url} {words} ({doing})".replace(self._key, "***"))
 
     def _unanswered(self, named: str, within_s: float) -> str:
-        trouble = self._troubles.latest(self._base_url, time.monotonic() - within_s - LISTENS_S)
-        if trouble is None:
+        latest = self._retried.latest(self._base_url, time.monotonic() - within_s - LISTENS_S)
+        if latest is None:
             return f"did not answer within {named} seconds"
-        return f"{_meaning(trouble)}: {trouble.words}, and nothing else within {named} seconds"
+        return f"{_meaning(latest)}: {latest.words}, and nothing else within {named} seconds"
 
     def _reason(self, error: Exception) -> str:
         status = status_of(error)
@@ -178,5 +178,5 @@ def _is_dropped(error: BaseException) -> bool:
     return any(said in str(error) for said in DROPPED)
 
 
-def _meaning(trouble: Trouble) -> str:
-    return MEANINGS.get(trouble.status, "has failed")
+def _meaning(answer: RetriedAnswer) -> str:
+    return MEANINGS.get(answer.status, "has failed")

@@ -21,7 +21,7 @@ from ajet.engine.tinker import TinkerConfig
 from ajet.engine.tinker_calls import CLOSING_S, TinkerCalls, result_of
 from ajet.engine.tinker_failures import LISTENS_S, TAKEN, TinkerFailures, status_of
 from ajet.engine.tinker_requests import NOT_KNOWN, TinkerRequests
-from ajet.engine.tinker_troubles import Troubles
+from ajet.engine.tinker_retries import RetriedAnswers
 from ajet.errors import ConfigError, EngineError
 
 T = TypeVar("T")
@@ -59,9 +59,9 @@ class TinkerService(TinkerCalls):
             raise settings.no_key()
         self._key = _plain(key, settings.key_name) or KEY_WITHOUT_KEYS
         self._models: list[str] = []
-        self._troubles = Troubles()
+        self._retried = RetriedAnswers()
         failures = TinkerFailures(
-            self._troubles,
+            self._retried,
             url=self.url,
             base_url=self._base,
             key=self._key,
@@ -183,10 +183,10 @@ class TinkerService(TinkerCalls):
             try:
                 return result_of(future, min(left, LISTENS_S), keep=left > LISTENS_S)
             except TimeoutError:
-                trouble = self._troubles.latest(self._base, since)
-                if trouble is not None and trouble.status == TAKEN:
+                latest = self._retried.latest(self._base, since)
+                if latest is not None and latest.status == TAKEN:
                     future.future().cancel()
-                    raise _NameTakenError(trouble.words) from None
+                    raise _NameTakenError(latest.words) from None
                 if left <= LISTENS_S or future.future().done():
                     raise
 
@@ -215,7 +215,7 @@ class TinkerService(TinkerCalls):
 
     def close(self) -> None:
         """Drop adapters and end the session; a server that has stopped answering is left alone."""
-        self._troubles.leave()
+        self._retried.leave()
         if self._is_gone:
             return
         for model_id in self._models:

@@ -1,7 +1,7 @@
-"""What Tinker's client meets and tries again, as long as anyone waits: it says so nowhere but in its log.
+"""Answers after which Tinker's client asks again, as long as anyone waits: it tells of them nowhere but in its log.
 
-In: the client's log records. Out: the latest trouble that is not over, for the sentence of a wait that ends without an
-answer. Nothing of the log is written anywhere: it holds requests whole, and headers.
+In: the client's log records. Out: the latest of them that no good answer followed, for the sentence of a wait that ends
+without one. Nothing of the log is written anywhere: it holds requests whole, and headers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PENDING = 408
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class RetriedAnswer:
     """An answer that made the client ask again."""
 
     status: int
@@ -29,12 +29,12 @@ class Trouble:
     """By `time.monotonic`."""
 
 
-class Troubles(logging.Handler):
+class RetriedAnswers(logging.Handler):
     """Listens to the client's log, whose records go nowhere else."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._open: dict[str, Trouble] = {}
+        self._open: dict[str, RetriedAnswer] = {}
         logger = logging.getLogger(LOGGER)
         logger.setLevel(logging.DEBUG)
         logger.propagate = False
@@ -42,7 +42,7 @@ class Troubles(logging.Handler):
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
-        """Note an answer: a good one ends the troubles of its URL."""
+        """Note an answer: behind a good one those of its URL are over."""
         if not isinstance(record.args, tuple) or len(record.args) < 4 or not str(record.msg).startswith(ANSWERED):
             return
         _, url, status, words, *_ = record.args
@@ -50,9 +50,9 @@ class Troubles(logging.Handler):
         if not isinstance(status, int) or status < 400 or status == PENDING:
             self._open.pop(place, None)
         elif status in (402, 409, 429) or status >= 500:
-            self._open[place] = Trouble(status=status, words=f"{status} {words}".strip(), at=time.monotonic())
+            self._open[place] = RetriedAnswer(status=status, words=f"{status} {words}".strip(), at=time.monotonic())
 
-    def latest(self, base_url: str, since: float) -> Trouble | None:
+    def latest(self, base_url: str, since: float) -> RetriedAnswer | None:
         """The newest one of a server that is not over.
 
         Args:
@@ -66,6 +66,6 @@ class Troubles(logging.Handler):
         """Listen no more."""
         logger = logging.getLogger(LOGGER)
         logger.removeHandler(self)
-        if not any(isinstance(handler, Troubles) for handler in logger.handlers):
+        if not any(isinstance(handler, RetriedAnswers) for handler in logger.handlers):
             # What nobody reads is not made; it is not passed on either, for it holds requests whole.
             logger.setLevel(logging.CRITICAL + 1)
