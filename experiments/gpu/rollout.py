@@ -20,7 +20,7 @@ from experiments.gpu.measuring import give_back, in_turns, seconds_of
 from experiments.gpu.results import Result, Settings, Value
 from experiments.gpu.shapes import QWEN3_0_6B, SMALL, Shape, make_model, save_model
 
-from ajet.engine.base import Engine, EngineConfig, SamplingRequest
+from ajet.engine.base import Engine, EngineConfig, EngineNeeds, SamplingRequest
 from ajet.engine.transformers import TransformersConfig
 from ajet.engine.vllm import VllmConfig
 from ajet.engine.vllm_engine import VllmEngine
@@ -103,14 +103,14 @@ def _measured(
     engines: list[Engine] = []
 
     def start() -> None:
-        built = config.build(
+        needs = EngineNeeds(
             model_path=path,
             max_context=context,
             dtype=str(dtype).removeprefix("torch."),
             device=device.type,
             num_threads=None,
         )
-        engines.append(built)
+        engines.append(config.build(needs))
 
     row: Row = {"engine": config.name, "requests": load.num, "start, s": seconds_of(start, device)}
     (engine,) = engines

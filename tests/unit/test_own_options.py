@@ -15,6 +15,7 @@ from ajet.config.known_code import named_code
 from ajet.config.root import Config
 from ajet.config.saved import load, save, with_user_options
 from ajet.config.user_code.importing import load_object
+from ajet.engine.base import EngineNeeds
 from ajet.errors import ConfigError
 
 ENGINES = """
@@ -103,7 +104,8 @@ def composed(file: Path, name: str, *overrides: str) -> Config:
 
 
 def built(config: Config) -> Any:
-    return config.engine.build(model_path="m", max_context=64, dtype="float32", device="cpu", num_threads=2)
+    needs = EngineNeeds(model_path="m", max_context=64, dtype="float32", device="cpu", num_threads=2)
+    return config.engine.build(needs)
 
 
 def test_a_class_is_given_its_settings_and_what_it_names_of_the_run(file: Path) -> None:

@@ -10,7 +10,7 @@ from ajet.config.logger import own_logger
 from ajet.config.root import Config
 from ajet.config.view import user_view
 from ajet.data.source import TaskSource
-from ajet.engine.base import Adapters, Engine
+from ajet.engine.base import Adapters, Engine, EngineNeeds
 from ajet.rollout.judges.base import BaseJudge
 from ajet.tracking.files.reading import read_metric_lines
 from ajet.tracking.loggers import CompositeLogger, JsonlLogger, MetricLogger
@@ -21,7 +21,7 @@ METRICS = "metrics.jsonl"
 
 def make_engine(config: Config, model_path: str, adapters: Adapters | None = None) -> Engine:
     """The configured engine with the model's weights; loads it. Updates bring adapters, or whole weights."""
-    return config.engine.build(
+    needs = EngineNeeds(
         model_path=model_path,
         max_context=config.model.max_context,
         dtype=config.model.dtype,
@@ -30,6 +30,7 @@ def make_engine(config: Config, model_path: str, adapters: Adapters | None = Non
         adapters=adapters,
         grammars=config.rollout.grammar == "tools",
     )
+    return config.engine.build(needs)
 
 
 def make_task_source(config: Config) -> TaskSource:

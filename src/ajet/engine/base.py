@@ -35,6 +35,26 @@ class Adapters:
     """Names of linear layers, or the ends of names."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineNeeds:
+    """What an engine is told of the run, beside its own settings."""
+
+    model_path: str
+    """A Hugging Face checkpoint directory or hub id."""
+    max_context: int
+    """Most tokens of prompt and completion together."""
+    dtype: str
+    """Number format of the weights, a torch dtype's name."""
+    device: str
+    """`cpu` or `cuda`."""
+    num_threads: int | None
+    """CPU threads while sampling; None for every core."""
+    adapters: Adapters | None = None
+    """What `update_weights` will bring instead of whole weights; only where the engine wants and can take them."""
+    grammars: bool = False
+    """Whether requests may bring one; only where the engine follows them."""
+
+
 @dataclass
 class EngineConfig:
     """The engine group. The chosen engine's subclass has its own settings."""
@@ -63,27 +83,8 @@ class EngineConfig:
         """Why it cannot take such adapters though it wants them, in words; None where it can."""
         return None
 
-    def build(
-        self,
-        *,
-        model_path: str,
-        max_context: int,
-        dtype: str,
-        device: str,
-        num_threads: int | None,
-        adapters: Adapters | None = None,
-        grammars: bool = False,
-    ) -> Engine:
+    def build(self, needs: EngineNeeds) -> Engine:
         """The engine with the model's weights in it; loads it.
-
-        Args:
-            model_path: a Hugging Face checkpoint directory or hub id.
-            max_context: most tokens of prompt and completion together.
-            dtype: number format of the weights, a torch dtype's name.
-            device: `cpu` or `cuda`.
-            num_threads: CPU threads while sampling; None for every core.
-            adapters: what `update_weights` will bring instead of whole weights; only where it wants and can take them.
-            grammars: whether requests may bring one; only where it follows them.
 
         Raises:
             ConfigError: the checkpoint cannot be loaded.
@@ -91,11 +92,11 @@ class EngineConfig:
         engine: Engine = construct(
             self,
             f"engine={self.name}",
-            model_path=model_path,
-            max_context=max_context,
-            dtype=dtype,
-            device=device,
-            num_threads=num_threads,
+            model_path=needs.model_path,
+            max_context=needs.max_context,
+            dtype=needs.dtype,
+            device=needs.device,
+            num_threads=needs.num_threads,
         )
         return engine
 

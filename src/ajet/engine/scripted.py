@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ajet.config.fields import named
-from ajet.engine.base import Adapters, EngineConfig, SamplingRequest
+from ajet.engine.base import EngineConfig, EngineNeeds, SamplingRequest
 from ajet.errors import EngineError
 from ajet.records import Completion, FinishReason
 
@@ -30,21 +30,12 @@ class ScriptedConfig(EngineConfig):
 
     name: str = named("scripted")
 
-    def build(
-        self,
-        *,
-        model_path: str,
-        max_context: int,
-        dtype: str,
-        device: str,
-        num_threads: int | None,
-        adapters: Adapters | None = None,
-        grammars: bool = False,
-    ) -> ScriptedEngine:
+    def build(self, needs: EngineNeeds) -> ScriptedEngine:
         """An engine with the ids of the model's tokenizer; the weights are not read."""
         from transformers import AutoTokenizer
 
-        return ScriptedEngine(len(AutoTokenizer.from_pretrained(model_path)), max_context=max_context, seed=0)
+        vocab_size = len(AutoTokenizer.from_pretrained(needs.model_path))
+        return ScriptedEngine(vocab_size, max_context=needs.max_context, seed=0)
 
 
 class ScriptedEngine:

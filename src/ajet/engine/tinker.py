@@ -24,7 +24,7 @@ from ajet.config.fields import (
     shows_password,
     with_marks,
 )
-from ajet.engine.base import Adapters, Engine, EngineConfig
+from ajet.engine.base import Engine, EngineConfig, EngineNeeds
 from ajet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -111,20 +111,10 @@ class TinkerEngineConfig(EngineConfig):
     trains: ClassVar[bool] = True
 
     @override
-    def build(
-        self,
-        *,
-        model_path: str,
-        max_context: int,
-        dtype: str,
-        device: str,
-        num_threads: int | None,
-        adapters: Adapters | None = None,
-        grammars: bool = False,
-    ) -> TinkerEngine:
+    def build(self, needs: EngineNeeds) -> TinkerEngine:
         from ajet.engine.tinker_engine import TinkerEngine
 
-        return TinkerEngine(self, model_path, max_context=max_context)
+        return TinkerEngine(self, needs.model_path, max_context=needs.max_context)
 
     @override
     def held_up_s(self, engine: Engine) -> Callable[[], float]:

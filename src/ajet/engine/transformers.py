@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from typing_extensions import override
 
 from ajet.config.fields import named, ruled
-from ajet.engine.base import Adapters, EngineConfig
+from ajet.engine.base import EngineConfig, EngineNeeds
 
 if TYPE_CHECKING:
     from ajet.engine.transformers_engine import TransformersEngine
@@ -25,19 +25,14 @@ class TransformersConfig(EngineConfig):
     follows_grammars: ClassVar[bool] = True
 
     @override
-    def build(
-        self,
-        *,
-        model_path: str,
-        max_context: int,
-        dtype: str,
-        device: str,
-        num_threads: int | None,
-        adapters: Adapters | None = None,
-        grammars: bool = False,
-    ) -> TransformersEngine:
+    def build(self, needs: EngineNeeds) -> TransformersEngine:
         from ajet.engine.transformers_engine import TransformersEngine
 
         return TransformersEngine(
-            self, model_path, max_context=max_context, dtype=dtype, device=device, num_threads=num_threads
+            self,
+            needs.model_path,
+            max_context=needs.max_context,
+            dtype=needs.dtype,
+            device=needs.device,
+            num_threads=needs.num_threads,
         )

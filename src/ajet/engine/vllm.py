@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import override
 
 from ajet.config.fields import named, ruled
-from ajet.engine.base import Adapters, Engine
+from ajet.engine.base import Adapters, Engine, EngineNeeds
 from ajet.engine.vllm_settings import VllmBaseConfig
 from ajet.errors import ConfigError
 
@@ -61,26 +61,16 @@ class VllmConfig(VllmBaseConfig):
         return engine.sleep
 
     @override
-    def build(
-        self,
-        *,
-        model_path: str,
-        max_context: int,
-        dtype: str,
-        device: str,
-        num_threads: int | None,
-        adapters: Adapters | None = None,
-        grammars: bool = False,
-    ) -> VllmEngine:
+    def build(self, needs: EngineNeeds) -> VllmEngine:
         """vLLM finds its device itself."""
         from ajet.engine.vllm_engine import VllmEngine
 
         return VllmEngine(
             self,
-            model_path,
-            max_context=max_context,
-            dtype=dtype,
-            num_threads=num_threads,
-            adapters=adapters,
-            grammars=grammars,
+            needs.model_path,
+            max_context=needs.max_context,
+            dtype=needs.dtype,
+            num_threads=needs.num_threads,
+            adapters=needs.adapters,
+            grammars=needs.grammars,
         )

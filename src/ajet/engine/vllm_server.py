@@ -9,7 +9,7 @@ import httpx
 from typing_extensions import override
 
 from ajet.config.fields import named, one_of, ruled
-from ajet.engine.base import Adapters
+from ajet.engine.base import EngineNeeds
 from ajet.engine.server_gpus import gpus_of_servers
 from ajet.engine.vllm_settings import VllmBaseConfig
 from ajet.errors import ConfigError
@@ -43,27 +43,17 @@ class VllmServerConfig(VllmBaseConfig):
     """For a server to load the model and answer."""
 
     @override
-    def build(
-        self,
-        *,
-        model_path: str,
-        max_context: int,
-        dtype: str,
-        device: str,
-        num_threads: int | None,
-        adapters: Adapters | None = None,
-        grammars: bool = False,
-    ) -> VllmServerEngine:
+    def build(self, needs: EngineNeeds) -> VllmServerEngine:
         from ajet.engine.vllm_server_engine import VllmServerEngine
 
         return VllmServerEngine(
             self,
-            model_path,
-            max_context=max_context,
-            dtype=dtype,
-            device=device,
-            num_threads=num_threads,
-            adapters=adapters,
+            needs.model_path,
+            max_context=needs.max_context,
+            dtype=needs.dtype,
+            device=needs.device,
+            num_threads=needs.num_threads,
+            adapters=needs.adapters,
         )
 
     @override
