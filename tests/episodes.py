@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import requests
@@ -29,6 +29,7 @@ from ajet.rollout.refusals import Refusals
 from ajet.rollout.runner import GRACE_S, EpisodeRunner
 from ajet.rollout.running_episode import Agent, RunningEpisode
 from ajet.rollout.scheduler import RolloutScheduler
+from ajet.train.ranks import Ranks
 from ajet.tuner import AjetTuner, OpenAIAddress
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 
@@ -109,6 +110,13 @@ class Run:
 
         (episode,) = self.play(lambda: Program(program=heard, **fields))
         return episode
+
+
+class Share(Ranks):
+    """A process whose results are looked at before they are gathered."""
+
+    def together(self, work: Callable[[], Sequence[Any]]) -> list[Any]:
+        return list(work())
 
 
 class Program(Workflow):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 from recipes.small_models.tokenizer import train_tokenizer
-from tests.episodes import Run
+from tests.episodes import Run, Share
 from transformers import PreTrainedTokenizerBase
 
 from ajet.chat.renderer import ChatRenderer
@@ -27,7 +27,7 @@ from ajet.tracking.console import Display
 from ajet.tracking.metrics import replay_metrics
 from ajet.train.clock import PhaseClock
 from ajet.train.play import Play
-from ajet.train.ranks import ALONE
+from ajet.train.ranks import ALONE, Ranks
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
 
@@ -190,3 +190,38 @@ def test_a_steps_replays_are_counted_timed_and_warned_of_once(tokenizer: Any) ->
         "warning: 2 of 4 replays cannot be used: the workflow is not"
     )
     assert clock.step["credit"] > 0
+
+
+def test_several_processes_play_the_replays_that_one_would(tokenizer: Any) -> None:
+    rollouts = rounds(tokenizer)
+    with asyncio.Runner(loop_factory=RolloutLoop) as loop:
+        (group,) = loop.run(rollouts.collect([Task(task_id="t")], group_size=2, stream="train/0"))
+    first, second = group.episodes
+    requests = [ReplayRequest(episode=first, replaced_tag="a"), ReplayRequest(episode=first, resampled_call=1)]
+    requests += [ReplayRequest(episode=second, replaced_tag=tag) for tag in ("a", "b")]
+    requests.append(ReplayRequest(episode=second, resampled_call=1))
+
+    def played(ranks: Ranks) -> list[Replay]:
+        with RolloutRuntime() as runtime:
+            play = Play(
+                rollout=RolloutConfig(),
+                eval=EvalConfig(),
+                total_steps=1,
+                tasks=OneTask(),
+                runtime=runtime,
+                scheduler=rollouts,
+                ranks=ranks,
+                display=Display(),
+                clock=PhaseClock(),
+                teaches=lambda group: True,
+            )
+            return play.again(0, requests)
+
+    def alike(replays: list[Replay]) -> list[Replay]:
+        return [replace(each, episode=replace(each.episode, duration_s=0.0)) for each in replays]
+
+    alone = alike(played(ALONE))
+    assert [each.request for each in alone] == requests and all(each.usable for each in alone)
+    for size in (2, 6):  # of six processes the last has nothing to play
+        for rank in range(size):
+            assert alike(played(Share(rank=rank, size=size))) == alone[rank::size]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from recipes.small_models.tokenizer import train_tokenizer
-from tests.episodes import ASK, Run
+from tests.episodes import ASK, Run, Share
 from tests.factories import make_call, make_episode, make_group
 from transformers import PreTrainedTokenizerBase
 
@@ -148,13 +148,6 @@ def test_two_processes_play_what_one_would(tokenizer: PreTrainedTokenizerBase) -
     for rank, share in enumerate(shares):
         assert names(share.groups) == names(alone.groups)[rank::2]
     assert calls(shares[0]) | calls(shares[1]) == calls(alone)
-
-
-class Share(Ranks):
-    """A process whose results are looked at before they are gathered."""
-
-    def together(self, work: Callable[[], Sequence[Any]]) -> list[Any]:
-        return list(work())
 
 
 @pytest.mark.parametrize("source", [SEEDS, FEW, replace(FEW, shuffle=False)])
