@@ -18,6 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ajet.config.compose import compose
 from ajet.config.model import LoraConfig
+from ajet.config.options import option
 from ajet.config.root import Config
 from ajet.errors import ConfigError, RunDirectoryError
 from ajet.plan.__main__ import main
@@ -38,8 +39,11 @@ from ajet.plan.parts import (
 from ajet.plan.planning import plan_of, planned
 from ajet.plan.setup import setup_of
 from ajet.plan.shapes import local_model, model_shape
-from ajet.plan.speed import operations_per_token, read_run, scaled_seconds
-from ajet.plan.words import warning
+from ajet.plan.speed import MeasuredRun, operations_per_token, read_run, scaled_seconds
+from ajet.plan.words import passes_words, play_words, seconds_words, warning
+from ajet.plan.work import StepWork, step_work
+from ajet.train.algorithms.credit.base import CreditConfig
+from ajet.train.algorithms.credit.per_tag import PerTagConfig
 from ajet.train.head import PIECE, PIECE_ON_GPU
 from ajet.train.lora import with_lora
 
@@ -79,6 +83,16 @@ ON_CPU = Setup(
 )
 ON_GPU = replace(
     ON_CPU, device="cuda", kv_cache_gib=None, gpu_memory_utilization=0.4, gpu_memory_gib=80.0, mixed_precision=True
+)
+NO_KL = ["algorithm.kl_coef=0", "algorithm.kl_schedule=constant"]
+PLAIN = StepWork(
+    num_epochs=1,
+    num_forwards=0,
+    num_reference_forwards=0,
+    num_episodes=8,
+    max_resamples=0,
+    credit="per_tag",
+    most_replays=0,
 )
 setups = st.builds(
     lambda base, packed, longest, checkpointing, blocks_from: replace(
@@ -401,18 +415,109 @@ def test_a_run_of_before_gives_its_pack_and_its_seconds(tmp_path: Path) -> None:
         for step in range(3)
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    config = compose(["workflow=signals", "rollout.num_tasks=4", "rollout.group_size=2"], run_dir=run)
+    sizes = ["rollout.num_tasks=4", "rollout.group_size=2"]
+    config = compose(["workflow=signals", *NO_KL, *sizes], run_dir=run)
     from ajet.config.saved import save
 
     save(config, run / "config.yaml")
     (run / "summary.json").write_text(json.dumps({"largest_pack": 70}))
     (run / "plan.json").write_text(json.dumps(Sizing(shape=SMOLLM2, setup=ON_CPU).to_json()))
     measured = read_run(run)
-    assert (measured.largest_pack, measured.num_unique, measured.num_episodes) == (70, 90, 8)
+    assert (measured.largest_pack, measured.num_unique, measured.work) == (70, 90, PLAIN)
     twice = replace(SMOLLM2, num_parameters=2 * SMOLLM2.num_parameters)
-    assert scaled_seconds(measured, twice, ON_CPU, num_episodes=16) == {"rollout": 16.0, "update": 8.0, "sync": 2.0}
+    assert scaled_seconds(measured, twice, ON_CPU, replace(PLAIN, num_episodes=16)) == {
+        "rollout": (16.0, 16.0),
+        "credit": (0.0, 0.0),
+        "update": (8.0, 8.0),
+        "sync": (2.0, 2.0),
+    }
+
+
+def test_each_pass_over_a_token_is_counted() -> None:
+    shape = replace(SMOLLM2, num_parameters=100)
     again = replace(ON_CPU, gradient_checkpointing=True)
-    assert operations_per_token(SMOLLM2, again) == pytest.approx(4 / 3 * operations_per_token(SMOLLM2, ON_CPU))
+    assert operations_per_token(shape, ON_CPU, PLAIN) == 600 and operations_per_token(shape, again, PLAIN) == 800
+    work = replace(PLAIN, num_epochs=2, num_forwards=3, num_reference_forwards=1)
+    assert operations_per_token(shape, ON_CPU, work) == 2 * 600 + 3 * 200 + 200
+    adapted_shape = replace(shape, num_adapter_parameters=10)  # which the reference is without
+    assert operations_per_token(adapted_shape, ON_CPU, work) == 2 * 460 + 3 * 220 + 200
+
+
+@pytest.mark.parametrize(
+    ("overrides", "epochs", "forwards", "of_reference"),
+    [
+        (NO_KL, 1, 0, 0),
+        (["algorithm.kl_coef=0.1", "algorithm.num_epochs=3"], 3, 0, 3),
+        (["algorithm.kl_coef=0.1", "algorithm.num_epochs=3", "algorithm.kl_in=reward"], 3, 0, 1),
+        ([*NO_KL, "algorithm.tis_cap=2", "algorithm.num_epochs=2"], 2, 1, 0),
+        ([*NO_KL, "algorithm.top_entropy_quantile=0.2", "algorithm.num_epochs=2"], 2, 2, 0),
+    ],
+)
+def test_what_is_done_with_a_token_is_read_off_the_settings(
+    overrides: list[str], epochs: int, forwards: int, of_reference: int, model_dir: Path
+) -> None:
+    config = config_of(model_dir, *overrides)
+    work = step_work(config)
+    assert (work.num_epochs, work.num_forwards, work.num_reference_forwards) == (epochs, forwards, of_reference)
+    assert setup_of(config).has_reference == (of_reference > 0)
+
+
+class OfOnesOwn(CreditConfig):
+    """Plays again whatever it likes."""
+
+    plays_again = True
+
+
+def test_a_credit_rule_says_how_often_it_may_have_an_episode_played_again(model_dir: Path) -> None:
+    difference, counterfactual = option("credit", "difference"), option("credit", "counterfactual")
+    assert PerTagConfig().most_replays(num_tags=2) == 0
+    assert difference(num_replays=3).most_replays(num_tags=2) == 6
+    assert difference().most_replays(num_tags=None) is None
+    assert counterfactual(num_calls=2, num_replays=5).most_replays(num_tags=None) == 10
+    assert OfOnesOwn(name="mine").most_replays(num_tags=1) is None
+    asked = ["credit=difference", "opponent=random", "trainable_targets=null"]
+    work = step_work(config_of(model_dir, *NO_KL, *asked, "rollout.num_tasks=4", "rollout.group_size=2"))
+    assert work == replace(PLAIN, credit="difference", most_replays=2), "speaker and listener"
+
+
+def test_what_only_play_would_tell_has_bounds() -> None:
+    run = MeasuredRun(
+        seconds={"rollout": 6.0, "credit": 0.0, "advantage": 1.0, "update": 2.0, "sync": 1.0},
+        num_unique=90,
+        work=PLAIN,
+        num_resampled=0.0,
+        largest_pack=None,
+        sizing=None,
+    )
+
+    def seconds(of: MeasuredRun, **work: Any) -> dict[str, tuple[float, float]]:
+        return scaled_seconds(of, SMOLLM2, ON_CPU, replace(PLAIN, **work))
+
+    assert seconds(run, max_resamples=2)["rollout"] == (6.0, 18.0)
+    assert seconds(run, credit="difference", most_replays=2)["credit"] == (0.0, 12.0)
+    # In half of the groups another one had come before: four of the six seconds are those of what was trained on.
+    resampled = replace(run, work=replace(PLAIN, max_resamples=1), num_resampled=0.5)
+    assert seconds(resampled, max_resamples=1)["rollout"] == (6.0, 6.0)
+    assert seconds(resampled)["rollout"] == (4.0, 4.0) and seconds(resampled, max_resamples=2)["rollout"] == (4.0, 12.0)
+    replayed = replace(
+        run, work=replace(PLAIN, credit="difference", most_replays=1), seconds={**run.seconds, "credit": 3.0}
+    )
+    assert seconds(replayed, credit="difference", most_replays=2)["credit"] == (6.0, 6.0)
+    assert seconds(replayed)["credit"] == (0.0, 0.0)
+    # Forward and backward cost thrice what a forward pass does; what is asked before the step is part of it.
+    assert seconds(run, num_reference_forwards=1)["update"] == pytest.approx((4.0, 4.0))
+
+
+def test_seconds_and_play_are_told_with_their_bounds() -> None:
+    seconds = {"rollout": (4.0, 12.0), "credit": (0.0, 0.0), "update": (2.0, 2.0), "sync": (1.0, 1.0)}
+    said = seconds_words(seconds, num_unique=90)
+    assert names(said, "7.0 to 15.0 ... playing 4.0 to 12.0 ... updating 2.0 ... publishing 1.0")
+    assert "again" not in said and "again 0.0 to 8.0" in seconds_words({**seconds, "credit": (0.0, 8.0)}, num_unique=90)
+    work = replace(PLAIN, max_resamples=2, credit="mine.py->Mine", most_replays=None)
+    assert names(play_words(PLAIN), "8 episodes") and "at most" not in play_words(PLAIN)
+    assert names(play_words(work), "8 ... 24 ... rollout.max_resamples=2 ... credit=mine.py->Mine ... not known")
+    assert names(play_words(replace(PLAIN, credit="difference", most_replays=2)), "2 times ... credit=difference")
+    assert names(passes_words(replace(PLAIN, num_forwards=3)), "1 x forward and backward ... 3 x forward")
 
 
 def test_a_hub_model_that_is_not_here_is_not_fetched(model_dir: Path) -> None:

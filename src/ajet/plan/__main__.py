@@ -80,7 +80,16 @@ def show(config: Config, from_run: Path | None) -> str | None:
     from ajet.plan.planning import plan_of, sizing_of
     from ajet.plan.shapes import local_model
     from ajet.plan.speed import USED_SHARE, operations_per_second, operations_per_token, read_run, scaled_seconds
-    from ajet.plan.words import machine_words, memory_table, pack_words, seconds_words, speed_words
+    from ajet.plan.words import (
+        machine_words,
+        memory_table,
+        pack_words,
+        passes_words,
+        play_words,
+        seconds_words,
+        speed_words,
+    )
+    from ajet.plan.work import step_work
 
     model_path, hardware = local_model(config.model), config.hardware
     machine = this_machine(hardware.device, num_processes=local_rank_and_size()[1])
@@ -97,15 +106,15 @@ def show(config: Config, from_run: Path | None) -> str | None:
         console.print("activations are not counted: this architecture does not run without its weights")
     console.print(f"\n{pack_words(setup, measured=run is not None and run.largest_pack is not None)}")
     console.print(machine_words(plan, machine))
+    work = step_work(config)
+    console.print(f"\n{play_words(work)}; {passes_words(work)}")
     if run is not None:
-        episodes = config.rollout.num_tasks * config.rollout.group_size
-        seconds = scaled_seconds(run, shape, setup, num_episodes=episodes)
-        console.print(seconds_words(seconds, num_unique=run.num_unique))
+        console.print(seconds_words(scaled_seconds(run, shape, setup, work), num_unique=run.num_unique))
     else:
         speed = operations_per_second(
             hardware.device, num_threads=hardware.training_threads, mixed_precision=setup.mixed_precision
         )
-        console.print(speed_words(operations_per_token(shape, setup), speed, USED_SHARE))
+        console.print(speed_words(operations_per_token(shape, setup, work), speed, USED_SHARE))
     return refusal_of(config, plan, machine, lambda other: plan_of(other, model_path, machine))
 
 

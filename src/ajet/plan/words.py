@@ -9,8 +9,9 @@ from rich.table import Table
 
 from ajet.plan.machine import Machine
 from ajet.plan.parts import PHASES, MemoryPlan, Setup
+from ajet.plan.work import StepWork
 
-HEADINGS = {"rollout": "playing", "update": "updating", "sync": "publishing"}
+HEADINGS = {"rollout": "playing", "credit": "playing again", "update": "updating", "sync": "publishing"}
 
 
 def memory_table(plan: MemoryPlan, setup: Setup) -> Table:
@@ -69,13 +70,41 @@ def warning(plan: MemoryPlan, machine: Machine) -> str | None:
     )
 
 
-def seconds_words(seconds: Mapping[str, float], *, num_unique: float) -> str:
-    """A step of a run that was measured, scaled."""
-    by_phase = ", ".join(f"{HEADINGS[phase]} {seconds[phase]:.1f}" for phase in PHASES)
+def seconds_words(seconds: Mapping[str, tuple[float, float]], *, num_unique: float) -> str:
+    """A step of a run that was measured, scaled: least and most by phase; a phase that takes nothing is left out."""
+    by_phase = ", ".join(f"{HEADINGS[phase]} {_range(*bounds)}" for phase, bounds in seconds.items() if bounds[1])
+    least, most = (sum(side) for side in zip(*seconds.values(), strict=True))
     return (
-        f"seconds a step: {sum(seconds.values()):.1f} ({by_phase}), scaled from the run that was named by episodes and "
-        f"the model's size; it had {num_unique:,.0f} unique tokens a step"
+        f"seconds a step: {_range(least, most)} ({by_phase}), scaled from the run that was named by episodes, passes "
+        f"over their tokens and the model's size; it had {num_unique:,.0f} unique tokens a step"
     )
+
+
+def _range(least: float, most: float) -> str:
+    return f"{least:.1f}" if f"{least:.1f}" == f"{most:.1f}" else f"{least:.1f} to {most:.1f}"
+
+
+def play_words(work: StepWork) -> str:
+    """What a step plays."""
+    said = f"a step trains on {work.num_episodes:,} episodes"
+    if work.max_resamples:
+        most = work.num_episodes * (1 + work.max_resamples)
+        said += f", plays at most {most:,} (rollout.max_resamples={work.max_resamples})"
+    if work.most_replays is None:
+        said += f", and plays again what credit={work.credit} asks for, which is not known"
+    elif work.most_replays:
+        said += f", and plays each again at most {work.most_replays} times (credit={work.credit})"
+    return said
+
+
+def passes_words(work: StepWork) -> str:
+    """What is done with each token of a step."""
+    counts = [
+        (work.num_epochs, "forward and backward"),
+        (work.num_forwards, "forward without gradients"),
+        (work.num_reference_forwards, "forward of the reference"),
+    ]
+    return "each token is computed " + ", ".join(f"{num} x {what}" for num, what in counts if num)
 
 
 def speed_words(operations_per_token: float, operations_per_second: float | None, used_share: float) -> str:
@@ -84,7 +113,7 @@ def speed_words(operations_per_token: float, operations_per_second: float | None
         return "seconds a step: not known, for there is no such device here to measure"
     seconds = 1000 * operations_per_token / (operations_per_second * used_share)
     return (
-        f"seconds a step: an update takes about {seconds:.2g} for each 1,000 unique tokens of its packs "
+        f"seconds a step: all passes take about {seconds:.2g} for each 1,000 unique tokens of its packs "
         f"({operations_per_second / 1e9:,.3g} GFLOP/s measured now, {used_share:.0%} of them assumed to be used); how "
         "many there are, and how long playing takes, is the program's doing: from_run=<a run of before> tells"
     )

@@ -181,6 +181,14 @@ class CreditConfig:
         """Whether an opponent answers agents of trained roles, too."""
         return self._is_rule and self.component.asks_opponent
 
+    def most_replays(self, *, num_tags: int | None) -> int | None:
+        """The most replays that the rule asks for of one episode, for `ajet plan`; None where that is not known.
+
+        Args:
+            num_tags: trained roles; None where only play will tell.
+        """
+        return None if self.plays_again else 0
+
     @property
     def _is_rule(self) -> bool:
         return isinstance(self.component, type) and issubclass(self.component, CreditRule)

@@ -115,6 +115,10 @@ class CounterfactualConfig(CreditConfig):
     has_own_baselines: ClassVar[bool] = True
 
     @override
+    def most_replays(self, *, num_tags: int | None) -> int | None:
+        return self.num_calls * self.num_replays
+
+    @override
     def check(self, *, advantage: str, trained_tags: Sequence[str] | None) -> None:
         if advantage != "dr_grpo":
             raise ConfigError(

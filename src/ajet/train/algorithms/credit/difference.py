@@ -77,3 +77,7 @@ class DifferenceConfig(CreditConfig):
     """Replays of each episode for each trained role, each as long as the episode: their mean is subtracted."""
 
     component: ClassVar[type[CreditRule]] = Difference
+
+    @override
+    def most_replays(self, *, num_tags: int | None) -> int | None:
+        return None if num_tags is None else num_tags * self.num_replays
