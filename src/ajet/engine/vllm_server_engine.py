@@ -27,8 +27,8 @@ from ajet.config.hardware import rank_and_size
 from ajet.engine.base import Adapters, SamplingRequest, checked_weights
 from ajet.engine.handover import AdaptersBeside, Handover, Policy, WholeWeights, handover_folder
 from ajet.engine.nccl_transfer import SETTINGS, NcclTransfer
+from ajet.engine.policies_in_use import PoliciesInUse
 from ajet.engine.server import GENERATE, Server, completion_of, said
-from ajet.engine.server_policies import ServerPolicies
 from ajet.engine.server_process import answers
 from ajet.engine.server_start import SERVER_SETTINGS, given_servers, server_environments, started_servers
 from ajet.engine.vllm_server import VllmServerConfig
@@ -96,7 +96,7 @@ class VllmServerEngine:
         self._folder = Path(tempfile.mkdtemp(prefix="ajet-vllm-"))
         self._adapters = None if adapters is None else AdaptersBeside(self._weights_dir, self._meta_model, adapters)
         self._handover: Handover = self._adapters or WholeWeights(self._weights_dir, self._meta_model)
-        self._policies = ServerPolicies(self._handover)
+        self._policies = PoliciesInUse(self._handover)
         self._client: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
         self._unusable: str | None = None
         self._has_failed = False

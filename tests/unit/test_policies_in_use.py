@@ -9,10 +9,10 @@ import torch
 
 from ajet.engine.base import Adapters
 from ajet.engine.handover import AdaptersBeside, Policy, WholeWeights
-from ajet.engine.server_policies import ServerPolicies
+from ajet.engine.policies_in_use import PoliciesInUse
 
 
-def taken_adapters(policies: ServerPolicies, adapters: AdaptersBeside, version: int) -> None:
+def taken_adapters(policies: PoliciesInUse, adapters: AdaptersBeside, version: int) -> None:
     """An update whose adapters are there and empty."""
     policy = adapters.named(version)
     assert policy.path is not None
@@ -25,7 +25,7 @@ def beside(folder: Path) -> AdaptersBeside:
 
 
 def test_a_file_of_whole_weights_is_removed_once_the_next_is_in_place(tmp_path: Path) -> None:
-    policies = ServerPolicies(WholeWeights(tmp_path, torch.nn.Module))
+    policies = PoliciesInUse(WholeWeights(tmp_path, torch.nn.Module))
     for version in (1, 2):
         path = tmp_path / f"weights_{version}"
         path.touch()
@@ -36,7 +36,7 @@ def test_a_file_of_whole_weights_is_removed_once_the_next_is_in_place(tmp_path: 
 
 def test_adapters_are_kept_for_two_updates_more(tmp_path: Path) -> None:
     adapters = beside(tmp_path)
-    policies = ServerPolicies(adapters)
+    policies = PoliciesInUse(adapters)
     for version in (1, 2, 3, 4):
         taken_adapters(policies, adapters, version)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["policy-2", "policy-3", "policy-4"]
@@ -44,7 +44,7 @@ def test_adapters_are_kept_for_two_updates_more(tmp_path: Path) -> None:
 
 def test_an_update_waits_for_requests_with_older_adapters_alone(tmp_path: Path) -> None:
     adapters = beside(tmp_path)
-    policies = ServerPolicies(adapters)
+    policies = PoliciesInUse(adapters)
     taken_adapters(policies, adapters, 1)
     with policies.asked(by_starting_model=False) as asked:
         assert asked.adapter == "policy-1"

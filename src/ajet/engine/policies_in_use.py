@@ -16,7 +16,7 @@ from ajet.engine.handover import Handover, Policy
 POLL_S = 0.05
 
 
-class ServerPolicies:
+class PoliciesInUse:
     """The policies of an engine's servers; requests may come from any thread."""
 
     def __init__(self, handover: Handover) -> None:
