@@ -142,7 +142,9 @@ import sys, time
 from pathlib import Path
 from ajet.engine.server_process import ServerProcess
 
-ServerProcess({"model": "nowhere"}, handover=Path(sys.argv[1]), log=Path(sys.argv[2]), environment={}, timeout_s=1)
+# Held, as an engine does: the pipe of one that nobody holds is closed at once.
+handover, log = map(Path, sys.argv[1:])
+server = ServerProcess({"model": "nowhere"}, handover=handover, log=log, environment={}, timeout_s=1)
 print("started", flush=True)
 time.sleep(1000)
 """
@@ -169,10 +171,12 @@ def test_weights_and_server_of_a_trainer_that_is_killed_go_with_it(tmp_path: Pat
         [sys.executable, "-c", STARTS, str(handover), str(tmp_path / "log")], stdout=subprocess.PIPE, text=True
     )
     assert trainer.stdout is not None and trainer.stdout.readline() == "started\n"
-    assert servers_with(handover) != []
+    deadline = time.monotonic() + 60
+    while not servers_with(handover):  # a process has its command line a moment after it was started
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     trainer.send_signal(signal.SIGKILL)
     trainer.wait()
-    deadline = time.monotonic() + 60
     while (handover.exists() or servers_with(handover)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not handover.exists() and servers_with(handover) == []
