@@ -47,6 +47,7 @@ CREDIT = {
     "rae": ("credit=rae", "algorithm.advantage=dr_grpo"),
     "difference": ("credit=difference",),
     "counterfactual": ("credit=counterfactual",),
+    "critic": ("credit=critic", "algorithm.advantage=dr_grpo", "algorithm.scale_rewards=advantages"),
 }
 VARIANTS: dict[str, tuple[str, ...]] = {
     BASE: (),

@@ -24,9 +24,9 @@ TAGS = {"P1": "seer", "P2": "wolf", "P3": "wolf"}
 RULES = sorted(options("credit"))
 SETTINGS: Mapping[str, Mapping[str, Any]] = {"hierarchical": {"proposers": ["seer"], "solvers": ["wolf"]}}
 """Of rules that cannot do without."""
-PER_CALL = ("agent_turn", "per_turn")
+PER_CALL = ("agent_turn", "critic", "per_turn")
 """Rules that are asked to look at calls."""
-ADVANTAGES: Mapping[str, str] = {"counterfactual": "dr_grpo", "rae": "dr_grpo"}
+ADVANTAGES: Mapping[str, str] = {"counterfactual": "dr_grpo", "critic": "dr_grpo", "rae": "dr_grpo"}
 """Of rules that can have but one."""
 
 
@@ -126,7 +126,7 @@ def test_a_malformed_reply_costs_its_own_turn_alone() -> None:
         make_episode(0, {"P1": 1.0}, make_call((1,), (2,)), spoilt),
         make_episode(1, {"P1": 1.0}, make_call((1,), (2,)), make_call((1,), (2,), index=1)),
     )
-    for credit in PER_CALL:
+    for credit in ("agent_turn", "per_turn"):
         result = credited(group, credit, penalty=0.5)
         assert result.of_calls == {(0, 0): 0.0, (0, 1): -0.25, (1, 0): 0.0, (1, 1): 0.25}
         assert result.num_zero_std == {"seer": 1}
@@ -273,14 +273,15 @@ def test_a_rule_that_has_nothing_to_pool_is_refused() -> None:
         (["credit=hierarchical", "credit.proposers=[seer]"], r"needs credit.solvers: name tags among seer, witch"),
         (["credit=hierarchical", "credit.proposers=[seer]", "credit.solvers=[seer]"], r"both name seer"),
         (["credit=hierarchical", "credit.proposers=[seer]", "credit.solvers=[wolf]"], r"name seer, wolf, and seer, wi"),
+        (["credit=critic", "algorithm.advantage=grpo"], r"algorithm.advantage=grpo .*choose algorithm.advantage=dr_gr"),
         (["credit=rae", "algorithm.advantage=rloo"], r"algorithm.advantage=rloo .* choose algorithm.advantage=dr_grpo"),
         (["credit=per_turn", "credit.discount=2"], r"credit.discount must be at least 0 and at most 1, not 2.0"),
-        (["credit=per_tag", "credit.discount=1"], r"no effect with credit=per_tag: drop it or choose credit=per_turn"),
+        (["credit=per_tag", "credit.discount=1"], r"no effect with credit=per_tag: .* credit=critic\|per_turn"),
     ]:
         with pytest.raises(ConfigError, match=words):
             compose(["workflow=werewolves", "trainable_targets=[seer,witch]", *overrides], run_dir="x")
     with pytest.raises(
         ConfigError,
-        match=r"credit=shares: no such option; choose one of agent_turn, counterfactual, difference, hierarchical",
+        match=r"credit=shares: no such option; choose one of agent_turn, counterfactual, critic, difference, ",
     ):
         compose(["workflow=werewolves", "credit=shares"], run_dir="x")

@@ -26,6 +26,7 @@ from ajet.config.algorithm_checks import built_in, option_settings
 from ajet.errors import ConfigError
 from ajet.records import TrainingSample
 from ajet.train.algorithms.aggregations.grpo import grpo
+from ajet.train.algorithms.credit.base import CreditConfig
 from ajet.train.algorithms.rule import learning_rule
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.algorithms.weights import batch_totals, token_weights
@@ -47,12 +48,13 @@ def make_policy(
     reference: Any = None,
     recompute_layers: bool = False,
     offload_optimizer: bool = False,
+    credit: CreditConfig | None = None,
 ) -> TrainablePolicy:
     return TrainablePolicy(
         model,
         tokenizer=train_tokenizer([], vocab_size=300, max_context=64),
         accelerator=Accelerator(cpu=True),
-        rule=learning_rule(algorithm),
+        rule=learning_rule(algorithm, credit),
         temperature=0.7,
         total_steps=total_steps,
         reference=reference,

@@ -33,8 +33,8 @@ class AlgorithmConfig:
     scale_rewards: str | None = one_of(None, "group", *BATCH_SCALES, "none")
     """What an advantage is divided by, a `target_tag` at a time: the deviation of the rewards that share its baseline
     (`group`), of all the tag's rewards of the training step (`batch`) or of all its advantages (`advantages`, as
-    REINFORCE++ does), or nothing (`none`). Null: what `advantage` is known for, `group` for `grpo`, which alone does
-    it, and `none` for the others."""
+    REINFORCE++ does; with `credit=critic` less their mean, as PPO does), or nothing (`none`). Null: what `advantage` is
+    known for, `group` for `grpo`, which alone does it, and `none` for the others."""
     aggregation: str = "grpo"
     """How token losses add up: `grpo` mean over sequences of token means, `dapo` token mean over the global batch,
     `dr_grpo` sum over sequences x `dr_grpo_max_length`, `luspo` mean over sequences of token sums, or code of one's own

@@ -7,8 +7,10 @@ In: the configuration. Out: nothing, or a `ConfigError`.
 from __future__ import annotations
 
 from ajet.config.algorithm import BATCH_SCALES
+from ajet.config.hardware import rank_and_size
 from ajet.config.root import Config
 from ajet.errors import ConfigError
+from ajet.train.algorithms.credit.critic import CriticConfig
 
 
 def check_batch(config: Config) -> None:
@@ -31,15 +33,36 @@ def check_batch(config: Config) -> None:
             f"choose at most {available}"
         )
     _check_scale(config)
+    _check_values(config)
     _check_resampling(config)
 
 
 def _check_scale(config: Config) -> None:
     algorithm = config.algorithm
-    if config.credit.has_own_baselines and algorithm.scale_rewards in BATCH_SCALES:
+    if isinstance(config.credit, CriticConfig):
+        if algorithm.scale_rewards == "batch":
+            raise ConfigError(
+                "algorithm.scale_rewards=batch divides by the deviation of rewards, which credit=critic compares with "
+                "values: choose algorithm.scale_rewards=advantages or none"
+            )
+    elif config.credit.has_own_baselines and algorithm.scale_rewards in BATCH_SCALES:
         raise ConfigError(
             f"algorithm.scale_rewards={algorithm.scale_rewards} divides by a deviation within the step, which says "
             f"nothing of the distance to the baselines that credit={config.credit.name} keeps: set it to none"
+        )
+
+
+def _check_values(config: Config) -> None:
+    if not isinstance(config.credit, CriticConfig):
+        return
+    if config.engine.trains:
+        raise ConfigError(
+            f"credit=critic trains a value head on the policy's hidden states, and engine={config.engine.name} trains "
+            "on a server that gives none: choose another credit, or another engine"
+        )
+    if config.hardware.data_parallel == "fsdp" and rank_and_size()[1] > 1:
+        raise ConfigError(
+            "credit=critic needs hardware.data_parallel=ddp, where every process has the whole value head and trunk"
         )
 
 

@@ -206,6 +206,18 @@ METRIC_NAMES: tuple[MetricName, ...] = (
         "Sampled tokens that are held where they were, being among those that cost most entropy "
         "(`algorithm.kl_cov_share`).",
     ),
+    _of_training(
+        "policy/<tag>/value_loss",
+        "reward^2",
+        "Mean of (V - target)^2 / 2 over sequences and their calls, before the update; with `credit=critic`. "
+        "`policy/loss` is without it.",
+    ),
+    _of_training(
+        "policy/<tag>/value_explained_variance",
+        "share",
+        "1 - var(target - V) / var(target) over calls, before the update: 1 where values tell what will come, about 0 "
+        "where they tell nothing, below 0 where they mislead. Only where targets differ.",
+    ),
     _of_training("policy/<tag>/clip_fraction", "share", "Sampled tokens whose ratio is clipped."),
     _of_training(
         "policy/<tag>/clip_fraction_low",

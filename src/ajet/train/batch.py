@@ -16,7 +16,8 @@ from ajet.config.hardware import PackCosts
 from ajet.records import CallKey, EpisodeGroup, Replay, TrainingSample
 from ajet.train.algorithms.pools import GroupAdvantages
 from ajet.train.algorithms.rule import LearningRule
-from ajet.train.algorithms.weights import BatchTotals, batch_totals
+from ajet.train.algorithms.weights import BatchTotals, batch_totals, call_weights
+from ajet.train.call_values import value_metrics, with_targets
 from ajet.train.clock import PhaseClock
 from ajet.train.masks import ReplyMasks, row_masks
 from ajet.train.packing import Pack, build_packs
@@ -48,6 +49,7 @@ def build_batch(
     reply_masks: ReplyMasks | None = None,
     replays: Sequence[Replay] = (),
     call_costs: Mapping[CallKey, float] | None = None,
+    call_values: Mapping[CallKey, float] | None = None,
 ) -> TrainingBatch:
     """Credit, cut and pack one step's groups.
 
@@ -60,12 +62,14 @@ def build_batch(
         reply_masks: gives those of replies that were sampled under grammars; None where there are none.
         replays: what the rule compares episodes with; no row is made of them.
         call_costs: what calls take from rewards, besides malformed replies; None for nothing.
+        call_values: what was expected before calls; None where no values are trained.
 
     Raises:
         EngineError: a reply does not keep to its grammar.
     """
     with clock.phase("advantage"):
-        credited = rule.step_advantages(groups, replays, call_costs=call_costs)
+        credited = rule.step_advantages(groups, replays, call_costs=call_costs, call_values=call_values)
+        targets = rule.value_targets(groups, call_costs=call_costs or {}, call_values=call_values or {})
     with clock.phase("pack"):
         divided = _split_into_minibatches(list(zip(groups, credited, strict=True)), rule.config.num_minibatches)
         masks = rule.config.mask_truncated
@@ -80,6 +84,7 @@ def build_batch(
                 branches=branching_packs,
                 costs=costs,
                 reply_masks=reply_masks,
+                targets=targets,
             )
             for rows, part in zip(samples, divided, strict=True)
         ]
@@ -89,6 +94,8 @@ def build_batch(
         for (repeat, call), value in credit.of_calls.items()
     }
     metrics = _credit_metrics(credited) | _token_metrics(samples, minibatches)
+    if call_values is not None:
+        metrics |= value_metrics(call_values, targets, [row for rows in samples for row in rows])
     return TrainingBatch(minibatches=minibatches, tags=tags, advantages=advantages, metrics=metrics)
 
 
@@ -130,17 +137,19 @@ def _packs(
     branches: bool,
     costs: PackCosts,
     reply_masks: ReplyMasks | None,
+    targets: Mapping[CallKey, float],
 ) -> list[Pack]:
     """The rows that have a gradient, packed; weights are those of all rows, for what is left out counts in a mean."""
-    weights = rule.token_weights(rows, _totals(rows, groups))
-    # A penalty and a bonus have a gradient wherever the policy spoke, a loss only where there is an advantage. Which
+    totals, critic = _totals(rows, groups), rule.critic
+    weights = rule.token_weights(rows, totals)
+    # A penalty, a bonus and a value have a gradient wherever the policy spoke, a loss only where it is credited. Which
     # tokens have most entropy, or covariance, is decided by all of them.
     config = rule.config
     chooses = config.top_entropy_quantile < 1 or config.kl_cov_share > 0
-    keeps_all = config.kl_in_loss or config.pays_entropy or chooses
+    keeps_all = config.kl_in_loss or config.pays_entropy or chooses or critic is not None
     kept = [i for i, row in enumerate(rows) if keeps_all or any(row.advantages)]
     kept_rows = [rows[i] for i in kept]
-    return build_packs(
+    packs = build_packs(
         kept_rows,
         [weights[i] for i in kept],
         tags,
@@ -149,6 +158,7 @@ def _packs(
         costs=costs,
         masks=None if reply_masks is None else row_masks(kept_rows, groups, reply_masks),
     )
+    return packs if critic is None else with_targets(packs, targets, call_weights(rows, totals), coef=critic.value_coef)
 
 
 def _credit_metrics(credited: Sequence[GroupAdvantages]) -> dict[str, float]:

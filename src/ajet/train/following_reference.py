@@ -1,4 +1,5 @@
-"""A reference that follows the policy: every n training steps it takes over some of its weights. Pure torch.
+"""What a KL penalty holds the policy to: the starting model, or a reference that follows the policy, of which every n
+training steps it takes over some weights.
 
     ref <- alpha * policy + (1 - alpha) * ref, weight by weight
 
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor
 
 from ajet.config.algorithm import AlgorithmConfig
+from ajet.train.packing import Pack
+from ajet.train.scoring import PackScorer
 
 
 class FollowingReference:
@@ -59,3 +62,27 @@ class FollowingReference:
             for (reference, _), weight in zip(self._pairs, saved, strict=True):
                 reference.copy_(weight)
             self._has_moved = True
+
+
+class Reference(FollowingReference):
+    """What the reference says of packs."""
+
+    def __init__(self, own: PackScorer | None, policy: PackScorer, algorithm: AlgorithmConfig) -> None:
+        """The starting model.
+
+        Args:
+            own: a reference with weights of its own; None where it is the model beneath the policy's adapters, or
+                there is none.
+            policy: what is held to it.
+            algorithm: as for `FollowingReference`.
+        """
+        super().__init__(() if own is None else own.model.parameters(), policy.model.parameters(), algorithm)
+        self._own, self._policy = own, policy
+
+    @torch.no_grad()
+    def logps(self, pack: Pack) -> Tensor:
+        """Log-probabilities of a pack's entries."""
+        if self._own is not None:
+            return self._own.score(pack).logp_E
+        with self._policy.model.disable_adapter():
+            return self._policy.score(pack).logp_E

@@ -40,7 +40,14 @@ class Head:
     def logits(self, hidden_KH: Tensor) -> Tensor:
         """[K, V]: what the model gives for these hidden states."""
         # Not by calling the layer: hooks on it are nothing that pieces could see, and must show when it is measured.
-        scaled_KV = nn.functional.linear(hidden_KH, self.linear.weight, self.linear.bias).float() * self.factor
+        return self._bounded(nn.functional.linear(hidden_KH, self.linear.weight, self.linear.bias))
+
+    def logits_of_layer(self, hidden_KH: Tensor) -> Tensor:
+        """The same by calling the layer, whose product may be one that suits the machine."""
+        return self._bounded(self.linear(hidden_KH))
+
+    def _bounded(self, raw_KV: Tensor) -> Tensor:
+        scaled_KV = raw_KV.float() * self.factor
         return scaled_KV if self.cap is None else self.cap * torch.tanh(scaled_KV / self.cap)
 
 

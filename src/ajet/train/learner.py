@@ -70,6 +70,12 @@ class Learner(Protocol):
         """
         ...
 
+    @property
+    def call_values(self) -> Callable[[Sequence[Pack], Sequence[str]], list[Tensor]] | None:
+        """(packs, what their tag indices mean) -> for each pack the values of its calls (C), in units of reward. For
+        runs whose credit rule trains values; None of a learner that cannot."""
+        ...
+
     def is_finite(self) -> bool:
         """Whether everything that is trained is finite; nothing else may be published or saved."""
         ...

@@ -36,12 +36,12 @@ from ajet.tracking.metrics import Metrics, episode_metrics, replay_metrics, stal
 from ajet.tracking.store import TrajectoryStore
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.batch import TrainingBatch, build_batch
+from ajet.train.before_credit import BeforeCredit, ask_before_credit
 from ajet.train.learner import Learner
 from ajet.train.masks import ReplyMasks
 from ajet.train.packing import Pack, shared_out
 from ajet.train.play import Play
 from ajet.train.ranks import Ranks, hearing_of_the_lost
-from ajet.train.reference import CallCosts, kl_costs
 from ajet.train.state import RunState
 from ajet.train.summary import RunSummary
 
@@ -197,7 +197,7 @@ class Trainer:
 
     def _credit_and_pack(self, groups: list[EpisodeGroup], replays: list[Replay]) -> TrainingBatch:
         self.display.phase("packing")
-        costs = self._call_costs(groups)
+        asked = self._before_credit(groups)
         batch = build_batch(
             groups,
             self.rule,
@@ -206,21 +206,23 @@ class Trainer:
             costs=self.config.hardware.costs,
             reply_masks=self.reply_masks,
             replays=replays,
-            call_costs=costs.of_calls,
+            call_costs=asked.costs.of_calls,
+            call_values=asked.values,
         )
-        batch.metrics.update(costs.metrics)
+        batch.metrics.update(asked.costs.metrics)
         sizes = [len(pack.token_ids) for packs in batch.minibatches for pack in packs]
         self.largest_pack = max(self.largest_pack, *sizes, 0)
         return batch
 
-    def _call_costs(self, groups: list[EpisodeGroup]) -> CallCosts:
-        """What the distance to the reference takes from rewards, where it takes anything."""
-        if not self.config.algorithm.kl_in_reward:
-            return CallCosts()
+    def _before_credit(self, groups: list[EpisodeGroup]) -> BeforeCredit:
+        """What is asked of calls before they are credited, where anything is."""
+        if not self.config.algorithm.kl_in_reward and self.rule.critic is None:
+            return BeforeCredit()
         self.let_engine_sleep()
-        ask = partial(kl_costs, groups, self.learner, self.ranks, self.config, reply_masks=self.reply_masks)
+        ask = partial(ask_before_credit, groups, self.learner, self.ranks, self.config, reply_masks=self.reply_masks)
         with self.state.clock.phase("advantage"):
-            return self.play.meanwhile(partial(ask, step=self.state.num_steps_done))
+            has_values = self.rule.critic is not None
+            return self.play.meanwhile(partial(ask, step=self.state.num_steps_done, has_values=has_values))
 
     def _update(self, batch: TrainingBatch) -> Metrics:
         if not self._plays_ahead():  # else what is shown is the play

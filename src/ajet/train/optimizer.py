@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from ajet.config.algorithm import AlgorithmConfig
+from ajet.train.in_step import on_all_ranks
 from ajet.train.sharding import is_sharded, kept_whole, shared_out_as, whole
 
 ADAM_BETAS = (0.9, 0.95)
@@ -60,6 +61,8 @@ class GuardedOptimizer:
         *,
         total_steps: int,
         offloaded: bool = False,
+        num_apart: int = 0,
+        rate_apart: float = 0.0,
     ) -> None:
         """Adam's moments are zero.
 
@@ -70,14 +73,19 @@ class GuardedOptimizer:
             total_steps: training steps of the run.
             offloaded: whether moments are kept, and steps computed, in the CPU's memory; not with parameters that are
                 shared out.
+            num_apart: how many of them, the last ones, have a peak rate of their own.
+            rate_apart: that rate.
         """
         self._trained = trained
+        self._peaks = [algorithm.learning_rate, rate_apart]
         self._on_cpu = [nn.Parameter(torch.empty_like(p, device="cpu")) for p in trained] if offloaded else None
         self._algorithm = algorithm
         self._accelerator = accelerator
         self._total_steps = total_steps
+        moved = list(trained) if self._on_cpu is None else self._on_cpu
+        first_apart = len(moved) - num_apart
         adam = AdamW(
-            trained if self._on_cpu is None else self._on_cpu,
+            [{"params": some} for some in (moved[:first_apart], moved[first_apart:]) if some],
             lr=algorithm.learning_rate,
             betas=ADAM_BETAS,
             weight_decay=algorithm.weight_decay,
@@ -112,8 +120,9 @@ class GuardedOptimizer:
         norm = whole(self._accelerator.clip_grad_norm_(self._trained, self._algorithm.max_grad_norm))
         sound = on_all_ranks(self._accelerator, bool(torch.isfinite(norm) and torch.isfinite(loss)))
         if sound:
-            for group in self._adam.param_groups:
-                group["lr"] = self.rate(step)
+            factor = rate_factor(step, self._algorithm, self._total_steps)
+            for group, peak in zip(self._adam.param_groups, self._peaks, strict=False):
+                group["lr"] = peak * factor
             with self._moved():
                 self._adam.step()
         for parameter in self._trained:
@@ -154,9 +163,3 @@ class GuardedOptimizer:
             for i, of_parameter in state["state"].items()
         }
         self._adam.load_state_dict(state | {"state": moments})
-
-
-def on_all_ranks(accelerator: Accelerator, holds: bool) -> bool:
-    """Whether it holds on every rank."""
-    failing = torch.tensor(float(not holds), device=accelerator.device)
-    return float(accelerator.reduce(failing, reduction="sum")) == 0

@@ -16,9 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ajet.config.hardware import PackCosts
-from ajet.records import TrainingSample
+from ajet.records import CallKey, TrainingSample
 from ajet.train.masks import Masks, RowMasks
 from ajet.train.timeline import build_tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueTargets:
+    """What the values of C calls are trained towards."""
+
+    targets: NDArray[np.float64]
+    """C, in units of reward."""
+    weights: NDArray[np.float64]
+    """C weights in the batch's loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +61,19 @@ class Pack:
     calls: NDArray[np.int64]
     """E calls, numbered within the pack from 0 without gaps. A call is never split: its tokens stand in one row, and a
     row in one pack, so that what depends on all tokens of a call can be computed pack by pack."""
+    call_keys: tuple[CallKey, ...]
+    """C calls of the step, by their number."""
     num_row_tokens: int
     """Tokens of the rows before merging."""
     masks: Masks | None = None
     """Where replies were sampled under grammars."""
+    values: ValueTargets | None = None
+    """Of its calls, where values are trained."""
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """For each of C calls the entry of its first sampled token."""
+        return np.unique(self.calls, return_index=True)[1]
 
     @property
     def is_chain(self) -> bool:
@@ -73,6 +92,7 @@ IDLE = Pack(
     weights=np.zeros(1),
     tags=np.zeros(1, np.int64),
     calls=np.zeros(1, np.int64),
+    call_keys=(("", 0, 0),),
     num_row_tokens=0,
 )
 """What a rank without a pack computes beside the others, where all must call the model equally often."""
@@ -211,6 +231,7 @@ def _pack(
         weights=np.repeat(weights, counts),
         tags=np.repeat([tag_index[sample.target_tag] for sample in samples], counts),
         calls=np.array(calls),
+        call_keys=tuple((*samples[row].episode_key, call) for row, call in numbers),
         num_row_tokens=sum(len(sample.token_ids) for sample in samples),
         masks=masks,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ajet.engine.base import Engine
-from ajet.engine.stepped import torch_threads
 from ajet.train.algorithms.adaptive_entropy import EntropyBonus
 from ajet.train.algorithms.rule import LearningRule
 from ajet.train.compiled import compile_layers
-from ajet.train.following_reference import FollowingReference
+from ajet.train.following_reference import Reference
+from ajet.train.in_step import any_rank_has, filled_up, on_all_ranks, training_modes
 from ajet.train.lora import adapter_state, base_of, merged_state
-from ajet.train.optimizer import GuardedOptimizer, kl_coef_of_loss, on_all_ranks
+from ajet.train.optimizer import GuardedOptimizer, kl_coef_of_loss
 from ajet.train.pack_loss import pack_loss
 from ajet.train.packing import IDLE, Pack
 from ajet.train.recompute import recompute
@@ -32,6 +32,7 @@ from ajet.train.scoring import PackOutput, PackScorer
 from ajet.train.sharding import kept_whole, own_part, shared_out_as
 from ajet.train.step_bounds import StepBounds, step_bounds
 from ajet.train.tag_sums import TagSums
+from ajet.train.value_head import ValueHead, value_loss
 
 
 class TrainablePolicy:
@@ -94,22 +95,27 @@ class TrainablePolicy:
             recompute(model)
         self.is_sharded = sharded
 
-        def scorer(of: Any) -> PackScorer:
-            return PackScorer(of, accelerator, temperature=temperature, sharded=sharded, blocks_from=blocks_from)
-
-        self._scorer = scorer(model)
+        scorer = partial(PackScorer, temperature=temperature, sharded=sharded, blocks_from=blocks_from)
+        self._scorer = scorer(model, accelerator, tells_hidden=rule.critic is not None)
         self.model = self._scorer.model
-        self._reference = None if reference is None else scorer(reference)
-        weights = () if self._reference is None else self._reference.model.parameters()
-        self._following = FollowingReference(weights, self.model.parameters(), rule.config)
+        held_to = None if reference is None else scorer(reference, accelerator)
+        self._reference = Reference(held_to, self._scorer, rule.config)
         self.why_chains_only = self._scorer.why_chains_only
         """Why packs must be plain rows for this model; None where they may branch."""
         self.why_no_blocks = self._scorer.why_no_blocks
         """Why no pack goes by FlexAttention though it was asked for."""
-        self._trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._values = None if rule.critic is None else ValueHead(self._scorer.hidden_size, accelerator.device)
+        of_head = [] if self._values is None else list(self._values.parameters())
+        self._trained = [*(each for each in self.model.parameters() if each.requires_grad), *of_head]
         self._bonus = EntropyBonus(rule.config)
         self._optimizer = GuardedOptimizer(
-            self._trained, rule.config, accelerator, total_steps=total_steps, offloaded=offload_optimizer
+            self._trained,
+            rule.config,
+            accelerator,
+            total_steps=total_steps,
+            offloaded=offload_optimizer,
+            num_apart=len(of_head),
+            rate_apart=0.0 if rule.critic is None else rule.critic.value_learning_rate,
         )
 
     def forward(self, pack: Pack) -> PackOutput:
@@ -125,12 +131,12 @@ class TrainablePolicy:
         first = num_steps_done * len(order)
         sums, num_skipped = TagSums(tags), 0
         norms: list[float] = []
-        with self._own_modes():
-            minibatches = self._in_step(minibatches)
+        with training_modes(self._accelerator, self._num_threads):
+            minibatches = filled_up(self._accelerator, minibatches) if self.is_sharded else minibatches
             old = self._old_logps(minibatches)
             for step, i in enumerate(order, first):
                 packs = minibatches[i]
-                if not self._has_tokens(packs):
+                if not any_rank_has(self._accelerator, packs):
                     continue
                 # After the first step the policy has moved, and its distance to the sampler means something else.
                 of_step = TagSums(tags)
@@ -142,7 +148,7 @@ class TrainablePolicy:
                     norms.append(norm)
                     if self._algorithm.entropy_target is not None:
                         self._bonus.measured(of_step.entropies(self._accelerator))
-            self._following.step_done(num_steps_done + 1)
+            self._reference.step_done(num_steps_done + 1)
         metrics = {} if num_skipped and not norms else sums.metrics(self._accelerator)
         metrics["policy/optimizer_steps"] = float(len(norms))
         metrics["policy/skipped_nonfinite"] = float(num_skipped)
@@ -153,31 +159,6 @@ class TrainablePolicy:
             coefs = zip(tags, self._bonus.coefficients(tags), strict=True)
             metrics |= {f"policy/{tag}/entropy_coef": coef for tag, coef in coefs}
         return metrics
-
-    @contextmanager
-    def _own_modes(self) -> Iterator[None]:
-        """Torch's threads and modes as training wants them, whatever a workflow in this process has left switched."""
-        device = self._accelerator.device.type
-        with (
-            torch_threads(self._num_threads),
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            torch.autocast(device, enabled=False),
-        ):
-            yield
-
-    def _in_step(self, minibatches: Sequence[Sequence[Pack]]) -> Sequence[Sequence[Pack]]:
-        """Where weights are shared out, with packs that teach nothing: all ranks call the model equally often."""
-        if not self.is_sharded:
-            return minibatches
-        counts = torch.tensor([[len(packs) for packs in minibatches]], device=self._accelerator.device)
-        most = self._accelerator.gather(counts).max(dim=0).values.tolist()
-        return [[*packs, *[IDLE] * (num - len(packs))] for packs, num in zip(minibatches, most, strict=True)]
-
-    def _has_tokens(self, packs: Sequence[Pack]) -> bool:
-        """Whether any rank has something to learn from; Adam's momentum must not move weights on nothing."""
-        count = torch.tensor(len(packs), device=self._accelerator.device)
-        return bool(self._accelerator.reduce(count, reduction="sum") > 0)
 
     def _old_logps(self, minibatches: Sequence[Sequence[Pack]]) -> list[list[Tensor | None]]:
         """For each pack its log-probabilities before the first step, where they must be told apart from the engine's;
@@ -217,11 +198,11 @@ class TrainablePolicy:
         bounds: StepBounds,
     ) -> Tensor:
         # Before the policy: adapters are switched off for it.
-        reference_E = self._reference_logps(pack) if self._algorithm.kl_in_loss else None
+        reference_E = self._reference.logps(pack) if self._algorithm.kl_in_loss else None
         output = self.forward(pack)
         if pack is IDLE:
             return 0 * output.logp_E.sum()
-        return pack_loss(
+        loss = pack_loss(
             self._rule,
             pack,
             output,
@@ -233,20 +214,19 @@ class TrainablePolicy:
             bounds=bounds,
             entropy_coefs=self._bonus.coefficients(sums.tags),
         )
+        return loss if self._values is None else loss + value_loss(self._values(output, pack, sums.tags), pack)
+
+    def call_values(self, packs: Sequence[Pack], tags: Sequence[str]) -> list[Tensor]:
+        """As `Learner.call_values`."""
+        assert self._values is not None, "asked where values are trained"
+        with training_modes(self._accelerator, self._num_threads), torch.no_grad():
+            return [self._values(self.forward(pack), pack, tags) for pack in packs]
 
     def reference_logps(self, packs: Sequence[Pack]) -> list[Tensor]:
         """As `Learner.reference_logps`."""
-        with self._own_modes():
-            (padded,) = self._in_step([packs])
-            return [self._reference_logps(pack) for pack in padded][: len(packs)]
-
-    @torch.no_grad()
-    def _reference_logps(self, pack: Pack) -> Tensor:
-        """Log-probabilities under the starting model, or what followed from it."""
-        if self._reference is not None:
-            return self._reference.score(pack).logp_E
-        with self.model.disable_adapter():
-            return self._scorer.score(pack).logp_E
+        with training_modes(self._accelerator, self._num_threads):
+            (padded,) = filled_up(self._accelerator, [packs]) if self.is_sharded else [packs]
+            return [self._reference.logps(pack) for pack in padded][: len(packs)]
 
     def is_finite(self) -> bool:
         """As `Learner.is_finite`."""
@@ -276,7 +256,7 @@ class TrainablePolicy:
     @property
     def checkpoint_bytes(self) -> int:
         """The model as it is saved, what is trained and its two moments, and a reference that moves."""
-        return _num_bytes(self.model.parameters()) + 3 * _num_bytes(self._trained) + self._following.num_bytes
+        return _num_bytes(self.model.parameters()) + 3 * _num_bytes(self._trained) + self._reference.num_bytes
 
     def model_writer(self, *, kept: bool = True) -> Callable[[Path], None]:
         """As `Learner.model_writer`: in Hugging Face format, adapters merged in."""
@@ -294,8 +274,9 @@ class TrainablePolicy:
         return {
             "parameters": list(parameters.values()),
             "optimizer": self._optimizer.state_dict(kept=kept),
-            "reference": self._following.state_dict() if kept else [],
+            "reference": self._reference.state_dict() if kept else [],
             "entropy_bonus": self._bonus.state_dict(),
+            "value_tags": [] if self._values is None else list(self._values.tags),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -305,8 +286,10 @@ class TrainablePolicy:
                 parameter.copy_(shared_out_as(saved, parameter))
         self._optimizer.load_state_dict(state["optimizer"])
         # Which earlier versions did not have.
-        self._following.load_state_dict(state.get("reference", ()))
+        self._reference.load_state_dict(state.get("reference", ()))
         self._bonus.load_state_dict(state.get("entropy_bonus", {}))
+        if self._values is not None:
+            self._values.tags = list(state["value_tags"])
 
 
 def _num_bytes(parameters: Iterable[Tensor]) -> int:

@@ -19,21 +19,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ajet.config.root import Config
 from ajet.records import Call, CallKey, EpisodeGroup
 from ajet.train.algorithms.kl import k1, k3
+from ajet.train.every_call import ask_of_every_call, trained_calls
 from ajet.train.learner import Learner
-from ajet.train.masks import ReplyMasks, row_masks
+from ajet.train.masks import ReplyMasks
 from ajet.train.optimizer import kl_factor
-from ajet.train.packing import Pack, build_packs, shared_out
+from ajet.train.packing import Pack
 from ajet.train.ranks import Ranks
-from ajet.train.timeline import build_samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,74 +71,32 @@ def kl_costs(
     Raises:
         EngineError: of a server that has the reference; a reply does not keep to its grammar.
     """
-    calls = _trained_calls(groups, mask_truncated=config.algorithm.mask_truncated)
-    packs = _packs(groups, calls, config, reply_masks, branches=learner.why_chains_only is None)
-    own = shared_out(packs, ranks.size, config.hardware.costs)[ranks.rank]
-    sums_N2 = np.zeros((len(calls), 2))
-    for number, distance, estimate in ranks.together(lambda: _distances(own, learner)):
-        sums_N2[number] = distance, estimate
     algorithm = config.algorithm
-    coefficient = algorithm.kl_coef * kl_factor(step * algorithm.num_updates, algorithm, config.total_steps)
-    of_calls = {key: coefficient * float(distance) for key, distance in zip(calls, sums_N2[:, 0], strict=True)}
-    return CallCosts(of_calls=of_calls, metrics=_metrics(groups, calls, of_calls, sums_N2[:, 1]))
-
-
-def _trained_calls(groups: Sequence[EpisodeGroup], *, mask_truncated: bool) -> dict[CallKey, Call]:
-    """All that the policy said in usable episodes, but for cut replies that are left out; a call's number is its
-    place."""
-    return {
-        (episode.task.task_id, episode.repeat, call.index): call
-        for group in groups
-        for episode in group.episodes
-        if episode.usable
-        for call in episode.calls
-        if call.trained and call.sampled_ids and not (mask_truncated and call.finish_reason == "length")
-    }
-
-
-def _packs(
-    groups: Sequence[EpisodeGroup],
-    calls: Mapping[CallKey, Call],
-    config: Config,
-    reply_masks: ReplyMasks | None,
-    *,
-    branches: bool,
-) -> list[Pack]:
-    """The calls' rows, packed. Nothing has an advantage yet: in its place each entry has the number of its call."""
-    numbers: dict[tuple[str, int], dict[int, list[float]]] = defaultdict(dict)
-    for number, ((task_id, repeat, index), call) in enumerate(calls.items()):
-        numbers[task_id, repeat][index] = [float(number)] * len(call.sampled_ids)
-    rows = [
-        row
-        for group in groups
-        for episode in group.episodes
-        if episode.usable
-        for row in build_samples(
-            episode,
-            numbers[episode.task.task_id, episode.repeat],
-            mask_truncated=config.algorithm.mask_truncated,
-        )
-    ]
-    return build_packs(
-        rows,
-        [0.0] * len(rows),
-        sorted({row.target_tag for row in rows}),
-        max_tokens=config.algorithm.max_pack_tokens,
-        branches=branches,
-        costs=config.hardware.costs,
-        masks=None if reply_masks is None else row_masks(rows, groups, reply_masks),
+    calls = trained_calls(groups, mask_truncated=algorithm.mask_truncated)
+    distances = ask_of_every_call(
+        partial(_distances, learner),
+        groups,
+        ranks,
+        config,
+        mask_truncated=algorithm.mask_truncated,
+        branches=learner.why_chains_only is None,
+        reply_masks=reply_masks,
     )
+    coefficient = algorithm.kl_coef * kl_factor(step * algorithm.num_updates, algorithm, config.total_steps)
+    of_calls = {key: coefficient * distances[key][0] for key in calls}
+    return CallCosts(of_calls=of_calls, metrics=_metrics(groups, calls, of_calls, distances))
 
 
-def _distances(packs: Sequence[Pack], learner: Learner) -> list[tuple[int, float, float]]:
-    """For each call of the packs its number, and the sums of k1 and k3 over its tokens."""
+def _distances(
+    learner: Learner, packs: Sequence[Pack], tags: Sequence[str]
+) -> list[tuple[CallKey, tuple[float, float]]]:
+    """For each call of the packs the sums of k1 and k3 over its tokens."""
     found = []
     for pack, reference_E in zip(packs, learner.reference_logps(packs), strict=True):
         # In double: the difference of two nearly equal numbers is nearly all rounding in float32.
         mu_E, ref_E = torch.from_numpy(pack.logprobs).double(), reference_E.double().cpu()
-        sums = [np.bincount(pack.calls, weights=estimate(mu_E, ref_E).numpy()) for estimate in (k1, k3)]
-        numbers = pack.advantages[np.unique(pack.calls, return_index=True)[1]]
-        found += [(int(number), float(a), float(b)) for number, a, b in zip(numbers, *sums, strict=True)]
+        k1_C, k3_C = (np.bincount(pack.calls, weights=kl(mu_E, ref_E).numpy()).tolist() for kl in (k1, k3))
+        found += list(zip(pack.call_keys, zip(k1_C, k3_C, strict=True), strict=True))
     return found
 
 
@@ -146,14 +104,14 @@ def _metrics(
     groups: Sequence[EpisodeGroup],
     calls: Mapping[CallKey, Call],
     of_calls: Mapping[CallKey, float],
-    estimates_N: NDArray[np.float64],
+    distances: Mapping[CallKey, tuple[float, float]],
 ) -> dict[str, float]:
     """By tag: the estimate of the divergence a token, and what an agent pays for an episode, in the mean."""
     nats: dict[str, float] = defaultdict(float)
     tokens: dict[str, int] = defaultdict(int)
     paid: dict[tuple[str, int, str], float] = defaultdict(float)
-    for (key, call), estimate in zip(calls.items(), estimates_N, strict=True):
-        nats[call.target_tag] += float(estimate)
+    for key, call in calls.items():
+        nats[call.target_tag] += distances[key][1]
         tokens[call.target_tag] += len(call.sampled_ids)
         paid[*key[:2], call.agent_name] += of_calls[key]
     of_agents: dict[str, list[float]] = defaultdict(list)

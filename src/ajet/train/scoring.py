@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from typing_extensions import override
 
+from ajet.errors import ConfigError
 from ajet.train.attention import attends_by_mask, pack_logits, run_pack
 from ajet.train.exactness import measured_head, measured_why_chains_only, measured_why_no_blocks
 from ajet.train.head import PIECE, PIECE_ON_GPU, Allowed, Head, last_hidden, score_pieces, score_whole
@@ -30,6 +31,8 @@ class PackOutput:
     """log pi(target) at `rollout.temperature`, under its grammar if there was one, with gradient."""
     entropy_E: Tensor
     """Entropy of the predicting distribution; with gradient where it was asked for, or costs nothing."""
+    hidden_CH: Tensor | None = None
+    """The trunk's last hidden state where each call's prompt ends, with gradient; of scorers that tell it."""
 
 
 class PackScorer:
@@ -44,6 +47,7 @@ class PackScorer:
         sharded: bool = False,
         piece: int | None = None,
         blocks_from: int | None = None,
+        tells_hidden: bool = False,
     ) -> None:
         """Measure how the model computes packs, and move it.
 
@@ -55,9 +59,10 @@ class PackScorer:
             piece: how many logits may exist at once, where the model's head allows it; None for what suits the device.
             blocks_from: tokens from which on a branching pack goes by FlexAttention, where the model allows it; None
                 for never.
+            tells_hidden: whether hidden states are told beside log-probabilities.
 
         Raises:
-            ConfigError: the model does not model text from left to right.
+            ConfigError: the model does not model text from left to right, or does not say what its head is given.
         """
         self._accelerator = accelerator
         # Without dropout: the ratio of the new policy to the old must be 1 before the first update, and with it every
@@ -71,6 +76,13 @@ class PackScorer:
         self.why_no_blocks = None if blocks_from is None else self._why_no_blocks(device)
         """Why no pack goes by FlexAttention though it was asked for."""
         head = measured_head(self.model, device)
+        if tells_hidden and head is None:
+            raise ConfigError(
+                "credit=critic puts a value head beside the model's own, and what a "
+                f"{base_of(model).config.model_type} gives its head is not known: choose another credit"
+            )
+        self.hidden_size = 0 if head is None else head.linear.in_features
+        """Of the hidden states that may be told; 0 where they are not known."""
         if piece is None:
             piece = PIECE if accelerator.device.type == "cpu" else PIECE_ON_GPU
         self._computed = _Computation(
@@ -80,6 +92,7 @@ class PackScorer:
             temperature=temperature,
             piece=piece,
             blocks_from=None if self.why_no_blocks else blocks_from,
+            tells_hidden=tells_hidden,
         )
         if sharded:
             shard(self._computed, accelerator.device.type)
@@ -100,8 +113,8 @@ class PackScorer:
         """
         if self.why_chains_only and not pack.is_chain:
             raise ValueError(f"this pack branches, but {self.why_chains_only}: build packs with branches=False")
-        logp_E, entropy_E = self._computed(pack, entropy_gradient)
-        return PackOutput(logp_E=logp_E, entropy_E=entropy_E)
+        logp_E, entropy_E, hidden_CH = self._computed(pack, entropy_gradient)
+        return PackOutput(logp_E=logp_E, entropy_E=entropy_E, hidden_CH=hidden_CH)
 
 
 class _Computation(nn.Module):
@@ -116,6 +129,7 @@ class _Computation(nn.Module):
         temperature: float,
         piece: int,
         blocks_from: int | None,
+        tells_hidden: bool,
     ) -> None:
         super().__init__()
         self.model = model
@@ -124,29 +138,38 @@ class _Computation(nn.Module):
         self._temperature = temperature
         self._piece = piece
         self._blocks_from = blocks_from
+        self._tells_hidden = tells_hidden
 
     @override
-    def forward(self, pack: Pack, entropy_gradient: bool) -> tuple[Tensor, Tensor]:
+    def forward(self, pack: Pack, entropy_gradient: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         device = self._accelerator.device
         distinct_K, entry_E, allowed = predicting(pack, device)
         target_E = torch.from_numpy(pack.targets).to(device)
         head = self._head
+        hidden_CH: Tensor | None = None
         with self._accelerator.autocast():
-            if head is not None and len(distinct_K) * head.linear.out_features > self._piece:
+            in_pieces = head is not None and len(distinct_K) * head.linear.out_features > self._piece
+            if head is not None and (in_pieces or self._tells_hidden):
                 body = base_of(self.model).base_model
                 hidden_UH = last_hidden(run_pack(body, pack, device, blocks_from=self._blocks_from))
                 assert hidden_UH is not None, "a head was measured on it"
-                return score_pieces(
-                    head,
-                    hidden_UH[distinct_K],
-                    entry_E,
-                    target_E,
-                    temperature=self._temperature,
-                    piece=self._piece,
-                    allowed=allowed,
-                )
-            logits_KV = pack_logits(self.model, pack, distinct_K, blocks_from=self._blocks_from)
-        return score_whole(
+                if self._tells_hidden:
+                    hidden_CH = hidden_UH[torch.from_numpy(pack.predictors[pack.starts]).to(device)]
+                if in_pieces:
+                    logp_E, entropy_E = score_pieces(
+                        head,
+                        hidden_UH[distinct_K],
+                        entry_E,
+                        target_E,
+                        temperature=self._temperature,
+                        piece=self._piece,
+                        allowed=allowed,
+                    )
+                    return logp_E, entropy_E, hidden_CH
+                logits_KV = head.logits_of_layer(hidden_UH[distinct_K])
+            else:
+                logits_KV = pack_logits(self.model, pack, distinct_K, blocks_from=self._blocks_from)
+        logp_E, entropy_E = score_whole(
             logits_KV,
             entry_E,
             target_E,
@@ -154,6 +177,7 @@ class _Computation(nn.Module):
             entropy_gradient=entropy_gradient,
             allowed=allowed,
         )
+        return logp_E, entropy_E, hidden_CH
 
 
 def predicting(pack: Pack, device: torch.device) -> tuple[Tensor, Tensor, Allowed | None]:

@@ -225,6 +225,9 @@ class TinkerLearner:
         """As `Learner.reference_logps`: adapters that were never trained change nothing."""
         return self._starting.logps(packs)
 
+    call_values: None = None
+    """A server gives no hidden states."""
+
     def _rate(self, step: int) -> float:
         return self._algorithm.learning_rate * rate_factor(step, self._algorithm, self._total_steps)
 

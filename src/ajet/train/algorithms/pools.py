@@ -81,6 +81,7 @@ def agent_outcomes(
     replays: Mapping[int, Sequence[Replay]] | None = None,
     *,
     call_costs: Mapping[CallKey, float] | None = None,
+    call_values: Mapping[CallKey, float] | None = None,
 ) -> list[Outcome]:
     """What each trained agent got in each usable episode of one task.
 
@@ -89,12 +90,10 @@ def agent_outcomes(
         prices: what replies cost.
         replays: usable ones, by repeat.
         call_costs: what calls cost besides; None where they cost nothing.
+        call_values: what was expected before calls; None where nothing says so.
     """
     replayed = replays or {}
-    costs: dict[int, dict[int, float]] = defaultdict(dict)
-    for (task_id, repeat, index), cost in (call_costs or {}).items():
-        if task_id == group.task.task_id:
-            costs[repeat][index] = cost
+    costs, values = (_of_task(group, of_calls or {}) for of_calls in (call_costs, call_values))
     return [
         Outcome(
             repeat=episode.repeat,
@@ -105,10 +104,20 @@ def agent_outcomes(
             calls=tuple(call for call in episode.calls if call.trained and call.agent_name == name),
             replays=tuple(replayed.get(episode.repeat, ())),
             call_costs=costs[episode.repeat],
+            call_values=values[episode.repeat],
         )
         for episode in group.episodes
         for name, reward in episode.rewards.items()
     ]
+
+
+def _of_task(group: EpisodeGroup, of_calls: Mapping[CallKey, float]) -> Mapping[int, Mapping[int, float]]:
+    """What is said of one task's calls, by repeat and index of the call."""
+    found: dict[int, dict[int, float]] = defaultdict(dict)
+    for (task_id, repeat, index), value in of_calls.items():
+        if task_id == group.task.task_id:
+            found[repeat][index] = value
+    return found
 
 
 def pool_advantages(

@@ -22,6 +22,7 @@ from ajet.errors import AlgorithmError
 from ajet.records import CallKey, EpisodeGroup, Replay, ReplayRequest, TrainingSample
 from ajet.train.algorithms import weights
 from ajet.train.algorithms.credit.base import CreditConfig, CreditRule, Outcome, Pool, ReplyPrices
+from ajet.train.algorithms.credit.critic import Critic, CriticConfig
 from ajet.train.algorithms.credit.per_tag import PerTagConfig
 from ajet.train.algorithms.options import Option, find_option
 from ajet.train.algorithms.pools import GroupAdvantages, agent_outcomes, check_pools, pool_advantages, teaches
@@ -87,6 +88,7 @@ class LearningRule:
         replays: Sequence[Replay] = (),
         *,
         call_costs: Mapping[CallKey, float] | None = None,
+        call_values: Mapping[CallKey, float] | None = None,
     ) -> list[GroupAdvantages]:
         """What each group of a step teaches, those of all processes given.
 
@@ -94,6 +96,7 @@ class LearningRule:
             groups: of the step.
             replays: what came of `replay_requests`.
             call_costs: what calls take from the rewards of their agents besides `prices`; None for nothing.
+            call_values: what was expected before calls; None where nothing says so.
 
         Raises:
             AlgorithmError: a credit rule or an advantage of the user's raised something, or gave something else than
@@ -101,7 +104,10 @@ class LearningRule:
         """
         replayed = usable_replays(replays)
         tasks = [
-            agent_outcomes(group, self.prices, replayed[group.task.task_id], call_costs=call_costs) for group in groups
+            agent_outcomes(
+                group, self.prices, replayed[group.task.task_id], call_costs=call_costs, call_values=call_values
+            )
+            for group in groups
         ]
         with self.crediting.runs():
             self.credit.begin_step(tasks)
@@ -110,6 +116,28 @@ class LearningRule:
         if self.config.scale_rewards in BATCH_SCALES:
             credited = batch_scaled(tasks, pools, credited, by=self.config.scale_rewards)
         return credited
+
+    @property
+    def critic(self) -> CriticConfig | None:
+        """Of the values that are trained beside the policy; None where there are none."""
+        return self.credit.config if isinstance(self.credit, Critic) else None
+
+    def value_targets(
+        self,
+        groups: Sequence[EpisodeGroup],
+        *,
+        call_costs: Mapping[CallKey, float],
+        call_values: Mapping[CallKey, float],
+    ) -> dict[CallKey, float]:
+        """What the values of a step's calls are trained towards; nothing where there are none."""
+        if not isinstance(self.credit, Critic):
+            return {}
+        targets: dict[CallKey, float] = {}
+        for group in groups:
+            outcomes = agent_outcomes(group, self.prices, call_costs=call_costs, call_values=call_values)
+            for key, target in self.credit.value_targets(outcomes).items():
+                targets[group.task.task_id, *key] = target
+        return targets
 
     def group_advantages(self, group: EpisodeGroup, replays: Sequence[Replay] = ()) -> GroupAdvantages:
         """What the only group of a step teaches; errors as `step_advantages`."""

@@ -12,7 +12,9 @@ Over which set: std is taken for each `target_tag` by itself, for here every bas
 the training step in which the tag was compared with others, those of all processes and of groups without any signal
 included. In it an episode counts once: its agents of the tag share its weight, an agent's calls, or turns, the agent's.
 It is the sample's (n - 1 for n episodes). The mean of A is left where the credit rule put it; that of a full group is
-0, so that subtracting it, as TRL and verl do, would change nothing. verl (`reinforce_plus_plus_baseline`) takes both
+0, so that subtracting it, as TRL and verl do, would change nothing. Where baselines come from elsewhere (`credit=
+critic`) it is not: there `advantages` takes it away, too, as PPO does, or a head that lags behind would move all calls
+alike, and a deviation of nearly 0 blow that up. verl (`reinforce_plus_plus_baseline`) takes both
 over tokens, where a long reply counts more.
 """
 
@@ -51,7 +53,21 @@ def batch_scaled(
         for outcome, values in values_of(outcomes, [pool for pool in of_task if not pool.is_singleton], credit):
             spreads[outcome.tag].add((task, outcome.repeat), outcome, values)
     divisors = {tag: spread.divisor() for tag, spread in spreads.items()}
-    return [_divided(outcomes, credit, divisors) for outcomes, credit in zip(tasks, credited, strict=True)]
+    means = {tag: spread.mean() for tag, spread in spreads.items()} if by == "advantages" else {}
+    shifts = [_shifts(of_task, means) for of_task in pools]
+    return [_divided(*task, divisors) for task in zip(tasks, credited, shifts, strict=True)]
+
+
+def _shifts(pools: Sequence[Pool], means: Mapping[str, float]) -> Mapping[tuple[int, int], float]:
+    """What is taken from the advantage of each call, by repeat and index: its tag's mean, where it was compared with a
+    baseline from outside the step."""
+    return {
+        (outcome.repeat, call.index): means[outcome.tag]
+        for pool in pools
+        if pool.baseline is not None and not pool.is_singleton and means
+        for outcome in pool.outcomes
+        for call in outcome.calls
+    }
 
 
 def _totals(
@@ -94,28 +110,39 @@ class _Spread:
 
     def divisor(self) -> float:
         """Their deviation, and a little more."""
-        num = len(self.values)
-        mean = self._mean(lambda value: value)
+        num, mean = len(self.values), self.mean()
         variance = self._mean(lambda value: (value - mean) ** 2) * num / max(num - 1, 1)
         share = penalty_share(np.array(self.rewards), np.array(self.penalties))
         return float(np.sqrt(variance)) / share + STD_EPSILON
+
+    def mean(self) -> float:
+        """Their mean."""
+        return self._mean(lambda value: value)
 
     def _mean(self, of: Callable[[float], float]) -> float:
         """In which each episode counts once, and in it each agent."""
         return fmean(fmean(fmean(map(of, each)) for each in agents.values()) for agents in self.values.values())
 
 
-def _divided(outcomes: Sequence[Outcome], credit: GroupAdvantages, divisors: Mapping[str, float]) -> GroupAdvantages:
-    """The same with each value divided by its tag's; a tag that was compared with nothing has nothing to divide."""
+def _divided(
+    outcomes: Sequence[Outcome],
+    credit: GroupAdvantages,
+    shifts: Mapping[tuple[int, int], float],
+    divisors: Mapping[str, float],
+) -> GroupAdvantages:
+    """The same with each value shifted, and divided by its tag's; a tag that was compared with nothing has nothing to
+    divide."""
     result = GroupAdvantages(
         num_pools=credit.num_pools, num_zero_std=credit.num_zero_std, num_singletons=credit.num_singletons
     )
     for outcome in outcomes:
         repeat, by = outcome.repeat, divisors.get(outcome.tag, 1.0)
-        agent = credit.of_agents[repeat, outcome.agent] / by
+        of_calls = [shifts.get((repeat, call.index), 0.0) for call in outcome.calls]
+        agent = (credit.of_agents[repeat, outcome.agent] - (fmean(of_calls) if of_calls else 0.0)) / by
         result.of_agents[repeat, outcome.agent] = agent
         result.of_tags[outcome.tag].append(agent)
-        for call in outcome.calls:
-            result.of_calls[repeat, call.index] = credit.of_calls[repeat, call.index] / by
-            result.of_tokens[repeat][call.index] = tuple(each / by for each in credit.of_tokens[repeat][call.index])
+        for call, shift in zip(outcome.calls, of_calls, strict=True):
+            result.of_calls[repeat, call.index] = (credit.of_calls[repeat, call.index] - shift) / by
+            tokens = credit.of_tokens[repeat][call.index]
+            result.of_tokens[repeat][call.index] = tuple((each - shift) / by for each in tokens)
     return result

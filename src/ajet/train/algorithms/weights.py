@@ -6,11 +6,11 @@ agents, calls and rows it is cut into, so cutting changes no weight. What a weig
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ajet.records import TrainingSample
+from ajet.records import CallKey, TrainingSample
 
 SequenceKey = tuple[str, int, str]
 
@@ -58,3 +58,22 @@ def token_weights(samples: Sequence[TrainingSample], aggregation: Aggregation, t
         lengths[sequence_key(sample)] += sum(sample.loss_mask)
     weights = {key: aggregation(length, totals) for key, length in lengths.items()}
     return [weights[sequence_key(sample)] for sample in samples]
+
+
+def call_weights(samples: Sequence[TrainingSample], totals: BatchTotals) -> dict[CallKey, float]:
+    """The weight of each call in what a batch says of calls: a mean over sequences of the mean over their agents of the
+    mean over each agent's calls, whatever the aggregation of tokens.
+
+    Args:
+        samples: whole sequences.
+        totals: of the global batch.
+    """
+    calls: dict[SequenceKey, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for sample in samples:
+        calls[sequence_key(sample)][sample.agent_name].update(index for index in sample.calls if index >= 0)
+    return {
+        (task_id, repeat, index): 1 / (totals.num_sequences * len(agents) * len(of_agent))
+        for (task_id, repeat, _), agents in calls.items()
+        for of_agent in agents.values()
+        for index in of_agent
+    }

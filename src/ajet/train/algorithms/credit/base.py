@@ -72,11 +72,21 @@ class Outcome:
     call_costs: Mapping[int, float] = field(default_factory=dict)
     """What calls take from the reward, by their index in the episode: their KL to the reference, where
     `algorithm.kl_in=reward`."""
+    call_values: Mapping[int, float] = field(default_factory=dict)
+    """What was expected before each call, by its index in the episode; with `credit=critic`."""
+
+    def cost_of(self, call: Call) -> float:
+        """What one of its calls takes from the reward: a malformed or overlong reply, and costs of its own."""
+        return self.prices.of(call) + self.call_costs.get(call.index, 0.0)
+
+    def value_of(self, call: Call) -> float:
+        """What was expected before one of its calls; 0 where there is no value."""
+        return self.call_values.get(call.index, 0.0)
 
     @property
     def penalty(self) -> float:
-        """What its calls take from the reward: malformed and overlong replies, and costs of their own."""
-        return sum(self.prices.of(call) + self.call_costs.get(call.index, 0.0) for call in self.calls)
+        """What its calls take from the reward."""
+        return sum(map(self.cost_of, self.calls))
 
     @property
     def total(self) -> float:
