@@ -19,15 +19,19 @@ from recipes.small_models.tokenizer import train_tokenizer
 from tests.episodes import Program, Run, by_agentscope, by_sdk, by_url, post
 from transformers import PreTrainedTokenizerBase
 
+from ajet.chat.types import ChatReply, ChatRequest
+from ajet.config.compose import compose
 from ajet.errors import ConfigError, PolicyError, WorkflowError
-from ajet.records import Episode, Task
+from ajet.records import Episode, Replay, ReplayRequest, Task
 from ajet.rollout.agents.openai_sdk import OpenAIClient
 from ajet.rollout.endpoint.endpoint import OpenAIAddress
+from ajet.rollout.event_loop import RolloutLoop
 from ajet.rollout.remote.tuner import TrainerGoneError
 from ajet.rollout.remote.workflow import WorkersWorkflow
 from ajet.rollout.worker import work
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow, WorkflowOutput, WorkflowTask
+from ajet.workflows.parameters import check_parameters
 
 KEY = "0123456789abcdef"
 BEARER = {"Authorization": f"Bearer {KEY}"}
@@ -417,6 +421,59 @@ def test_an_opponent_that_cannot_be_made_is_said_on_both_sides(tokenizer: Any, p
         )
     assert episode.status == "infra_error" and "no such player" in str(episode.error)
     assert "no such player" in soon(told)
+
+
+class Hm:
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        return ChatReply(content="hm")
+
+
+async def exchange(tuner: AjetTuner) -> list[str]:
+    """P1 speaks, then P2 to what it said."""
+    said = [""]
+    for name, tag in (("P1", "seer"), ("P2", "witch")):
+        client = tuner.as_raw_openai_sdk_client(agent_name=name, target_tag=tag)
+        ask: Any = [{"role": "user", "content": f"hello {said[-1]}"}]
+        said.append(str((await client.chat.completions.create(messages=ask, model="any")).choices[0].message.content))
+    return said[1:]
+
+
+def test_a_worker_plays_an_episode_again_as_it_would_be_here(tokenizer: Any, port: int) -> None:
+    def replayed(make_workflow: Callable[[], Workflow]) -> list[Any]:
+        rollouts = made_run(tokenizer, opponent=lambda *_: Hm()).scheduler(make_workflow)
+
+        async def both() -> list[Replay]:
+            (group,) = await rollouts.collect([Task(task_id="t")], group_size=1, stream="train/0")
+            (episode,) = group.episodes
+            changes = (
+                ReplayRequest(episode=episode, replaced_tag="seer"),
+                ReplayRequest(episode=episode, resampled_call=1),
+            )
+            return await rollouts.replay(changes, stream="train/0")
+
+        with asyncio.Runner(loop_factory=RolloutLoop) as loop:
+            return [
+                (
+                    each.is_reproduced,
+                    each.num_given,
+                    each.episode.metadata,
+                    [call.sampled_ids for call in each.episode.calls],
+                )
+                for each in loop.run(both())
+            ]
+
+    with worker(port, partial(Program, program=exchange)):
+        there = replayed(lambda: WorkersWorkflow(port=port))
+    assert there == replayed(lambda: Program(program=exchange))
+    assert [each[:2] for each in there] == [(True, 0), (True, 1)] and there[0][2]["said"][0] == "hm"
+
+
+def test_who_cannot_play_trained_roles_again_is_refused_before_anything_is_played(port: int) -> None:
+    # Scripted players of a worker's workflow are not known of here.
+    asked = ["workflow=workers", "credit=difference", "opponent=scripted", "trainable_targets=[seer]"]
+    said = r"opponent=scripted: WorkersWorkflow has no scripted players, and credit=difference .*opponent=.*frozen"
+    with pytest.raises(ConfigError, match=said):
+        check_parameters(compose(asked, run_dir="x"))
 
 
 def test_a_program_that_cancels_itself_fails_at_once(tokenizer: Any, port: int) -> None:

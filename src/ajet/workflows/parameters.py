@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from ajet.config.component import check_async
 from ajet.config.fields import CODE, marked
+from ajet.config.options import options
 from ajet.config.root import Config
 from ajet.config.user_code.importing import load_callable
 from ajet.config.user_code.running import running_user_code
@@ -37,6 +38,8 @@ def check_parameters(config: Config) -> None:
             load_callable(named.value, setting=named.key)
     is_untrained = {tag: trained is not None and tag not in trained for tag in workflow.target_tags}
     config.opponent.try_own([tag for tag, is_so in is_untrained.items() if is_so or config.credit.asks_opponent])
+    if config.credit.asks_opponent:
+        _check_replays_opponent(workflow, config)
     if isinstance(config.opponent, ScriptedPlayersConfig):
         for tag in workflow.target_tags:
             with running_user_code(f"workflow.entry={config.workflow.entry}"):
@@ -45,6 +48,22 @@ def check_parameters(config: Config) -> None:
                 )
                 if player is not None:
                     check_async(type(player), f"scripted players of {workflow.__name__}", ["chat"])
+
+
+def _check_replays_opponent(workflow: type[Workflow], config: Config) -> None:
+    """Refuse an opponent that has nobody to play trained roles with, which else the first replay would find out."""
+    settings = config.workflow
+    offered = {
+        "scripted": workflow.has_scripted_players() if settings.scripted is None else settings.scripted,
+        "has_own_models": workflow.has_own_models if settings.has_own_models is None else settings.has_own_models,
+    }
+    lacks = config.opponent.lacks(**offered)
+    if lacks is not None:
+        choices = [name for name, kind in options("opponent").items() if kind().lacks(**offered) is None]
+        raise ConfigError(
+            f"opponent={config.opponent.name}: {workflow.__name__} has no {lacks}, and credit={config.credit.name} has "
+            f"the opponent play trained roles; choose opponent={'|'.join(choices)}"
+        )
 
 
 def _check_equipment(config: Config) -> None:
