@@ -26,10 +26,16 @@ SMALL = [
 ]
 LORA = ["model.lora.rank=4", "model.lora.alpha=8", "model.lora.targets=[q_proj,v_proj]", "algorithm.kl_coef=0.1"]
 SHARED_OUT = ["hardware.data_parallel=fsdp"]
+REPLAYED = ["credit=difference", "opponent=random", "algorithm=reinforce_pp"]
 CHOSEN_BY_ALL = [
     *("algorithm.top_entropy_quantile=0.5", "algorithm.kl_cov_share=0.1"),
     *("algorithm.correction_level=sequence", "algorithm.mis_high=3"),
 ]
+PRICED = [
+    *("algorithm.kl_in=reward", "algorithm.mask_truncated=true"),
+    *("algorithm.overlong_penalty=0.1", "algorithm.overlong_buffer=8", "algorithm.entropy_target=3"),
+]
+"""What replies cost, and what a role's entropy is paid."""
 ENDS_WITHIN_S = 30
 
 
@@ -71,10 +77,10 @@ def pid_of_rank(rank: int, launcher: int) -> int:
 @pytest.mark.parametrize(
     ("rank", "signum", "resumed_by", "overrides"),
     [
-        (0, signal.SIGKILL, 1, [*LORA, "credit=rae"]),
-        (1, signal.SIGKILL, 1, [*SHARED_OUT, *CHOSEN_BY_ALL]),
+        (0, signal.SIGKILL, 1, [*LORA, "credit=rae", *PRICED]),
+        (1, signal.SIGKILL, 1, [*SHARED_OUT, *CHOSEN_BY_ALL, "credit=counterfactual"]),
         # Of three processes one has no task to train on, and held-out tasks are unevenly shared out.
-        (1, signal.SIGTERM, 3, [*SHARED_OUT, "rollout.num_tasks=2", "algorithm.kl_coef=0.1"]),
+        (1, signal.SIGTERM, 3, [*SHARED_OUT, "rollout.num_tasks=2", "algorithm.kl_coef=0.1", *REPLAYED]),
     ],
 )
 def test_several_processes_train_as_one_though_one_of_them_is_ended_and_another_number_resumes_the_run(
