@@ -180,6 +180,7 @@ def packs_of(
 def random_head() -> ValueHead:
     torch.manual_seed(3)
     head = ValueHead(32, torch.device("cpu"))
+    head.add_rows(TAGS)
     with torch.no_grad():
         head.weight.normal_()
         head.bias.normal_()
@@ -346,6 +347,17 @@ def test_a_run_with_values_scales_advantages_unless_told_otherwise() -> None:
     assert (config.algorithm.advantage, config.algorithm.scale_rewards) == ("dr_grpo", "advantages")
     plain = compose(["workflow=signals", "credit=critic", "algorithm.scale_rewards=none"], run_dir="x")
     assert plain.algorithm.scale_rewards == "none"
+
+
+def test_every_process_gives_a_tag_the_same_row_though_it_has_no_packs() -> None:
+    first, second = (make_policy(tiny_qwen(), credit=CRITIC) for _ in range(2))
+    row = make_sample((1, 2, 3), (0, 0, 1), tag="witch")
+    first.call_values(build_packs([row], [1.0], ("witch",), max_tokens=100), ("witch",))
+    second.call_values([], ("witch",))
+    # A step later another tag, before the first in the order of names, is seen, too.
+    for policy in (first, second):
+        policy.call_values([], ("seer", "witch"))
+        assert policy.state_dict()["value_tags"] == ["witch", "seer"]
 
 
 def test_an_engine_is_given_no_head() -> None:

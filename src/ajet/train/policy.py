@@ -130,6 +130,8 @@ class TrainablePolicy:
         order = [*range(len(minibatches))] * self._algorithm.num_epochs
         first = num_steps_done * len(order)
         sums, num_skipped = TagSums(tags), 0
+        if self._values is not None:
+            self._values.add_rows(tags)
         norms: list[float] = []
         with training_modes(self._accelerator, self._num_threads):
             minibatches = filled_up(self._accelerator, minibatches) if self.is_sharded else minibatches
@@ -219,6 +221,7 @@ class TrainablePolicy:
     def call_values(self, packs: Sequence[Pack], tags: Sequence[str]) -> list[Tensor]:
         """As `Learner.call_values`."""
         assert self._values is not None, "asked where values are trained"
+        self._values.add_rows(tags)
         with training_modes(self._accelerator, self._num_threads), torch.no_grad():
             return [self._values(self.forward(pack), pack, tags) for pack in packs]
 

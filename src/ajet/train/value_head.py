@@ -36,6 +36,19 @@ class ValueHead(nn.Module):
         self.tags: list[str] = []
         """Those that have a row, in the order of rows."""
 
+    def add_rows(self, tags: Sequence[str]) -> None:
+        """Give rows to those of a step's tags that have none. Every rank must, whether or not it has any packs: ranks
+        add up the gradients of their rows.
+
+        Raises:
+            AlgorithmError: there are more tags than rows.
+        """
+        for tag in tags:
+            if tag not in self.tags:
+                if len(self.tags) == MOST_TAGS:
+                    raise AlgorithmError(f"credit=critic has values for {MOST_TAGS} tags, and {tag} is one more")
+                self.tags.append(tag)
+
     @override
     def forward(self, output: PackOutput, pack: Pack, tags: Sequence[str]) -> Tensor:
         """Values of a pack's calls (C).
@@ -43,23 +56,13 @@ class ValueHead(nn.Module):
         Args:
             output: has hidden states of the trunk where their prompts end.
             pack: the calls.
-            tags: what its tag indices mean.
-
-        Raises:
-            AlgorithmError: there are more tags than rows.
+            tags: what its tag indices mean; all of them have rows.
         """
         hidden_CH = output.hidden_CH
         assert hidden_CH is not None, "the scorer of a run with values tells them"
-        rows = torch.tensor([self._row(tag) for tag in tags], device=hidden_CH.device)
+        rows = torch.tensor([self.tags.index(tag) for tag in tags], device=hidden_CH.device)
         row_C = rows[torch.from_numpy(pack.tags[pack.starts]).to(hidden_CH.device)]
         return (hidden_CH.float() * self.weight[row_C]).sum(-1) / self.weight.shape[1] + self.bias[row_C]
-
-    def _row(self, tag: str) -> int:
-        if tag not in self.tags:
-            if len(self.tags) == MOST_TAGS:
-                raise AlgorithmError(f"credit=critic has values for {MOST_TAGS} tags, and {tag} is one more")
-            self.tags.append(tag)
-        return self.tags.index(tag)
 
 
 def value_loss(value_C: Tensor, pack: Pack) -> Tensor:
