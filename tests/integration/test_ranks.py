@@ -77,7 +77,7 @@ def pid_of_rank(rank: int, launcher: int) -> int:
 @pytest.mark.parametrize(
     ("rank", "signum", "resumed_by", "overrides"),
     [
-        (0, signal.SIGKILL, 1, [*LORA, "credit=rae", *PRICED]),
+        (0, signal.SIGKILL, 1, [*LORA, "credit=critic", *PRICED]),
         (1, signal.SIGKILL, 1, [*SHARED_OUT, *CHOSEN_BY_ALL, "credit=counterfactual"]),
         # Of three processes one has no task to train on, and held-out tasks are unevenly shared out.
         (1, signal.SIGTERM, 3, [*SHARED_OUT, "rollout.num_tasks=2", "algorithm.kl_coef=0.1", *REPLAYED]),

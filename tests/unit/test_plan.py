@@ -451,6 +451,7 @@ def test_each_pass_over_a_token_is_counted() -> None:
         (["algorithm.kl_coef=0.1", "algorithm.num_epochs=3", "algorithm.kl_in=reward"], 3, 0, 1),
         ([*NO_KL, "algorithm.tis_cap=2", "algorithm.num_epochs=2"], 2, 1, 0),
         ([*NO_KL, "algorithm.top_entropy_quantile=0.2", "algorithm.num_epochs=2"], 2, 2, 0),
+        ([*NO_KL, "credit=critic", "algorithm.num_epochs=2"], 2, 1, 0),
     ],
 )
 def test_what_is_done_with_a_token_is_read_off_the_settings(

@@ -10,7 +10,6 @@ from ajet.config.algorithm import BATCH_SCALES
 from ajet.config.hardware import rank_and_size
 from ajet.config.root import Config
 from ajet.errors import ConfigError
-from ajet.train.algorithms.credit.critic import CriticConfig
 
 
 def check_batch(config: Config) -> None:
@@ -39,7 +38,7 @@ def check_batch(config: Config) -> None:
 
 def _check_scale(config: Config) -> None:
     algorithm = config.algorithm
-    if isinstance(config.credit, CriticConfig):
+    if config.credit.has_values:
         if algorithm.scale_rewards == "batch":
             raise ConfigError(
                 "algorithm.scale_rewards=batch divides by the deviation of rewards, which credit=critic compares with "
@@ -53,7 +52,7 @@ def _check_scale(config: Config) -> None:
 
 
 def _check_values(config: Config) -> None:
-    if not isinstance(config.credit, CriticConfig):
+    if not config.credit.has_values:
         return
     if config.engine.trains:
         raise ConfigError(

@@ -23,7 +23,7 @@ class StepWork:
     """Forward and backward passes of the policy over each token."""
     num_forwards: int
     """Forward passes of it besides: to correct for the sampler, before the first epoch; to find the tokens of most
-    entropy, in each."""
+    entropy, in each; for the values of calls, before they are credited."""
     num_reference_forwards: int
     """Forward passes of what a KL penalty holds the policy to."""
     num_episodes: int
@@ -43,7 +43,9 @@ def step_work(config: Config) -> StepWork:
     tags = config.workflow.target_tags if config.trainable_targets is None else config.trainable_targets
     return StepWork(
         num_epochs=epochs,
-        num_forwards=int(algorithm.corrects_sampling) + (epochs if algorithm.top_entropy_quantile < 1 else 0),
+        num_forwards=int(algorithm.corrects_sampling)
+        + (epochs if algorithm.top_entropy_quantile < 1 else 0)
+        + int(config.credit.has_values),
         # In the loss each epoch asks again, in the reward all is asked once.
         num_reference_forwards=int(algorithm.kl_in_reward) + (epochs if algorithm.kl_in_loss else 0),
         num_episodes=rollout.num_tasks * rollout.group_size,

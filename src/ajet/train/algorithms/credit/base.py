@@ -180,6 +180,8 @@ class CreditConfig:
     has_own_baselines: ClassVar[bool] = False
     """Whether pools are compared with something from outside the task, so that one whose totals are all the same may
     teach something."""
+    has_values: ClassVar[bool] = False
+    """Whether a value head is trained beside the policy, which says what is expected before calls are credited."""
 
     @property
     def plays_again(self) -> bool:

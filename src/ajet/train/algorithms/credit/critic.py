@@ -116,6 +116,7 @@ class CriticConfig(CreditConfig):
 
     component: ClassVar[type[CreditRule]] = Critic
     has_own_baselines: ClassVar[bool] = True
+    has_values: ClassVar[bool] = True
 
     @override
     def check(self, *, advantage: str, trained_tags: Sequence[str] | None) -> None:
