@@ -42,7 +42,7 @@ PRESETS = ("dapo", "dr_grpo", "rloo", "reinforce_pp", "gspo", "cispo", "sapo", "
 CREDIT = {
     # `per_turn` is the same here: an agent alone in its role, and no call with a reward of its own.
     "agent_turn": ("credit=agent_turn",),
-    "agent_turn, votes": ("credit=agent_turn", "workflow.params.vote_reward=0.25"),  # of werewolves alone
+    "agent_turn, votes": ("credit=agent_turn", "workflow.params.vote_reward=0.25"),
     "shared": ("credit=shared",),
     "rae": ("credit=rae", "algorithm.advantage=dr_grpo"),
     "difference": ("credit=difference",),
@@ -58,6 +58,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     **{name: (f"algorithm={name}",) for name in PRESETS},
     **{f"credit {name}": settings for name, settings in CREDIT.items()},
 }
+WITH_VOTES = "credit agent_turn, votes"
+"""The variant that games without votes do not have."""
 HABITS = ("seer_says_known_wolf", "seer_votes_known_wolf", "witch_saves", "vote_hits_wolf")
 """Of the werewolves' tables, those that are shown."""
 _WRITING = Lock()
@@ -91,6 +93,11 @@ def results(game: str) -> list[Result]:
     """What has been run."""
     path = HERE / f"{game}.jsonl"
     return [Result(**json.loads(line)) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def variants_of(game: str) -> list[str]:
+    """Those that a game has."""
+    return [name for name in VARIANTS if name != WITH_VOTES or game.startswith("werewolves")]
 
 
 def play(game: str, variant: str, seed: int, threads: int) -> None:
@@ -201,7 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("game", choices=list(GAMES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS), metavar="VARIANT")
+    parser.add_argument("--only", nargs="*", choices=list(VARIANTS), metavar="VARIANT", help="all by default")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
     parser.add_argument("--threads", type=int, help="of each run; the cores shared out where not given")
     arguments = parser.parse_args()
@@ -209,7 +216,7 @@ def main() -> None:
     finished = {(result.variant, result.seed) for result in results(arguments.game)}
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for seed in arguments.seeds:  # all variants of a seed first: what is cut short compares them all
-            for variant in arguments.only:
+            for variant in arguments.only or variants_of(arguments.game):
                 if (variant, seed) not in finished:
                     pool.submit(play, arguments.game, variant, seed, threads)
     for line in [*table(arguments.game, arguments.seeds), *habits_table(arguments.game, arguments.seeds)]:
