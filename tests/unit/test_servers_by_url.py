@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from ajet.config.model import resolve_model_path
+from ajet.engine.server_start import SERVER_ENVIRONMENT, started_servers
 from ajet.engine.vllm_server import VllmServerConfig
 from ajet.engine.vllm_server_engine import VllmServerEngine
+from ajet.engine.vllm_settings import PROCESS_DEFAULTS
 from ajet.errors import ConfigError, EngineError
 
 MODEL = resolve_model_path("builtin:tiny")
@@ -180,3 +182,15 @@ def test_weights_and_server_of_a_trainer_that_is_killed_go_with_it(tmp_path: Pat
     while (handover.exists() or servers_with(handover)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not handover.exists() and servers_with(handover) == []
+
+
+def test_where_one_of_several_servers_ends_the_others_are_ended_too_and_nobody_waits_for_them(tmp_path: Path) -> None:
+    """The first is still loading when the second has ended, having no Python to run on."""
+    handover = tmp_path / "weights"
+    handover.mkdir()
+    settings = {"model": MODEL, "dtype": "float32"}
+    environments = [PROCESS_DEFAULTS | SERVER_ENVIRONMENT, {"PYTHONHOME": "/nowhere"}]
+    with pytest.raises(EngineError, match=r"ended with exit code 1: .*server_1\.log") as caught:
+        started_servers(settings, environments, handover=handover, logs=tmp_path, timeout_s=120)
+    assert "did not answer" not in str(caught.value)
+    assert servers_with(handover) == []

@@ -47,11 +47,6 @@ class Server:
         process = starter()
         return cls(url=process.url, starter=starter, process=process)
 
-    def wait(self) -> None:
-        """Until it answers; errors as `ServerProcess.wait`."""
-        if self.process is not None:
-            self.process.wait()
-
     def check(self, model: str, max_context: int, handover: Path | None) -> None:
         """See that a server which was there can do what the run needs, but for what a first request will show.
 

@@ -62,12 +62,13 @@ class ServerProcess:
             handover: the folder that weights are handed over in; the server removes it where this process is killed.
             log: where its output goes, at its end.
             environment: variables beside this process's own.
-            timeout_s: for `wait`.
+            timeout_s: for it to answer, from now.
         """
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s
         command = [
             *(sys.executable, "-m", "ajet.engine.vllm_serving", str(handover)),
             *("--host", "127.0.0.1", "--port", str(self.port)),
@@ -84,23 +85,25 @@ class ServerProcess:
             )
 
     def wait(self) -> None:
-        """Until it answers.
+        """Until it answers; errors as `is_ready`."""
+        while not self.is_ready():
+            time.sleep(POLL_S)
+
+    def is_ready(self) -> bool:
+        """Whether it answers yet.
 
         Raises:
-            EngineError: it ended, or does not answer in time; its last lines.
+            EngineError: it ended, or did not answer in time; its last lines.
         """
-        deadline = time.monotonic() + self._timeout_s
-        while True:
-            if not self.is_running:
-                raise EngineError(f"vLLM's server ended with exit code {self._process.returncode}: {self.last_words()}")
-            if answers(self.url):
-                return
-            if time.monotonic() > deadline:
-                raise EngineError(
-                    f"vLLM's server did not answer within engine.startup_timeout_s={self._timeout_s:g}: "
-                    f"{self.last_words()}"
-                )
-            time.sleep(POLL_S)
+        if not self.is_running:
+            raise EngineError(f"vLLM's server ended with exit code {self._process.returncode}: {self.last_words()}")
+        if answers(self.url):
+            return True
+        if time.monotonic() > self._deadline:
+            raise EngineError(
+                f"vLLM's server did not answer within engine.startup_timeout_s={self._timeout_s:g}: {self.last_words()}"
+            )
+        return False
 
     @property
     def is_running(self) -> bool:

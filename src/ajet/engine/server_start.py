@@ -6,6 +6,7 @@ In: settings of vLLM, or URLs. Out: servers with the checkpoint's weights. Left 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,7 @@ import httpx
 
 from ajet.engine.server import Server
 from ajet.engine.server_gpus import gpus_of_servers
-from ajet.engine.server_process import ServerProcess
+from ajet.engine.server_process import POLL_S, ServerProcess
 from ajet.engine.vllm_server import VllmServerConfig
 from ajet.engine.vllm_settings import PROCESS_DEFAULTS
 from ajet.errors import EngineError
@@ -81,8 +82,8 @@ def started_servers(
                 timeout_s=timeout_s,
             )
             servers.append(Server.started(starter))
+        _wait_for([server.process for server in servers if server.process is not None])
         for server in servers:
-            server.wait()
             with _whole_conversation(server):
                 server.put_version(0)
     except BaseException:
@@ -90,6 +91,13 @@ def started_servers(
             server.close()
         raise
     return servers
+
+
+def _wait_for(processes: Sequence[ServerProcess]) -> None:
+    """Until all answer; one that ends is told of at once, not when those before it have loaded."""
+    waiting = list(processes)
+    while waiting := [process for process in waiting if not process.is_ready()]:
+        time.sleep(POLL_S)
 
 
 def given_servers(
