@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ from ajet.engine.stepped import SteppedEngine
 from ajet.errors import EngineError
 from ajet.records import Completion
 from ajet.rollout.event_loop import RolloutLoop
+from ajet.rollout.runtime import RolloutRuntime
 from ajet.rollout.watchdog import BlockedError
 
 
@@ -180,3 +182,35 @@ def test_stepping_uses_its_own_thread_count_and_gives_the_callers_back() -> None
     complete(engine, make_request())
     assert engine.thread_counts == {own + 1}
     assert torch.get_num_threads() == own
+
+
+class SlowEngine(CountingEngine):
+    """Its first step takes so many seconds."""
+
+    seconds = 1.2
+
+    def _step(self) -> list[tuple[int, Completion]]:
+        if not self.batch_sizes:
+            time.sleep(self.seconds)
+        return super()._step()
+
+
+def test_a_step_that_takes_longer_than_a_program_may_is_waited_for_and_blamed_on_nobody() -> None:
+    """It would end the run, and tell the user to write `execute` otherwise, where a kernel was being compiled."""
+    said: list[str] = []
+    with RolloutRuntime(patience_s=0.1, say=said.append) as runtime:
+        completion = runtime.run(SlowEngine().generate(make_request(max_tokens=2)))
+    assert len(completion.token_ids) == 2
+    assert len(said) == 1 and said[0].startswith("warning: the engine has held up all episodes for 0.1 s at ")
+
+
+def test_a_step_that_never_ends_is_ended_at_last_and_is_the_engines_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ajet.rollout.watchdog.ENGINES_SHARE", 2)
+    monkeypatch.setattr(SlowEngine, "seconds", 1000)
+    said: list[str] = []
+    with (
+        RolloutRuntime(patience_s=0.1, say=said.append) as runtime,
+        pytest.raises(EngineError, match=r"the sampling engine failed \(BlockedError: .* for too long\)"),
+    ):
+        runtime.run(SlowEngine().generate(make_request(max_tokens=2)))
+    assert [line.rpartition("; ")[2] for line in said][-1] == "it is ended" and "execute" not in "".join(said)

@@ -284,7 +284,7 @@ def test_a_model_that_is_asked_after_the_end_again_and_again_does_not_stop_the_o
 
 def test_a_blocking_call_that_outlasts_the_timeout_counts_as_one(tokenizer: Any) -> None:
     (lost,) = play(Run(tokenizer, timeout_s=0.5), lambda: Odd(act=lambda output: time.sleep(1.7)), group_size=1)
-    assert lost.status == "timeout" and "a blocking call in one of the programs held all of them up" in str(lost.error)
+    assert lost.status == "timeout" and "by a blocking call in one of the programs" in str(lost.error)
 
 
 def test_a_thread_that_blocks_for_good_is_left_behind_and_named(tokenizer: Any) -> None:

@@ -250,8 +250,8 @@ class EpisodeRunner:
             said += f", nor {self.grace_s:g} s after it was cancelled, and left behind"
         if ended.blocked_s > NOTICED_S:
             said += (
-                f"; a blocking call in one of the programs held all of them up for {ended.blocked_s:.0f} s more: "
-                "write execute as a plain function, which runs on a thread of its own"
+                f"; all episodes were held up for {ended.blocked_s:.0f} s more, by a blocking call in one of the "
+                "programs (write execute as a plain function, which runs on a thread of its own) or by the engine"
             )
         return said
 
