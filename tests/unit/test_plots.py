@@ -17,7 +17,8 @@ from tests.run_dirs import make_run
 
 from ajet.analysis import load_run
 from ajet.analysis.effects import Effect
-from ajet.analysis.plots import plot_budget, plot_credit, plot_forest, plot_policy, plot_rewards, plot_scores
+from ajet.analysis.plots import plot_budget, plot_credit, plot_forest, plot_rewards, plot_scores
+from ajet.analysis.policy_plot import plot_policy
 from ajet.evaluate.statistics import Interval
 
 
@@ -137,6 +138,14 @@ def test_the_policy_has_a_panel_a_measure_and_a_line_a_role() -> None:
     assert {title: len(lines) for title, lines in panels.items()} == {"entropy, nats": 2, "norm of the gradient": 1}
     drawn = [np.asarray(line.get_ydata()).tolist() for line in panels["entropy, nats"]]
     assert drawn == [[1.0, 0.5], [0.9, 0.8]]
+
+
+def test_a_curve_that_only_rounding_moves_is_drawn_as_one_that_stands_still() -> None:
+    shares = {"policy/seer/grad_weight": [0.5, 0.500000002], "policy/witch/grad_weight": [0.5, 0.499999998]}
+    (axis,) = plot_policy(pd.DataFrame({"step": [0, 1], **shares})).axes
+    assert axis.get_ylim() == pytest.approx((0.475, 0.525))
+    (axis,) = plot_policy(pd.DataFrame({"step": [0, 1], "policy/grad_norm": [1e-9, 2e-9]})).axes
+    assert axis.get_ylim()[1] < 3e-9
 
 
 def test_a_run_that_has_logged_nothing_gives_empty_figures(tmp_path: Path) -> None:

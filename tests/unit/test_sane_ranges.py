@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ LEAVING = {
     "policy/<tag>/kl_ref": [0.1, 1.1, 1.3, 1.2, 1.6, 2.0],
     "tokens/<tag>/per_call_mean": [10.0, 11.0, 10.0, 9.0, 10.0, 20.0, 35.0, 40.0, 45.0, 45.0],
     "policy/<tag>/grad_weight": [0.5, 0.01, 0.0, 0.0, 0.01, 0.01],
+    "episode/success_rate": [0.12, 0.14, 0.11, 0.15, 0.12, 0.2, 0.1, 0.08, 0.05, 0.04, 0.02],
 }
 HEALTHY = {
     "policy/<tag>/effective_sample_size": [1.0, 0.9, 0.4, 0.95, 0.8, 0.9],
@@ -39,14 +41,19 @@ HEALTHY = {
     "policy/<tag>/kl_ref": [0.0, 0.1, 0.3, 1.2, 0.6, 0.4],
     "tokens/<tag>/per_call_mean": [10.0, 11.0, 10.0, 9.0, 10.0, 12.0, 20.0, 25.0, 20.0, 25.0],
     "policy/<tag>/grad_weight": [0.5, 0.01, 0.3, 0.0, 0.4, 0.3],
+    "episode/success_rate": [0.12, 0.14, 0.11, 0.15, 0.12, 0.2, 0.1, 0.08, 0.05, 0.04, 0.11],
 }
+BESIDE = {"episode/success_rate": {"reward/seer/mean": 1.0, "reward/witch/mean": 0.5}}
+"""By how much metrics that a range is compared with rise a step while it is left."""
 
 
-def left(metric: str, values: list[float]) -> list[str]:
-    """The sections that a run with these values of one metric is sent to."""
+def left(metric: str, values: list[float], rising: Mapping[str, float] | None = None) -> list[str]:
+    """The sections that a run with these values of one metric is sent to, and others that rise by so much a step."""
     watch = RangeWatch()
     name = metric.replace("<tag>", "seer")
-    return [remark.section for step, value in enumerate(values) for remark in watch.remarks(step, {name: value})]
+    others = BESIDE.get(metric, {}) if rising is None else rising
+    steps = [{name: value, **{other: by * step for other, by in others.items()}} for step, value in enumerate(values)]
+    return [remark.section for step, metrics in enumerate(steps) for remark in watch.remarks(step, metrics)]
 
 
 @pytest.mark.parametrize("sane", SANE_RANGES, ids=lambda sane: sane.metric)
@@ -60,6 +67,16 @@ def test_each_tag_is_told_of_by_itself_and_other_metrics_are_not_mistaken_for_on
     metrics = {"policy/seer/mismatch_kl": 0.02, "policy/witch/mismatch_kl": 0.03, "eval/policy/fox/mismatch_kl": 0.5}
     assert [remark.metric for remark in watch.remarks(0, metrics)] == list(metrics)[:2]
     assert watch.remarks(1, metrics) == []
+
+
+def test_success_that_sinks_is_remarked_on_only_while_every_role_earns_more() -> None:
+    """Of hostile sides one earns what the other loses; where all earn less, the run fails, but hacks nothing."""
+    metric = "episode/success_rate"
+    values = LEAVING[metric]
+    assert left(metric, values, {"reward/seer/mean": 1.0, "reward/werewolf/mean": -1.0}) == []
+    assert left(metric, values, {"reward/seer/mean": -1.0}) == []
+    assert left(metric, values, {}) == []
+    assert left(metric, [1 - value for value in values]) == []
 
 
 def test_where_no_role_learns_anything_none_is_called_the_one_that_does_not() -> None:

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ajet.analysis.effects import Effect
+from ajet.analysis.plot_parts import COLORS, colors, curve_of, plain
 from ajet.analysis.runs import is_reward, tag_of
 
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#f0e442")
 SMOOTHED = 0.15
 """Share of a run's steps that the running mean of its curve takes in."""
 PANELS_A_ROW = 2
@@ -30,24 +30,6 @@ ROUNDING = 1e-6
 """Advantages are of the size of one where rewards differ at all."""
 LEAST_REACH = 0.1
 """The mean advantage that has the full colour at least, so that what is written as nothing looks like it."""
-MEASURES = {
-    "reward/<tag>/mean": "mean reward",
-    "policy/<tag>/entropy": "entropy, nats",
-    "policy/<tag>/sampled_entropy": "entropy as sampled, nats",
-    "policy/<tag>/clip_fraction": "clipped tokens, share",
-    "policy/<tag>/ratio_p99": "ratio that 1% exceed",
-    "policy/<tag>/effective_sample_size": "effective sample size, share",
-    "policy/<tag>/mismatch_kl": "engine against trainer, nats",
-    "policy/<tag>/kl_ref": "KL from the start, nats",
-    "policy/<tag>/grad_weight": "share of the gradient",
-    "group/<tag>/zero_std_fraction": "silent groups, share",
-    "advantage/<tag>/std": "spread of advantages",
-    "format/<tag>/error_rate": "malformed replies, share",
-    "tokens/<tag>/per_call_mean": "tokens a reply",
-    "policy/grad_norm": "norm of the gradient",
-}
-"""What the plot of the policy shows, and under which heading."""
-MEASURES_A_ROW = 3
 NUM_TURNS = 12
 """Turns that the plot of credit shows; later ones are added to the last."""
 
@@ -70,9 +52,9 @@ def plot_rewards(conditions: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     for axis in grid.flat[max(len(tags), 1) :]:
         axis.remove()
     for axis, tag in zip(grid.flat, tags, strict=False):
-        for color, (label, runs) in zip(_colors(len(conditions)), conditions.items(), strict=True):
-            _plot_curve(axis, [_curve(frame, f"reward/{tag}/mean") for frame in runs], label, color)
-        axis.set(title=_plain(tag), xlabel="step")
+        for color, (label, runs) in zip(colors(len(conditions)), conditions.items(), strict=True):
+            _plot_curve(axis, [curve_of(frame, f"reward/{tag}/mean") for frame in runs], label, color)
+        axis.set(title=plain(tag), xlabel="step")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
     for axis in grid[:, 0]:
@@ -87,20 +69,7 @@ def plot_rewards(conditions: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
 
 
 def _wrapped(label: str) -> str:
-    return _plain(textwrap.fill(label, LABEL_WIDTH))
-
-
-def _plain(name: str) -> str:
-    """A name as it is: a dollar sign would start a formula."""
-    return name.replace("$", r"\$")
-
-
-def _curve(metrics: pd.DataFrame, name: str) -> pd.Series:
-    """A metric by step, steps without it left out."""
-    if name not in metrics:
-        return pd.Series(dtype="float64")
-    curve: pd.Series = metrics.set_index("step")[name].dropna()
-    return curve
+    return plain(textwrap.fill(label, LABEL_WIDTH))
 
 
 def _plot_curve(axis: Axes, curves: Sequence[pd.Series], label: str, color: str) -> None:
@@ -208,7 +177,7 @@ def _heatmap(
     axis.imshow(values, cmap=colors, vmin=limits[0], vmax=limits[1], aspect="auto")
     names = [f"{turn + 1}+" if turn == NUM_TURNS - 1 else str(turn + 1) for turn in table.columns]
     axis.set(title=title, xticks=range(len(names)), xticklabels=names, yticks=range(len(table)))
-    axis.set_yticklabels([_plain(str(name)) for name in table.index])
+    axis.set_yticklabels([plain(str(name)) for name in table.index])
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             color = "white" if abs(value) > 0.6 * limits[1] else "black"
@@ -226,7 +195,7 @@ def plot_tokens(tokens: pd.DataFrame) -> Figure:
     places = np.arange(len(tokens))
     axis.barh(places, tokens["probability"], 0.7, color=COLORS[4])
     # What is not printable would be an empty box.
-    names = [_plain(_cut(ascii(text)[1:-1])) for text in tokens["text"]]
+    names = [plain(_cut(ascii(text)[1:-1])) for text in tokens["text"]]
     axis.set(yticks=places, yticklabels=names, xlim=(0, 1), xlabel="probability when it was sampled")
     axis.invert_yaxis()
     axis.grid(axis="x", alpha=0.3)
@@ -236,49 +205,6 @@ def plot_tokens(tokens: pd.DataFrame) -> Figure:
 
 def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_TOKEN else f"{text[: LONGEST_TOKEN - 1]}…"
-
-
-def plot_policy(metrics: pd.DataFrame) -> Figure:
-    """What is measured of the policy by step: a panel a measure, a colour a tag; what a run does not log is left out.
-
-    Args:
-        metrics: of one run.
-    """
-    measures = [
-        (label, by_tag)
-        for pattern, label in MEASURES.items()
-        if (by_tag := _by_tag(metrics, pattern)) and any(len(curve) for curve in by_tag.values())
-    ]
-    num_rows = max(1, -(-len(measures) // MEASURES_A_ROW))
-    figure = Figure(figsize=(8.4, 0.6 + 1.7 * num_rows), layout="constrained")
-    grid = figure.subplots(num_rows, MEASURES_A_ROW, sharex=True, squeeze=False)
-    for axis in grid.flat[max(len(measures), 1) :]:
-        axis.remove()
-    tags = sorted({tag for _, by_tag in measures for tag in by_tag})
-    colors = dict(zip(tags, _colors(len(tags)), strict=True))
-    for axis, (label, by_tag) in zip(grid.flat, measures, strict=False):
-        for tag, curve in by_tag.items():
-            axis.plot(curve.index, curve, color=colors[tag], linewidth=1.4, label=_plain(tag) if tag else None)
-        axis.set_title(label, fontsize="medium")
-        axis.ticklabel_format(axis="y", useOffset=False)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.grid(alpha=0.3)
-    lines = {line.get_label(): line for axis in figure.axes for line in axis.get_legend_handles_labels()[0]}
-    if lines:
-        handles, names = list(lines.values()), [str(name) for name in lines]
-        figure.legend(handles, names, loc="outside lower center", ncols=len(lines), frameon=False)
-    return figure
-
-
-def _by_tag(metrics: pd.DataFrame, pattern: str) -> dict[str, pd.Series]:
-    """Curves of a family of metrics by their tag; of a metric without, by an empty one."""
-    before, _, behind = pattern.partition("<tag>")
-    return {
-        name.removeprefix(before).removesuffix(behind) if behind else "": _curve(metrics, name)
-        for name in sorted(metrics.columns)
-        if (name.startswith(before) and name.endswith(behind) and "/" not in name[len(before) : -len(behind)])
-        if behind or name == pattern
-    }
 
 
 def plot_budget(metrics: pd.DataFrame, *, in_all: Mapping[str, float] | None = None) -> Figure:
@@ -298,7 +224,7 @@ def plot_budget(metrics: pd.DataFrame, *, in_all: Mapping[str, float] | None = N
         seconds.iloc[-1] += unseen.clip(lower=0)
     floor = np.zeros(len(seconds))
     phases.sort(key=lambda name: -seconds[name].sum())
-    for color, name in zip(_colors(len(phases)), phases, strict=True):
+    for color, name in zip(colors(len(phases)), phases, strict=True):
         times.bar(seconds.index, seconds[name], 0.8, bottom=floor, color=color, label=name.removeprefix("time/"))
         floor = floor + seconds[name].to_numpy()
     if phases:
@@ -313,7 +239,3 @@ def plot_budget(metrics: pd.DataFrame, *, in_all: Mapping[str, float] | None = N
     tokens.set(ylabel="tokens a step", xlabel="step")
     tokens.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
-
-
-def _colors(num: int) -> list[str]:
-    return [COLORS[i % len(COLORS)] for i in range(num)]

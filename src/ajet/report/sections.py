@@ -13,7 +13,8 @@ import pandas as pd
 import yaml
 
 from ajet.analysis.effects import confidence_of, run_effect
-from ajet.analysis.plots import plot_budget, plot_credit, plot_policy, plot_rewards
+from ajet.analysis.plots import plot_budget, plot_credit, plot_rewards
+from ajet.analysis.policy_plot import plot_policy
 from ajet.analysis.runs import Run, Sweep
 from ajet.config.sweeps.records import JobRecord, is_sweep, read_jobs
 from ajet.evaluate.statistics import number_text, ratio_interval

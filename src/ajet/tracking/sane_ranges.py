@@ -55,12 +55,25 @@ class SaneRange:
     is_left: Callable[[Values], bool]
     meaning: str
     section: str
+    only_while: tuple[str, Callable[[Values], bool]] | None = None
+    """Other metrics, named as `metric` is, and what must be true of each of them for the range to count as left."""
 
     def tag_in(self, name: str) -> str | None:
         """The tag that a logged name is of, empty for a metric without; None where it is another metric."""
-        pattern = re.escape(self.metric).replace(re.escape(TAG), "([^/]+)")
-        found = re.fullmatch(pattern, name)
-        return None if found is None else "".join(found.groups())
+        return _tag_in(self.metric, name)
+
+    def counts(self, values_by_name: Mapping[str, Values]) -> bool:
+        """Whether `only_while` holds; not where there is no such metric."""
+        if self.only_while is None:
+            return True
+        pattern, holds = self.only_while
+        others = [values for name, values in values_by_name.items() if _tag_in(pattern, name) is not None]
+        return bool(others) and all(map(holds, others))
+
+
+def _tag_in(metric: str, name: str) -> str | None:
+    found = re.fullmatch(re.escape(metric).replace(re.escape(TAG), "([^/]+)"), name)
+    return None if found is None else "".join(found.groups())
 
 
 def above(bound: float) -> Callable[[Values], bool]:
@@ -100,6 +113,16 @@ def rose(*, by: float, above: float = 0.0) -> Callable[[Values], bool]:
         return late > above and late > by * fmean(values[:NUM_COMPARED])
 
     return has_risen
+
+
+def climbed(values: Values) -> bool:
+    """Each of the newest `NUM_COMPARED` is above all of the first as many, whatever their unit."""
+    return len(values) >= 2 * NUM_COMPARED and min(values[-NUM_COMPARED:]) > max(values[:NUM_COMPARED])
+
+
+def sank(values: Values) -> bool:
+    """Each of the newest `NUM_COMPARED` is below all of the first as many, whatever their unit."""
+    return climbed([-value for value in values])
 
 
 def jumped(*, by: float) -> Callable[[Values], bool]:
@@ -211,6 +234,17 @@ SANE_RANGES: tuple[SaneRange, ...] = (
         ),
         section="a-role-that-learns-nothing",
     ),
+    SaneRange(
+        metric="episode/success_rate",
+        is_left=sank,
+        only_while=("reward/<tag>/mean", climbed),
+        meaning=(
+            "fewer episodes succeed than at first while every role earns more: the reward pays for something else "
+            "than success. Read episodes (python -m ajet.view) for what it pays, and change the workflow's reward; "
+            "algorithm.kl_coef only slows it"
+        ),
+        section="reward-hacking",
+    ),
 )
 
 
@@ -252,15 +286,17 @@ class RangeWatch:
             step: from 0; each once, in order.
             metrics: by their logged names; a value that is not finite is not looked at.
         """
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        for name, value in finite.items():
+            self._values[name].append(value)
+        now = {name: self._values[name] for name in finite}
         found: list[Remark] = []
-        for name, value in metrics.items():
+        for name, value in finite.items():
             for sane in SANE_RANGES:
                 tag = sane.tag_in(name)
-                if tag is None or not math.isfinite(value):
+                if tag is None or (sane.section, tag) in self._said:
                     continue
-                values = self._values[name]
-                values.append(value)
-                if (sane.section, tag) not in self._said and sane.is_left(values):
+                if sane.is_left(now[name]) and sane.counts(now):
                     self._said.add((sane.section, tag))
                     found.append(
                         Remark(step=step, metric=name, value=value, meaning=sane.meaning, section=sane.section)
