@@ -18,7 +18,6 @@ STEADY = [1.0] * 10
 LEAVING = {
     "policy/<tag>/effective_sample_size": [1.0, 0.4, 0.3, 0.45, 0.2, 0.4],
     "policy/grad_norm": [1.0, 1.2, 0.9, 1.1, 1.0, 1.0, 11.0],
-    "policy/<tag>/entropy": [1.0, 0.9, 0.8, 0.9, 0.9, 0.2, 0.1, 0.08, 0.05, 0.04, 0.02],
     "policy/<tag>/sampled_entropy": [1.0, 0.9, 0.8, 0.9, 0.9, 0.2, 0.1, 0.08, 0.05, 0.04, 0.02],
     "format/<tag>/error_rate": [0.01, 0.02, 0.01, 0.0, 0.01, 0.1, 0.2, 0.2, 0.3, 0.2],
     "policy/<tag>/mismatch_kl": [1e-4, 2e-2],
@@ -32,7 +31,6 @@ LEAVING = {
 HEALTHY = {
     "policy/<tag>/effective_sample_size": [1.0, 0.9, 0.4, 0.95, 0.8, 0.9],
     "policy/grad_norm": [1.0, 3.0, 0.5, 1.1, 1.0, 1.0, 6.0],
-    "policy/<tag>/entropy": [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.3, 0.25, 0.2],
     "policy/<tag>/sampled_entropy": [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.3, 0.25, 0.2],
     "format/<tag>/error_rate": [0.4, 0.3, 0.2, 0.2, 0.2, 0.15, 0.12, 0.11, 0.12, 0.11],
     "policy/<tag>/mismatch_kl": [1e-12, 1e-4, 2e-3],
@@ -88,14 +86,16 @@ def test_what_is_not_finite_is_not_looked_at() -> None:
 
 
 def test_a_resumed_run_does_not_say_again_what_was_said_before_and_knows_what_it_began_with() -> None:
-    values, told = LEAVING["policy/<tag>/entropy"], list[str]()
-    lines = [{"step": float(step), "policy/seer/entropy": value} for step, value in enumerate(values[:8])]
+    values, told = LEAVING["policy/<tag>/sampled_entropy"], list[str]()
+    lines = [{"step": float(step), "policy/seer/sampled_entropy": value} for step, value in enumerate(values[:8])]
     watch = RangeWatch(told.append, lines)
     for step, value in enumerate(values[8:], 8):
-        watch.log(step, {"policy/seer/entropy": value})
+        watch.log(step, {"policy/seer/sampled_entropy": value})
     assert len(told) == 1
-    assert told[0].startswith("note: step 11: policy/seer/entropy is 0.02: less than a tenth of what it began with")
-    RangeWatch(told.append, [*lines, *({"step": 8.0 + n, "policy/seer/entropy": 0.02} for n in range(3))])
+    assert told[0].startswith(
+        "note: step 11: policy/seer/sampled_entropy is 0.02: less than a tenth of what it began with"
+    )
+    RangeWatch(told.append, [*lines, *({"step": 8.0 + n, "policy/seer/sampled_entropy": 0.02} for n in range(3))])
     assert len(told) == 1
 
 

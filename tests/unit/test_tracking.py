@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,7 +87,20 @@ def test_calls_whose_arguments_could_not_be_checked_are_a_share_too() -> None:
 
 def test_tokens_count_the_policys_calls_alone() -> None:
     other = EpisodeGroup(task=Task(task_id="t"), episodes=(episode(0, {}, call("P9", "x", trained=False)),))
-    assert token_metrics([GROUP, other]) == {"tokens/sampled": 6.0, "tokens/prompt": 9.0}
+    entropies = {"policy/seer/sampled_entropy": 0.5, "policy/wolf/sampled_entropy": 0.5}
+    assert token_metrics([GROUP, other]) == {"tokens/sampled": 6.0, "tokens/prompt": 9.0, **entropies}
+
+
+def test_the_entropy_of_what_was_sampled_is_over_all_tokens_also_of_groups_that_teach_nothing() -> None:
+    """-(2 ln(1/2) + 6 ln(1/8)) / 8 = ln(2) (2 + 18) / 8."""
+    calls = [
+        replace(call("P1", "seer", num_sampled=count), logprobs=(-math.log(base),) * count)
+        for count, base in ((2, 2), (6, 8))
+    ]
+    silent = EpisodeGroup(
+        task=Task(task_id="t"), episodes=tuple(episode(i, {"P1": 1.0}, made) for i, made in enumerate(calls))
+    )
+    assert token_metrics([silent])["policy/seer/sampled_entropy"] == pytest.approx(math.log(2) * 20 / 8)
 
 
 def test_metrics_lines_have_step_first_and_a_resumed_run_drops_the_steps_that_it_repeats(tmp_path: Path) -> None:

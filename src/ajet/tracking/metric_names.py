@@ -182,7 +182,13 @@ METRIC_NAMES: tuple[MetricName, ...] = (
         "Largest difference between the log-probability at sampling and in training. Large values mean that engine and "
         "trainer compute different models.",
     ),
-    _of_training("policy/<tag>/entropy", "nats", "Mean entropy of the distributions that tokens were sampled from."),
+    _of_training(
+        "policy/<tag>/entropy",
+        "nats",
+        "Mean entropy of the policy's distributions at sampled tokens, over all that the update computes: without a KL "
+        "penalty, an entropy bonus or the like these are the episodes that have an advantage, and with several "
+        "optimizer steps the policy moves meanwhile. So it is with all `policy/<tag>/*` but `sampled_entropy`.",
+    ),
     _of_training(
         "policy/<tag>/entropy_coef",
         "weight",
@@ -191,8 +197,8 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_training(
         "policy/<tag>/sampled_entropy",
         "nats",
-        "Mean of -log-probability over sampled tokens, an estimate of the entropy; with a server that trains, which "
-        "tells no distributions.",
+        "Mean of -log-probability over all sampled tokens, as the engine gave it: an estimate of the entropy that "
+        "leaves no episode out.",
     ),
     _of_training(
         "policy/<tag>/certain_fraction",

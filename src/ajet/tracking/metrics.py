@@ -133,9 +133,14 @@ def replay_metrics(replays: Sequence[Replay]) -> Metrics:
 
 
 def token_metrics(groups: Sequence[EpisodeGroup]) -> Metrics:
-    """Tokens of the policy's calls: `tokens/sampled`, and `tokens/prompt` counted once a call."""
+    """Tokens of the policy's calls: `tokens/sampled`, `tokens/prompt` counted once a call, and by tag how sure it was
+    of those that it sampled, `policy/<tag>/sampled_entropy`."""
     calls = [call for group in groups for e in group.episodes for call in e.calls if call.trained]
+    logprobs: dict[str, list[float]] = defaultdict(list)
+    for call in calls:
+        logprobs[call.target_tag] += call.logprobs
     return {
         "tokens/sampled": float(sum(len(call.sampled_ids) for call in calls)),
         "tokens/prompt": float(sum(len(call.prompt_ids) for call in calls)),
+        **{f"policy/{tag}/sampled_entropy": -fmean(values) for tag, values in sorted(logprobs.items()) if values},
     }

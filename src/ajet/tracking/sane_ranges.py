@@ -141,21 +141,12 @@ SANE_RANGES: tuple[SaneRange, ...] = (
         section="loss-spikes",
     ),
     SaneRange(
-        metric="policy/<tag>/entropy",
+        metric="policy/<tag>/sampled_entropy",
         is_left=fell_to(0.1),
         meaning=(
             "less than a tenth of what it began with, so hardly anything new is tried any more. If the reward is not "
             "where it should be: algorithm.entropy_coef, a larger algorithm.clip_high or a lower "
             "algorithm.learning_rate"
-        ),
-        section="entropy-collapse",
-    ),
-    SaneRange(
-        metric="policy/<tag>/sampled_entropy",
-        is_left=fell_to(0.1),
-        meaning=(
-            "less than a tenth of what it began with, so hardly anything new is tried any more. If the reward is not "
-            "where it should be: a larger algorithm.clip_high or a lower algorithm.learning_rate"
         ),
         section="entropy-collapse",
     ),

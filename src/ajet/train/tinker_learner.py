@@ -40,9 +40,8 @@ from ajet.train.tinker_rows import has_single_entries, learning_row, own_loss_ro
 
 ADAM_EPS = 1e-8
 """As torch's AdamW has it; the client's default is another."""
-RENAMED = {"entropy": "sampled_entropy"}
-"""Of a tag's metrics: the server tells no distributions, and this one is estimated from what was sampled."""
-NOT_MEASURED = ("certain_fraction",)
+NOT_MEASURED = ("entropy", "certain_fraction")
+"""Of a tag's metrics: the server tells no distributions."""
 
 
 class TinkerLearner:
@@ -147,7 +146,7 @@ class TinkerLearner:
             else:
                 num_skipped += 1
         self._starting.forget()
-        metrics = {} if num_skipped and not num_steps else _renamed(sums.metrics(self._accelerator), tags)
+        metrics = {} if num_skipped and not num_steps else _measured(sums.metrics(self._accelerator), tags)
         metrics["policy/optimizer_steps"] = float(num_steps)
         metrics["policy/skipped_nonfinite"] = float(num_skipped)
         metrics["policy/learning_rate"] = self._rate(first)
@@ -290,12 +289,7 @@ class TinkerLearner:
         return write
 
 
-def _renamed(metrics: dict[str, float], tags: Sequence[str]) -> dict[str, float]:
-    """Without what a server's answer cannot tell, and under names that say what it is."""
-    for tag in tags:
-        for name in NOT_MEASURED:
-            metrics.pop(f"policy/{tag}/{name}", None)
-        for name, told in RENAMED.items():
-            if (value := metrics.pop(f"policy/{tag}/{name}", None)) is not None:
-                metrics[f"policy/{tag}/{told}"] = value
-    return metrics
+def _measured(metrics: dict[str, float], tags: Sequence[str]) -> dict[str, float]:
+    """Without what a server's answer cannot tell."""
+    not_measured = {f"policy/{tag}/{name}" for tag in tags for name in NOT_MEASURED}
+    return {name: value for name, value in metrics.items() if name not in not_measured}
