@@ -115,6 +115,18 @@ def test_what_a_call_without_tokens_was_given_is_the_call_befores() -> None:
     assert found == {(0, 0): 0.5, (0, 1): 0.0, (0, 2): 0.0, (1, 0): -0.5}
 
 
+def test_what_a_call_without_tokens_was_given_before_the_first_with_some_is_that_ones() -> None:
+    first, second = two_games().episodes[0].calls
+    silent = replace(make_call((1, 2), ()), reward=0.5)
+    # Of the reward of 1 .5 + .25 are the first step's, and the episode's .25 the second's.
+    calls = (silent, replace(first, index=1), replace(second, index=2))
+    group = EpisodeGroup(task=TASK, episodes=(make_episode(0, {"P1": 1.0}, *calls), two_games().episodes[1]))
+    assert credited("none", group, values={}) == [{(0, 0): 0.0, (0, 1): 1.0, (0, 2): 0.25, (1, 0): 0.0}]
+    # An agent without any step has none to credit.
+    mute = EpisodeGroup(task=TASK, episodes=(make_episode(0, {"P1": 1.0}, silent), two_games().episodes[1]))
+    assert credited("none", mute, values={}) == [{(0, 0): 0.0, (1, 0): 0.0}]
+
+
 def test_scaled_advantages_have_no_mean_so_that_a_head_that_lags_behind_moves_nothing() -> None:
     # By episode: (.5 + 0) / 2 and -.5, mean -.125; squares (.390625 + .015625) / 2 and .140625.
     spread = math.sqrt((0.203125 + 0.140625) / 2 * 2) + 1e-4
@@ -305,9 +317,24 @@ def test_a_step_asks_for_values_credits_by_them_and_trains_calls_without_advanta
     assert pack.values.weights == pytest.approx([0.025, 0.025, 0.05])
     # Off by .5, 0 and -.5, and targets of 1, .75 and 0.
     assert batch.metrics["policy/seer/value_loss"] == pytest.approx((0.125 / 2 + 0.25 / 2) / 2)
-    assert batch.metrics["policy/seer/value_explained_variance"] == pytest.approx(1 - (1 / 6) / 0.18055555)
+    # The first two weigh 1/4, the third 1/2. Targets: squares (1 + .5625) / 4, mean .4375. Less their values: squares
+    # .25 / 4 + .25 / 2, mean .5 / 4 - .5 / 2.
+    spread, missing = 1.5625 / 4 - 0.4375**2, 0.1875 - 0.125**2
+    assert batch.metrics["policy/seer/value_explained_variance"] == pytest.approx(1 - missing / spread)
     told = policy.train_batch(batch.minibatches, batch.tags, num_steps_done=0)
     assert told["policy/optimizer_steps"] == 1
+
+
+def test_a_talkative_episode_tells_no_more_of_values_than_one_of_few_calls() -> None:
+    # Nine calls of one that was lost, and one of each that was won: 1/3, 1/3, 1/3.
+    talkative = make_sample((1,) * 10, (0,) + (1,) * 9, calls=(-1, *range(9)))
+    rows = [talkative, *(make_sample((1, 2), (0, 1), repeat=n, calls=(-1, 0)) for n in (1, 2))]
+    targets = {("t", 0, index): 0.0 for index in range(9)} | {("t", 1, 0): 1.0, ("t", 2, 0): 1.0}
+    values = targets | {("t", 1, 0): 0.0}
+    found = value_metrics(values, targets, rows)
+    # Targets 0, 1, 1 and errors 0, 1, 0 have one variance.
+    assert found["policy/seer/value_explained_variance"] == pytest.approx(0.0)
+    assert found["policy/seer/value_loss"] == pytest.approx(1 / 6)
 
 
 def test_what_is_right_has_no_loss_and_targets_that_are_all_the_same_no_share_of_their_variance() -> None:

@@ -215,14 +215,15 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_training(
         "policy/<tag>/value_loss",
         "reward^2",
-        "Mean of (V - target)^2 / 2 over sequences and their calls, before the update; with `credit=critic`. "
+        "Mean of (V - target)^2 / 2 over sequences and in each over its agents and their calls, as in the loss, before "
+        "the update; with `credit=critic`. "
         "`policy/loss` is without it.",
     ),
     _of_training(
         "policy/<tag>/value_explained_variance",
         "share",
-        "1 - var(target - V) / var(target) over calls, before the update: 1 where values tell what will come, about 0 "
-        "where they tell nothing, below 0 where they mislead. Only where targets differ.",
+        "1 - var(target - V) / var(target), calls weighed as in `value_loss`, before the update: 1 where values tell "
+        "what will come, about 0 where they tell nothing, below 0 where they mislead. Only where targets differ.",
     ),
     _of_training("policy/<tag>/clip_fraction", "share", "Sampled tokens whose ratio is clipped."),
     _of_training(
@@ -283,7 +284,12 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_training("rate/sampled_tokens_per_s", "tokens/s", "`tokens/sampled` by the seconds that playing took."),
     _of_training("time/rollout", "s", "Playing the step's episodes."),
     _of_training("time/credit", "s", "Playing episodes again for the credit rule."),
-    _of_training("time/advantage", "s", "Rewards to advantages."),
+    _of_training(
+        "time/advantage",
+        "s",
+        "Rewards to advantages, and the forward passes that come before: values with `credit=critic`, the reference's "
+        "with `algorithm.kl_in=reward`.",
+    ),
     _of_training("time/pack", "s", "Episodes and advantages to rows, and rows to packs."),
     _of_training("time/update", "s", "Forward and backward passes and optimizer steps."),
     _of_training("time/sync", "s", "Handing the new weights to the engine."),

@@ -14,6 +14,7 @@ import numpy as np
 
 from ajet.config.root import Config
 from ajet.records import CallKey, EpisodeGroup, TrainingSample
+from ajet.train.algorithms.outcomes import FloatArray, all_same
 from ajet.train.algorithms.weights import batch_totals, call_weights
 from ajet.train.every_call import ask_of_every_call
 from ajet.train.learner import Learner
@@ -87,8 +88,8 @@ def value_metrics(
         samples: the rows of the step, whose calls count.
 
     Returns:
-        `policy/<tag>/value_loss`, weighted as in the loss; over calls, where targets differ,
-        `policy/<tag>/value_explained_variance`, 1 - var(target - value) / var(target).
+        `policy/<tag>/value_loss`, and where targets differ `policy/<tag>/value_explained_variance`, which is
+        1 - var(target - value) / var(target); calls weigh in both what they do in the loss.
     """
     weights = call_weights(samples, batch_totals(samples))
     keys: dict[str, set[CallKey]] = defaultdict(set)
@@ -99,7 +100,11 @@ def value_metrics(
         told_N3 = np.array([(values[key], targets[key], weights[key]) for key in sorted(of_tag)])
         value_N, target_N, weight_N = told_N3.T
         metrics[f"policy/{tag}/value_loss"] = float(np.average((value_N - target_N) ** 2, weights=weight_N)) / 2
-        spread = float(np.var(target_N))
-        if spread > 0:
-            metrics[f"policy/{tag}/value_explained_variance"] = 1 - float(np.var(target_N - value_N)) / spread
+        if not all_same(target_N):
+            unexplained = _variance(target_N - value_N, weight_N) / _variance(target_N, weight_N)
+            metrics[f"policy/{tag}/value_explained_variance"] = 1 - unexplained
     return metrics
+
+
+def _variance(values_N: FloatArray, weight_N: FloatArray) -> float:
+    return float(np.average((values_N - np.average(values_N, weights=weight_N)) ** 2, weights=weight_N))

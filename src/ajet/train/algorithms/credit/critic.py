@@ -7,12 +7,13 @@ less what its reply costs, and R, what the episode gave the agent, in r_(n-1):
     delta_k = r_k + discount V_(k+1) - V_k        A_k = sum over l of (discount gae_lambda)^l delta_(k+l)
 
 The value is then trained towards A_k + V_k. An agent's calls are all that it sees happen: what others do between two of
-them is part of its environment. verl and TRL's `PPOTrainer` take tokens for steps, within one reply.
+them is part of its environment. verl's `adv_estimator=gae` takes tokens for steps; TRL 1.16 has no PPO.
 
 The head is a row a `target_tag` on the trunk of the policy (`ajet.train.value_head`); V is 0 at first, so that a run
 starts with returns for advantages. A baseline that the task's other episodes do not share sees that a task is lost by
 all; a pool of a single episode teaches the policy nothing all the same, as everywhere. Values of calls stand in
-`Outcome.call_values`; a call without sampled tokens is no step, and its reward is that of the step before.
+`Outcome.call_values`; a call without sampled tokens is not a step, and its reward is that of the step before it, or of
+the first where none is.
 """
 
 from __future__ import annotations
@@ -76,17 +77,13 @@ class Critic(CreditRule):
 
     def _advantages(self, outcome: Outcome) -> list[tuple[Call, float]]:
         """The steps of an agent's episode with their advantages."""
-        steps: list[Call] = []
-        rewards: list[float] = []
-        for call in outcome.calls:
-            reward = call.reward - outcome.cost_of(call)
-            if call.sampled_ids:
-                steps.append(call)
-                rewards.append(reward)
-            elif rewards:
-                rewards[-1] += reward
+        steps = [call for call in outcome.calls if call.sampled_ids]
         if not steps:
             return []
+        rewards, num_begun = [0.0] * len(steps), 0
+        for call in outcome.calls:
+            num_begun += bool(call.sampled_ids)
+            rewards[max(num_begun - 1, 0)] += call.reward - outcome.cost_of(call)
         rewards[-1] += outcome.episode_reward
         advantages = generalized_advantages(
             rewards,
