@@ -71,6 +71,8 @@ def test_opponents_calls_are_not_chosen_and_a_single_episode_asks_for_nothing() 
     told = make_episode(0, {"P1": 1.0}, make_call((1,), (2,), trained=False))
     assert chosen(group_of(told, told), share=1.0) == []
     assert chosen(group_of(episode_of(0, 1.0), make_episode(1, {}, status="timeout")), share=1.0) == []
+    alone = make_episode(1, {"P2": 1.0}, make_call((1,), (2,), agent="P2", tag="wolf"), tags={"P2": "wolf"})
+    assert chosen(group_of(episode_of(0, 1.0), alone), share=1.0) == []
 
 
 def test_a_chosen_call_is_compared_with_others_in_its_place_and_the_rest_as_ever() -> None:

@@ -54,6 +54,17 @@ def test_a_role_is_asked_for_again_once_an_episode_in_which_it_spoke() -> None:
     ]
 
 
+def test_what_only_one_episode_has_rewards_of_is_not_played_again() -> None:
+    both, seer_alone = (
+        episode_of(0, {"P1": 1.0, "P2": 0.0}, "P1", "P2"),
+        episode_of(1, {"P1": 0.0}, "P1"),
+    )
+    lost = make_episode(2, {}, status="timeout")
+    assert rule_of().replay_requests([group_of(both, lost)], random.Random(0)) == []
+    requests = rule_of().replay_requests([group_of(both, seer_alone)], random.Random(0))
+    assert [(one.episode.repeat, one.replaced_tag) for one in requests] == [(0, "seer"), (1, "seer")]
+
+
 def test_a_role_gets_what_it_added() -> None:
     first = episode_of(0, {"P1": 4.0, "P2": 1.0, "P3": 3.0}, "P1", "P2", "P3")
     second = episode_of(1, {"P1": 2.0, "P2": 0.0, "P3": 0.0}, "P1", "P2", "P3")

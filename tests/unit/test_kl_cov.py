@@ -34,10 +34,18 @@ def moved(*by: float) -> SampledTokens:
 
 @pytest.mark.parametrize(
     ("share", "held"),
-    [(0.01, [1, 0, 0, 0, 0]), (0.2, [1, 0, 0, 0, 0]), (0.4, [1, 1, 0, 0, 0]), (1.0, [1, 1, 1, 1, 1])],
+    [(0.01, [1, 0, 0, 0, 0]), (0.2, [1, 0, 0, 0, 0]), (0.4, [1, 1, 0, 0, 0]), (1.0, [1, 1, 0, 0, 0])],
 )
-def test_tokens_with_the_largest_covariances_are_held_at_least_one(share: float, held: list[float]) -> None:
+def test_tokens_with_the_largest_covariances_above_0_are_held_at_least_one(share: float, held: list[float]) -> None:
     assert largest_covariances(LOGP_OLD, ADVANTAGES, share).held(moved(0, 0, 0, 0, 0)).tolist() == held
+
+
+@pytest.mark.parametrize("advantage", [0.0, 0.1, -1.5])
+def test_a_minibatch_whose_advantages_are_all_the_same_holds_none(advantage: float) -> None:
+    advantages = torch.full((5,), advantage)
+    tokens = replace(moved(0.5, 0.5, 0.5, 0.5, 0.5), advantages=advantages)
+    chosen = largest_covariances(LOGP_OLD, advantages, 0.2)
+    assert not chosen.held(tokens).any() and not chosen.distance(tokens).any()
 
 
 def test_what_ties_with_the_last_that_is_held_is_held_too() -> None:

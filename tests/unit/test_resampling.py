@@ -186,7 +186,8 @@ SIGNALS = ["workflow=signals", "trainable_targets=[speaker]", "rollout.max_resam
     ("more", "said"),
     [
         (["credit=rae"], r"rollout\.max_resamples=2 .*credit=rae"),
-        (["credit=difference"], r"rollout\.max_resamples=2 .*credit=difference"),
+        (["credit=difference"], r"rollout\.max_resamples=2 .*credit=difference its replays tell"),
+        (["credit=counterfactual"], r"rollout\.max_resamples=2 .*credit=counterfactual its replays tell"),
         (["workflow.num_train_tasks=11"], r"rollout\.max_resamples=2 needs 12 .*workflow\.num_train_tasks=11"),
     ],
 )

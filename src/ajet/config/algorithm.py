@@ -94,7 +94,8 @@ class AlgorithmConfig:
     credit; .2 in that paper, 1 for all. Which they are takes one more forward pass a step, over every row."""
     kl_cov_share: float = ruled(0.0, at_least=0, at_most=1)
     """Share of an optimizer step's sampled tokens, those whose log-probability and advantage go together most, that are
-    held where they were before the training step (KL-Cov): these cost most entropy. 2e-3 in that paper, 0 for none.
+    held where they were before the training step (KL-Cov): these cost most entropy. 2e-3 in that paper, 0 for none;
+    none either where all advantages are the same.
     Does nothing with one optimizer step a batch."""
     kl_cov_coef: float = ruled(1.0, above=0)
     """Weight of |logp - logp_old| of those tokens."""

@@ -70,15 +70,15 @@ def _check_resampling(config: Config) -> None:
     if not rollout.max_resamples:
         return
     setting = f"rollout.max_resamples={rollout.max_resamples}"
-    if config.credit.has_own_baselines:
-        raise ConfigError(
-            f"{setting} would replace groups whose rewards are all the same, which teach something with credit="
-            f"{config.credit.name}: set it to 0, or choose another credit"
-        )
     if config.credit.plays_again:
         raise ConfigError(
             f"{setting} asks of each group whether it teaches anything as soon as it is played, which with credit="
             f"{config.credit.name} its replays tell: set it to 0, or choose another credit"
+        )
+    if config.credit.has_own_baselines:
+        raise ConfigError(
+            f"{setting} would replace groups whose rewards are all the same, which teach something with credit="
+            f"{config.credit.name}: set it to 0, or choose another credit"
         )
     if available is not None and available < rollout.num_candidates:
         raise ConfigError(

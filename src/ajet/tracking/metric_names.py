@@ -158,13 +158,16 @@ METRIC_NAMES: tuple[MetricName, ...] = (
         "tokens/trained", "tokens", "Sampled tokens with a place in the loss, those that rows share counted once a row."
     ),
     _of_training(
-        "tokens/zero_advantage", "tokens", "Sampled tokens whose advantage is 0: only a KL penalty moves them."
+        "tokens/zero_advantage",
+        "tokens",
+        "Sampled tokens whose advantage is 0: nothing moves them but a KL penalty, KL-Cov, an entropy bonus and the "
+        "values of `credit=critic`.",
     ),
     _of_training("batch/packs", "packs", "Forward passes of the step; each holds at most `algorithm.max_pack_tokens`."),
     _of_training(
         "policy/loss",
         "loss",
-        "The loss that was minimized, summed over tags and optimizer steps, KL and entropy included.",
+        "The loss that was minimized, summed over tags and optimizer steps, with KL penalty, KL-Cov and entropy bonus.",
     ),
     _of_training("policy/grad_norm", "norm", "Global norm of the gradient before clipping, mean over optimizer steps."),
     _of_training("policy/learning_rate", "rate", "At the step's first optimizer step."),

@@ -4,10 +4,11 @@
     c = (logp_old - mean logp_old) (A - mean A),  loss + kl_cov_coef |logp - logp_old|  where c is among the largest
 
 A step changes entropy by about the covariance of logp and advantage: what is likely already and does well makes the
-policy surer. Means, and the share that is held, are over all sampled tokens of an optimizer step. As logp stands the
-one before the step: in the paper, and in verl's `loss_mode=kl_cov`, it is the policy's at that very optimizer step,
-which is the same in the first, where the penalty is 0, and would cost a forward pass in the others. Its loss has no
-clip beside.
+policy surer. Means, and the share that is held, are over all sampled tokens of an optimizer step. Only tokens
+with c above 0 cost any: where all advantages are the same, as in a minibatch of silent groups, all tie at 0 and none is
+held. As logp stands the one before the step: in the paper, and in verl's `loss_mode=kl_cov`, it is the policy's at that
+very optimizer step, which is the same in the first, where the penalty is 0, and would cost a forward pass in the
+others. Its loss has no clip beside.
 
 Clip-Cov, the other half of that paper, takes the gradient of a random few of such tokens. It is left out: which tokens
 a draw falls on would depend on how they are packed and shared out over processes.
@@ -35,7 +36,7 @@ class LargestCovariances:
     def held(self, tokens: SampledTokens) -> Tensor:
         """Where a token is one of them (E); 1.0 or 0.0."""
         covariance_E = _covariances(tokens.logp_old, tokens.advantages, self.mean_logp, self.mean_advantage)
-        return (covariance_E >= self.least).to(tokens.logp.dtype)
+        return ((covariance_E >= self.least) & (covariance_E > 0)).to(tokens.logp.dtype)
 
     def distance(self, tokens: SampledTokens) -> Tensor:
         """|logp - logp_old| of those that are held, 0 of others (E); to be weighted."""
@@ -43,7 +44,8 @@ class LargestCovariances:
 
 
 def largest_covariances(logp_N: Tensor, advantages_N: Tensor, share: float) -> LargestCovariances:
-    """Of all N sampled tokens of an optimizer step, at least one: the `share` with the largest, at least one of them.
+    """Of all N sampled tokens of an optimizer step, at least one: the `share` with the largest, at least one of them;
+    of these `held` leaves out what is not above 0.
 
     Args:
         logp_N: log-probabilities before the training step.

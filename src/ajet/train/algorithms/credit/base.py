@@ -10,6 +10,7 @@ A rule is a subclass of `CreditConfig` with its settings, and the `CreditRule` t
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -224,6 +225,13 @@ class CreditConfig:
         Raises:
             ConfigError: what to change.
         """
+
+
+def compared_tags(group: EpisodeGroup) -> set[str]:
+    """Tags that have rewards in at least two of a task's episodes: with those of a single one nothing is compared, so
+    that replays of it would be played in vain."""
+    episodes = Counter(tag for episode in group.episodes if episode.usable for tag in episode.tag_rewards())
+    return {tag for tag, num_episodes in episodes.items() if num_episodes > 1}
 
 
 def pooled(outcomes: Iterable[Outcome], key: Any, **about: Any) -> list[Pool]:

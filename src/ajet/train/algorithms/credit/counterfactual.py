@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import ClassVar
@@ -30,7 +30,14 @@ from typing_extensions import override
 from ajet.config.fields import named, ruled
 from ajet.errors import ConfigError
 from ajet.records import Call, Episode, EpisodeGroup, Replay, ReplayRequest
-from ajet.train.algorithms.credit.base import CreditConfig, CreditRule, Outcome, Pool, pooled
+from ajet.train.algorithms.credit.base import (
+    CreditConfig,
+    CreditRule,
+    Outcome,
+    Pool,
+    compared_tags,
+    pooled,
+)
 
 
 class Counterfactual(CreditRule):
@@ -41,17 +48,18 @@ class Counterfactual(CreditRule):
     @override
     def replays(self, groups: Sequence[EpisodeGroup], rng: random.Random) -> Iterable[ReplayRequest]:
         for group in groups:
-            usable = [episode for episode in group.episodes if episode.usable]
-            for episode in usable if len(usable) > 1 else []:  # a single one teaches nothing
-                for index in self._chosen(episode, rng):
+            compared = compared_tags(group)
+            for episode in (one for one in group.episodes if one.usable):
+                for index in self._chosen(episode, compared, rng):
                     for draw in range(self.config.num_replays):
                         yield ReplayRequest(episode=episode, resampled_call=index, draw=draw)
 
-    def _chosen(self, episode: Episode, rng: random.Random) -> Iterator[int]:
-        """Indices of the calls that are drawn anew."""
+    def _chosen(self, episode: Episode, compared: Collection[str], rng: random.Random) -> Iterator[int]:
+        """Indices of the calls that are drawn anew, of these tags."""
         num_chosen = 0
         for call in episode.calls:
-            if call.trained and num_chosen < self.config.num_calls and rng.random() < self.config.share:
+            may_be = call.trained and call.target_tag in compared and num_chosen < self.config.num_calls
+            if may_be and rng.random() < self.config.share:
                 num_chosen += 1
                 yield call.index
 

@@ -29,7 +29,14 @@ from typing_extensions import override
 
 from ajet.config.fields import named, ruled
 from ajet.records import EpisodeGroup, ReplayRequest
-from ajet.train.algorithms.credit.base import CreditConfig, CreditRule, Outcome, Pool, pooled
+from ajet.train.algorithms.credit.base import (
+    CreditConfig,
+    CreditRule,
+    Outcome,
+    Pool,
+    compared_tags,
+    pooled,
+)
 
 
 class Difference(CreditRule):
@@ -40,10 +47,12 @@ class Difference(CreditRule):
 
     @override
     def replays(self, groups: Sequence[EpisodeGroup], rng: random.Random) -> Iterable[ReplayRequest]:
-        for episode in (one for group in groups for one in group.episodes if one.usable):
-            for tag in sorted({call.target_tag for call in episode.calls if call.trained}):
-                for draw in range(self.config.num_replays):
-                    yield ReplayRequest(episode=episode, replaced_tag=tag, draw=draw)
+        for group in groups:
+            compared = compared_tags(group)
+            for episode in (one for one in group.episodes if one.usable):
+                for tag in sorted({call.target_tag for call in episode.calls if call.trained} & compared):
+                    for draw in range(self.config.num_replays):
+                        yield ReplayRequest(episode=episode, replaced_tag=tag, draw=draw)
 
     @override
     def pools(self, outcomes: Sequence[Outcome]) -> Iterable[Pool]:
