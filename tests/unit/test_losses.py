@@ -165,10 +165,11 @@ def test_a_geometric_mean_is_one_of_clipped_ratios_where_tokens_are_clipped_firs
 
 
 def test_a_capped_ratio_is_a_weight_that_takes_no_gradient_away() -> None:
-    # Ratios 4 and .5, the cap at 3.
-    logp = logs(0.8, 0.1).requires_grad_()
-    loss, capped = cispo(tokens(logp, logs(0.2, 0.2), 1.0, -1.0), cap=3.0)
-    assert gradient(loss, logp) == pytest.approx([-3.0, 0.5]) and capped.tolist() == [True, False]
+    # Ratios 4, .5 and 4, the cap at 3.
+    logp = logs(0.8, 0.1, 0.8).requires_grad_()
+    loss, clipped, capped = cispo(tokens(logp, logs(0.2, 0.2, 0.2), 1.0, -1.0, -1.0), cap=3.0)
+    assert gradient(loss, logp) == pytest.approx([-3.0, 0.5, 3.0])
+    assert not clipped.any() and capped.tolist() == [True, False, True]
 
 
 def test_a_soft_gate_has_the_gradient_of_the_ratio_at_one_and_less_on_either_side() -> None:

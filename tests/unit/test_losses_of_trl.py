@@ -157,7 +157,7 @@ def of_ours(
     weights = torch.zeros(len(LENGTHS))
     weights[kept.any(1)] = torch.tensor(rule.token_weights(rows, totals))
     weights = weights[:, None].expand_as(kept)[kept]
-    loss_E, _ = rule.token_losses(tokens)
+    loss_E, *_ = rule.token_losses(tokens)
     kl_coef = rule.config.kl_coef
     reference = REFERENCE[kept] if kl_coef else None
     loss_E = objective(

@@ -53,6 +53,9 @@ def everything(tokens, beta):
 def summed(tokens):
     return (-tokens.logp).sum()
 
+def four(tokens):
+    return -tokens.logp, tokens.logp < 0, tokens.logp < 0, tokens.logp
+
 def constant(tokens):
     return tokens.advantages
 
@@ -159,6 +162,7 @@ def test_a_parameter_that_is_called_like_a_key_has_its_value(file: Path) -> None
         ("loss", "needs", {}, "algorithm.loss=FILE->needs needs algorithm.loss_args.beta"),
         ("loss", "everything", {}, "must take one argument by place, and its settings by keyword only"),
         ("loss", "summed", {}, "a value for each of the 6 tokens that it was given, not shape ()"),
+        ("loss", "four", {}, "must give a tensor of losses, if need be with one of what is clipped and one of what is"),
         ("loss", "constant", {}, "does not depend on tokens.logp, so that it has no gradient"),
         ("loss", "explodes", {}, "algorithm.loss=FILE->explodes has a loss that is not finite for ordinary tokens"),
         ("loss", "raises", {}, "algorithm.loss=FILE->raises: KeyError: 'ratio' (FILE:"),

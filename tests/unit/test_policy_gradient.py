@@ -231,6 +231,17 @@ def test_truncated_importance_sampling_scales_the_gradient_by_the_capped_ratio()
     assert halved["policy/max_logprob_gap"] == pytest.approx(math.log(2), rel=1e-5)
 
 
+@pytest.mark.parametrize("advantage", [1.0, -1.0])
+def test_a_token_above_the_cap_is_counted_as_capped_and_not_as_clipped(advantage: float) -> None:
+    (one,) = pack([make_sample((1, 2, 3), (0, 0, 1), advantage=advantage)])
+    policy = make_policy(tiny_qwen(), algorithm=AlgorithmConfig(loss="cispo"))
+    # The engine sampled at a sixth of the trainer's probability: a ratio of 6, capped at 5.
+    sampled = shifted(one, policy.forward(one).logp_E, -math.log(6))
+    metrics = policy.train_batch([[sampled]], TAGS, num_steps_done=0)
+    assert metrics["policy/seer/capped_fraction"] == 1 and metrics["policy/grad_norm"] > 0
+    assert not any(metrics[f"policy/seer/clip_fraction{side}"] for side in ("", "_low", "_high"))
+
+
 def test_the_second_optimizer_step_of_a_batch_is_clipped_against_the_sampler() -> None:
     (one,) = pack([make_sample((1, 2, 3), (0, 0, 1), advantage=1.0)])
     policy = make_policy(tiny_qwen())
@@ -239,7 +250,7 @@ def test_the_second_optimizer_step_of_a_batch_is_clipped_against_the_sampler() -
     assert metrics["policy/optimizer_steps"] == 40.0
     assert metrics["policy/seer/mismatch_kl"] == pytest.approx(0.0, abs=1e-12)  # of the first step only
     assert 0 < metrics["policy/seer/clip_fraction"] == metrics["policy/seer/clip_fraction_high"] < 1
-    assert metrics["policy/seer/clip_fraction_low"] == 0
+    assert metrics["policy/seer/clip_fraction_low"] == metrics["policy/seer/capped_fraction"] == 0
     # The policy at the sampler's side at first and, with steps of .01, far above it in the end.
     assert metrics["policy/seer/ratio_min"] == pytest.approx(1, abs=1e-5) and metrics["policy/seer/ratio_max"] > 1.3
     assert metrics["policy/seer/ratio_min"] <= metrics["policy/seer/ratio_p01"] <= metrics["policy/seer/ratio_p99"]

@@ -228,7 +228,9 @@ METRIC_NAMES: tuple[MetricName, ...] = (
         "1 - var(target - V) / var(target), calls weighed as in `value_loss`, before the update: 1 where values tell "
         "what will come, about 0 where they tell nothing, below 0 where they mislead. Only where targets differ.",
     ),
-    _of_training("policy/<tag>/clip_fraction", "share", "Sampled tokens whose ratio is clipped."),
+    _of_training(
+        "policy/<tag>/clip_fraction", "share", "Sampled tokens whose gradient the clip of their ratio has taken."
+    ),
     _of_training(
         "policy/<tag>/clip_fraction_low",
         "share",
@@ -238,6 +240,12 @@ METRIC_NAMES: tuple[MetricName, ...] = (
         "policy/<tag>/clip_fraction_high",
         "share",
         "Share of all that is clipped and has a positive advantage (`algorithm.clip_high`).",
+    ),
+    _of_training(
+        "policy/<tag>/capped_fraction",
+        "share",
+        "Sampled tokens whose ratio is above the cap of `loss=cispo`, which holds their weight and leaves them their "
+        "gradient, whatever their advantage.",
     ),
     _of_training(
         "policy/<tag>/masked_fraction",

@@ -51,7 +51,7 @@ def pack_loss(
         entropy_coefs: weight of the entropy bonus in this step, of each tag; None: `algorithm.entropy_coef`.
     """
     tokens = sampled_tokens(pack, output, old_E)
-    loss_E, clipped_E = rule.token_losses(tokens)
+    loss_E, clipped_E, capped_E = rule.token_losses(tokens)
     loss_E = objective(
         loss_E,
         tokens,
@@ -77,6 +77,7 @@ def pack_loss(
             clip_fraction=clipped_E,
             clip_fraction_low=clipped_E * (tokens.advantages < 0),
             clip_fraction_high=clipped_E * (tokens.advantages > 0),
+            capped_fraction=capped_E,
             masked_fraction=(correction_E == 0).float(),
             weight=importance_E,
             weight_squared=importance_E.double().square(),

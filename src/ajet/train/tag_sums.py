@@ -19,6 +19,7 @@ _MEANS = (
     "clip_fraction",
     "clip_fraction_low",
     "clip_fraction_high",
+    "capped_fraction",
     "masked_fraction",
     "held_fraction",
     "kl_ref",

@@ -31,6 +31,9 @@ from ajet.train.algorithms.scaling import batch_scaled
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.algorithms.weights import BatchTotals
 
+_MOST_TENSORS = 3
+"""Losses, what is clipped, what is capped."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearningRule:
@@ -38,7 +41,8 @@ class LearningRule:
 
     config: AlgorithmConfig
     loss: Option
-    """(`SampledTokens`) -> a loss a token, or the pair of it and of where its clip is active."""
+    """(`SampledTokens`) -> a loss a token; behind it, if anything, where a clip has taken the gradient, and behind that
+    where a cap holds a weight."""
     advantage: Option
     """(`Outcomes`) -> a credit for each agent."""
     aggregation: Option
@@ -50,23 +54,31 @@ class LearningRule:
     prices: ReplyPrices
     """What replies take from rewards."""
 
-    def token_losses(self, tokens: SampledTokens) -> tuple[Tensor, Tensor]:
-        """The loss of each token (E), and where its clip is active (E; 1.0 or 0.0).
+    def token_losses(self, tokens: SampledTokens) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of each token (E), where a clip has taken its gradient, and where a cap holds a weight that keeps it
+        (both E; 1.0 or 0.0).
 
         Raises:
             AlgorithmError: a loss of the user's raised something, or did not give a value a token.
         """
         with self.loss.runs():
             given = self.loss.function(tokens)
-        loss, clipped = given if isinstance(given, tuple) else (given, torch.zeros_like(tokens.logp))
-        for values in (loss, clipped):
+        tensors = given if isinstance(given, tuple) else (given,)
+        if not 1 <= len(tensors) <= _MOST_TENSORS:
+            raise AlgorithmError(
+                f"{self.loss.setting} must give a tensor of losses, if need be with one of what is clipped and one of "
+                f"what is capped, not {len(tensors)} values"
+            )
+        for values in tensors:
             if not isinstance(values, Tensor) or values.shape != tokens.logp.shape:
                 found = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
                 raise AlgorithmError(
                     f"{self.loss.setting} must give a tensor with a value for each of the {len(tokens.logp)} tokens "
                     f"that it was given, not {found}"
                 )
-        return loss, clipped.to(tokens.logp.dtype)
+        nowhere = torch.zeros_like(tokens.logp)
+        loss, clipped, capped = [*tensors, nowhere, nowhere][:_MOST_TENSORS]
+        return loss, clipped.to(nowhere.dtype), capped.to(nowhere.dtype)
 
     def replay_requests(self, groups: Sequence[EpisodeGroup], rng: random.Random) -> list[ReplayRequest]:
         """What the credit rule wants played again of a step, those of all processes given.

@@ -57,7 +57,7 @@ def tried_rule(
 def _try_loss(rule: LearningRule) -> None:
     """Refuse a loss that has no gradient, or is not finite, on tokens such as any batch has."""
     tokens = example_tokens()
-    loss, _ = rule.token_losses(tokens)
+    loss, *_ = rule.token_losses(tokens)
     if not loss.requires_grad:
         raise AlgorithmError(f"{rule.loss.setting} does not depend on tokens.logp, so that it has no gradient")
     loss.sum().backward()  # type: ignore[no-untyped-call]

@@ -4,11 +4,13 @@
 
 A clip takes the gradient of rare tokens first, for their ratios move most; here they go on learning with a bounded
 weight. ScaleRL (Khatri et al. 2025) has the cap at 5. TRL's `loss_type="cispo"` calls the cap `epsilon_high`; verl's
-`loss_mode=cispo` has 1 + `clip_ratio_high`. The paper's aggregation is `dapo`.
+`loss_mode=cispo` has 1 + `clip_ratio_high`. TRL's `cispo_clip_ratio` counts capped tokens with A > 0 alone. The paper's
+aggregation is `dapo`.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ajet.train.algorithms.ratios import Positive, ratio_of
@@ -17,7 +19,8 @@ from ajet.train.algorithms.tokens import SampledTokens
 CAP = 5.0
 
 
-def cispo(tokens: SampledTokens, *, cap: Positive = CAP) -> tuple[Tensor, Tensor]:
-    """The loss of each token (E), and where the cap holds its weight (E)."""
+def cispo(tokens: SampledTokens, *, cap: Positive = CAP) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of each token (E), where a clip has taken its gradient (nowhere; E), and where the cap holds its weight
+    (E)."""
     ratio = ratio_of(tokens.logp - tokens.logp_old).detach()
-    return -ratio.clamp(max=cap) * tokens.advantages * tokens.logp, ratio > cap
+    return -ratio.clamp(max=cap) * tokens.advantages * tokens.logp, torch.zeros_like(ratio), ratio > cap
