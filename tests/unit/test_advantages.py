@@ -58,7 +58,7 @@ def test_every_tag_has_a_baseline_of_its_own() -> None:
     )
     result = group_advantages(group, "dr_grpo")
     assert result.of_agents == {(0, "P1"): -1.0, (1, "P1"): 1.0, (0, "P2"): 0.0, (1, "P2"): 0.0}
-    assert result.num_zero_std == {"witch": 1} and result.of_tags["seer"] == [-1.0, 1.0]
+    assert result.num_zero_std == {"witch": 1} and result.of_tags["seer"] == {(0, "P1"): [-1.0], (1, "P1"): [1.0]}
 
 
 def test_opponents_under_one_baseline_are_measured_against_half_a_win() -> None:

@@ -137,6 +137,13 @@ def test_scaled_advantages_have_no_mean_so_that_a_head_that_lags_behind_moves_no
     )
     assert credited("none", both_won, values={}) == [{(0, 0): 1.0, (1, 0): 1.0}]
     assert credited("advantages", both_won, values={}) == [{(0, 0): 0.0, (1, 0): 0.0}]
+    # A call that is not a step is no part of the spread.
+    won, lost = two_games().episodes
+    silent = make_call((1, 2), (), index=2)
+    (with_silent,) = credited(
+        "advantages", EpisodeGroup(task=TASK, episodes=(replace(won, calls=(*won.calls, silent)), lost)), values=VALUES
+    )
+    assert with_silent == found | {(0, 2): 0.0}
     # What is compared with nothing stays 0 beside others that are.
     alone = EpisodeGroup(task=replace(TASK, task_id="u"), episodes=both_won.episodes[:1])
     assert credited("advantages", two_games(), alone, values=VALUES)[1] == {(0, 0): 0.0}

@@ -70,6 +70,10 @@ class Strangers(CreditRule):
     def pools(self, outcomes):
         return [Pool(outcomes=[replace(outcomes[0], agent="nobody"), *outcomes])]
 
+class Renamed(CreditRule):
+    def pools(self, outcomes):
+        return [Pool(outcomes=[replace(one, tag="all") for one in outcomes])]
+
 class Infinite(CreditRule):
     def pools(self, outcomes):
         return [Pool(outcomes=[replace(one, reward=float("inf")) for one in outcomes])]
@@ -139,6 +143,7 @@ def test_a_rule_has_settings_and_a_call_in_two_pools_the_sum(file: Path) -> None
         ("NoPools", "credit=FILE->NoPools: pools gave [Outcome("),
         ("Nothing", "credit=FILE->Nothing: pools gave NoneType, not a list of Pool"),
         ("Strangers", "credit=FILE->Strangers: a pool credits nobody, who has no reward in episode 0"),
+        ("Renamed", "credit=FILE->Renamed: a pool has agent as 'all' in episode 0: keep its tag"),
         ("Infinite", "credit=FILE->Infinite: a pool has the reward inf for agent: it must be finite"),
         ("NoBaseline", "credit=FILE->NoBaseline: a pool has the baseline nan: it must be finite"),
         ("Others", "credit=FILE->Others: a pool credits agent in episode 1 for calls of another"),

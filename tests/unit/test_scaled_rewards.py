@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,16 +18,21 @@ from ajet.config.algorithm_checks import check_algorithm
 from ajet.config.compose import compose
 from ajet.config.options import option
 from ajet.errors import ConfigError
-from ajet.records import Episode, EpisodeGroup, Task
+from ajet.records import Call, CallKey, Episode, EpisodeGroup, Task
 from ajet.train.algorithms.pools import GroupAdvantages
 from ajet.train.algorithms.rule import learning_rule
 
 
 def credited(
-    *groups: EpisodeGroup, scale: str | None, advantage: str = "grpo", credit: str = "per_tag", **settings: Any
+    *groups: EpisodeGroup,
+    scale: str | None,
+    advantage: str = "grpo",
+    credit: str = "per_tag",
+    call_values: Mapping[CallKey, float] | None = None,
+    **settings: Any,
 ) -> list[GroupAdvantages]:
     algorithm = AlgorithmConfig(advantage=advantage, scale_rewards=scale, **settings)
-    return learning_rule(algorithm, option("credit", credit)()).step_advantages(groups)
+    return learning_rule(algorithm, option("credit", credit)()).step_advantages(groups, call_values=call_values)
 
 
 def values(*groups: EpisodeGroup, **settings: Any) -> list[float]:
@@ -91,7 +96,7 @@ def test_each_tag_has_a_deviation_of_its_own() -> None:
     [first, _] = credited(*groups, scale="batch")
     assert first.of_agents[1, "P1"] == pytest.approx(0.5 / (0.5 + 1e-4))
     assert first.of_agents[1, "P2"] == pytest.approx(5.0 / (5.0 + 1e-4))
-    assert first.of_tags["witch"] == [first.of_agents[0, "P2"], first.of_agents[1, "P2"]]
+    assert first.of_tags["witch"] == {(i, "P2"): [first.of_agents[i, "P2"]] for i in (0, 1)}
 
 
 def test_an_episode_counts_once_however_many_agents_and_turns_it_has() -> None:
@@ -137,6 +142,66 @@ def test_a_penalty_alone_acts_as_its_share_of_a_lost_game() -> None:
         priced = values(EpisodeGroup(task=TASK, episodes=tuple(won)), scale=scale, format_penalty=0.01)
         game = values(EpisodeGroup(task=TASK, episodes=tuple(lost)), scale=scale)
         assert priced == pytest.approx([0.01 * value for value in game], rel=0.02)
+
+
+def test_a_penalty_alone_is_its_share_though_another_task_was_lost() -> None:
+    malformed = make_call((1,), (2,), format_error="no JSON")
+    won = group_of("won", *(make_episode(i, {"P1": 1.0}, *calls) for i, calls in enumerate(((malformed,), ()))))
+    lost, split = group_of("lost", *make_group(0, 0).episodes), group_of("split", *make_group(0, 1).episodes)
+    [priced, flat] = credited(won, lost, scale="advantages", format_penalty=0.01)
+    [game, _] = credited(split, lost, scale="advantages")
+    assert priced.of_agents == pytest.approx({key: 0.01 * value for key, value in game.of_agents.items()}, rel=0.02)
+    assert set(flat.of_agents.values()) == {0.0}
+    # Beside a game that was lost it is what it takes from a reward.
+    [_, beside] = credited(split, won, scale="advantages", format_penalty=0.01)
+    assert beside.of_agents[1, "P1"] == pytest.approx(0.01 * game.of_agents[1, "P1"], rel=0.02)
+
+
+@pytest.mark.parametrize("credit", ["critic", "agent_turn"])
+def test_a_penalty_shrinks_nothing_where_more_differs_between_calls_than_it(credit: str) -> None:
+    # All were won: before each critic's call something else was expected, turns were given rewards that sum alike.
+    def turns(rewards: tuple[float, ...], format_error: str | None) -> list[Call]:
+        calls = [make_call((1,), (2,), index=k) for k in range(len(rewards))]
+        given = [replace(call, reward=reward) for call, reward in zip(calls, rewards, strict=True)]
+        return [replace(given[0], format_error=format_error), *given[1:]]
+
+    def found(format_error: str | None) -> dict[tuple[int, int], float]:
+        episodes = [
+            make_episode(0, {"P1": 1.0}, *turns((0.0, 1.0), format_error)),
+            make_episode(1, {"P1": 1.0}, *turns((1.0, 0.0), None)),
+        ]
+        [result] = credited(
+            group_of("t", *episodes),
+            scale="advantages",
+            advantage="dr_grpo",
+            credit=credit,
+            call_values={("t", 0, 0): 0.2, ("t", 0, 1): 0.9, ("t", 1, 0): 0.5, ("t", 1, 1): 0.7},
+            format_penalty=0.01,
+        )
+        return result.of_calls
+
+    assert found("no JSON") == pytest.approx(found(None), abs=0.05)
+    assert max(map(abs, found(None).values())) > 0.7
+
+
+@pytest.mark.parametrize("scale", ["batch", "advantages"])
+def test_tags_that_are_compared_with_each_other_have_one_deviation(scale: str) -> None:
+    # The seer always wins: half a win above the task's baseline, and without a spread of its own.
+    tags = {"P1": "seer", "P2": "wolf"}
+    group = group_of("t", *(make_episode(i, {"P1": 1.0, "P2": 0.0}, tags=tags) for i in range(4)))
+    [found] = credited(group, scale=scale, credit="per_task")
+    # Eight values, each .5 from their mean.
+    by = math.sqrt(8 * 0.25 / 7) + 1e-4
+    assert found.of_agents[0, "P1"] == -found.of_agents[0, "P2"] == pytest.approx(0.5 / by)
+    # A team's episodes are so many plain values, however many tags share in them.
+    team = [group_of("t", *(make_episode(i, {"P1": float(i), "P2": float(i)}, tags=tags) for i in range(2)))]
+    [shared] = credited(*team, scale=scale, credit="shared")
+    assert shared.of_agents[1, "P1"] == pytest.approx(0.5 / (math.sqrt(0.5) + 1e-4))
+
+
+@pytest.mark.parametrize("scale", ["batch", "advantages"])
+def test_huge_rewards_have_a_deviation_too(scale: str) -> None:
+    assert values(make_group(0, 1e200), scale=scale) == pytest.approx([-math.sqrt(0.5), math.sqrt(0.5)])
 
 
 def test_the_preset_is_reinforce_pp_with_baseline() -> None:

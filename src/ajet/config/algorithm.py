@@ -31,10 +31,10 @@ class AlgorithmConfig:
     advantage_args: dict[str, Any] = field(default_factory=dict)
     """Settings of an advantage of one's own."""
     scale_rewards: str | None = one_of(None, "group", *BATCH_SCALES, "none")
-    """What an advantage is divided by, a `target_tag` at a time: the deviation of the rewards that share its baseline
-    (`group`), of all the tag's rewards of the training step (`batch`) or of all its advantages (`advantages`, as
-    REINFORCE++ does; with `credit=critic` less their mean, as PPO does), or nothing (`none`). Null: what `advantage` is
-    known for, `group` for `grpo`, which alone does it, and `none` for the others."""
+    """What an advantage is divided by, a `target_tag` at a time (tags that share a baseline together): the deviation of
+    the rewards that share its baseline (`group`), of all the tag's rewards of the training step (`batch`) or of all its
+    advantages (`advantages`, as REINFORCE++ does; with `credit=critic` less their mean, as PPO does), or nothing
+    (`none`). Null: what `advantage` is known for, `group` for `grpo`, which alone does it, `none` for the others."""
     aggregation: str = "grpo"
     """How token losses add up: `grpo` mean over sequences of token means, `dapo` token mean over the global batch,
     `dr_grpo` sum over sequences x `dr_grpo_max_length`, `luspo` mean over sequences of token sums, or code of one's own

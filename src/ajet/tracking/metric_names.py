@@ -105,9 +105,10 @@ METRIC_NAMES: tuple[MetricName, ...] = (
     _of_training(
         "advantage/<tag>/abs_mean",
         "advantage",
-        "Mean of the absolute advantages over agents and episodes: how much there is to learn from.",
+        "Mean of the absolute advantages over episodes, in each over the tag's agents, and of each over its calls: how "
+        "much there is to learn from.",
     ),
-    _of_training("advantage/<tag>/std", "advantage", "Standard deviation of the advantages over agents and episodes."),
+    _of_training("advantage/<tag>/std", "advantage", "Standard deviation of the advantages, calls weighed likewise."),
     _of_training(
         "group/resampled",
         "groups",

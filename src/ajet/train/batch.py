@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import numpy as np
-
 from ajet.config.hardware import PackCosts
 from ajet.records import CallKey, EpisodeGroup, Replay, TrainingSample
 from ajet.train.algorithms.pools import GroupAdvantages
 from ajet.train.algorithms.rule import LearningRule
+from ajet.train.algorithms.spread import StepValues
 from ajet.train.algorithms.weights import BatchTotals, batch_totals, call_weights
 from ajet.train.call_values import value_metrics, with_targets
 from ajet.train.clock import PhaseClock
@@ -162,15 +161,18 @@ def _packs(
 
 
 def _credit_metrics(credited: Sequence[GroupAdvantages]) -> dict[str, float]:
-    """`advantage/<tag>/abs_mean` and `std` over agents and episodes, and shares of pools that teach nothing."""
+    """`advantage/<tag>/abs_mean` and `std` over calls, and shares of pools that teach nothing."""
     metrics: dict[str, float] = {}
     for tag in sorted({tag for credit in credited for tag in credit.of_tags}):
         having = [credit for credit in credited if tag in credit.of_tags]
-        values = [value for credit in having for value in credit.of_tags[tag]]
-        mean = sum(map(abs, values)) / len(values)
+        values = StepValues()
+        for task, credit in enumerate(having):
+            for (repeat, agent), of_calls in credit.of_tags[tag].items():
+                values.add((task, repeat), agent, of_calls)
+        mean = values.abs_mean()
         if math.isfinite(mean):  # what is not is counted where its update is skipped
             metrics[f"advantage/{tag}/abs_mean"] = mean
-            metrics[f"advantage/{tag}/std"] = float(np.std(values))
+            metrics[f"advantage/{tag}/std"] = values.std(of_sample=False)
         num_pools = sum(credit.num_pools[tag] for credit in having)
         if num_pools:  # a rule of the user's may leave a tag out
             metrics[f"group/{tag}/zero_std_fraction"] = sum(c.num_zero_std[tag] for c in having) / num_pools

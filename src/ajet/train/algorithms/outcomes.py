@@ -65,8 +65,13 @@ class Outcomes:
         """Totals in units of a power of two near the largest, and that unit: nothing is rounded, and huge rewards have
         squares, too."""
         totals = self.totals
-        unit = 2.0 ** (math.frexp(float(np.abs(totals).max()))[1] - 1)
+        unit = nearby_power(totals)
         return totals / unit, unit
+
+
+def nearby_power(values: FloatArray) -> float:
+    """A power of two near the largest of the values."""
+    return 2.0 ** (math.frexp(float(np.abs(values).max()))[1] - 1)
 
 
 def all_same(values: FloatArray) -> bool:

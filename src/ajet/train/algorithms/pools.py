@@ -37,8 +37,8 @@ class GroupAdvantages:
     """Advantage by (repeat, index of the call); the mean over its tokens where these differ."""
     of_tokens: dict[int, dict[int, tuple[float, ...]]] = field(default_factory=lambda: defaultdict(dict))
     """Advantages of a call's sampled tokens by repeat and index of the call."""
-    of_tags: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """The agents' advantages by tag, for metrics."""
+    of_tags: dict[str, dict[tuple[int, str], list[float]]] = field(default_factory=lambda: defaultdict(dict))
+    """By tag and (repeat, agent name) the advantages of its calls, its own where no call has sampled tokens."""
     num_pools: Counter[str] = field(default_factory=Counter)
     """Pools by tag; each counts for all the tags that it has."""
     num_zero_std: Counter[str] = field(default_factory=Counter)
@@ -68,6 +68,14 @@ class GroupAdvantages:
             of_calls.append(mean)
         agent = float(credit) if isinstance(credit, int | float | np.number) else fmean(of_calls or (0.0,))
         self.of_agents[repeat, outcome.agent] += agent * share
+
+    def fill_tags(self, outcomes: Iterable[Outcome]) -> None:
+        """Fill `of_tags`. A call without sampled tokens is not trained on, and tells nothing of how much there is to
+        learn."""
+        for outcome in outcomes:
+            of_calls = [self.of_calls[outcome.repeat, call.index] for call in outcome.calls if call.sampled_ids]
+            key = outcome.repeat, outcome.agent
+            self.of_tags[outcome.tag][key] = of_calls or [self.of_agents[key]]
 
     def _add_to_call(self, repeat: int, call: Call, of_call: tuple[float, ...], mean: float) -> None:
         before = self.of_tokens[repeat].get(call.index, (0.0,) * len(of_call))
@@ -152,8 +160,7 @@ def pool_advantages(
             raise AlgorithmError(
                 f"{setting} must give each of {len(pool.outcomes)} agents a number, one a call, or one a token: {error}"
             ) from error
-    for outcome in outcomes:
-        result.of_tags[outcome.tag].append(result.of_agents[outcome.repeat, outcome.agent])
+    result.fill_tags(outcomes)
     return result
 
 
@@ -206,6 +213,7 @@ def check_pools(pools: object, outcomes: Sequence[Outcome]) -> list[Pool]:
     if not isinstance(pools, list):
         raise TypeError(f"pools gave {type(pools).__name__}, not a list of Pool")
     known = {(outcome.repeat, outcome.agent): {call.index for call in outcome.calls} for outcome in outcomes}
+    tag_of = {(outcome.repeat, outcome.agent): outcome.tag for outcome in outcomes}
     for pool in pools:
         if not isinstance(pool, Pool) or not all(isinstance(outcome, Outcome) for outcome in pool.outcomes):
             raise TypeError(f"pools gave {pool!r:.100}, not a Pool of Outcome")
@@ -214,6 +222,10 @@ def check_pools(pools: object, outcomes: Sequence[Outcome]) -> list[Pool]:
         for outcome in pool.outcomes:
             if (outcome.repeat, outcome.agent) not in known:
                 raise ValueError(f"a pool credits {outcome.agent}, who has no reward in episode {outcome.repeat}")
+            if outcome.tag != tag_of[outcome.repeat, outcome.agent]:
+                raise ValueError(
+                    f"a pool has {outcome.agent} as {outcome.tag!r} in episode {outcome.repeat}: keep its tag"
+                )
             if not {call.index for call in outcome.calls} <= known[outcome.repeat, outcome.agent]:
                 raise ValueError(f"a pool credits {outcome.agent} in episode {outcome.repeat} for calls of another")
             if not math.isfinite(outcome.reward):
