@@ -30,6 +30,7 @@ from ajet.rollout.opponents.scripted import ScriptedPlayersConfig
 
 SEER_AND_WITCH = ["workflow=werewolves", "trainable_targets=[seer,witch]"]
 TINKER = ("hardware=tinker", "tinker.base_url=http://my-skyrl:8000")
+OFF_POLICY = ("engine=vllm_server", "rollout.max_steps_off_policy=1", "algorithm.num_minibatches=1")
 
 
 def composed(checkpoint: Path, *overrides: str) -> Config:
@@ -246,6 +247,18 @@ def test_a_model_preset_picks_hardware_that_fits_it(checkpoint: Path) -> None:
             ["algorithm.kl_cov_share=0.1", "algorithm.num_minibatches=1"],
             "algorithm.kl_cov_share=0.1 ... num_minibatches",
         ),
+        (
+            [*OFF_POLICY, "algorithm.loss=reinforce", "algorithm.correction_level=none"],
+            "rollout.max_steps_off_policy=1 ... algorithm.correction_level=none ... algorithm.loss=reinforce ... clip",
+        ),
+        (
+            ["algorithm.off_policy_threshold=0.5", "algorithm.num_minibatches=1"],
+            "algorithm.off_policy_threshold=0.5 ... num_minibatches ... num_epochs ... rollout.max_steps_off_policy",
+        ),
+        (
+            ["algorithm.kl_coef=0.1", "algorithm.ref_sync_every=5", "total_steps=5"],
+            "algorithm.ref_sync_every=5 ... total_steps=5 ... to 0 ... total_steps",
+        ),
         (["algorithm.kl_cov_coef=2"], "algorithm.kl_cov_coef=2 ... algorithm.kl_cov_share=0"),
         (["algorithm.correction_level=sequence"], "algorithm.correction_level=sequence ... algorithm.mis_high"),
         (["algorithm=vespo", "algorithm.tis_cap=2"], "algorithm.tis_cap=2.0 ... algorithm.loss=vespo"),
@@ -359,6 +372,13 @@ def test_a_missing_workflow_is_answered_with_the_choices() -> None:
         ConfigError, match=r"choose workflow=countdown\|custom\|debate\|frozenlake\|guess_number\|hints\|m"
     ):
         compose([], run_dir="x")
+
+
+def test_what_goes_by_the_distance_to_the_sampler_is_taken_where_there_may_be_one(checkpoint: Path) -> None:
+    masked = ("algorithm.off_policy_threshold=0.5", "algorithm.num_minibatches=1")
+    for distant in (["algorithm.num_epochs=2"], OFF_POLICY, TINKER, ["hardware.mixed_precision=bf16"]):
+        assert composed(checkpoint, *masked, *distant).algorithm.off_policy_threshold == 0.5
+    assert composed(checkpoint, *OFF_POLICY, "algorithm.loss=reinforce").algorithm.tis_cap == 2
 
 
 def test_a_key_variable_that_is_not_exported_is_refused(checkpoint: Path) -> None:

@@ -128,6 +128,8 @@ def test_schedules_count_the_minibatches_of_all_epochs() -> None:
     assert rates == pytest.approx([1 / 7, 1.0, 0.5])
 
 
-def test_a_loss_without_a_ratio_is_refused_several_epochs() -> None:
-    with pytest.raises(ConfigError, match=r"num_epochs=2 does not go with algorithm\.loss=reinforce"):
-        check_algorithm(AlgorithmConfig(loss="reinforce", num_epochs=2))
+@pytest.mark.parametrize("name", ["num_epochs", "num_minibatches"])
+def test_a_loss_without_a_ratio_is_refused_several_updates(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}=2 does not go with algorithm\.loss=reinforce"):
+        check_algorithm(AlgorithmConfig(loss="reinforce", **{name: 2}))  # type: ignore[arg-type]
+    check_algorithm(AlgorithmConfig(loss="rloo", **{name: 2}))  # type: ignore[arg-type]

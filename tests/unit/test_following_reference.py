@@ -65,9 +65,13 @@ def test_a_reference_that_nothing_reads_or_that_never_moves_is_refused(algorithm
         check_algorithm(algorithm)
 
 
-def test_adapters_and_shared_out_weights_have_none_that_could_follow() -> None:
-    check_reference(FOLLOWING, has_adapters=False, is_sharded=False)
-    with pytest.raises(ConfigError, match=r"model\.lora\.rank=0"):
-        check_reference(FOLLOWING, has_adapters=True, is_sharded=False)
-    with pytest.raises(ConfigError, match=r"hardware\.data_parallel=ddp"):
-        check_reference(FOLLOWING, has_adapters=False, is_sharded=True)
+def test_adapters_shared_out_weights_and_short_runs_have_none_that_could_follow() -> None:
+    fine = {"has_adapters": False, "is_sharded": False, "total_steps": 3}
+    check_reference(FOLLOWING, **fine)  # type: ignore[arg-type]
+    for found, said in (
+        ({"has_adapters": True}, r"model\.lora\.rank=0"),
+        ({"is_sharded": True}, r"hardware\.data_parallel=ddp"),
+        ({"total_steps": 2}, r"ref_sync_every=2 is not below total_steps=2"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            check_reference(FOLLOWING, **{**fine, **found})  # type: ignore[arg-type]

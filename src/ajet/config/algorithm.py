@@ -11,6 +11,8 @@ CORRECTION_BOUNDS = ("mis_low", "tis_floor", "tis_cap", "mis_high")
 """Keys that bound pi_old / mu, each below the next."""
 BATCH_SCALES = ("batch", "advantages")
 """Values of `scale_rewards` that go by a whole training step."""
+HAS_NO_RATIO = "reinforce"
+"""The loss that takes what it is given for the policy's own."""
 CORRECTS_ITSELF = "vespo"
 """The loss whose own weight is the ratio to the sampler."""
 
@@ -95,8 +97,7 @@ class AlgorithmConfig:
     kl_cov_share: float = ruled(0.0, at_least=0, at_most=1)
     """Share of an optimizer step's sampled tokens, those whose log-probability and advantage go together most, that are
     held where they were before the training step (KL-Cov): these cost most entropy. 2e-3 in that paper, 0 for none;
-    none either where all advantages are the same.
-    Does nothing with one optimizer step a batch."""
+    none either where all advantages are the same. Needs several optimizer steps a batch."""
     kl_cov_coef: float = ruled(1.0, above=0)
     """Weight of |logp - logp_old| of those tokens."""
     format_penalty: float = ruled(0.0, at_least=0)
@@ -136,7 +137,8 @@ class AlgorithmConfig:
     """Masked importance sampling: weight pi_old / mu, but tokens where it is above this are dropped."""
     off_policy_threshold: float | None = ruled(None, above=0)
     """Calls whose sampled tokens have become less likely by more than this, in nats a token on average, teach nothing
-    where their advantage is negative (DeepSeek-V3.2); .5 to begin with. For data older than the policy."""
+    where their advantage is negative (DeepSeek-V3.2); .5 to begin with. For several optimizer steps a batch, data
+    older than the policy, or an engine that rounds otherwise."""
     max_pack_tokens: int = ruled(2048, at_least=1)
     """Most tokens in one forward pass; attention costs grow with its square."""
     dr_grpo_max_length: int | None = ruled(None, at_least=1)

@@ -1,14 +1,15 @@
 """Which settings of what a training step plays and compares contradict each other: its tasks, those that may replace
-them, what advantages are divided by.
+them, what advantages are divided by, how far from the policy it may be.
 
 In: the configuration. Out: nothing, or a `ConfigError`.
 """
 
 from __future__ import annotations
 
-from ajet.config.algorithm import BATCH_SCALES
+from ajet.config.algorithm import BATCH_SCALES, HAS_NO_RATIO
 from ajet.config.hardware import rank_and_size
 from ajet.config.root import Config
+from ajet.config.user_options import is_user_entry
 from ajet.errors import ConfigError
 
 
@@ -34,6 +35,7 @@ def check_batch(config: Config) -> None:
     _check_scale(config)
     _check_values(config)
     _check_resampling(config)
+    _check_distance(config)
 
 
 def _check_scale(config: Config) -> None:
@@ -84,4 +86,23 @@ def _check_resampling(config: Config) -> None:
         raise ConfigError(
             f"{setting} needs {rollout.num_candidates} different tasks a step, rollout.num_tasks={rollout.num_tasks} "
             f"and as many for each replacement, and there are workflow.num_train_tasks={available}: choose fewer"
+        )
+
+
+def _check_distance(config: Config) -> None:
+    """What goes by how far the policy is from the one that sampled."""
+    algorithm, stale = config.algorithm, config.rollout.max_steps_off_policy
+    if stale and algorithm.loss == HAS_NO_RATIO and algorithm.correction_level == "none":
+        raise ConfigError(
+            f"rollout.max_steps_off_policy={stale} with algorithm.correction_level=none does not go with "
+            f"algorithm.loss={HAS_NO_RATIO}, which has no ratio to the policy that sampled: set "
+            "algorithm.correction_level=auto, or choose a loss with one, e.g. algorithm.loss=clip"
+        )
+    # Of a server and of an engine of the user's nobody knows here how they round.
+    may_differ = config.rounds_coarsely or config.engine.trains or is_user_entry(config.engine.name)
+    if algorithm.off_policy_threshold is not None and algorithm.num_updates == 1 and not stale and not may_differ:
+        raise ConfigError(
+            f"algorithm.off_policy_threshold={algorithm.off_policy_threshold:g} has no effect with one optimizer step "
+            "a batch, episodes of the policy itself and one number format, where no call is any distance from the "
+            "policy: set it to null, or algorithm.num_minibatches, algorithm.num_epochs or rollout.max_steps_off_policy"
         )

@@ -120,12 +120,11 @@ def load_training(tree: DictConfig, overrides: Sequence[str]) -> Config:
     if resume is None:
         settle_adapters(config.model.lora, overrides, server_trains=config.engine.trains)
         careful_with_unknown(config, overrides)
-    rounds_coarsely = config.model.dtype != "float32" or config.hardware.mixed_precision != "no"
     settle_correction(
         config.algorithm,
         may_be_stale=config.rollout.max_steps_off_policy > 0,
         # A run that began without a correction goes on without.
-        formats_differ=rounds_coarsely and resume is None,
+        formats_differ=config.rounds_coarsely and resume is None,
     )
     validate(config)
     check_user_functions(config.algorithm)

@@ -62,6 +62,11 @@ class Config:
     run_dir: str = MISSING
     """This run's directory."""
 
+    @property
+    def rounds_coarsely(self) -> bool:
+        """Whether engine or trainer compute in less than float32, so that one token has unlike log-probabilities."""
+        return self.model.dtype != "float32" or self.hardware.mixed_precision != "no"
+
 
 @dataclass
 class PlayConfig(Config):

@@ -5,7 +5,7 @@ In: the algorithm group. Out: nothing, or a `ConfigError`.
 
 from __future__ import annotations
 
-from ajet.config.algorithm import AlgorithmConfig
+from ajet.config.algorithm import HAS_NO_RATIO, AlgorithmConfig
 from ajet.errors import ConfigError
 
 
@@ -20,11 +20,13 @@ def check_updates(algorithm: AlgorithmConfig) -> None:
             f"algorithm.scale_rewards=group is what algorithm.advantage=grpo does, and {algorithm.advantage} leaves "
             "out: choose advantage=grpo, or scale_rewards=batch|advantages|none"
         )
-    if algorithm.num_epochs > 1 and algorithm.loss == "reinforce":
-        raise ConfigError(
-            f"algorithm.num_epochs={algorithm.num_epochs} does not go with algorithm.loss=reinforce, which has no "
-            "ratio to the policy that sampled: set num_epochs=1 or choose a loss with one, e.g. algorithm.loss=clip"
-        )
+    for name in ("num_minibatches", "num_epochs"):
+        if getattr(algorithm, name) > 1 and algorithm.loss == HAS_NO_RATIO:
+            raise ConfigError(
+                f"algorithm.{name}={getattr(algorithm, name)} does not go with algorithm.loss={HAS_NO_RATIO}, which "
+                "has no ratio to the policy that sampled, and the batch's first optimizer step leaves that one: set "
+                f"{name}=1, or choose a loss with a ratio, e.g. algorithm.loss=clip"
+            )
     _check_overlong(algorithm)
     _check_kl(algorithm)
     _check_entropy(algorithm)
@@ -44,13 +46,14 @@ def _check_overlong(algorithm: AlgorithmConfig) -> None:
         )
 
 
-def check_reference(algorithm: AlgorithmConfig, *, has_adapters: bool, is_sharded: bool) -> None:
+def check_reference(algorithm: AlgorithmConfig, *, has_adapters: bool, is_sharded: bool, total_steps: int) -> None:
     """Refuse a reference that is to follow where there is none that could.
 
     Args:
         algorithm: the group.
         has_adapters: whether adapters are trained, on whichever machine.
         is_sharded: whether weights are shared out among processes.
+        total_steps: training steps of the run.
 
     Raises:
         ConfigError: what to change.
@@ -63,6 +66,11 @@ def check_reference(algorithm: AlgorithmConfig, *, has_adapters: bool, is_sharde
         )
     if algorithm.ref_sync_every and is_sharded:
         raise ConfigError(f"{setting} needs hardware.data_parallel=ddp, where every process has a whole reference")
+    if algorithm.ref_sync_every >= total_steps and algorithm.ref_sync_every:
+        raise ConfigError(
+            f"{setting} is not below total_steps={total_steps}, so that no step has another reference than the "
+            "starting model: set it lower, or to 0, or choose more total_steps"
+        )
 
 
 def _check_kl(algorithm: AlgorithmConfig) -> None:

@@ -146,7 +146,9 @@ def _check_algorithm(config: Config) -> None:
     algorithm = config.algorithm
     check_algorithm(algorithm)
     sharded = config.hardware.data_parallel == "fsdp" and rank_and_size()[1] > 1
-    check_reference(algorithm, has_adapters=bool(config.model.lora.rank), is_sharded=sharded)
+    check_reference(
+        algorithm, has_adapters=bool(config.model.lora.rank), is_sharded=sharded, total_steps=config.total_steps
+    )
     if algorithm.warmup_steps >= config.total_steps:
         raise ConfigError(
             f"algorithm.warmup_steps={algorithm.warmup_steps} is all of total_steps={config.total_steps}, so that the "

@@ -2,9 +2,9 @@
 
     loss = -A logp
 
-The policy gradient itself, for tokens that the policy has just sampled: with several optimizer steps a batch nothing
-holds it near the policy that sampled. GPG (Chu et al. 2025) is this loss with a group's baseline, verl's
-`loss_mode=gpg`.
+The policy gradient itself, for tokens that the policy has just sampled: with several optimizer steps a batch, which are
+refused, nothing would hold it near the policy that sampled. GPG (Chu et al. 2025) is this loss with a group's
+baseline, verl's `loss_mode=gpg`.
 """
 
 from __future__ import annotations

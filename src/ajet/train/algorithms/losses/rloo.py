@@ -3,8 +3,10 @@
     r = exp(sum over the call's tokens of (logp - logp_old)),  loss = -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A)
 
 On policy the gradient is REINFORCE's of whole replies, A times that of log pi(reply): `aggregation=grpo` takes the mean
-over replies, where an episode is one call. A reply is one action here, so every token of a long one counts; its ratio
-leaves the bounds soon, which makes this a loss for one optimizer step a batch.
+over replies, where an episode is one call. A reply is one action here, so every token of a long one counts. Where a
+batch has several optimizer steps, the first ones move the ratio, a product, further the longer the reply is: one that
+has left the bounds on the side of its advantage has no gradient in the others (`policy/<tag>/clip_fraction`), so that
+long replies ask for few steps or wider bounds.
 """
 
 from __future__ import annotations
