@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.factories import make_group
+from tests.factories import TASK, make_call, make_episode, make_group
 
 from ajet.config.algorithm import AlgorithmConfig
 from ajet.config.compose import compose
@@ -15,16 +15,18 @@ from ajet.config.known_code import named_code
 from ajet.config.options import option
 from ajet.config.saved import load, save, with_user_options
 from ajet.errors import AlgorithmError, ConfigError
-from ajet.records import Replay
+from ajet.records import EpisodeGroup, Replay
 from ajet.train.algorithms.rule import LearningRule, learning_rule
 from ajet.train.algorithms.trying import tried_rule
 
 CODE = """
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 from ajet.config.fields import ruled
 from ajet.records import ReplayRequest
 from ajet.train.algorithms.credit.base import CreditRule, Pool
+from ajet.train.algorithms.credit.critic import Critic, CriticConfig
 
 Path(__file__).with_suffix(".ran").touch()
 
@@ -114,6 +116,39 @@ class AsksForNothing(Again):
 
 class NotOne:
     pass
+
+class Lowered(Critic):  # values that expect a little less
+    def __init__(self, config: CriticConfig) -> None:
+        super().__init__(config)
+
+    def value_targets(self, outcomes):
+        return {key: target - 0.5 for key, target in super().value_targets(outcomes).items()}
+
+class Loses(Lowered):
+    def value_targets(self, outcomes):
+        raise ValueError("no targets")
+
+@dataclass
+class SaysSo:
+    has_values: ClassVar[bool] = True
+
+class Half(CreditRule):
+    def __init__(self, config: SaysSo) -> None:
+        super().__init__(config)
+
+    def pools(self, outcomes):
+        return [Pool(outcomes=outcomes)]
+
+class OtherSettings(Critic):
+    def __init__(self, config: Settings) -> None:
+        super().__init__(config)
+
+class OtherRule(CreditRule):
+    def __init__(self, config: CriticConfig) -> None:
+        super().__init__(config)
+
+    def pools(self, outcomes):
+        return [Pool(outcomes=outcomes)]
 """
 
 
@@ -201,3 +236,24 @@ def test_a_rule_may_ask_for_replays_and_is_tried_without_any(file: Path) -> None
     assert not option("credit", f"{file}->Bonus")().plays_again
     with pytest.raises(ConfigError, match=r"AsksForNothing: IndexError.*credits.py:\d+"):
         rule_of(file, "AsksForNothing")
+
+
+def test_a_rule_that_extends_the_critic_has_its_value_head(file: Path) -> None:
+    config = compose(
+        ["workflow=signals", f"credit={file}->Lowered", "algorithm.advantage=dr_grpo", "credit.value_coef=0.25"],
+        run_dir="x",
+    )
+    rule = tried_rule(config.algorithm, config.credit)
+    assert rule.critic is not None and rule.critic.value_coef == 0.25
+    call = make_call((1,), (2,))
+    group = EpisodeGroup(task=TASK, episodes=tuple(make_episode(i, {"P1": float(i)}, call) for i in range(2)))
+    targets = rule.value_targets([group], call_costs={}, call_values={})
+    assert targets == {("t", 0, 0): -0.5, ("t", 1, 0): 0.5}
+    with pytest.raises(AlgorithmError, match=r"Loses: ValueError: no targets"):
+        rule_of(file, "Loses").value_targets([group], call_costs={}, call_values={})
+
+
+@pytest.mark.parametrize("name", ["Half", "OtherSettings", "OtherRule"])
+def test_a_rule_with_half_of_what_a_value_head_needs_is_refused(file: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}: a value head is trained .* Critic, .* CriticConfig .* has_values"):
+        compose(["workflow=signals", f"credit={file}->{name}", "algorithm.advantage=dr_grpo"], run_dir="x")

@@ -30,6 +30,7 @@ from ajet.engine.tinker import TinkerConfig, TinkerEngineConfig
 from ajet.errors import ConfigError, require_extra
 from ajet.rollout.judges.llm import LlmJudgeConfig
 from ajet.rollout.opponents.openai import OpenAIConfig
+from ajet.train.algorithms.credit.critic import check_values
 from ajet.workflows import builtin_workflows
 from ajet.workflows.targets import check_targets
 
@@ -161,6 +162,7 @@ def _check_algorithm(config: Config) -> None:
             f"(rollout.max_tokens={max_tokens}): choose at most {max_tokens}"
         )
     tags = config.workflow.target_tags if config.trainable_targets is None else config.trainable_targets
+    check_values(config.credit)
     config.credit.check(advantage=algorithm.advantage, trained_tags=tags or None)
 
 

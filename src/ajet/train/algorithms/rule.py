@@ -141,14 +141,19 @@ class LearningRule:
         call_costs: Mapping[CallKey, float],
         call_values: Mapping[CallKey, float],
     ) -> dict[CallKey, float]:
-        """What the values of a step's calls are trained towards; nothing where there are none."""
+        """What the values of a step's calls are trained towards; nothing where there are none.
+
+        Raises:
+            AlgorithmError: a rule of the user's raised something.
+        """
         if not isinstance(self.credit, Critic):
             return {}
         targets: dict[CallKey, float] = {}
         for group in groups:
             outcomes = agent_outcomes(group, self.prices, call_costs=call_costs, call_values=call_values)
-            for key, target in self.credit.value_targets(outcomes).items():
-                targets[group.task.task_id, *key] = target
+            with self.crediting.runs():
+                found = self.credit.value_targets(outcomes)
+            targets.update({(group.task.task_id, *key): target for key, target in found.items()})
         return targets
 
     def group_advantages(self, group: EpisodeGroup, replays: Sequence[Replay] = ()) -> GroupAdvantages:

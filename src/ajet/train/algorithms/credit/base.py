@@ -182,7 +182,8 @@ class CreditConfig:
     """Whether pools are compared with something from outside the task, so that one whose totals are all the same may
     teach something."""
     has_values: ClassVar[bool] = False
-    """Whether a value head is trained beside the policy, which says what is expected before calls are credited."""
+    """Whether a value head is trained beside the policy, which says what is expected before calls are credited: of
+    `credit=critic`, and of rules that extend it with its settings."""
 
     @property
     def plays_again(self) -> bool:

@@ -122,3 +122,18 @@ class CriticConfig(CreditConfig):
                 f"credit=critic compares with values, and algorithm.advantage={advantage} with rewards of the group: "
                 "choose algorithm.advantage=dr_grpo, which is reward less baseline"
             )
+
+
+def check_values(credit: CreditConfig) -> None:
+    """Refuse a rule of one's own with half of what a value head needs: the run asks the rule for what values are
+    trained towards, and its settings for how.
+
+    Raises:
+        ConfigError: what to extend.
+    """
+    extends = isinstance(credit.component, type) and issubclass(credit.component, Critic)
+    if not (extends == isinstance(credit, CriticConfig) == credit.has_values):
+        raise ConfigError(
+            f"credit={credit.name}: a value head is trained for a rule that extends Critic, with settings that extend "
+            "CriticConfig (ajet.train.algorithms.credit.critic): extend both, or neither, and leave has_values out"
+        )
