@@ -381,6 +381,12 @@ def test_what_goes_by_the_distance_to_the_sampler_is_taken_where_there_may_be_on
     assert composed(checkpoint, *OFF_POLICY, "algorithm.loss=reinforce").algorithm.tis_cap == 2
 
 
+@pytest.mark.parametrize(("tags", "told"), [("seer", True), ("seer,witch", False)])
+def test_a_team_of_one_role_is_told_that_it_may_be_none(tags: str, told: bool, checkpoint: Path) -> None:
+    config = composed(checkpoint, f"trainable_targets=[{tags}]", "credit=shared")
+    assert any("credit=per_tag" in line for line in overview(config)) is told
+
+
 def test_a_key_variable_that_is_not_exported_is_refused(checkpoint: Path) -> None:
     openai = ["opponent=openai", "opponent.base_url=http://x", "opponent.model=m"]
     assert "export it" in refusal(checkpoint, *openai, "opponent.api_key_env=AJET_TEST_UNSET")

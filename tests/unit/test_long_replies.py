@@ -89,6 +89,14 @@ def test_each_overlong_reply_costs_its_agent_and_no_reward_that_is_measured() ->
     assert episodes[0].rewards == {"P1": 1.0}
 
 
+def test_a_cut_reply_that_is_left_out_has_its_price_all_the_same() -> None:
+    # The cut reply has as many tokens as there may be: .4 less than 0, so that the baseline is .3.
+    algorithm = AlgorithmConfig(advantage="dr_grpo", mask_truncated=True, overlong_penalty=0.4, overlong_buffer=1)
+    rule, group = learning_rule(algorithm, max_tokens=3), EpisodeGroup(task=TASK, episodes=EPISODES)
+    batch = build_batch([group], rule, PhaseClock(), branching_packs=True, costs=PackCosts())
+    assert entries(batch) == {5: pytest.approx((0.25, 0.7)), 6: pytest.approx((0.25, 0.7))}
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -60,8 +60,9 @@ class AlgorithmConfig:
     """Weight of the KL penalty to the starting model; 0 keeps no reference model."""
     kl_in: str = one_of("loss", "loss", "reward")
     """Where the penalty is: in the `loss` of each sampled token, or taken from the `reward` of the agent, for its
-    advantage only, summed over the tokens of its calls. There a call answers for what it makes later ones cost, and a
-    group whose rewards are all the same has advantages; in units of reward, as `format_penalty` is."""
+    advantage only, summed over the tokens of its calls. There a call answers for what it makes later ones of its
+    agent cost, unless it is credited by itself (`credit=per_turn`, `agent_turn`, chosen calls of `counterfactual`), and
+    a group whose rewards are all the same has advantages; in units of reward, as `format_penalty` is."""
     kl_estimator: str | None = one_of(None, "k1", "k2", "k3")
     """What the penalty is, d = logp - logp_ref: `k3` e^-d + d - 1, `k2` d^2 / 2, or `k1` d. Null is `k3` in the loss
     and `k1` in the reward. As a loss `k2` has the gradient of the KL divergence itself, `k3` one that is close to it
@@ -107,7 +108,8 @@ class AlgorithmConfig:
     acts as a hundredth of a reward that is 1 lower; where rewards differ, it counts as what it takes from them."""
     mask_truncated: bool = False
     """Whether replies that were cut at `rollout.max_tokens`, at what the program allowed, or at the end of the context
-    are left out of the loss, penalties and bonuses included. Their episodes' rewards count as ever."""
+    are left out of the loss, KL penalty and entropy bonus included, and cost no KL in the reward. Their episodes'
+    rewards count as ever, less what such a reply costs by `format_penalty` and `overlong_penalty`."""
     overlong_penalty: float = ruled(0.0, at_least=0)
     """Taken from an agent's reward, for its advantage only, for each reply of `rollout.max_tokens`; for one that ends
     within the last `overlong_buffer` tokens before, its share of them (DAPO's soft overlong punishment, which has 1).

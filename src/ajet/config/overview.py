@@ -34,12 +34,11 @@ def overview(config: Config, *, num_processes: int = 1) -> list[str]:
         "eval": evaluated,
         "run": config.run_dir if config.resume is None else f"{config.run_dir} (resumed)",
     }
-    note = careful_note(config)
-    if note is not None:
-        lines["note"] = note
     if num_processes == 1:
         del lines["processes"]
-    return [f"{topic:<10} {line}" for topic, line in lines.items()]
+    notes = (careful_note(config), config.credit.remark(trained_tags=config.trained_tags))
+    topics = [*lines.items(), *(("note", note) for note in notes if note is not None)]
+    return [f"{topic:<10} {line}" for topic, line in topics]
 
 
 def _engine(config: Config) -> str:

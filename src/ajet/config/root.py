@@ -63,6 +63,12 @@ class Config:
     """This run's directory."""
 
     @property
+    def trained_tags(self) -> list[str] | None:
+        """Tags that are trained; None where only play will tell."""
+        tags = self.workflow.target_tags if self.trainable_targets is None else self.trainable_targets
+        return tags or None
+
+    @property
     def rounds_coarsely(self) -> bool:
         """Whether engine or trainer compute in less than float32, so that one token has unlike log-probabilities."""
         return self.model.dtype != "float32" or self.hardware.mixed_precision != "no"

@@ -161,9 +161,8 @@ def _check_algorithm(config: Config) -> None:
             f"algorithm.overlong_buffer={algorithm.overlong_buffer} is more than a reply may have "
             f"(rollout.max_tokens={max_tokens}): choose at most {max_tokens}"
         )
-    tags = config.workflow.target_tags if config.trainable_targets is None else config.trainable_targets
     check_values(config.credit)
-    config.credit.check(advantage=algorithm.advantage, trained_tags=tags or None)
+    config.credit.check(advantage=algorithm.advantage, trained_tags=config.trained_tags)
 
 
 def _check_groups(config: Config) -> None:

@@ -227,6 +227,14 @@ class CreditConfig:
             ConfigError: what to change.
         """
 
+    def remark(self, *, trained_tags: Sequence[str] | None) -> str | None:
+        """For the lines that a run begins with: what the user may not expect of this rule; None for nothing.
+
+        Args:
+            trained_tags: as for `check`.
+        """
+        return None
+
 
 def compared_tags(group: EpisodeGroup) -> set[str]:
     """Tags that have rewards in at least two of a task's episodes: with those of a single one nothing is compared, so

@@ -41,3 +41,13 @@ class SharedConfig(CreditConfig):
     name: str = named("shared")
 
     component: ClassVar[type[CreditRule]] = Shared
+
+    @override
+    def remark(self, *, trained_tags: Sequence[str] | None) -> str | None:
+        # No refusal, as of `per_task`: agents of one tag share their mean, and only play tells how many there are.
+        if trained_tags is None or len(trained_tags) > 1:
+            return None
+        return (
+            f"credit=shared has no team to share with, as {trained_tags[0]} is trained alone: unless it has several "
+            "agents an episode, this is credit=per_tag"
+        )
