@@ -122,8 +122,8 @@ def test_what_was_sampled_under_grammars_and_freely_has_ratio_one_in_the_trainer
         assert pack.masks is not None
         gaps += ((logp - torch.from_numpy(pack.logprobs)).exp() - 1).abs().tolist()
     assert len(gaps) == sum(len(call.sampled_ids) for call in calls)
-    assert sum(gaps) / len(gaps) < 1e-5
-    assert max(gaps) < 1e-4
+    assert sorted(gaps)[len(gaps) * 99 // 100] < 1e-5
+    assert max(gaps) < 2e-5  # 7e-6 where it was measured; float32 rounds otherwise on another CPU
 
 
 @pytest.mark.vllm
