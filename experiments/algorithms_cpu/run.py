@@ -46,6 +46,7 @@ CREDIT = {
     "shared": ("credit=shared",),
     "rae": ("credit=rae", "algorithm.advantage=dr_grpo"),
     "difference": ("credit=difference",),
+    "difference, token mean": ("credit=difference", "algorithm.aggregation=dapo"),
     "counterfactual": ("credit=counterfactual",),
     "critic": ("credit=critic", "algorithm.advantage=dr_grpo", "algorithm.scale_rewards=advantages"),
 }
