@@ -55,6 +55,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "falling rate": ("algorithm.lr_schedule=linear",),
     # What the presets below change, each by itself.
     "token mean": ("algorithm.aggregation=dapo",),
+    "role mean": ("algorithm.aggregation=role_mean",),
     "no deviation": ("algorithm.advantage=dr_grpo",),
     **{name: (f"algorithm={name}",) for name in PRESETS},
     **{f"credit {name}": settings for name, settings in CREDIT.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -20,6 +21,7 @@ from ajet.train.algorithms.aggregations.dapo import dapo
 from ajet.train.algorithms.aggregations.dr_grpo import dr_grpo
 from ajet.train.algorithms.aggregations.grpo import grpo
 from ajet.train.algorithms.aggregations.luspo import luspo
+from ajet.train.algorithms.aggregations.role_mean import role_mean
 from ajet.train.algorithms.corrections import correction, off_policy_mask, sampling_correction
 from ajet.train.algorithms.losses.cispo import cispo
 from ajet.train.algorithms.losses.clip import clip
@@ -35,7 +37,7 @@ from ajet.train.algorithms.objective import certain, is_plain, least_of_top, obj
 from ajet.train.algorithms.tokens import SampledTokens
 from ajet.train.algorithms.weights import Aggregation, BatchTotals, batch_totals, sequence_key, token_weights
 
-AGGREGATIONS: tuple[Aggregation, ...] = (grpo, dapo, partial(dr_grpo, dr_grpo_max_length=7), luspo)
+AGGREGATIONS: tuple[Aggregation, ...] = (grpo, dapo, partial(dr_grpo, dr_grpo_max_length=7), luspo, role_mean)
 
 
 def logs(*probabilities: float) -> torch.Tensor:
@@ -76,8 +78,11 @@ def test_ranks_that_add_their_totals_up_weigh_their_rows_as_one_rank_would(
     rank_of = {key: data.draw(st.integers(0, 1)) for key in dict.fromkeys(map(sequence_key, samples))}
     shares = [[s for s in samples if rank_of[sequence_key(s)] == rank] for rank in (0, 1)]
     parts = [batch_totals(share) for share in shares]
+    by_tag = sum((Counter(part.tokens_by_tag) for part in parts), Counter[str]())
     totals = BatchTotals(
-        num_sequences=sum(part.num_sequences for part in parts), num_tokens=sum(part.num_tokens for part in parts)
+        num_sequences=sum(part.num_sequences for part in parts),
+        num_tokens=sum(part.num_tokens for part in parts),
+        tokens_by_tag=dict(by_tag),
     )
     assert totals == batch_totals(samples)
     for aggregation in AGGREGATIONS:
@@ -90,6 +95,16 @@ def test_ranks_that_add_their_totals_up_weigh_their_rows_as_one_rank_would(
 def test_luspo_sums_over_a_sequence_and_takes_the_mean_over_sequences() -> None:
     samples = [make_sample((1, 2), (0, 1)), make_sample((1, 2, 3), (0, 1, 1), repeat=1)]
     assert token_weights(samples, luspo, batch_totals(samples)) == [1 / 2, 1 / 2]
+
+
+def test_role_mean_gives_each_role_the_same_share_and_each_of_its_tokens_the_same_weight() -> None:
+    """Seer 1 + 3 tokens in two episodes, witch 2: 1/2 over 4, and 1/2 over 2."""
+    short, long = make_sample((1, 2), (0, 1)), make_sample((1, 2, 3, 4), (0, 1, 1, 1), repeat=1)
+    other = make_sample((1, 2, 3), (0, 1, 1), tag="witch")
+    samples = [short, long, other]
+    weights = token_weights(samples, role_mean, batch_totals(samples))
+    assert weights == [1 / 8, 1 / 8, 1 / 4]
+    assert token_weights([short, long], role_mean, batch_totals([short, long])) == [1 / 4, 1 / 4]  # as dapo
 
 
 def tokens(

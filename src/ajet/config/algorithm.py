@@ -39,8 +39,8 @@ class AlgorithmConfig:
     (`none`). Null: what `advantage` is known for, `group` for `grpo`, which alone does it, `none` for the others."""
     aggregation: str = "grpo"
     """How token losses add up: `grpo` mean over sequences of token means, `dapo` token mean over the global batch,
-    `dr_grpo` sum over sequences x `dr_grpo_max_length`, `luspo` mean over sequences of token sums, or code of one's own
-    (docs/extend/aggregation.md)."""
+    `role_mean` the mean over roles of that, `dr_grpo` sum over sequences x `dr_grpo_max_length`, `luspo` mean over
+    sequences of token sums, or code of one's own (docs/extend/aggregation.md)."""
     aggregation_args: dict[str, Any] = field(default_factory=dict)
     """Settings of an aggregation of one's own."""
     learning_rate: float = ruled(1e-6, above=0, at_most=1)

@@ -48,7 +48,7 @@ def tried_rule(
         _try_loss(tried)
         if tried.advantage.is_own or tried.crediting.is_own:
             _try_credit(tried)
-        tried.weight(3, BatchTotals(num_sequences=2, num_tokens=8))
+        tried.weight(3, BatchTotals(num_sequences=2, num_tokens=8, tokens_by_tag={"a": 8}, num_tag_tokens=8))
     except AlgorithmError as error:
         raise ConfigError(str(error)) from error
     return learning_rule(algorithm, credit, max_tokens=max_tokens)

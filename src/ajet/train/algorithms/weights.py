@@ -7,8 +7,8 @@ agents, calls and rows it is cut into, so cutting changes no weight. What a weig
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from ajet.records import CallKey, TrainingSample
 
@@ -26,6 +26,15 @@ class BatchTotals:
     num_sequences: int
     num_tokens: int
     """Sampled tokens."""
+    tokens_by_tag: Mapping[str, int] = field(default_factory=dict)
+    """Of these, by `target_tag`; a tag without any is left out."""
+    num_tag_tokens: int = 0
+    """Of these, those of the tag whose sequence is weighed."""
+
+    @property
+    def num_tags(self) -> int:
+        """That have sampled tokens."""
+        return len(self.tokens_by_tag)
 
 
 Aggregation = Callable[[int, BatchTotals], float]
@@ -39,9 +48,13 @@ def sequence_key(sample: TrainingSample) -> SequenceKey:
 
 def batch_totals(samples: Sequence[TrainingSample]) -> BatchTotals:
     """The sizes of these samples."""
+    by_tag: Counter[str] = Counter()
+    for sample in samples:
+        by_tag[sample.target_tag] += sum(sample.loss_mask)
     return BatchTotals(
         num_sequences=len({sequence_key(sample) for sample in samples}),
-        num_tokens=sum(sum(sample.loss_mask) for sample in samples),
+        num_tokens=by_tag.total(),
+        tokens_by_tag={tag: count for tag, count in sorted(by_tag.items()) if count},
     )
 
 
@@ -56,7 +69,8 @@ def token_weights(samples: Sequence[TrainingSample], aggregation: Aggregation, t
     lengths: Counter[SequenceKey] = Counter()
     for sample in samples:
         lengths[sequence_key(sample)] += sum(sample.loss_mask)
-    weights = {key: aggregation(length, totals) for key, length in lengths.items()}
+    by_tag = {tag: replace(totals, num_tag_tokens=count) for tag, count in totals.tokens_by_tag.items()}
+    weights = {key: aggregation(length, by_tag.get(key[-1], totals)) for key, length in lengths.items()}
     return [weights[sequence_key(sample)] for sample in samples]
 
 
