@@ -32,8 +32,8 @@ from ajet.tracking.files.reading import read_metric_lines
 
 HERE = Path(__file__).parent
 GAMES = {
-    # Several optimizer steps a batch, as werewolves has: where there is one, all ratios are 1, and losses are the same.
-    "frozenlake": ("workflow=frozenlake", "algorithm.num_minibatches=4"),
+    # Several optimizer steps a batch, as all have: where there is one, all ratios are 1, and losses are the same.
+    "frozenlake": ("workflow=frozenlake",),
     "werewolves_quick": ("experiment=werewolves_quick",),
     "werewolves": ("workflow=werewolves", "trainable_targets=[seer,witch]"),
 }
@@ -105,6 +105,8 @@ def variants_of(game: str) -> list[str]:
 def play(game: str, variant: str, seed: int, threads: int) -> None:
     """Train one run to its end, and keep its line; says what it died of where it does."""
     settings = [*GAMES[game], *VARIANTS[variant], f"seed={seed}"]
+    if not any(setting.startswith("algorithm=") for setting in settings):
+        settings.append(f"algorithm={BASE}")  # a game may have another
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
         told = [f"run_dir={run_dir}", "logger=quiet", "logger.wandb.mode=disabled", "checkpoint.every=0"]
