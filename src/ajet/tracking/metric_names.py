@@ -191,7 +191,7 @@ METRIC_NAMES: tuple[MetricName, ...] = (
         "nats",
         "Mean entropy of the policy's distributions at sampled tokens, over all that the update computes: without a KL "
         "penalty, an entropy bonus or the like these are the episodes that have an advantage, and with several "
-        "optimizer steps the policy moves meanwhile. So it is with all `policy/<tag>/*` but `sampled_entropy`.",
+        "optimizer steps the policy moves meanwhile. So it is with the other `policy/<tag>/*` of the update's tokens.",
     ),
     _of_training(
         "policy/<tag>/entropy_coef",

@@ -145,8 +145,8 @@ SANE_RANGES: tuple[SaneRange, ...] = (
         is_left=fell_to(0.1),
         meaning=(
             "less than a tenth of what it began with, so hardly anything new is tried any more. If the reward is not "
-            "where it should be: algorithm.entropy_coef, a larger algorithm.clip_high or a lower "
-            "algorithm.learning_rate"
+            "where it should be: algorithm.entropy_coef (not with a Tinker server), a larger algorithm.clip_high "
+            "or a lower algorithm.learning_rate"
         ),
         section="entropy-collapse",
     ),
@@ -239,6 +239,11 @@ SANE_RANGES: tuple[SaneRange, ...] = (
 )
 
 
+def _is_watched(name: str) -> bool:
+    watched = (metric for sane in SANE_RANGES for metric in (sane.metric, *(sane.only_while or ())[:1]))
+    return any(_tag_in(metric, name) is not None for metric in watched)
+
+
 class RangeWatch:
     """Watches the metrics of one run, step by step; as a `MetricLogger` it tells what it remarks."""
 
@@ -277,7 +282,7 @@ class RangeWatch:
             step: from 0; each once, in order.
             metrics: by their logged names; a value that is not finite is not looked at.
         """
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value) and _is_watched(name)}
         for name, value in finite.items():
             self._values[name].append(value)
         now = {name: self._values[name] for name in finite}

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from ajet.config.component import construct
 from ajet.config.fields import needed
-from ajet.records import Call, EpisodeGroup, Replay, ReplayRequest
+from ajet.records import Call, Episode, EpisodeGroup, Replay, ReplayRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,11 +236,14 @@ class CreditConfig:
         return None
 
 
-def compared_tags(group: EpisodeGroup) -> set[str]:
-    """Tags that have rewards in at least two of a task's episodes: with those of a single one nothing is compared, so
-    that replays of it would be played in vain."""
-    episodes = Counter(tag for episode in group.episodes if episode.usable for tag in episode.tag_rewards())
-    return {tag for tag, num_episodes in episodes.items() if num_episodes > 1}
+def compared_episodes(groups: Sequence[EpisodeGroup]) -> Iterator[tuple[Episode, set[str]]]:
+    """Usable episodes, each with the tags that have rewards in at least two of its task's: with those of a single one
+    nothing is compared, so that replays of it would be played in vain."""
+    for group in groups:
+        usable = [episode for episode in group.episodes if episode.usable]
+        counts = Counter(tag for episode in usable for tag in episode.tag_rewards())
+        compared = {tag for tag, num_episodes in counts.items() if num_episodes > 1}
+        yield from ((episode, compared) for episode in usable)
 
 
 def pooled(outcomes: Iterable[Outcome], key: Any, **about: Any) -> list[Pool]:

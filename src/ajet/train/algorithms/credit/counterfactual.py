@@ -30,14 +30,7 @@ from typing_extensions import override
 from ajet.config.fields import named, ruled
 from ajet.errors import ConfigError
 from ajet.records import Call, Episode, EpisodeGroup, Replay, ReplayRequest
-from ajet.train.algorithms.credit.base import (
-    CreditConfig,
-    CreditRule,
-    Outcome,
-    Pool,
-    compared_tags,
-    pooled,
-)
+from ajet.train.algorithms.credit.base import CreditConfig, CreditRule, Outcome, Pool, compared_episodes, pooled
 
 
 class Counterfactual(CreditRule):
@@ -47,12 +40,10 @@ class Counterfactual(CreditRule):
 
     @override
     def replays(self, groups: Sequence[EpisodeGroup], rng: random.Random) -> Iterable[ReplayRequest]:
-        for group in groups:
-            compared = compared_tags(group)
-            for episode in (one for one in group.episodes if one.usable):
-                for index in self._chosen(episode, compared, rng):
-                    for draw in range(self.config.num_replays):
-                        yield ReplayRequest(episode=episode, resampled_call=index, draw=draw)
+        for episode, compared in compared_episodes(groups):
+            for index in self._chosen(episode, compared, rng):
+                for draw in range(self.config.num_replays):
+                    yield ReplayRequest(episode=episode, resampled_call=index, draw=draw)
 
     def _chosen(self, episode: Episode, compared: Collection[str], rng: random.Random) -> Iterator[int]:
         """Indices of the calls that are drawn anew, of these tags."""

@@ -29,14 +29,7 @@ from typing_extensions import override
 
 from ajet.config.fields import named, ruled
 from ajet.records import EpisodeGroup, ReplayRequest
-from ajet.train.algorithms.credit.base import (
-    CreditConfig,
-    CreditRule,
-    Outcome,
-    Pool,
-    compared_tags,
-    pooled,
-)
+from ajet.train.algorithms.credit.base import CreditConfig, CreditRule, Outcome, Pool, compared_episodes, pooled
 
 
 class Difference(CreditRule):
@@ -47,12 +40,10 @@ class Difference(CreditRule):
 
     @override
     def replays(self, groups: Sequence[EpisodeGroup], rng: random.Random) -> Iterable[ReplayRequest]:
-        for group in groups:
-            compared = compared_tags(group)
-            for episode in (one for one in group.episodes if one.usable):
-                for tag in sorted({call.target_tag for call in episode.calls if call.trained} & compared):
-                    for draw in range(self.config.num_replays):
-                        yield ReplayRequest(episode=episode, replaced_tag=tag, draw=draw)
+        for episode, compared in compared_episodes(groups):
+            for tag in sorted({call.target_tag for call in episode.calls if call.trained} & compared):
+                for draw in range(self.config.num_replays):
+                    yield ReplayRequest(episode=episode, replaced_tag=tag, draw=draw)
 
     @override
     def pools(self, outcomes: Sequence[Outcome]) -> Iterable[Pool]:
